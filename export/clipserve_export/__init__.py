@@ -1,0 +1,1 @@
+"""PyTorchVideo networks -> ONNX / TorchScript -> a Triton model repository."""
