@@ -1,0 +1,125 @@
+"""The classifier for asyncio: the same names, awaited."""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, cast
+
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from clipserve import conversations, defaults
+from clipserve.channel import Channel, Tls
+from clipserve.conversations import Conversation, Pause, Result, Step
+from clipserve.exchange import start_exchange
+from clipserve.failures import Call
+from clipserve.results import Prediction
+from clipserve.videos import VideoSource
+
+
+class AsyncVideoClassifier:
+    """`VideoClassifier` for asyncio: the same arguments, methods and errors.
+
+    >>> async with AsyncVideoClassifier("x3d_m", "localhost:8001") as classifier:
+    ...     predictions = await asyncio.gather(*map(classifier.classify, paths))
+
+    It belongs to the event loop of its first call. Cancelling a task cancels its call.
+    """
+
+    def __init__(
+        self,
+        model: str = defaults.MODEL,
+        url: str = defaults.URL,
+        *,
+        timeout_seconds: float = defaults.TIMEOUT_SECONDS,
+        tls: Tls | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model = model
+        self._channel = Channel(url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds)
+        self._client_arguments = self._channel.client_arguments()
+        self._open_client: Any = None
+        self._closed = False
+
+    async def classify(
+        self,
+        video: VideoSource,
+        *,
+        top_k: int = defaults.TOP_K,
+        features: bool = False,
+        report: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> Prediction:
+        """Classify one video; see `VideoClassifier.classify`. Files are read in a thread."""
+        call = self._start_call(timeout_seconds)
+        exchange = await asyncio.to_thread(
+            start_exchange,
+            video,
+            model=self.model,
+            top_k=top_k,
+            features=features,
+            report=report,
+        )
+        call = call.about(exchange.video.name)
+        return await self._hold(conversations.classify(exchange, call))
+
+    async def models(self) -> list[str]:
+        """Names of the models that are ready to take videos; see `VideoClassifier.models`."""
+        return await self._hold(conversations.list_models(self._start_call()))
+
+    async def wait_until_ready(self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS) -> None:
+        """Wait for the server and the model; see `VideoClassifier.wait_until_ready`."""
+        call = self._start_call(timeout_seconds)
+        await self._hold(conversations.wait_until_ready(call))
+
+    async def close(self) -> None:
+        """Close the connection. Calls under way are cancelled."""
+        self._closed = True
+        if self._open_client is not None:
+            await self._open_client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncVideoClassifier({self.model!r}, {self._channel.url!r})"
+
+    @property
+    def _client(self) -> Any:
+        # gRPC binds a channel to the loop that is there when it is made, so not in __init__, which
+        # may run before any loop does.
+        if self._open_client is None:
+            self._open_client = InferenceServerClient(**self._client_arguments)
+        return self._open_client
+
+    def _start_call(self, timeout_seconds: float | None = None) -> Call:
+        return self._channel.start_call(self.model, timeout_seconds, closed=self._closed)
+
+    async def _hold(self, conversation: Conversation[Result]) -> Result:
+        """Take the steps of a conversation until it returns or raises."""
+        try:
+            step = next(conversation)
+            while True:
+                try:
+                    answer = await self._take(step)
+                except InferenceServerException as exc:
+                    step = conversation.throw(exc)
+                else:
+                    step = conversation.send(answer)
+        except StopIteration as end:
+            return cast(Result, end.value)
+
+    async def _take(self, step: Step) -> Any:
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        return await getattr(self._client, step.method)(
+            **step.arguments, headers=self._channel.headers, client_timeout=step.timeout_seconds
+        )

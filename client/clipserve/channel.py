@@ -1,0 +1,144 @@
+"""The way to the server: address, TLS, metadata and the options of the gRPC channel."""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+
+from clipserve import defaults
+from clipserve.errors import InvalidRequest
+from clipserve.failures import Call
+
+# What gRPC takes: "-bin" keys carry base64 and are of no use here.
+_HEADER_KEY = re.compile(r"[0-9a-z_.-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Encrypt the connection.
+
+    Attributes:
+        root_certificates: PEM file of the authorities to trust; None: those gRPC brings along.
+        private_key: PEM file of this client's key, where the server asks clients for a certificate.
+        certificate_chain: PEM file of this client's certificate; goes with `private_key`.
+    """
+
+    root_certificates: str | os.PathLike[str] | None = None
+    private_key: str | os.PathLike[str] | None = None
+    certificate_chain: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.private_key is None) != (self.certificate_chain is None):
+            raise InvalidRequest(
+                "a client certificate is two files: give private_key and certificate_chain, or"
+                f" neither; got private_key={self.private_key!r},"
+                f" certificate_chain={self.certificate_chain!r}"
+            )
+
+    def _read(self, name: str) -> bytes | None:
+        path = getattr(self, name)
+        if path is None:
+            return None
+        try:
+            return Path(path).read_bytes()
+        except OSError as exc:
+            raise InvalidRequest(
+                f"cannot read {name} of Tls, {os.fspath(path)!r}: {exc.strerror}. It is the path of a PEM file."
+            ) from exc
+
+    def credentials(self) -> Any:
+        """The channel's credentials, read from the files now.
+
+        Raises:
+            InvalidRequest: a file cannot be read.
+        """
+        return grpc.ssl_channel_credentials(
+            root_certificates=self._read("root_certificates"),
+            private_key=self._read("private_key"),
+            certificate_chain=self._read("certificate_chain"),
+        )
+
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_send_message_length", defaults.MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", defaults.MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", defaults.KEEPALIVE_TIME_MS),
+    ("grpc.keepalive_timeout_ms", defaults.KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.initial_reconnect_backoff_ms", defaults.FIRST_RECONNECT_MS),
+    ("grpc.max_reconnect_backoff_ms", defaults.LONGEST_RECONNECT_MS),
+    # A connection and a backoff of its own for each classifier: gRPC would otherwise share both
+    # between all channels of the process that go to one address.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What a client needs to open its channel, checked."""
+
+    url: str
+    tls: Tls | None
+    headers: Mapping[str, str] = field(repr=False)  # they may hold secrets
+    timeout_seconds: float
+
+    def __post_init__(self) -> None:
+        check_url(self.url)
+        if not isinstance(self.tls, Tls | None):
+            raise InvalidRequest(f"tls is Tls(...) or None, got {self.tls!r}")
+        object.__setattr__(self, "headers", check_headers(self.headers))
+        check_timeout(self.timeout_seconds)
+
+    def client_arguments(self) -> dict[str, Any]:
+        """Arguments of tritonclient's InferenceServerClient, the same for sync and async."""
+        return {
+            "url": self.url,
+            "creds": self.tls.credentials() if self.tls else None,
+            "channel_args": list(OPTIONS),
+        }
+
+    def start_call(self, model: str, timeout_seconds: float | None, *, closed: bool) -> Call:
+        """A call with a deadline of its own, or the default one.
+
+        Raises:
+            InvalidRequest: the deadline is none, or the classifier is closed.
+        """
+        if closed:
+            raise InvalidRequest("this classifier is closed; make a new one", model=model)
+        seconds = self.timeout_seconds if timeout_seconds is None else timeout_seconds
+        return Call(url=self.url, model=model, timeout_seconds=check_timeout(seconds))
+
+
+def check_url(url: str) -> None:
+    """Refuse what gRPC would resolve as a host name and then never find."""
+    if not isinstance(url, str) or not url or url.startswith(("http:", "https:", "grpc:", "grpcs:")):
+        raise InvalidRequest(
+            f"url is host:port of the server's gRPC port, such as {defaults.URL!r}, without a"
+            f" scheme (tls=Tls() encrypts); got {url!r}"
+        )
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Lower-case the keys, as gRPC demands, and refuse what it would not send."""
+    checked = {}
+    for key, value in headers.items():
+        if not _HEADER_KEY.fullmatch(key.lower()):
+            raise InvalidRequest(f"a header's name has letters, digits and _ . - only, got {key!r}")
+        # The value may be a secret: it is not shown.
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise InvalidRequest(f"the value of header {key!r} is not a str of printable ASCII")
+        checked[key.lower()] = value
+    return checked
+
+
+def check_timeout(timeout_seconds: float) -> float:
+    """Refuse a deadline that is none."""
+    if not math.isfinite(timeout_seconds) or timeout_seconds <= 0:
+        raise InvalidRequest(f"timeout_seconds is a positive, finite number of seconds, got {timeout_seconds!r}")
+    return timeout_seconds

@@ -1,0 +1,115 @@
+"""What the client and a server say to each other, without the network.
+
+A conversation is a generator: it yields one `Step` after another, is sent what the server answered
+(or has the failure thrown in), and returns the result or raises one of the errors in errors.py. It
+is written once; the two classifiers only take its steps, one blocking and one awaiting.
+"""
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from tritonclient.utils import InferenceServerException
+
+from clipserve import defaults
+from clipserve.errors import ClipserveError
+from clipserve.exchange import Exchange, list_parts, list_public_models
+from clipserve.failures import (
+    Call,
+    FollowUp,
+    choose_follow_up,
+    explain,
+    explain_not_ready,
+    give_up_waiting,
+)
+from clipserve.results import Prediction
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Call a method of tritonclient's InferenceServerClient: sync and async have the same ones."""
+
+    method: str
+    timeout_seconds: float
+    arguments: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait before the next step."""
+
+    seconds: float
+
+
+Step: TypeAlias = Ask | Pause
+Result = TypeVar("Result")
+Conversation: TypeAlias = Generator[Step, Any, Result]
+
+
+def classify(exchange: Exchange, call: Call) -> Conversation[Prediction]:
+    """Send the video, read the prediction."""
+    try:
+        result = yield Ask("infer", call.timeout_seconds, exchange.infer_arguments())
+    except InferenceServerException as exc:
+        raise (yield from _name_failure(exc, call)) from exc
+    return exchange.read_prediction(result)
+
+
+def list_models(call: Call) -> Conversation[list[str]]:
+    """Ask which models take videos now."""
+    try:
+        index = yield Ask("get_model_repository_index", call.timeout_seconds)
+    except InferenceServerException as exc:
+        raise (yield from _name_failure(exc, call)) from exc
+    return list(list_public_models(index))
+
+
+def wait_until_ready(call: Call) -> Conversation[None]:
+    """Ask again and again, until the model is ready or `call.timeout_seconds` are over."""
+    end = time.monotonic() + call.timeout_seconds
+    while True:
+        try:
+            # A server that accepts and never answers must not outlast the wait.
+            return (yield from _check_ready(call, max(end - time.monotonic(), 0.001)))
+        except ClipserveError as exc:
+            if not exc.retryable:
+                raise
+            if time.monotonic() + defaults.READY_POLL_SECONDS >= end:
+                raise give_up_waiting(exc, call.timeout_seconds) from exc
+        yield Pause(defaults.READY_POLL_SECONDS)
+
+
+def _check_ready(call: Call, timeout_seconds: float) -> Conversation[None]:
+    """Ask once for the model and for what it is made of.
+
+    An ensemble counts as ready once its steps were loaded, even if one of them has died since.
+    """
+    try:
+        yield from _check_part(call, call.model, timeout_seconds)
+        config = yield Ask("get_model_config", timeout_seconds, {"model_name": call.model})
+        for part in list_parts(config):
+            yield from _check_part(call, part, timeout_seconds)
+    except InferenceServerException as exc:
+        raise (yield from _name_failure(exc, call)) from exc
+
+
+def _check_part(call: Call, part: str, timeout_seconds: float) -> Conversation[None]:
+    if not (yield Ask("is_model_ready", timeout_seconds, {"model_name": part})):
+        index = yield Ask("get_model_repository_index", timeout_seconds)
+        raise explain_not_ready(call, part=part, index=index)
+
+
+def _name_failure(exc: InferenceServerException, call: Call) -> Conversation[ClipserveError]:
+    """Ask the server what is missing for a good message, then write it."""
+    models = ready = None
+    seconds = min(defaults.FOLLOW_UP_SECONDS, call.timeout_seconds)
+    try:
+        match choose_follow_up(exc):
+            case FollowUp.MODELS:
+                models = list_public_models((yield Ask("get_model_repository_index", seconds)))
+            case FollowUp.READY:
+                ready = yield Ask("is_model_ready", seconds, {"model_name": call.model})
+    except InferenceServerException:
+        pass  # no answer is an answer, too: the first failure stands
+    return explain(exc, call, models=models, ready=ready)

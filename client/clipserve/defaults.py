@@ -1,0 +1,27 @@
+"""Every default of the client, in one place."""
+
+URL = "localhost:8001"  # Triton's gRPC port; 8000 is its HTTP port
+MODEL = "x3d_m"
+TOP_K = 5
+TIMEOUT_SECONDS = 60.0  # deadline of every call
+READY_TIMEOUT_SECONDS = 120.0  # loading every model of the repository takes a server about a minute
+READY_POLL_SECONDS = 0.25
+
+# After a refusal the client asks the server one small question to name the cause (which models are
+# there, is this one ready). It must not turn a failure that came at once into a long wait.
+FOLLOW_UP_SECONDS = 2.0
+
+# Triton's own limit for one gRPC message, and protobuf's.
+MAX_MESSAGE_BYTES = 2**31 - 1
+# The message also carries names, shapes and parameters; 64 KiB is far more than they need.
+MAX_VIDEO_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
+
+# A stock Triton cuts off clients that ping more often than every 300 s
+# (--grpc-http2-min-recv-ping-interval-without-data), so stay above that.
+KEEPALIVE_TIME_MS = 330_000
+KEEPALIVE_TIMEOUT_MS = 20_000
+
+# gRPC waits up to 120 s between attempts to reach a server that was down. A server that has just
+# come up should be found within seconds.
+FIRST_RECONNECT_MS = 250
+LONGEST_RECONNECT_MS = 2_000

@@ -1,0 +1,218 @@
+"""From a failed call to one of the errors in errors.py, without the network.
+
+The gRPC status decides, never the text around it: tables below are total. Two things refine it:
+
+* A stable code in brackets, `[not-a-video] the bytes ...`, that the decode step puts first in its
+  message. Triton may put words of its own ahead of it ("in ensemble 'x3d_m', ...").
+* One question back to the server, where a status has several causes (see `FollowUp`).
+"""
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any, Self
+
+import grpc  # type: ignore[import-untyped]
+
+from clipserve import errors
+from clipserve.errors import ClipserveError
+
+STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
+    grpc.StatusCode.OK: errors.UnexpectedAnswer,  # a failure that calls itself a success
+    grpc.StatusCode.CANCELLED: errors.RequestCancelled,
+    grpc.StatusCode.UNKNOWN: errors.ServerFailed,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    grpc.StatusCode.NOT_FOUND: errors.UnknownModel,
+    grpc.StatusCode.ALREADY_EXISTS: errors.ServerFailed,
+    grpc.StatusCode.PERMISSION_DENIED: errors.AccessDenied,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.LimitExceeded,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.ServerFailed,
+    grpc.StatusCode.ABORTED: errors.ServerFailed,
+    grpc.StatusCode.OUT_OF_RANGE: errors.ServerFailed,
+    grpc.StatusCode.UNIMPLEMENTED: errors.ServerFailed,
+    grpc.StatusCode.INTERNAL: errors.ServerFailed,
+    grpc.StatusCode.UNAVAILABLE: errors.ServerUnavailable,
+    grpc.StatusCode.DATA_LOSS: errors.ServerFailed,
+    grpc.StatusCode.UNAUTHENTICATED: errors.AccessDenied,
+}
+
+# What the server's decode step says in brackets.
+CODE_ERRORS: dict[str, type[ClipserveError]] = {
+    error.code: error
+    for error in (
+        errors.NotAVideo,
+        errors.NoVideoStream,
+        errors.UnsupportedCodec,
+        errors.TruncatedVideo,
+        errors.VideoTooLarge,
+        errors.VideoTooLong,
+        errors.DecodeTimedOut,
+        errors.DecodeCrashed,
+        errors.DecodeOutOfMemory,
+        errors.ServerBusy,
+        errors.InvalidRequest,
+    )
+}
+
+_BRACKETED = re.compile(r"\[([a-z][a-z0-9-]*)\]\s*")
+_STATUSES = {str(status): status for status in grpc.StatusCode}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a message can say about the call that failed."""
+
+    url: str
+    model: str
+    timeout_seconds: float
+    video: str | None = None
+
+    def about(self, video: str) -> Self:
+        """The same call, now that the video has a name."""
+        return replace(self, video=video)
+
+
+class FollowUp(Enum):
+    """What to ask the server before naming a failure."""
+
+    MODELS = auto()
+    """Which models there are: for the message about one that there is not."""
+
+    READY = auto()
+    """Whether the model is ready.
+
+    UNAVAILABLE is said by the channel when nobody listens, and by Triton when a queue is full or a
+    model is not loaded. Nothing but English text tells them apart: all come without metadata and
+    with debug strings of the same form (grpcio 1.85). So ask. A server that answers "ready" refused
+    because it is busy; one that answers "not ready" lacks the model; one that does not answer is
+    not there. (One that came up in between passes for busy: both are retryable.)
+    """
+
+
+def read_status(exc: Any) -> grpc.StatusCode:
+    """The status of an InferenceServerException; UNKNOWN if it carries none."""
+    return _STATUSES.get(exc.status(), grpc.StatusCode.UNKNOWN)
+
+
+def choose_follow_up(exc: Any) -> FollowUp | None:
+    """What to ask before `explain`; None if the failure speaks for itself."""
+    if _find_code(_read_text(exc)) is not None:
+        return None
+    return {
+        grpc.StatusCode.NOT_FOUND: FollowUp.MODELS,
+        grpc.StatusCode.UNAVAILABLE: FollowUp.READY,
+    }.get(read_status(exc))
+
+
+def explain(
+    exc: Any, call: Call, *, models: tuple[str, ...] | None = None, ready: bool | None = None
+) -> ClipserveError:
+    """The error to raise for an InferenceServerException.
+
+    Args:
+        models: answer to FollowUp.MODELS; None if not asked, or not answered.
+        ready: answer to FollowUp.READY, likewise.
+    """
+    text = _read_text(exc)
+    status = read_status(exc)
+    kind = STATUS_ERRORS[status]
+    if found := _find_code(text):
+        kind = CODE_ERRORS[found[1]]
+        text = text[found.end() :]
+    elif status is grpc.StatusCode.UNAVAILABLE and ready is not None:
+        kind = errors.ServerBusy if ready else errors.ModelNotReady
+    error = kind(_write_message(kind, status, text, call, models), video=call.video, model=call.model)
+    if isinstance(error, errors.UnknownModel):
+        error.models = models
+    return error
+
+
+def explain_not_ready(call: Call, *, part: str, index: Any) -> ClipserveError:
+    """The error for a model that is not ready.
+
+    Args:
+        part: the model that is not: `call.model` itself, or a step of that ensemble.
+        index: the server's RepositoryIndexResponse, which may know why.
+    """
+    entries = [entry for entry in index.models if entry.name == part]
+    if not entries:
+        error = errors.UnknownModel(
+            f"the server at {call.url} has no model {part!r} in its repository",
+            model=call.model,
+        )
+        error.models = tuple(sorted({entry.name for entry in index.models}))
+        return error
+    reasons = "; ".join(dict.fromkeys(entry.reason for entry in entries if entry.reason))
+    return errors.ModelNotReady(
+        f"model {part!r} at {call.url} is not ready ({reasons or 'no reason given'}). The server's"
+        " log says more; a model without weights needs `clipserve export` first.",
+        model=call.model,
+    )
+
+
+def give_up_waiting(last: ClipserveError, timeout_seconds: float) -> ClipserveError:
+    """The error of a wait that ran out: the kind of the last obstacle, and how long it stood."""
+    return type(last)(f"still not ready after {timeout_seconds:g} s: {last}", video=last.video, model=last.model)
+
+
+def _read_text(exc: Any) -> str:
+    return (exc.message() or "").strip() or "no message"
+
+
+def _find_code(text: str) -> re.Match[str] | None:
+    """The first bracket that holds a known code; others are ordinary text."""
+    return next((found for found in _BRACKETED.finditer(text) if found[1] in CODE_ERRORS), None)
+
+
+def _write_message(
+    kind: type[ClipserveError],
+    status: grpc.StatusCode,
+    text: str,
+    call: Call,
+    models: tuple[str, ...] | None,
+) -> str:
+    """What came, what is allowed, what to do next."""
+    text = text.rstrip(".")
+    about = f"{call.video!r}: " if call.video else ""
+    if issubclass(kind, errors.VideoError):
+        return about + text
+    if kind is errors.InvalidRequest:
+        return f"{about}model {call.model!r} refuses the request: {text}"
+    if kind is errors.UnknownModel:
+        offer = "it would not say which it has" if models is None else _list_models(models)
+        return f"the server at {call.url} has no model {call.model!r}; {offer}"
+    if kind is errors.ServerUnavailable:
+        return (
+            f"no server answers at {call.url} ({text}). Start one with `clipserve serve`, or give"
+            " the host:port of its gRPC port (8001 unless changed; 8000 is HTTP) as url, and"
+            " tls=Tls() if it encrypts."
+        )
+    if kind is errors.ServerBusy:
+        return f"{about}the server at {call.url} is busy ({text}). Try again in a moment, or send fewer videos at once."
+    if kind is errors.ModelNotReady:
+        return (
+            f"{about}model {call.model!r} at {call.url} is not ready ({text}). Call"
+            " wait_until_ready(); if that does not help, read the server's log."
+        )
+    if kind is errors.DeadlineExceeded:
+        return (
+            f"{about}no answer from {call.url} within {call.timeout_seconds:g} s ({text}). Give a"
+            " longer timeout_seconds, a shorter video, or the server less to do at once."
+        )
+    if kind is errors.AccessDenied:
+        return (
+            f"the server at {call.url} denies access ({text}). Give credentials as"
+            " headers={'authorization': ...}, or a client certificate with tls=Tls(...)."
+        )
+    if kind is errors.LimitExceeded:
+        return (
+            f"{about}a limit of {call.url}, or of a proxy on the way, was reached ({text}). Send"
+            " a smaller video, or fewer at once."
+        )
+    # Nothing the caller can do: hand on exactly what came.
+    return f"{about}the server at {call.url} failed with {status.name}: {text}"
+
+
+def _list_models(models: tuple[str, ...]) -> str:
+    return f"it has {', '.join(models)}" if models else "none of its models is ready"

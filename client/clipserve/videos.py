@@ -1,0 +1,116 @@
+"""Reading a video, whatever it is given as, into its name and its bytes."""
+
+import io
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from clipserve import defaults
+from clipserve.errors import EmptyVideo, InvalidRequest, VideoNotReadable, VideoTooLarge
+
+VideoSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+
+CHUNK_BYTES = 16 * 1024 * 1024  # most videos fit into one, and are then never copied
+
+
+@dataclass(frozen=True)
+class Video:
+    """The bytes of one video file, and the name that messages use for it."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
+def name_video(source: VideoSource) -> str:
+    """The name that results and messages use for `source`."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    # open(3).name is the descriptor's number, which names nothing.
+    if isinstance(name, str) and name:
+        return name
+    return "<file>" if hasattr(source, "read") else "<bytes>"
+
+
+def read_video(source: VideoSource) -> Video:
+    """Read a path, bytes, or a file opened for reading in binary from its current position on.
+
+    Raises:
+        InvalidRequest: `source` is none of these.
+        VideoNotReadable: the file does not open or read.
+        EmptyVideo, VideoTooLarge: no bytes, or more than one message carries. A large file is
+            refused before it is read.
+    """
+    name = name_video(source)
+    try:
+        content = _read_content(source, name)
+    except (OSError, ValueError) as exc:  # ValueError: a closed file, a NUL byte in a path
+        reason = getattr(exc, "strerror", None) or exc
+        raise VideoNotReadable(
+            f"cannot read {name!r}: {reason}. Give the path of a video file on this machine, its"
+            " bytes, or a file opened with mode 'rb'.",
+            video=name,
+        ) from exc
+    if not content:
+        raise EmptyVideo(f"{name!r} is empty: there are no bytes to classify", video=name)
+    return Video(name, content)
+
+
+def _read_content(source: VideoSource, name: str) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        _check_size(memoryview(source).nbytes, name)
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        with Path(source).open("rb") as file:
+            _check_size(os.fstat(file.fileno()).st_size, name)
+            return _read_file(file, name)
+    if isinstance(source, io.TextIOBase):
+        raise InvalidRequest(
+            f"{name!r} is open in text mode, which would decode the video as text: open it with mode 'rb'",
+            video=name,
+        )
+    if hasattr(source, "read"):
+        _check_size(_remaining_bytes(source), name)
+        return _read_file(source, name)
+    raise InvalidRequest(
+        "a video is a path (str or os.PathLike), bytes, bytearray, memoryview or a file opened with"
+        f" mode 'rb'; got {type(source).__name__}",
+        video=None,
+    )
+
+
+def _read_file(file: IO[bytes], name: str) -> bytes:
+    """Read to the end, in chunks: a stream has no size to check ahead."""
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := file.read(CHUNK_BYTES):
+        if not isinstance(chunk, bytes):
+            raise InvalidRequest(
+                f"reading {name!r} gave {type(chunk).__name__}, not bytes: open it with mode 'rb'",
+                video=name,
+            )
+        size += len(chunk)
+        _check_size(size, name)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _remaining_bytes(file: IO[bytes]) -> int:
+    """Bytes from the current position on; 0 if the file cannot tell."""
+    try:
+        position = file.tell()
+        end = file.seek(0, os.SEEK_END)
+        file.seek(position)
+    except (OSError, AttributeError):  # a pipe or a socket
+        return 0
+    return end - position
+
+
+def _check_size(size: int, name: str) -> None:
+    if size > defaults.MAX_VIDEO_BYTES:
+        raise VideoTooLarge(
+            f"{name!r} has {size:,} bytes, and one request carries at most"
+            f" {defaults.MAX_VIDEO_BYTES:,}: cut the video, or encode it at a smaller size",
+            video=name,
+        )

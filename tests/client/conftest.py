@@ -1,0 +1,233 @@
+"""A server that speaks Triton's real gRPC interface, and both classifiers behind one face.
+
+Nothing of the client is patched: every test goes through a socket.
+"""
+
+import asyncio
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from clipserve import AsyncVideoClassifier, VideoClassifier
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc.service_pb2_grpc import (
+    GRPCInferenceServiceServicer,
+    add_GRPCInferenceServiceServicer_to_server,
+)
+
+
+@dataclass
+class FakeModel:
+    """One entry of the model repository."""
+
+    ready: bool = True
+    reason: str = ""
+    steps: tuple[str, ...] = ()
+
+
+def default_models() -> dict[str, FakeModel]:
+    return {
+        "decode": FakeModel(),
+        "x3d_m": FakeModel(steps=("decode", "x3d_m_net")),
+        "x3d_m_net": FakeModel(),
+        "mvit_base_16x4": FakeModel(steps=("decode", "mvit_base_16x4_net")),
+        "mvit_base_16x4_net": FakeModel(),
+    }
+
+
+@dataclass
+class FakeTriton(GRPCInferenceServiceServicer):
+    """Answers as Triton does; a test says beforehand with what."""
+
+    # Best class first, as Triton's classification extension writes them.
+    classes: list[str] = field(
+        default_factory=lambda: [
+            "0.930000:5:archery",
+            "0.040000:88:deadlifting",
+            "0.020000:290:sharpening knives",
+            "0.010000:115:eating ice cream",
+        ]
+    )
+    features: Any = field(default_factory=lambda: np.arange(8, dtype=np.float32))
+    report: bytes = json.dumps({"codec": "h264", "seconds": [0.0, 1.5]}).encode()
+    models: dict[str, FakeModel] = field(default_factory=default_models)
+    # What the next inferences fail with, and the message.
+    failure: tuple[grpc.StatusCode, str] | None = None
+    failures_by_content: dict[bytes, tuple[grpc.StatusCode, str]] = field(default_factory=dict)
+    leave_out: str = ""  # an output not to answer with
+    release: threading.Event = field(default_factory=threading.Event)
+    hold: bool = False  # let inferences wait for `release`
+    closed_to: str = ""  # a method's name that fails with `failure`, too
+    requests: list[Any] = field(default_factory=list)
+    metadata: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    url: str = ""
+
+    @property
+    def videos(self) -> list[bytes]:
+        """The bytes of each video that arrived."""
+        contents = [request.raw_input_contents[0] for request in self.requests]
+        for content in contents:
+            assert struct.unpack("<I", content[:4])[0] == len(content) - 4
+        return [content[4:] for content in contents]
+
+    def ModelInfer(self, request, context):
+        self._note("ModelInfer", context)
+        self.requests.append(request)
+        if self.hold:
+            self.release.wait(10)
+        content = request.raw_input_contents[0][4:]
+        if failure := self.failure or self.failures_by_content.get(content):
+            context.abort(*failure)
+        if request.model_name not in self.models:
+            context.abort(
+                grpc.StatusCode.NOT_FOUND,
+                f"Request for unknown model: '{request.model_name}' is not found",
+            )
+        if not self.models[request.model_name].ready:
+            context.abort(
+                grpc.StatusCode.UNAVAILABLE,
+                f"Request for unknown model: '{request.model_name}' has no available versions",
+            )
+        response = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for output in request.outputs:
+            if output.name == self.leave_out:
+                continue
+            if output.name == "SCORES":
+                count = output.parameters["classification"].int64_param
+                add_bytes(response, "SCORES", [text.encode() for text in self.classes[:count]])
+            elif output.name == "FEATURES":
+                array = np.asarray(self.features)
+                kind = "FP32" if array.dtype == np.float32 else "FP64"
+                response.outputs.add(name="FEATURES", datatype=kind, shape=[1, array.size])
+                response.raw_output_contents.append(array.tobytes())
+            elif output.name == "REPORT":
+                add_bytes(response, "REPORT", [self.report])
+        return response
+
+    def ModelReady(self, request, context):
+        self._note("ModelReady", context)
+        model = self.models.get(request.name)
+        return service_pb2.ModelReadyResponse(ready=model is not None and model.ready)
+
+    def ModelConfig(self, request, context):
+        self._note("ModelConfig", context)
+        response = service_pb2.ModelConfigResponse()
+        response.config.name = request.name
+        for step in self.models[request.name].steps:
+            response.config.ensemble_scheduling.step.add(model_name=step)
+        return response
+
+    def RepositoryIndex(self, request, context):
+        self._note("RepositoryIndex", context)
+        response = service_pb2.RepositoryIndexResponse()
+        for name, model in self.models.items():
+            state = "READY" if model.ready else "UNAVAILABLE"
+            response.models.add(name=name, version="1", state=state, reason=model.reason)
+        return response
+
+    def _note(self, method: str, context: Any) -> None:
+        self.metadata.append((method, dict(context.invocation_metadata())))
+        if self.failure and self.closed_to == method:
+            context.abort(*self.failure)
+
+
+def add_bytes(response: Any, name: str, items: list[bytes]) -> None:
+    response.outputs.add(name=name, datatype="BYTES", shape=[1, len(items)])
+    response.raw_output_contents.append(b"".join(struct.pack("<I", len(item)) + item for item in items))
+
+
+def start_server(triton: FakeTriton, *, port: int = 0, credentials: Any = None) -> tuple[grpc.Server, int]:
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 2**31 - 1)])
+    add_GRPCInferenceServiceServicer_to_server(triton, server)
+    if credentials is None:
+        port = server.add_insecure_port(f"localhost:{port}")
+    else:
+        port = server.add_secure_port(f"localhost:{port}", credentials)
+    server.start()
+    triton.url = f"localhost:{port}"
+    return server, port
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., str]]:
+    """Start a FakeTriton on this machine; returns its url."""
+    running: list[tuple[grpc.Server, FakeTriton]] = []
+
+    def start_one(triton: FakeTriton, **options: Any) -> str:
+        server, _ = start_server(triton, **options)
+        running.append((server, triton))
+        return triton.url
+
+    yield start_one
+    for server, triton in running:
+        triton.release.set()
+        server.stop(None).wait(5)
+
+
+@pytest.fixture
+def make_triton() -> type[FakeTriton]:
+    return FakeTriton
+
+
+@pytest.fixture
+def triton(start: Callable[..., str]) -> FakeTriton:
+    """A running server with the usual models."""
+    fake = FakeTriton()
+    start(fake)
+    return fake
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Awaited:
+    """An AsyncVideoClassifier whose methods block, so that one test serves both."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._inner = AsyncVideoClassifier(*arguments, **options)
+        self._runner = asyncio.Runner()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._inner, name)
+
+        def block(*arguments: Any, **options: Any) -> Any:
+            async def run() -> Any:
+                return await method(*arguments, **options)
+
+            return self._runner.run(run())
+
+        return block
+
+    def finish(self) -> None:
+        self._runner.run(self._inner.close())
+        self._runner.close()
+
+
+@pytest.fixture(params=["sync", "async"])
+def connect(request: pytest.FixtureRequest, triton: FakeTriton) -> Iterator[Callable[..., Any]]:
+    """Make a classifier for `triton` (or another url); the test runs with each kind."""
+    opened: list[Any] = []
+
+    def make(model: str = "x3d_m", url: str | None = None, **options: Any) -> Any:
+        kind = VideoClassifier if request.param == "sync" else Awaited
+        classifier = kind(model, url or triton.url, **options)
+        opened.append(classifier)
+        return classifier
+
+    yield make
+    for classifier in opened:
+        triton.release.set()
+        (classifier.close if request.param == "sync" else classifier.finish)()
