@@ -1,0 +1,56 @@
+"""How a stored picture must be turned to stand upright."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import SideData
+from av.video.frame import VideoFrame
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """One of the eight ways to lay down a rectangle: transpose first, then mirror."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    @property
+    def rotation_degrees(self) -> int:
+        """Clockwise turn, mirroring set aside."""
+        if self.transpose:
+            return 90 if self.mirror_x else 270
+        return 180 if self.mirror_y else 0
+
+    def apply(self, stored: Pixels) -> Pixels:
+        """Turn [H, W, 3] pixels upright; a view, not a copy."""
+        upright = stored.transpose(1, 0, 2) if self.transpose else stored
+        if self.mirror_x:
+            upright = upright[:, ::-1]
+        return upright[::-1] if self.mirror_y else upright
+
+
+UPRIGHT = Orientation()
+
+
+def read_orientation(frame: VideoFrame) -> Orientation:
+    """Read the display matrix of a decoded frame; angles between go to the nearest quarter turn.
+
+    The matrix maps stored (x, y) to shown (a x + c y, b x + d y), in 16.16 fixed point.
+    """
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return UPRIGHT
+    matrix = np.frombuffer(memoryview(cast(SideData, side_data)), dtype=np.int32)
+    if matrix.size < 5:
+        return UPRIGHT
+    a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return Orientation(transpose=True, mirror_x=c < 0, mirror_y=b < 0)
+    return Orientation(mirror_x=a < 0, mirror_y=d < 0)

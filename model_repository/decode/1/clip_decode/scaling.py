@@ -1,0 +1,150 @@
+"""From a decoded frame to the squares a network reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor
+
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from .geometry import Geometry
+from .orientation import Orientation, Pixels, read_orientation
+from .sampling import Sampling
+
+# AVColorSpace values that swscale converts. The others (YCgCo, ICtCp, reserved ones) make it fail;
+# they are read as if nothing were stated, which is BT.601 in swscale.
+_KNOWN_MATRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+_UNSPECIFIED = 2
+
+# swscale makes the whole scaled picture before the crop; for a strip of 1 x 4000 pixels that would
+# be 786 MB, so longer pictures than this are sampled square by square.
+_LONGEST_ASPECT = 4
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Size of a scaled upright picture, and the top left corners (x, y) of its squares."""
+
+    width: int
+    height: int
+    corners: tuple[tuple[int, int], ...]
+
+
+def place_squares(width: int, height: int, geometry: Geometry, crops: int) -> Placement:
+    """Scale and crop as PyTorchVideo's `short_side_scale` and `uniform_crop` do, rounding included.
+
+    Pixels are taken to be square, as PyTorchVideo, SlowFast and torchcodec take them: networks were
+    trained on coded pixels, whatever shape the container says they have.
+    """
+    short, side = geometry.short_side, geometry.crop
+    if width < height:
+        scaled_width, scaled_height = short, floor(height / width * short)
+    else:
+        scaled_width, scaled_height = floor(width / height * short), short
+    x, y = ceil((scaled_width - side) / 2), ceil((scaled_height - side) / 2)
+    if crops == 1:
+        corners: tuple[tuple[int, int], ...] = ((x, y),)
+    elif scaled_height > scaled_width:
+        corners = ((x, 0), (x, y), (x, scaled_height - side))
+    else:
+        corners = ((0, y), (x, y), (scaled_width - side, y))
+    return Placement(scaled_width, scaled_height, corners)
+
+
+class Scaler:
+    """Scales frames to one geometry; keeps swscale's tables between frames of one size."""
+
+    def __init__(self, geometry: Geometry, sampling: Sampling) -> None:
+        self._geometry = geometry
+        self._crops = sampling.crops
+        self._exact = sampling.quality == "reference"
+        self._reformatter = VideoReformatter()
+
+    def cut(self, frame: VideoFrame) -> list[Pixels]:
+        """Squares [S, S, 3] of one frame, upright; one, or three along the longer side."""
+        orientation = read_orientation(frame)
+        width, height = frame.width, frame.height
+        if orientation.transpose:
+            width, height = height, width
+        placement = place_squares(width, height, self._geometry, self._crops)
+        aspect = max(placement.width, placement.height) / self._geometry.short_side
+        if self._exact or aspect > _LONGEST_ASPECT:
+            return self._sample(frame, orientation, placement)
+        return self._rescale(frame, orientation, placement)
+
+    def _rescale(self, frame: VideoFrame, orientation: Orientation, placement: Placement) -> list[Pixels]:
+        width, height = placement.width, placement.height
+        if orientation.transpose:
+            width, height = height, width
+        scaled = orientation.apply(convert_frame(frame, self._reformatter, width, height, Interpolation.BILINEAR))
+        side = self._geometry.crop
+        return [scaled[y : y + side, x : x + side] for x, y in placement.corners]
+
+    def _sample(self, frame: VideoFrame, orientation: Orientation, placement: Placement) -> list[Pixels]:
+        whole = orientation.apply(convert_frame(frame, self._reformatter))
+        side = self._geometry.crop
+        rows = _taps(whole.shape[0], placement.height)
+        columns = _taps(whole.shape[1], placement.width)
+        return [_interpolate(whole, rows.part(y, side), columns.part(x, side)) for x, y in placement.corners]
+
+
+def convert_frame(
+    frame: VideoFrame,
+    reformatter: VideoReformatter,
+    width: int | None = None,
+    height: int | None = None,
+    interpolation: Interpolation = Interpolation.BILINEAR,
+) -> Pixels:
+    """A frame as RGB [H, W, 3], by the matrix and the range that it states.
+
+    What is not stated is read as BT.601 and, but for the yuvj formats, limited range: the rule of
+    swscale, hence of every PyAV pipeline, whatever the size of the picture.
+    """
+    if frame.colorspace not in _KNOWN_MATRICES:
+        frame.colorspace = _UNSPECIFIED
+    if frame.color_range not in (1, 2):
+        frame.color_range = 0
+    converted = reformatter.reformat(
+        frame, width=width, height=height, format="rgb24", interpolation=interpolation, threads=1
+    )
+    plane = converted.planes[0]
+    rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, abs(plane.line_size))
+    return rows[: converted.height, : converted.width * 3].reshape(converted.height, converted.width, 3)
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Along one axis: the two source pixels of each output pixel, and the share of the second."""
+
+    low: npt.NDArray[np.intp]
+    high: npt.NDArray[np.intp]
+    share: npt.NDArray[np.float32]
+
+    def part(self, start: int, length: int) -> _Taps:
+        piece = slice(start, start + length)
+        return _Taps(self.low[piece], self.high[piece], self.share[piece])
+
+
+def _taps(source: int, target: int) -> _Taps:
+    # The arithmetic of torch's area_pixel_compute_source_index with align_corners=False.
+    scale = np.float32(source) / np.float32(target)
+    position = scale * (np.arange(target, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    position = np.maximum(position, np.float32(0))
+    low = np.minimum(position.astype(np.intp), source - 1)
+    share = np.clip(position - low.astype(np.float32), 0, 1).astype(np.float32)
+    return _Taps(low, np.minimum(low + 1, source - 1), share)
+
+
+def _interpolate(whole: Pixels, rows: _Taps, columns: _Taps) -> Pixels:
+    """Bilinear without antialias on [H, W, 3], rounded to nearest: half a level off at most."""
+    down, right = rows.share[:, None, None], columns.share[None, :, None]
+    top = whole[rows.low[:, None], columns.low].astype(np.float32)
+    top += (whole[rows.low[:, None], columns.high] - top) * right
+    bottom = whole[rows.high[:, None], columns.low].astype(np.float32)
+    bottom += (whole[rows.high[:, None], columns.high] - bottom) * right
+    top += (bottom - top) * down
+    rounded: Pixels = (top + np.float32(0.5)).astype(np.uint8)
+    return rounded
