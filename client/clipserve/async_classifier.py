@@ -9,7 +9,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from clipserve import conversations, defaults
-from clipserve.channel import Channel, Tls
+from clipserve.channel import Settings, Tls
 from clipserve.conversations import Conversation, Pause, Result, Step
 from clipserve.exchange import start_exchange
 from clipserve.failures import Call
@@ -36,8 +36,10 @@ class AsyncVideoClassifier:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
-        self._channel = Channel(url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds)
-        self._client_arguments = self._channel.client_arguments()
+        self._settings = Settings(
+            model=model, url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds
+        )
+        self._client_arguments = self._settings.client_arguments()
         self._open_client: Any = None
         self._closed = False
 
@@ -67,7 +69,9 @@ class AsyncVideoClassifier:
         """Names of the models that are ready to take videos; see `VideoClassifier.models`."""
         return await self._hold(conversations.list_models(self._start_call()))
 
-    async def wait_until_ready(self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS) -> None:
+    async def wait_until_ready(
+        self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS
+    ) -> None:
         """Wait for the server and the model; see `VideoClassifier.wait_until_ready`."""
         call = self._start_call(timeout_seconds)
         await self._hold(conversations.wait_until_ready(call))
@@ -90,7 +94,7 @@ class AsyncVideoClassifier:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncVideoClassifier({self.model!r}, {self._channel.url!r})"
+        return f"AsyncVideoClassifier({self.model!r}, {self._settings.url!r})"
 
     @property
     def _client(self) -> Any:
@@ -101,7 +105,7 @@ class AsyncVideoClassifier:
         return self._open_client
 
     def _start_call(self, timeout_seconds: float | None = None) -> Call:
-        return self._channel.start_call(self.model, timeout_seconds, closed=self._closed)
+        return self._settings.start_call(timeout_seconds, closed=self._closed)
 
     async def _hold(self, conversation: Conversation[Result]) -> Result:
         """Take the steps of a conversation until it returns or raises."""
@@ -121,5 +125,5 @@ class AsyncVideoClassifier:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
         return await getattr(self._client, step.method)(
-            **step.arguments, headers=self._channel.headers, client_timeout=step.timeout_seconds
+            **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
         )

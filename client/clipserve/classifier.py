@@ -9,7 +9,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from clipserve import conversations, defaults
-from clipserve.channel import Channel, Tls
+from clipserve.channel import Settings, Tls
 from clipserve.conversations import Conversation, Pause, Result, Step
 from clipserve.exchange import start_exchange
 from clipserve.failures import Call
@@ -49,8 +49,10 @@ class VideoClassifier:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
-        self._channel = Channel(url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds)
-        self._client: Any = InferenceServerClient(**self._channel.client_arguments())
+        self._settings = Settings(
+            model=model, url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds
+        )
+        self._client: Any = InferenceServerClient(**self._settings.client_arguments())
         self._closed = False
 
     def classify(
@@ -78,7 +80,9 @@ class VideoClassifier:
             ServerError: the server did not answer, or answered with a failure.
         """
         call = self._start_call(timeout_seconds)
-        exchange = start_exchange(video, model=self.model, top_k=top_k, features=features, report=report)
+        exchange = start_exchange(
+            video, model=self.model, top_k=top_k, features=features, report=report
+        )
         call = call.about(exchange.video.name)
         return self._hold(conversations.classify(exchange, call))
 
@@ -119,10 +123,10 @@ class VideoClassifier:
         self.close()
 
     def __repr__(self) -> str:
-        return f"VideoClassifier({self.model!r}, {self._channel.url!r})"
+        return f"VideoClassifier({self.model!r}, {self._settings.url!r})"
 
     def _start_call(self, timeout_seconds: float | None = None) -> Call:
-        return self._channel.start_call(self.model, timeout_seconds, closed=self._closed)
+        return self._settings.start_call(timeout_seconds, closed=self._closed)
 
     def _hold(self, conversation: Conversation[Result]) -> Result:
         """Take the steps of a conversation until it returns or raises."""
@@ -142,5 +146,5 @@ class VideoClassifier:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
         return getattr(self._client, step.method)(
-            **step.arguments, headers=self._channel.headers, client_timeout=step.timeout_seconds
+            **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
         )

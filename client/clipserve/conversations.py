@@ -97,7 +97,8 @@ def _check_ready(call: Call, timeout_seconds: float) -> Conversation[None]:
 def _check_part(call: Call, part: str, timeout_seconds: float) -> Conversation[None]:
     if not (yield Ask("is_model_ready", timeout_seconds, {"model_name": part})):
         index = yield Ask("get_model_repository_index", timeout_seconds)
-        raise explain_not_ready(call, part=part, index=index)
+        models = list_public_models(index)
+        raise explain_not_ready(call, part=part, index=index, models=models)
 
 
 def _name_failure(exc: InferenceServerException, call: Call) -> Conversation[ClipserveError]:

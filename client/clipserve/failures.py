@@ -122,26 +122,32 @@ def explain(
         text = text[found.end() :]
     elif status is grpc.StatusCode.UNAVAILABLE and ready is not None:
         kind = errors.ServerBusy if ready else errors.ModelNotReady
-    error = kind(_write_message(kind, status, text, call, models), video=call.video, model=call.model)
+    error = kind(
+        _write_message(kind, status, text, call, models), video=call.video, model=call.model
+    )
     if isinstance(error, errors.UnknownModel):
         error.models = models
     return error
 
 
-def explain_not_ready(call: Call, *, part: str, index: Any) -> ClipserveError:
+def explain_not_ready(
+    call: Call, *, part: str, index: Any, models: tuple[str, ...]
+) -> ClipserveError:
     """The error for a model that is not ready.
 
     Args:
         part: the model that is not: `call.model` itself, or a step of that ensemble.
         index: the server's RepositoryIndexResponse, which may know why.
+        models: the models that do take videos now.
     """
     entries = [entry for entry in index.models if entry.name == part]
     if not entries:
         error = errors.UnknownModel(
-            f"the server at {call.url} has no model {part!r} in its repository",
+            f"the server at {call.url} has no model {part!r} in its repository;"
+            f" {_list_models(models)}",
             model=call.model,
         )
-        error.models = tuple(sorted({entry.name for entry in index.models}))
+        error.models = models
         return error
     reasons = "; ".join(dict.fromkeys(entry.reason for entry in entries if entry.reason))
     return errors.ModelNotReady(
@@ -153,7 +159,9 @@ def explain_not_ready(call: Call, *, part: str, index: Any) -> ClipserveError:
 
 def give_up_waiting(last: ClipserveError, timeout_seconds: float) -> ClipserveError:
     """The error of a wait that ran out: the kind of the last obstacle, and how long it stood."""
-    return type(last)(f"still not ready after {timeout_seconds:g} s: {last}", video=last.video, model=last.model)
+    return type(last)(
+        f"still not ready after {timeout_seconds:g} s: {last}", video=last.video, model=last.model
+    )
 
 
 def _read_text(exc: Any) -> str:

@@ -16,12 +16,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from clipserve import AsyncVideoClassifier, VideoClassifier
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import (
     GRPCInferenceServiceServicer,
     add_GRPCInferenceServiceServicer_to_server,
 )
+
+from clipserve import AsyncVideoClassifier, VideoClassifier
 
 
 @dataclass
@@ -141,11 +142,17 @@ class FakeTriton(GRPCInferenceServiceServicer):
 
 def add_bytes(response: Any, name: str, items: list[bytes]) -> None:
     response.outputs.add(name=name, datatype="BYTES", shape=[1, len(items)])
-    response.raw_output_contents.append(b"".join(struct.pack("<I", len(item)) + item for item in items))
+    response.raw_output_contents.append(
+        b"".join(struct.pack("<I", len(item)) + item for item in items)
+    )
 
 
-def start_server(triton: FakeTriton, *, port: int = 0, credentials: Any = None) -> tuple[grpc.Server, int]:
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 2**31 - 1)])
+def start_server(
+    triton: FakeTriton, *, port: int = 0, credentials: Any = None
+) -> tuple[grpc.Server, int]:
+    server = grpc.server(
+        ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 2**31 - 1)]
+    )
     add_GRPCInferenceServiceServicer_to_server(triton, server)
     if credentials is None:
         port = server.add_insecure_port(f"localhost:{port}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from clipserve import Prediction, ScoredLabel, UnexpectedAnswer
 
 VIDEO = b"\x00\x00\x00\x18ftypmp42 and more"
@@ -136,7 +137,9 @@ def test_models_lists_the_ready_ones_that_take_videos(connect, triton):
         ({"report": b"[1]"}, "JSON object"),
     ],
 )
-def test_an_answer_that_breaks_the_contract_is_an_error_that_says_how(connect, triton, changes, said):
+def test_an_answer_that_breaks_the_contract_is_an_error_that_says_how(
+    connect, triton, changes, said
+):
     for name, value in changes.items():
         setattr(triton, name, value)
     with pytest.raises(UnexpectedAnswer, match=r"x3d_m.*<bytes>") as caught:
@@ -147,7 +150,9 @@ def test_an_answer_that_breaks_the_contract_is_an_error_that_says_how(connect, t
 
 def test_a_prediction_shows_its_best_labels():
     labels = tuple(ScoredLabel(name, 1, 0.25) for name in ("archery", "yoga", "zumba", "golf"))
-    assert repr(Prediction(labels[:1], "x3d_m", "clip.mp4")) == ("Prediction('clip.mp4': archery 0.25)")
+    assert repr(Prediction(labels[:1], "x3d_m", "clip.mp4")) == (
+        "Prediction('clip.mp4': archery 0.25)"
+    )
     assert repr(Prediction(labels, "x3d_m", "clip.mp4")) == (
         "Prediction('clip.mp4': archery 0.25, yoga 0.25, zumba 0.25, ...)"
     )
@@ -156,7 +161,8 @@ def test_a_prediction_shows_its_best_labels():
 def test_equal_predictions_compare_and_hash_although_they_hold_arrays():
     labels = (ScoredLabel("archery", 5, 0.93),)
     one, other = (
-        Prediction(labels, "x3d_m", "clip.mp4", features=np.zeros(4, np.float32), report={}) for _ in range(2)
+        Prediction(labels, "x3d_m", "clip.mp4", features=np.zeros(4, np.float32), report={})
+        for _ in range(2)
     )
     assert one == other
     assert hash(one) == hash(other)

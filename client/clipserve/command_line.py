@@ -1,0 +1,56 @@
+"""The program `clipserve`: one command from each package of the distribution."""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+
+def main() -> None:
+    """Run the program. The client itself needs neither typer nor rich, so they may be missing."""
+    try:
+        app = build_app()
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("typer", "rich"):
+            raise
+        sys.stderr.write(
+            f"clipserve: the command line needs {missing.name}: pip install 'clipserve[cli]'\n"
+        )
+        sys.exit(2)
+    app()
+
+
+def build_app() -> "typer.Typer":
+    """The app with its commands. Importing them is light: torch and Triton wait for their use."""
+    import typer
+
+    from clipserve import __version__
+    from clipserve.classify_command import classify
+    from clipserve_export.command_line import export
+    from clipserve_server.command_line import serve
+
+    app = typer.Typer(
+        help="Human-action recognition for video, served by NVIDIA Triton.",
+        epilog="Start with: clipserve export x3d_m, clipserve serve, clipserve classify clip.mp4",
+        no_args_is_help=True,
+        # Local variables may hold credentials.
+        pretty_exceptions_show_locals=False,
+    )
+
+    def print_version(wanted: bool) -> None:
+        if wanted:
+            typer.echo(__version__)
+            raise typer.Exit
+
+    @app.callback()
+    def clipserve(
+        version: bool = typer.Option(
+            False, "--version", callback=print_version, is_eager=True, help="Print the version."
+        ),
+    ) -> None: ...
+
+    app.command()(classify)
+    app.command()(export)
+    app.command()(serve)
+    return app

@@ -1,0 +1,233 @@
+"""Every way a call can fail ends in one error of the tree, the same for sync and async."""
+
+import pickle
+import threading
+import time
+
+import grpc
+import pytest
+
+import clipserve
+from clipserve import errors
+from clipserve.failures import CODE_ERRORS, STATUS_ERRORS
+
+VIDEO = b"video"
+
+CODES = {
+    "not-a-video": errors.NotAVideo,
+    "no-video-stream": errors.NoVideoStream,
+    "unsupported-codec": errors.UnsupportedCodec,
+    "truncated": errors.TruncatedVideo,
+    "too-large": errors.VideoTooLarge,
+    "too-long": errors.VideoTooLong,
+    "timed-out": errors.DecodeTimedOut,
+    "crashed": errors.DecodeCrashed,
+    "out-of-memory": errors.DecodeOutOfMemory,
+    "busy": errors.ServerBusy,
+    "invalid-request": errors.InvalidRequest,
+}
+
+STATUSES = [status for status in grpc.StatusCode if status is not grpc.StatusCode.OK]
+
+
+def all_errors(kind=errors.ClipserveError):
+    return [kind, *(leaf for child in kind.__subclasses__() for leaf in all_errors(child))]
+
+
+def test_every_grpc_status_is_mapped():
+    unmapped = set(grpc.StatusCode) - set(STATUS_ERRORS)
+    assert not unmapped, f"add {unmapped} to STATUS_ERRORS"
+
+
+@pytest.mark.parametrize("status", STATUSES, ids=lambda status: status.name)
+def test_every_status_a_server_sends_becomes_its_error(connect, triton, status):
+    triton.failure = (status, "something about the request")
+    with pytest.raises(errors.ClipserveError) as caught:
+        connect().classify(VIDEO)
+    # The server is there and its model ready: then "unavailable" means that it refused.
+    busy = status is grpc.StatusCode.UNAVAILABLE
+    assert type(caught.value) is (errors.ServerBusy if busy else STATUS_ERRORS[status])
+    assert (caught.value.model, caught.value.video) == ("x3d_m", "<bytes>")
+    assert caught.value.__cause__.status() == str(status)
+    if status is not grpc.StatusCode.NOT_FOUND:
+        assert "something about the request" in str(caught.value)
+
+
+def test_every_code_of_the_server_is_known():
+    assert CODE_ERRORS == CODES
+
+
+@pytest.mark.parametrize("prefix", ["", "in ensemble 'x3d_m', Failed to process [1,1]: "])
+@pytest.mark.parametrize("code", CODES)
+def test_a_code_in_brackets_decides_and_triton_s_own_words_go(connect, triton, code, prefix):
+    triton.failure = (grpc.StatusCode.INVALID_ARGUMENT, f"{prefix}[{code}] because [so] it is.")
+    with pytest.raises(CODES[code]) as caught:
+        connect().classify(VIDEO)
+    assert caught.value.code == code
+    assert "because [so] it is" in str(caught.value)
+    assert f"[{code}]" not in str(caught.value)
+    assert "ensemble" not in str(caught.value)
+
+
+def test_a_code_counts_under_any_status(connect, triton):
+    triton.failure = (grpc.StatusCode.INTERNAL, "[crashed] the worker died")
+    with pytest.raises(errors.DecodeCrashed):
+        connect().classify(VIDEO)
+
+
+def test_an_unknown_code_changes_nothing(connect, triton):
+    triton.failure = (grpc.StatusCode.INVALID_ARGUMENT, "[from-the-future] because")
+    with pytest.raises(errors.InvalidRequest, match="from-the-future"):
+        connect().classify(VIDEO)
+
+
+def test_only_what_may_go_better_later_is_retryable():
+    retryable = {kind.code for kind in all_errors() if kind.retryable}
+    assert retryable == {"unavailable", "busy", "model-not-ready", "deadline-exceeded"}
+
+
+def test_codes_are_unique_and_each_stands_in_the_drawn_tree():
+    kinds = all_errors()
+    assert len({kind.code for kind in kinds}) == len(kinds)
+    for kind in kinds:
+        assert kind.__name__ in errors.__doc__
+        if not kind.__subclasses__():
+            assert f" {kind.code} " in f"{errors.__doc__} ".replace("\n", " ")
+
+
+def test_every_error_is_a_public_name():
+    assert {kind.__name__ for kind in all_errors()} <= set(clipserve.__all__)
+
+
+def test_an_error_survives_the_way_between_processes():
+    error = errors.UnknownModel("no such model", model="x3d_q", video="clip.mp4")
+    error.models = ("x3d_m",)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+
+
+def test_an_unknown_model_lists_those_there_are(connect):
+    with pytest.raises(errors.UnknownModel, match=r"'x3d_q'.*mvit_base_16x4, x3d_m") as caught:
+        connect("x3d_q").classify(VIDEO)
+    assert caught.value.models == ("mvit_base_16x4", "x3d_m")
+
+
+def test_an_unknown_model_is_reported_even_if_the_server_will_not_list_its_models(connect, triton):
+    triton.failure = (grpc.StatusCode.NOT_FOUND, "no")
+    triton.closed_to = "RepositoryIndex"
+    with pytest.raises(errors.UnknownModel) as caught:
+        connect("x3d_q").classify(VIDEO)
+    assert caught.value.models is None
+
+
+def test_a_full_queue_is_busy_and_not_an_absent_server(connect, triton):
+    triton.failure = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+    with pytest.raises(errors.ServerBusy, match="Exceeds maximum queue size"):
+        connect().classify(VIDEO)
+
+
+def test_a_server_that_says_busy_is_not_asked_again(connect, triton):
+    triton.failure = (grpc.StatusCode.UNAVAILABLE, "[busy] 32 videos are waiting")
+    with pytest.raises(errors.ServerBusy):
+        connect().classify(VIDEO)
+    assert [method for method, _ in triton.metadata] == ["ModelInfer"]
+
+
+def test_a_known_model_that_is_not_loaded_is_not_ready(connect, triton):
+    triton.models["x3d_m"].ready = False
+    with pytest.raises(errors.ModelNotReady, match="no available versions"):
+        connect().classify(VIDEO)
+
+
+def test_a_server_that_is_down_is_reported_at_once_with_its_address(connect, free_port):
+    url = f"localhost:{free_port}"
+    start = time.monotonic()
+    for call in ("classify", "models"):
+        classifier = connect(url=url)
+        with pytest.raises(errors.ServerUnavailable) as caught:
+            classifier.classify(VIDEO) if call == "classify" else classifier.models()
+        assert url in str(caught.value)
+        assert "clipserve serve" in str(caught.value)
+    assert time.monotonic() - start < 2
+
+
+def test_a_server_that_comes_up_is_found_by_the_same_classifier(
+    connect, start, make_triton, free_port
+):
+    classifier = connect(url=f"localhost:{free_port}")
+    with pytest.raises(errors.ServerUnavailable):
+        classifier.classify(VIDEO)
+    start(make_triton(), port=free_port)
+    classifier.wait_until_ready(timeout_seconds=5)
+    assert classifier.classify(VIDEO).top.label == "archery"
+
+
+@pytest.mark.parametrize("where", ["call", "classifier"])
+def test_a_deadline_ends_the_wait_for_an_answer(connect, triton, where):
+    triton.hold = True
+    classifier = connect(timeout_seconds=0.2 if where == "classifier" else 60)
+    start = time.monotonic()
+    with pytest.raises(errors.DeadlineExceeded, match=r"within 0\.2 s"):
+        classifier.classify(VIDEO, timeout_seconds=0.2 if where == "call" else None)
+    assert time.monotonic() - start < 2
+
+
+def test_several_threads_may_share_a_classifier(triton):
+    answers = []
+    with clipserve.VideoClassifier("x3d_m", triton.url) as classifier:
+
+        def classify(number):
+            answers.append(classifier.classify(b"video %d" % number).top.label)
+
+        threads = [threading.Thread(target=classify, args=[number]) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == ["archery"] * 16
+    assert sorted(triton.videos) == sorted(b"video %d" % number for number in range(16))
+
+
+async def test_a_cancelled_task_cancels_its_call(triton):
+    import asyncio
+
+    triton.hold = True
+    async with clipserve.AsyncVideoClassifier("x3d_m", triton.url) as classifier:
+        task = asyncio.create_task(classifier.classify(VIDEO))
+        while not triton.requests:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_calls_of_the_async_classifier_overlap(triton):
+    import asyncio
+
+    triton.hold = True
+    async with clipserve.AsyncVideoClassifier("x3d_m", triton.url) as classifier:
+        tasks = [asyncio.create_task(classifier.classify(VIDEO)) for _ in range(3)]
+        while len(triton.requests) < 3:
+            await asyncio.sleep(0.01)
+        triton.release.set()
+        assert [(await task).top.label for task in tasks] == ["archery"] * 3
+
+
+def test_closing_ends_calls_under_way(triton):
+    triton.hold = True
+    classifier = clipserve.VideoClassifier("x3d_m", triton.url)
+    caught = []
+
+    def classify():
+        try:
+            classifier.classify(VIDEO)
+        except errors.ClipserveError as error:
+            caught.append(type(error))
+
+    thread = threading.Thread(target=classify)
+    thread.start()
+    while not triton.requests:
+        time.sleep(0.01)
+    classifier.close()
+    thread.join(5)
+    assert caught == [errors.RequestCancelled]

@@ -1,0 +1,66 @@
+"""Encrypted connections, with certificates made here."""
+
+import shutil
+import subprocess
+
+import grpc
+import pytest
+
+from clipserve import ServerUnavailable, Tls
+
+VIDEO = b"video"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A folder with an authority (ca), and a key and certificate each for server and client."""
+    openssl = shutil.which("openssl")
+    assert openssl, "these tests make certificates with openssl: install it (Debian: openssl)"
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def run(*arguments):
+        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority")
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    for name in ("server", "client"):
+        run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        run(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
+            *("-CAcreateserial", "-extfile", "names", "-out", f"{name}.pem"),
+        )
+    return folder
+
+
+def serve(start, make_triton, certificates, *, ask_clients):
+    pair = (certificates / "server.key").read_bytes(), (certificates / "server.pem").read_bytes()
+    authority = (certificates / "ca.pem").read_bytes() if ask_clients else None
+    credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=ask_clients)
+    return start(make_triton(), credentials=credentials)
+
+
+def test_a_trusted_server_answers(connect, start, make_triton, certificates):
+    url = serve(start, make_triton, certificates, ask_clients=False)
+    classifier = connect(url=url, tls=Tls(root_certificates=certificates / "ca.pem"))
+    assert classifier.classify(VIDEO).top.label == "archery"
+
+
+@pytest.mark.parametrize("tls", [Tls(), None])
+def test_an_untrusted_server_gets_no_video(connect, start, make_triton, certificates, tls):
+    url = serve(start, make_triton, certificates, ask_clients=False)
+    with pytest.raises(ServerUnavailable, match=r"tls=Tls\(\)"):
+        connect(url=url, tls=tls).classify(VIDEO, timeout_seconds=5)
+
+
+def test_a_client_shows_its_certificate_where_asked(connect, start, make_triton, certificates):
+    url = serve(start, make_triton, certificates, ask_clients=True)
+    tls = Tls(
+        root_certificates=certificates / "ca.pem",
+        private_key=certificates / "client.key",
+        certificate_chain=certificates / "client.pem",
+    )
+    assert connect(url=url, tls=tls).classify(VIDEO).top.label == "archery"
+    stranger = connect(url=url, tls=Tls(root_certificates=certificates / "ca.pem"))
+    with pytest.raises(ServerUnavailable):
+        stranger.classify(VIDEO, timeout_seconds=5)
