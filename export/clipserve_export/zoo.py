@@ -2,12 +2,14 @@
 
 `pytorchvideo.models.head` imports `torchvision.ops.RoIAlign` when it is loaded, for its detection heads only.
 torchvision has no build for every torch build, and nothing here detects boxes, so where it is absent that one
-name gets a stand-in that refuses to be used.
+name gets a stand-in while PyTorchVideo loads. It is gone afterwards: torch itself looks for torchvision later.
 """
 
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -17,16 +19,23 @@ class _NoRoIAlign:
         raise RuntimeError("detection heads need torchvision, which is not installed")
 
 
-def _fill_the_torchvision_gap() -> None:
+@contextmanager
+def _torchvision_gap_filled() -> Iterator[None]:
     if "torchvision" in sys.modules or importlib.util.find_spec("torchvision"):
+        yield
         return
     torchvision, ops = ModuleType("torchvision"), ModuleType("torchvision.ops")
     ops.RoIAlign = _NoRoIAlign  # type: ignore[attr-defined]
-    torchvision.ops = ops  # type: ignore[attr-defined]
-    sys.modules.update({"torchvision": torchvision, "torchvision.ops": ops})
+    stand_ins = {"torchvision": torchvision, "torchvision.ops": ops}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
 
 
 def pytorchvideo(module: str) -> ModuleType:
     """The module `pytorchvideo.<module>`, for example `models.hub.x3d`."""
-    _fill_the_torchvision_gap()
-    return importlib.import_module(f"pytorchvideo.{module}")
+    with _torchvision_gap_filled():
+        return importlib.import_module(f"pytorchvideo.{module}")

@@ -1,0 +1,106 @@
+"""The config.pbtxt of every model in the repository, as typed messages.
+
+Triton runs with --disable-auto-complete-config, so these files are the whole truth about the service. They name no
+machine: where `kind` is left to Triton it takes every GPU there is, and the CPU where there is none.
+"""
+
+import json
+from collections.abc import Iterable
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from clipserve_export.formats import Format
+from clipserve_export.specs import Geometry, ModelSpec
+
+MAX_BATCH_SIZE = 8
+DECODE = "decode"
+NOTICE = "# Made by `clipserve export`; `clipserve export --check` compares it with the specs.\n"
+
+
+def decode_config(specs: Iterable[ModelSpec]) -> pb.ModelConfig:
+    """One decode step for every network: an output for each clip geometry, described by a parameter of its name."""
+    geometries = {spec.geometry.output_name: spec.geometry for spec in specs}
+    config = pb.ModelConfig(
+        name=DECODE,
+        backend="python",
+        max_batch_size=MAX_BATCH_SIZE,
+        input=[pb.ModelInput(name="VIDEO", data_type=pb.TYPE_STRING, dims=[1])],
+        output=[
+            *(pb.ModelOutput(name=n, data_type=pb.TYPE_UINT8, dims=clip_dims(g)) for n, g in geometries.items()),
+            pb.ModelOutput(name="REPORT", data_type=pb.TYPE_STRING, dims=[1]),
+        ],
+        instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
+    )
+    for name, geometry in geometries.items():
+        config.parameters[name].string_value = json.dumps(vars(geometry))
+    return config
+
+
+def clip_dims(geometry: Geometry) -> list[int]:
+    """[V, T, S, S, 3] with V free: views differ from request to request."""
+    return [-1, geometry.frames, geometry.crop, geometry.crop, 3]
+
+
+def net_config(spec: ModelSpec, form: Format, *, classes: int) -> pb.ModelConfig:
+    """The network: clips in, scores and features out."""
+    return pb.ModelConfig(
+        name=spec.net_name,
+        backend=form.backend,
+        default_model_filename=form.filename,
+        max_batch_size=MAX_BATCH_SIZE,
+        input=[pb.ModelInput(name="CLIP", data_type=pb.TYPE_UINT8, dims=clip_dims(spec.geometry))],
+        # The order is the order of the network's outputs: LibTorch goes by it.
+        output=_answers(spec, classes, label_filename="labels.txt"),
+        # Requests that wait while the network is busy run together; nobody waits for company.
+        dynamic_batching=pb.ModelDynamicBatching(),
+    )
+
+
+def ensemble_config(spec: ModelSpec, *, classes: int) -> pb.ModelConfig:
+    """The public model: decode, then the network."""
+    output_name = spec.geometry.output_name
+    return pb.ModelConfig(
+        name=spec.name,
+        platform="ensemble",
+        max_batch_size=MAX_BATCH_SIZE,
+        input=[pb.ModelInput(name="VIDEO", data_type=pb.TYPE_STRING, dims=[1])],
+        output=[
+            *_answers(spec, classes),
+            pb.ModelOutput(name="REPORT", data_type=pb.TYPE_STRING, dims=[1]),
+        ],
+        ensemble_scheduling=pb.ModelEnsembling(
+            step=[
+                pb.ModelEnsembling.Step(
+                    model_name=DECODE,
+                    model_version=-1,
+                    input_map={"VIDEO": "VIDEO"},
+                    output_map={output_name: "CLIP", "REPORT": "REPORT"},
+                ),
+                pb.ModelEnsembling.Step(
+                    model_name=spec.net_name,
+                    model_version=-1,
+                    input_map={"CLIP": "CLIP"},
+                    output_map={"SCORES": "SCORES", "FEATURES": "FEATURES"},
+                ),
+            ]
+        ),
+    )
+
+
+def _answers(spec: ModelSpec, classes: int, *, label_filename: str = "") -> list[pb.ModelOutput]:
+    return [
+        pb.ModelOutput(name="SCORES", data_type=pb.TYPE_FP32, dims=[classes], label_filename=label_filename),
+        pb.ModelOutput(name="FEATURES", data_type=pb.TYPE_FP32, dims=[spec.feature_size]),
+    ]
+
+
+def print_config(config: pb.ModelConfig) -> str:
+    """The text of a config.pbtxt."""
+    text: str = text_format.MessageToString(config)
+    return NOTICE + text
+
+
+def parse_config(text: str) -> pb.ModelConfig:
+    """The message in a config.pbtxt; raises text_format.ParseError."""
+    return text_format.Parse(text, pb.ModelConfig())

@@ -1,0 +1,117 @@
+"""One export from end to end: weights, network, file, check, publication."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from clipserve_export.errors import WeightsError
+from clipserve_export.formats import FORMATS, FormatName
+from clipserve_export.labels import labels_for
+from clipserve_export.network import served_network
+from clipserve_export.parity import Parity, compare
+from clipserve_export.repository import LABELS, RECORD, VERSION, label_text, publish, staging
+from clipserve_export.specs import ModelSpec
+from clipserve_export.weights import PACKAGE, Weights, load_weights
+
+Progress = Callable[[str], None]
+VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRecord:
+    """What is known of a published file; lies beside it as export.json."""
+
+    model: str
+    format: FormatName
+    weights: str  # where they came from
+    weights_sha256: str
+    classes: int
+    file_bytes: int
+    parity: Parity
+    versions: dict[str, str]
+    recipe: str  # sha256 of the code that made it
+
+    def to_json(self) -> str:
+        """The text of export.json."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def export_model(
+    spec: ModelSpec,
+    *,
+    format_name: FormatName,
+    weights_source: str,
+    labels_file: Path | None,
+    repository: Path,
+    reuse: bool = False,
+    progress: Progress = lambda _: None,
+) -> ExportRecord | None:
+    """Export one model into `repository`; None where `reuse` found it already made from the same by the same code.
+
+    Raises ExportError; nothing is published then.
+    """
+    form = FORMATS[format_name]
+    progress("reading weights")
+    weights = load_weights(spec, weights_source)
+    labels = labels_for(spec, labels_file, classes=weights.classes(spec))
+    if reuse and is_current(repository, spec, format_name, weights, labels):
+        return None
+    try:
+        network = served_network(spec, weights.state)
+    except RuntimeError as error:
+        raise WeightsError(f"{weights.origin} does not fit {spec.name}: {error}") from error
+    with staging(repository, spec) as folder:
+        path = folder / form.filename
+        progress(f"writing {form.filename}")
+        form.write(network, spec.geometry, path)
+        progress("comparing it with the network")
+        parity = compare(network, form.load(path), spec.geometry)
+        parity.require()
+        record = ExportRecord(
+            model=spec.name,
+            format=format_name,
+            weights=weights.origin,
+            weights_sha256=weights.sha256,
+            classes=len(labels),
+            file_bytes=path.stat().st_size,
+            parity=parity,
+            versions={package: version(package) for package in VERSIONED},
+            recipe=recipe(),
+        )
+        (folder / RECORD).write_text(record.to_json())
+        progress("publishing")
+        publish(repository, spec, form, labels, folder)
+    return record
+
+
+@cache
+def recipe() -> str:
+    """A hash of this package's code and of the versions it runs on: another recipe may give another file."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    digest.update(torch.__version__.encode() + version("onnxscript").encode())
+    return digest.hexdigest()
+
+
+def is_current(repository: Path, spec: ModelSpec, format_name: FormatName, weights: Weights, labels: list[str]) -> bool:
+    """Whether the published file was made from these weights, in this format, by this code, with these labels."""
+    net = repository / spec.net_name
+    try:
+        record = json.loads((net / VERSION / RECORD).read_text())
+        published_labels = (net / LABELS).read_text()
+    except (OSError, ValueError):
+        return False
+    return (
+        (net / VERSION / FORMATS[format_name].filename).exists()
+        and record.get("format") == format_name
+        and record.get("weights_sha256") == weights.sha256
+        and record.get("recipe") == recipe()
+        and published_labels == label_text(labels)
+    )

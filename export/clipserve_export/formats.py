@@ -1,0 +1,119 @@
+"""The two file formats: how each is written, and how it is run to be checked.
+
+ONNX is written for ONNX Runtime 1.19 and later (the oldest Triton container meant is 24.10): opset 20, which comes with
+IR version 10. TorchScript is traced and frozen; scripting fails on every hub model of pytorchvideo 0.1.5.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clipserve_export.clips import random_clips
+from clipserve_export.network import ActionNetwork
+from clipserve_export.specs import Geometry
+
+FormatName = Literal["onnx", "torchscript"]
+Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+ONNX_OPSET, ONNX_IR_VERSION = 20, 10
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format, the Triton backend that runs it, and its two verbs."""
+
+    name: FormatName
+    backend: str
+    filename: str
+    write: Callable[[ActionNetwork, Geometry, Path], None]
+    load: Callable[[Path], Run]
+
+
+def _example(geometry: Geometry) -> Tensor:
+    # Two of each: traced with a batch of one, the ONNX exporter bakes the one into MViT without an error.
+    return random_clips(geometry, batch=2, views=2, seed=0)
+
+
+def write_onnx(network: ActionNetwork, geometry: Geometry, path: Path) -> None:
+    """Write `network` as one ONNX file with symbolic batch (N) and views (V)."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network,
+            (_example(geometry),),
+            input_names=["CLIP"],
+            output_names=["SCORES", "FEATURES"],
+            dynamic_shapes={"clip": {0: "N", 1: "V"}},
+            dynamo=True,
+            opset_version=ONNX_OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    model.ir_version = ONNX_IR_VERSION
+    # The exporter notes the source line of every node, with this machine's paths.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    require_dynamic(model, geometry)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def require_dynamic(model: onnx.ModelProto, geometry: Geometry) -> None:
+    """Raise ValueError unless batch and views are symbols and nothing else of the input is."""
+    side = geometry.crop
+    dims = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    if dims != ["N", "V", geometry.frames, side, side, 3]:
+        raise ValueError(f"the ONNX exporter fixed or freed a dimension: CLIP is {dims}")
+
+
+def load_onnx(path: Path) -> Run:
+    """A function that runs the file in ONNX Runtime on the CPU."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scores, features = session.run(["SCORES", "FEATURES"], {"CLIP": clip})
+        return scores, features
+
+    return run
+
+
+def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path) -> None:
+    """Trace, freeze and save `network`; batch and views stay free because nothing in it fixes them."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(network, _example(geometry), check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.freeze(traced), path)
+
+
+def load_torchscript(path: Path) -> Run:
+    """A function that runs the file in LibTorch on the CPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+
+    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        with torch.no_grad():
+            scores, features = module(torch.from_numpy(clip))
+        return scores.numpy(), features.numpy()
+
+    return run
+
+
+FORMATS: dict[FormatName, Format] = {
+    "onnx": Format("onnx", "onnxruntime", "model.onnx", write_onnx, load_onnx),
+    "torchscript": Format("torchscript", "pytorch", "model.pt", write_torchscript, load_torchscript),
+}

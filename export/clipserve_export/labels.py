@@ -1,0 +1,36 @@
+"""The names of a model's classes, one a line, in the order of its scores."""
+
+from pathlib import Path
+
+from clipserve_export.errors import LabelsError
+from clipserve_export.specs import ModelSpec
+from clipserve_export.weights import PACKAGE
+
+
+def published_labels(spec: ModelSpec) -> Path:
+    """The label file of the published weights."""
+    folder = "motion" if spec.family == "motion" else "labels"
+    return PACKAGE / folder / spec.labels
+
+
+def read_labels(path: Path) -> list[str]:
+    """The lines of a label file. Raises LabelsError."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelsError(f"the label file {path} cannot be read: {error}") from error
+    labels = [line.strip() for line in lines]
+    while labels and not labels[-1]:
+        labels.pop()
+    if "" in labels:
+        raise LabelsError(f"{path}, line {labels.index('') + 1}: a label is empty")
+    return labels
+
+
+def labels_for(spec: ModelSpec, path: Path | None, *, classes: int) -> list[str]:
+    """The labels for `classes` classes, from `path` or the published ones. Raises LabelsError with both numbers."""
+    labels = read_labels(path or published_labels(spec))
+    if len(labels) != classes:
+        whose = path or f"the published list of {spec.name} (give your own by --labels)"
+        raise LabelsError(f"the weights have {classes} classes, but {whose} has {len(labels)} labels")
+    return labels

@@ -1,0 +1,142 @@
+"""Where a network's weights come from: PyTorchVideo's checkpoints, a file, or a seed."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipserve_export.clips import random_clips
+from clipserve_export.errors import WeightsError
+from clipserve_export.network import MEAN, STD, build_hub_model, projection_key
+from clipserve_export.specs import ModelSpec
+from clipserve_export.zoo import pytorchvideo
+
+PACKAGE = Path(__file__).parent
+RANDOM_SEED = 0
+RANDOM_CLASSES = 400  # of Kinetics, whose labels a random network is served with
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict with PyTorchVideo's parameter names, and where it came from."""
+
+    state: Mapping[str, Tensor]
+    origin: str
+    sha256: str  # of the checkpoint file; of the values, where there is no file
+
+    def classes(self, spec: ModelSpec) -> int:
+        """K: how many classes the projection has."""
+        return int(self.state[projection_key(spec)].shape[0])
+
+
+def load_weights(spec: ModelSpec, source: str) -> Weights:
+    """Weights for `spec` from `pretrained`, `random` or a checkpoint file. Raises WeightsError."""
+    if source == "random":
+        return random_weights(spec)
+    if source == "pretrained":
+        path = pretrained_path(spec)
+        if not path.exists():
+            download(checkpoint_address(spec), path)
+        # The hub loads its own checkpoints with full trust; so do we, and only those.
+        return read_checkpoint(spec, path, origin=f"pretrained ({path.name})", trusted=True)
+    path = Path(source)
+    if not path.is_file():
+        raise WeightsError(
+            f"--weights {source}: there is no such file; allowed are pretrained, random or the path of a checkpoint"
+        )
+    return read_checkpoint(spec, path, origin=f"file ({path.name})", trusted=False)
+
+
+def checkpoint_address(spec: ModelSpec) -> str:
+    """The hub's own address of the published checkpoint."""
+    hub = "models.hub.x3d" if spec.family == "x3d" else "models.hub.vision_transformers"
+    return str(pytorchvideo(hub).checkpoint_paths[spec.name])
+
+
+def pretrained_path(spec: ModelSpec) -> Path:
+    """Where the published checkpoint lies on this machine: torch.hub's cache, or this package for `motion`."""
+    if spec.family == "motion":
+        return PACKAGE / "motion" / "motion.pt"
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(checkpoint_address(spec)).name
+
+
+def download(address: str, path: Path) -> None:
+    """Fetch a checkpoint as torch.hub does, with its progress bar. Raises WeightsError naming both ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(address, str(path))
+    except OSError as error:  # URLError and every socket error are one
+        raise WeightsError(
+            f"the pretrained weights could not be fetched from {address} ({error}). "
+            f"Put that file at {path} by hand, or choose --weights random or --weights FILE"
+        ) from error
+
+
+def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) -> Weights:
+    """A state dict, bare or as PyTorchVideo's {"model_state": ...}. Raises WeightsError."""
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=not trusted)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} cannot be read as a checkpoint of tensors: {str(error).splitlines()[0]}") from error
+    if isinstance(loaded, Mapping) and "model_state" in loaded:
+        loaded = loaded["model_state"]
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise WeightsError(f'{path} holds neither a state dict nor {{"model_state": state dict}}')
+    state = {str(name): value for name, value in loaded.items()}
+    require_fit(spec, state, path)
+    return Weights(state, origin, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError unless every name and shape is the network's; the class count is free."""
+    projection = state.get(projection_key(spec))
+    if projection is None or projection.ndim != 2:
+        raise WeightsError(
+            f"{path} is no checkpoint of {spec.name}: it has no matrix {projection_key(spec)!r}"
+            f" (its first names are {', '.join(list(state)[:3]) or 'none'})"
+        )
+    with torch.device("meta"):
+        expected = build_hub_model(spec, classes=projection.shape[0]).state_dict()
+    missing, unknown = sorted(expected.keys() - state), sorted(state.keys() - expected.keys())
+    misshapen = sorted(n for n in expected.keys() & state if expected[n].shape != state[n].shape)
+    for problem, names in (("lacks", missing), ("has unknown", unknown), ("misshapes", misshapen)):
+        if names:
+            raise WeightsError(
+                f"{path} is no checkpoint of {spec.name}: it {problem} {len(names)} of {len(expected)} tensors,"
+                f" {names[0]!r} first"
+            )
+
+
+def random_weights(spec: ModelSpec) -> Weights:
+    """Seeded weights with settled batch norms. They know nothing; they show that the pipes hold."""
+    torch.manual_seed(RANDOM_SEED)
+    model = build_hub_model(spec, classes=RANDOM_CLASSES)
+    settle_batch_norms(model, spec)
+    state = model.state_dict()
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return Weights(state, f"random (seed {RANDOM_SEED})", digest.hexdigest())
+
+
+def settle_batch_norms(model: nn.Module, spec: ModelSpec) -> None:
+    """Give batch norms the statistics of real activations.
+
+    With the initial ones an untrained X3D answers every clip alike to four digits, and a check of its export would
+    check nothing.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
+    if not norms:
+        return
+    for norm in norms:
+        norm.momentum = None  # a plain average instead of a moving one
+    clips = random_clips(spec.geometry, batch=4, views=1, seed=RANDOM_SEED)
+    frames = (clips[:, 0].permute(0, 4, 1, 2, 3).float() / 255 - MEAN) / STD
+    with torch.no_grad():
+        model.train()(frames)
+    model.eval()

@@ -1,0 +1,105 @@
+"""`clipserve serve`: a real Triton on this machine until Ctrl-C."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODELS...", help="What to serve; every exported model by default.", show_default=False),
+    ] = None,
+    *,
+    repository: Annotated[Path, typer.Option(metavar="DIR", help="The Triton model repository.")] = Path(
+        "model_repository"
+    ),
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8002,
+    start_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="How long the models may take to load.")
+    ] = 300.0,
+) -> None:
+    """Serve a model repository from this machine, with the Triton of the wheel nvidia-pytriton.
+
+    Ends on Ctrl-C or SIGTERM, when requests under way are answered, and leaves no process behind.
+
+    \b
+    clipserve serve
+    clipserve serve motion x3d_m --grpc-port 9001
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        from clipserve_server.errors import ServerStartError
+        from clipserve_server.repository import read_repository
+        from clipserve_server.triton import Triton
+    except ModuleNotFoundError as error:
+        errors.print(f"clipserve serve needs {error.name}: pip install 'clipserve[server]'", markup=False)
+        raise typer.Exit(2) from error
+
+    asked_to_stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _stop(asked_to_stop))
+    try:
+        with errors.status("starting Triton") as status:
+            triton = Triton(
+                repository,
+                models=models or (),
+                host=host,
+                http_port=http_port,
+                grpc_port=grpc_port,
+                metrics_port=metrics_port,
+                start_seconds=start_seconds,
+                progress=lambda ready, total: status.update(f"starting Triton: {ready} of {total} models ready"),
+            )
+            triton.start()
+    except _Stopped:
+        errors.print("stopped before the models were ready")
+        raise typer.Exit(130) from None
+    except ServerStartError as error:
+        errors.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
+
+    try:
+        names = [model.name for model in triton.models]
+        console.print(f"serving {', '.join(names)}", markup=False)
+        idle = [name for name in read_repository(repository) if name not in names]
+        if idle and not models:
+            console.print(f"not exported yet: {', '.join(idle)}", markup=False)
+        console.print(
+            f"gRPC     {triton.grpc_url}\nHTTP     http://{triton.http_url}\nmetrics  {triton.metrics_url}\n"
+            "Ctrl-C stops it",
+            markup=False,
+        )
+        # In slices, so that a Triton that ends by itself is noticed.
+        while triton.is_running and not asked_to_stop.wait(0.5):
+            pass
+        died = not asked_to_stop.is_set()
+    except _Stopped:
+        died = False
+    finally:
+        reason = "" if triton.is_running else triton.failure()
+        triton.stop()
+    if died:
+        errors.print(f"Triton ended by itself: {reason}", style="red", markup=False)
+        raise typer.Exit(1)
+    console.print("stopped")
+
+
+class _Stopped(Exception):
+    """A signal came while Triton was starting."""
+
+
+def _stop(asked: threading.Event) -> None:
+    if asked.is_set():
+        return
+    asked.set()
+    raise _Stopped

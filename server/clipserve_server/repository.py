@@ -1,0 +1,64 @@
+"""What a model repository offers, read from its configs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from clipserve_server.errors import RepositoryEmpty
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A public model and the models its ensemble calls."""
+
+    name: str
+    steps: tuple[str, ...]
+
+
+def read_repository(repository: Path) -> dict[str, ServedModel]:
+    """Every public model of the repository, exported or not, by name. Raises RepositoryEmpty."""
+    if not repository.is_dir():
+        raise RepositoryEmpty(f"there is no model repository {repository}")
+    models = {}
+    for path in sorted(repository.glob("*/config.pbtxt")):
+        try:
+            config = text_format.Parse(path.read_text(), pb.ModelConfig())
+        except (text_format.ParseError, UnicodeDecodeError) as error:
+            raise RepositoryEmpty(f"{path} is no Triton config: {error}") from error
+        if config.platform == "ensemble":
+            steps = tuple(step.model_name for step in config.ensemble_scheduling.step)
+            models[path.parent.name] = ServedModel(path.parent.name, steps)
+    if not models:
+        raise RepositoryEmpty(f"{repository} holds no models: clipserve export puts them there")
+    return models
+
+
+def choose_models(repository: Path, names: Sequence[str] = ()) -> list[ServedModel]:
+    """The models to serve: those named, or every one whose steps all have a version on disk.
+
+    Raises RepositoryEmpty when one that was named is unknown or not exported, or when nothing is left.
+    """
+    models = read_repository(repository)
+    unknown = [name for name in names if name not in models]
+    if unknown:
+        raise RepositoryEmpty(f"{repository} has no model {unknown[0]!r}; it has {', '.join(models)}")
+    chosen = [models[name] for name in dict.fromkeys(names)] or list(models.values())
+    unexported = [model.name for model in chosen if not _is_exported(repository, model)]
+    if names and unexported:
+        raise RepositoryEmpty(f"{unexported[0]} is not exported yet: clipserve export {' '.join(unexported)}")
+    servable = [model for model in chosen if model.name not in unexported]
+    if not servable:
+        raise RepositoryEmpty(
+            f"no model of {repository} is exported yet: clipserve export NAME, with any of {', '.join(models)}"
+        )
+    return servable
+
+
+def _is_exported(repository: Path, model: ServedModel) -> bool:
+    return all(
+        any(version.name.isdigit() and any(version.iterdir()) for version in (repository / step).glob("[1-9]*"))
+        for step in model.steps
+    )

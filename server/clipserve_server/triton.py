@@ -1,0 +1,227 @@
+"""A real Triton on this machine, for as long as a `with` block lasts."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tritonclient import grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from clipserve_server.backends import lay_out_backends
+from clipserve_server.errors import ModelLoadError, PortTaken, ServerStartError
+from clipserve_server.repository import ServedModel, choose_models
+from clipserve_server.wheel import find_wheel
+
+START_SECONDS = 300.0  # to load every model; MViT as TorchScript takes 10 on two cores
+STOP_SECONDS = 20.0  # for requests under way when asked to stop
+POLL_SECONDS = 0.1
+
+Progress = Callable[[int, int], None]
+
+
+class Triton:
+    """The embedded server over a model repository.
+
+    with Triton(Path("model_repository"), models=["motion"]) as triton:
+        ...  # triton.grpc_url
+
+    models: the public models to serve; all that are exported where none is named. A port of 0 is any free one.
+    Entering waits until every model is ready and raises ServerStartError otherwise; leaving ends every process.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        models: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        http_port: int = 8000,
+        grpc_port: int = 8001,
+        metrics_port: int = 8002,
+        start_seconds: float = START_SECONDS,
+        options: Sequence[str] = (),
+        progress: Progress = lambda ready, total: None,
+    ) -> None:
+        self.repository = repository
+        self.host = host
+        self._names = tuple(models)
+        self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+        self._start_seconds = start_seconds
+        self._options = tuple(options)
+        self._progress = progress
+        self._folder: Path | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+        self.models: tuple[ServedModel, ...] = ()
+
+    @property
+    def grpc_url(self) -> str:
+        """host:port, as tritonclient.grpc takes it."""
+        return self._address("grpc")
+
+    @property
+    def http_url(self) -> str:
+        """host:port, as tritonclient.http takes it."""
+        return self._address("http")
+
+    @property
+    def metrics_url(self) -> str:
+        """The address Prometheus reads."""
+        return f"http://{self._address('metrics')}/metrics"
+
+    def _address(self, service: str) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self._ports[service]}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start, and wait until every model is ready. Raises ServerStartError."""
+        wheel = find_wheel()
+        self.models = tuple(choose_models(self.repository, self._names))
+        self._ports = claim_ports(self.host, self._ports)
+        self._folder = Path(tempfile.mkdtemp(prefix="clipserve-triton-"))
+        try:
+            backends = lay_out_backends(self._folder / "backends", wheel)
+            command = [str(wheel.binary), *self._arguments(backends), *self._options]
+            with self.log_path.open("wb") as log:
+                self._guard = subprocess.Popen(
+                    [sys.executable, "-m", "clipserve_server.guard", str(STOP_SECONDS), *command],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=wheel.environment(),
+                    start_new_session=True,
+                )
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server and everything it started; requests under way get STOP_SECONDS. Harmless when stopped."""
+        if self._guard is not None:
+            assert self._guard.stdin is not None
+            self._guard.stdin.close()
+            self._guard.wait()
+            self._guard = None
+        if self._folder is not None:
+            for left in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
+                left.unlink(missing_ok=True)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's process lives."""
+        return self._guard is not None and self._guard.poll() is None
+
+    @property
+    def log_path(self) -> Path:
+        """Triton's own log; gone when the server is stopped."""
+        assert self._folder is not None
+        return self._folder / "triton.log"
+
+    @property
+    def _shm_prefix(self) -> str:
+        assert self._folder is not None
+        return self._folder.name.replace("-", "_")
+
+    def _arguments(self, backends: Path) -> list[str]:
+        steps = {step: None for model in self.models for step in model.steps}
+        return [
+            f"--model-repository={self.repository.resolve()}",
+            f"--backend-directory={backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            "--model-control-mode=explicit",
+            *(f"--load-model={name}" for name in (*steps, *(model.name for model in self.models))),
+            "--disable-auto-complete-config",
+            "--allow-gpu-metrics=true",
+            *(f"--{service}-address={self.host}" for service in self._ports),
+            *(f"--{service}-port={port}" for service, port in self._ports.items()),
+        ]
+
+    def _wait_until_ready(self) -> None:
+        assert self._guard is not None
+        deadline = time.monotonic() + self._start_seconds
+        names = [model.name for model in self.models]
+        with triton_grpc.InferenceServerClient(self.grpc_url) as client:
+            while True:
+                if self._guard.poll() is not None:
+                    raise self.failure()
+                ready = sum(_is_ready(client, name) for name in names)
+                self._progress(ready, len(names))
+                if ready == len(names):
+                    return
+                if time.monotonic() > deadline:
+                    raise ServerStartError(
+                        f"only {ready} of {len(names)} models were ready after {self._start_seconds:.0f} s"
+                    )
+                time.sleep(POLL_SECONDS)
+
+    def failure(self) -> ServerStartError:
+        """Why a server that ended by itself did so, as far as its log tells."""
+        return explain_log(self.log_path.read_text(errors="replace"))
+
+
+def _is_ready(client: triton_grpc.InferenceServerClient, name: str) -> bool:
+    try:
+        return bool(client.is_model_ready(name, client_timeout=5.0))
+    except InferenceServerException:
+        return False
+
+
+def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
+    """Replace each 0 by a free port and see that the others are free. Raises PortTaken."""
+    claimed: dict[str, int] = {}
+    held: list[socket.socket] = []
+    try:
+        for service, port in ports.items():
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            claim = socket.socket(family, socket.SOCK_STREAM)
+            held.append(claim)
+            # Without it, a port whose last connections linger in TIME_WAIT would look taken.
+            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                claim.bind((host, port))
+            except OSError as error:
+                option = f"--{service}-port"
+                raise PortTaken(
+                    f"{host}:{port} cannot be had for {service} ({os.strerror(error.errno or 0).lower()});"
+                    f" choose another by {option}, 0 for any"
+                ) from error
+            claimed[service] = claim.getsockname()[1]
+    finally:
+        for claim in held:
+            claim.close()
+    return claimed
+
+
+_LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)")
+_ERROR_LINE = re.compile(r"^(?:E\d+ [\d:.]+ \d+ \S+\]|error:) *\"?(?P<reason>.+?)\"?$", re.MULTILINE)
+
+
+def explain_log(log: str) -> ServerStartError:
+    """The error behind a Triton that ended by itself, from its log."""
+    failure = _LOAD_FAILURE.search(log)
+    if failure:
+        # A Python model's traceback follows, its line ends spelled out.
+        reason = failure["reason"].partition("\\n")[0].strip(' "')
+        return ModelLoadError(f"{failure['model']} does not load: {reason}")
+    reasons = [match["reason"] for match in _ERROR_LINE.finditer(log)]
+    return ServerStartError(f"Triton ended by itself: {reasons[0] if reasons else log[-500:].strip() or 'no log'}")
