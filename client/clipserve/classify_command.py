@@ -39,7 +39,7 @@ class Output(Protocol):
 
 
 def classify(
-    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Video files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILES", help="Video files.")],
     *,
     model: Annotated[str, typer.Option(help="Name of a model that the server has.")] = (
         defaults.MODEL
@@ -78,10 +78,10 @@ def classify(
     clipserve classify archery.mp4
     clipserve classify *.mp4 --model mvit_base_16x4 --top-k 1
     clipserve classify *.mp4 --json | jq -r '[.file, .labels[0].label] | @tsv'
-    clipserve classify a.mp4 --url host:443 --tls --header 'authorization: Bearer 123'
+    clipserve classify archery.mp4 --url video.example.org:443 --tls
 
-    Exits with 0 if every file was classified, 1 if some were not, 2 if the server cannot be
-    reached or has no such model.
+    Exits with 0 if every file was classified, 1 if some were not,
+    2 if the server cannot be reached or has no such model.
     """
     if (features or report) and not as_json:
         raise typer.BadParameter(
@@ -154,10 +154,12 @@ class LiveTable:
     """A table that grows on a terminal, and is printed whole anywhere else."""
 
     def __init__(self, model: str) -> None:
+        self._console = Console()
         self._table = Table("file", model, "ms")
         self._table.columns[0].overflow = "fold"
         self._table.columns[2].justify = "right"
-        self._live = Live(self._table, console=Console())
+        # Only the table may go where it is drawn again and again: messages wait for the end.
+        self._live = Live(self._table, console=self._console, transient=True)
         self._errors: list[ClipserveError] = []
 
     def show(self, file: Path, prediction: Prediction, milliseconds: float) -> None:
@@ -167,23 +169,21 @@ class LiveTable:
             for scored in prediction
         )
         self._table.add_row(Text(str(file)), labels, f"{milliseconds:.0f}")
-        self._live.refresh()
 
     def show_failure(self, file: Path | None, error: ClipserveError) -> None:
         if file is not None:
             self._table.add_row(Text(str(file)), Text(error.code, style="red"), "")
-            self._live.refresh()
         self._errors.append(error)
 
     def __enter__(self) -> "LiveTable":
-        self._live.start()
+        if self._console.is_terminal:
+            self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._table.rows:
-            self._live.update(Text())  # no empty table above the only message
         self._live.stop()
-        # Not before: both may be the same terminal.
+        if self._table.rows:
+            self._console.print(self._table)
         for error in self._errors:
             print_error(error)
 

@@ -32,7 +32,7 @@ def build_app() -> "typer.Typer":
 
     app = typer.Typer(
         help="Human-action recognition for video, served by NVIDIA Triton.",
-        epilog="Start with: clipserve export x3d_m, clipserve serve, clipserve classify clip.mp4",
+        epilog="First: clipserve export x3d_m; clipserve serve; clipserve classify clip.mp4",
         no_args_is_help=True,
         # Local variables may hold credentials.
         pretty_exceptions_show_locals=False,

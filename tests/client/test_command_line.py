@@ -1,0 +1,188 @@
+"""`clipserve classify`, as typed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from clipserve.command_line import build_app
+
+NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two video files, the second of which the server refuses when told to."""
+    paths = [tmp_path / "archery.mp4", tmp_path / "bro[b]ken.mp4"]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    return [str(path) for path in paths]
+
+
+@pytest.fixture
+def run(triton):
+    """Run `clipserve classify` against `triton`."""
+
+    def run_command(*arguments, url=None):
+        return CliRunner(env={"COLUMNS": "200"}).invoke(
+            build_app(), ["classify", *arguments, "--url", url or triton.url]
+        )
+
+    return run_command
+
+
+def refuse_second(triton):
+    triton.failures_by_content[b"bro[b]ken.mp4"] = NOT_A_VIDEO
+
+
+def read_lines(output):
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_a_table_shows_each_file_with_its_labels(run, files):
+    result = run(*files, "--top-k", "2")
+    assert result.exit_code == 0
+    for shown in (*files, "archery 0.93, deadlifting 0.04", "x3d_m"):
+        assert shown in result.stdout
+    assert "sharpening" not in result.stdout
+    assert result.stdout.endswith("\n")
+    assert not result.stderr
+
+
+def test_json_is_one_object_a_line_and_nothing_else(run, files):
+    result = run(*files, "--json", "--top-k", "1")
+    assert result.exit_code == 0
+    lines = read_lines(result.stdout)
+    assert [line["file"] for line in lines] == files
+    for line in lines:
+        assert line.pop("milliseconds") > 0
+        assert line == {
+            "file": line["file"],
+            "model": "x3d_m",
+            "labels": [{"label": "archery", "index": 5, "score": 0.93}],
+        }
+
+
+def test_json_carries_features_and_report_when_asked_for(run, files):
+    (line,) = read_lines(run(files[0], "--json", "--features", "--report").stdout)
+    assert line["features"] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert line["report"]["codec"] == "h264"
+
+
+def test_a_table_has_no_room_for_features(run, files, triton):
+    result = run(files[0], "--features")
+    assert result.exit_code == 2
+    assert "--json" in result.stderr
+    assert not triton.metadata
+
+
+def test_a_failed_file_does_not_stop_the_others_and_is_told_on_stderr(run, files, triton):
+    refuse_second(triton)
+    result = run(files[1], "missing.mp4", files[0])
+    assert result.exit_code == 1
+    for shown in ("archery 0.93", files[1], "not-a-video", "missing.mp4", "video-not-readable"):
+        assert shown in result.stdout
+    first, second = result.stderr.splitlines()
+    assert first.startswith(f"error: {files[1]!r}: no container")
+    assert "'missing.mp4': No such file" in second
+
+
+def test_a_failed_file_is_a_json_object_too(run, files, triton):
+    refuse_second(triton)
+    result = run(*reversed(files), "--json")
+    assert result.exit_code == 1
+    failed, fine = read_lines(result.stdout)
+    assert failed["file"] == files[1]
+    assert failed["error"].keys() == {"code", "message", "retryable"}
+    assert failed["error"]["code"] == "not-a-video"
+    assert failed["error"]["retryable"] is False
+    assert fine["labels"]
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_server_that_is_down_is_reported_once(run, files, free_port, options):
+    result = run(*files, *options, url=f"localhost:{free_port}")
+    assert result.exit_code == 2
+    (message,) = result.stderr.splitlines()
+    assert f"localhost:{free_port}" in message
+    if options:
+        (line,) = read_lines(result.stdout)
+        assert (line["file"], line["error"]["code"]) == (None, "unavailable")
+    else:
+        assert not result.stdout
+
+
+def test_an_unknown_model_is_reported_once_with_those_there_are(run, files):
+    result = run(*files, "--model", "x3d_q")
+    assert result.exit_code == 2
+    (message,) = result.stderr.splitlines()
+    assert "mvit_base_16x4, x3d_m" in message
+
+
+def test_headers_are_sent(run, files, triton):
+    run(files[0], "--header", "Authorization: Bearer a:b", "--header", "x-team:video")
+    ((_, metadata),) = triton.metadata
+    assert metadata["authorization"] == "Bearer a:b"
+    assert metadata["x-team"] == "video"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.mp4", "--top-k", "0"],
+        ["a.mp4", "--timeout", "-1"],
+        ["a.mp4", "--header", "no colon"],
+        ["a.mp4", "--root-certificates", "missing.pem"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_sends_nothing(run, triton, arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage" in result.stderr
+    assert not triton.metadata
+
+
+def test_help_shows_examples_and_every_command():
+    runner = CliRunner(env={"COLUMNS": "100"})
+    shown = runner.invoke(build_app(), ["--help"]).stdout
+    for command in ("classify", "export", "serve"):
+        assert f" {command} " in shown
+    assert "clipserve classify *.mp4 --json | jq" in (
+        runner.invoke(build_app(), ["classify", "--help"]).stdout
+    )
+
+
+def test_the_address_may_come_from_the_environment(files, triton):
+    runner = CliRunner(env={"CLIPSERVE_URL": triton.url})
+    assert runner.invoke(build_app(), ["classify", files[0]]).exit_code == 0
+    assert triton.videos == [b"archery.mp4"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
+    triton.hold = True
+    program = "from clipserve.command_line import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "classify", *files, *options, "--url", triton.url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 10
+        while not triton.requests and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=5)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert not stdout
+    assert "Traceback" not in stderr

@@ -1,0 +1,68 @@
+"""The client stands alone: tritonclient[grpc], numpy and the standard library."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    *("typer", "rich", "click", "torch", "torchvision", "pytorchvideo", "onnx", "onnxruntime"),
+    *("av", "pandas", "PIL", "pytriton", "aiohttp", "clipserve_export", "clipserve_server"),
+)
+
+BLOCK = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def run_without(blocked, program):
+    return subprocess.run(
+        [sys.executable, "-c", BLOCK.format(blocked=blocked) + program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_the_client_classifies_with_nothing_else_installed(triton):
+    program = f"""
+from clipserve import VideoClassifier
+with VideoClassifier(url={triton.url!r}) as classifier:
+    print(classifier.classify(b"video"))
+"""
+    result = run_without(HEAVY, program)
+    assert result.stdout.startswith("Prediction('<bytes>': archery 0.93"), result.stderr
+
+
+def test_importing_the_client_prints_nothing_and_starts_no_thread():
+    program = "import clipserve, threading; assert threading.active_count() == 1"
+    result = run_without((), program)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_the_program_without_its_extra_says_what_to_install(missing):
+    result = run_without((missing,), "from clipserve.command_line import main; main()")
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert missing in line
+    assert "pip install 'clipserve[cli]'" in line
+
+
+def test_the_program_starts_without_what_only_export_and_serve_need():
+    heavy = tuple({*HEAVY} - {"typer", "rich", "clipserve_export", "clipserve_server"})
+    program = """
+from clipserve.command_line import main
+sys.argv = ["clipserve", "classify", "--help"]
+main()
+"""
+    result = run_without(heavy, program)
+    assert result.returncode == 0, result.stderr
+    assert "Usage: clipserve classify" in result.stdout
