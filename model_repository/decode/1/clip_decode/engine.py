@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from time import perf_counter
 
-from .canvas import Canvas
-from .container import OpenVideo, open_video
-from .errors import InvalidRequest, TooLarge, Truncated
-from .frames import Decoded, decode_whole
+from .container import open_video
+from .errors import InvalidRequest
 from .geometry import Geometry
 from .limits import Limits
 from .orientation import Pixels
+from .outcome import Outcome, Wish
+from .part import decode_part
 from .report import Report
+from .roles import Unproven
 from .sampling import Sampling
-from .selection import select_frames
-from .timeline import Timeline, build_timeline, predict_timeline
-from .track import Track, read_track
+from .structure import prove_structure
+from .timeline import predict_order
+from .track import read_track
+from .whole import decode_whole
 
 
 def decode_clips(
@@ -45,29 +48,31 @@ def decode_clips(
     started = perf_counter()
     if not geometries:
         raise InvalidRequest("no clip was asked for")
+    wish = Wish(geometries, sampling)
+    outcome: Outcome | None = None
     with open_video(data, limits) as video:
         track = read_track(video, limits)
-        names = (video.codec_name, video.container_name)
-        timeline = predict_timeline(track, limits)
-        selection = select_frames(timeline, geometries, sampling)
-        canvas = Canvas(geometries, sampling, selection)
-        decoded = decode_whole(video.stream.codec_context, track, canvas, limits)
-        _check_some(decoded, video, limits)
-    walked = len(decoded.order)
-    timeline = _observe_timeline(decoded, track, limits)
-    if (observed := select_frames(timeline, geometries, sampling)) != selection:
-        # The packets promised other frames than came out; now that these are known, fetch them.
-        selection = observed
-        canvas = Canvas(geometries, sampling, selection)
+        codec, container = video.codec_name, video.container_name
+        context = video.stream.codec_context
+        try:
+            structure, order = prove_structure(track, context, container)
+        except Unproven:
+            outcome = decode_whole(context, track, predict_order(track), wish, limits)
+        else:
+            with suppress(Unproven):
+                outcome = decode_part(context, track, structure, order, wish, limits)
+    while outcome is None or not outcome.is_complete:
+        # What the packets promised is not what came out. Begin again with a fresh decoder, now
+        # decoding everything, and at last with the order of frames known.
+        promised = predict_order(track) if outcome is None else outcome.order
         with open_video(data, limits) as video:
-            decoded = decode_whole(video.stream.codec_context, track, canvas, limits)
-            walked += len(decoded.order)
-    picture = canvas.picture
-    if canvas.missing or picture is None:
-        raise Truncated(f"{len(canvas.missing)} frames could be decoded once, but not again")
+            outcome = decode_whole(video.stream.codec_context, track, promised, wish, limits, before=outcome)
+    picture = outcome.canvas.picture
+    assert picture is not None, "a complete outcome has drawn a frame"
+    timeline = outcome.timeline
     report = Report(
-        codec=names[0],
-        container=names[1],
+        codec=codec,
+        container=container,
         width=picture.width,
         height=picture.height,
         rotation_degrees=picture.rotation_degrees,
@@ -75,34 +80,10 @@ def decode_clips(
         fps=timeline.fps,
         duration_seconds=float(timeline.duration),
         frames=timeline.frames,
-        timestamps_seconds=selection.seconds(timeline),
-        truncated=track.damaged or decoded.damaged,
-        method="whole",
-        decoded_frames=walked,
+        timestamps_seconds=outcome.selection.seconds(timeline),
+        truncated=track.damaged or outcome.damaged,
+        method=outcome.method,
+        decoded_frames=outcome.decoded_frames,
         decode_milliseconds=(perf_counter() - started) * 1000,
     )
-    return canvas.clips, report
-
-
-def _observe_timeline(decoded: Decoded, track: Track, limits: Limits) -> Timeline:
-    numbers = decoded.order
-    last = numbers[-1]
-    return build_timeline(
-        [None if number is None else track.pts[number] for number in numbers],
-        last_duration=0 if last is None else track.duration_of(last),
-        time_base=track.time_base,
-        rate=track.rate,
-        limits=limits,
-    )
-
-
-def _check_some(decoded: Decoded, video: OpenVideo, limits: Limits) -> None:
-    if decoded.order:
-        return
-    context = video.stream.codec_context
-    if context.width * context.height > limits.max_pixels:
-        raise TooLarge(f"a frame has {context.width} x {context.height} pixels, but {limits.max_pixels} are allowed")
-    raise Truncated(
-        f"the container ({video.container_name}) is known, but not one frame of its "
-        f"{video.codec_name} stream can be decoded"
-    )
+    return outcome.canvas.clips, report

@@ -110,28 +110,17 @@ def build_timeline(
     return timeline
 
 
-def predict_timeline(track: Track, limits: Limits) -> Timeline:
-    """The timeline that packets promise: one frame each, shown in the order of timestamps.
+def predict_order(track: Track) -> list[int]:
+    """The order in which packets promise to be shown: by timestamp, if all have one.
+
+    Packets that an edit list discards are not shown.
 
     Raises:
         Truncated: there is no packet that is to be shown.
-        TooLong: more seconds than the limits allow.
     """
-    shown = display_order(track)
+    shown = [number for number, packet in enumerate(track.packets) if not packet.is_discard]
     if not shown:
         raise Truncated("the container is known, but it holds not one whole frame")
-    return build_timeline(
-        [track.pts[number] for number in shown],
-        last_duration=track.duration_of(shown[-1]),
-        time_base=track.time_base,
-        rate=track.rate,
-        limits=limits,
-    )
-
-
-def display_order(track: Track) -> list[int]:
-    """Numbers of the packets that an edit list does not discard, by timestamp if all have one."""
-    shown = [number for number, packet in enumerate(track.packets) if not packet.is_discard]
     stamps = {number: track.pts[number] for number in shown}
     if None in stamps.values():
         return shown

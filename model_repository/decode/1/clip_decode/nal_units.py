@@ -1,0 +1,76 @@
+"""H.264 and HEVC packets, cut into NAL units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .roles import Unproven
+
+_START_CODE = b"\0\0\x01"
+
+
+def read_length_size(extradata: bytes, *, header_bytes: int, offset: int) -> int:
+    """Bytes of the length before each NAL unit, from avcC or hvcC; 0 means start codes.
+
+    Args:
+        extradata: of the codec.
+        header_bytes: least length of a configuration record.
+        offset: of the byte whose low two bits hold the size less one.
+    """
+    if len(extradata) >= header_bytes and extradata[0] == 1:
+        return (extradata[offset] & 3) + 1
+    return 0
+
+
+def split_units(data: bytes, length_size: int) -> Iterator[bytes]:
+    """NAL units of a packet, without length or start code.
+
+    Raises:
+        Unproven: lengths do not add up: the packet is damaged.
+    """
+    if length_size == 0:
+        yield from _split_start_codes(data)
+        return
+    offset = 0
+    while offset < len(data):
+        size = int.from_bytes(data[offset : offset + length_size], "big")
+        offset += length_size
+        if size == 0 or offset + size > len(data):
+            raise Unproven("a NAL unit is longer than its packet")
+        yield data[offset : offset + size]
+        offset += size
+
+
+def _split_start_codes(data: bytes) -> Iterator[bytes]:
+    start = data.find(_START_CODE)
+    while start >= 0:
+        start += 3
+        end = data.find(_START_CODE, start)
+        unit = data[start : end if end >= 0 else len(data)].rstrip(b"\0")
+        if unit:
+            yield unit
+        start = end
+
+
+def read_avcc_sets(extradata: bytes) -> Iterator[bytes]:
+    """Parameter sets in an avcC record."""
+    offset = 5
+    for mask in (31, 255):
+        count = extradata[offset] & mask if offset < len(extradata) else 0
+        offset += 1
+        for _ in range(count):
+            size = int.from_bytes(extradata[offset : offset + 2], "big")
+            yield extradata[offset + 2 : offset + 2 + size]
+            offset += 2 + size
+
+
+def read_hvcc_sets(extradata: bytes) -> Iterator[bytes]:
+    """Parameter sets in an hvcC record."""
+    offset = 23
+    for _ in range(extradata[22]):
+        count = int.from_bytes(extradata[offset + 1 : offset + 3], "big")
+        offset += 3
+        for _ in range(count):
+            size = int.from_bytes(extradata[offset : offset + 2], "big")
+            yield extradata[offset + 2 : offset + 2 + size]
+            offset += 2 + size
