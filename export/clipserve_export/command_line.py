@@ -72,21 +72,22 @@ def export(
         console.print(f"clipserve export needs {error.name}: pip install 'clipserve[export]'", markup=False)
         raise typer.Exit(2) from error
 
-    if check:
-        drift = find_drift(repository)
-        console.print(*drift, sep="", end="", markup=False, soft_wrap=True)
-        if drift:
-            console.print(
-                f"{len(drift)} files differ from the specs: run clipserve export --configs",
-                markup=False,
-            )
-            raise typer.Exit(1)
-        console.print(f"{repository} is as the specs say", markup=False)
-        return
-    if configs:
-        for path in write_configs(repository):
-            console.print(f"wrote {path}", markup=False)
-        return
+    try:
+        if check:
+            drift = find_drift(repository)
+            console.print(*drift, sep="", end="", markup=False, soft_wrap=True)
+            if drift:
+                console.print(f"{len(drift)} files differ from the specs: run clipserve export --configs", markup=False)
+                raise typer.Exit(1)
+            console.print(f"{repository} is as the specs say", markup=False)
+            return
+        if configs:
+            for path in write_configs(repository):
+                console.print(f"wrote {path}", markup=False)
+            return
+    except ExportError as error:
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
 
     unknown = [name for name in models or [] if name not in SPECS]
     if not models or unknown:

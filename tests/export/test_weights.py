@@ -1,0 +1,133 @@
+"""Weights come from where the user said, or the export says what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from clipserve_export.errors import LabelsError, WeightsError
+from clipserve_export.exporting import export_model
+from clipserve_export.network import build_hub_model
+from clipserve_export.repository import RECORD
+from clipserve_export.specs import SPECS
+from clipserve_export.weights import checkpoint_address, load_weights, pretrained_path
+
+MOTION, X3D_XS = SPECS["motion"], SPECS["x3d_xs"]
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty torch.hub cache, and a network that refuses at once, on loopback."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", "")
+    return tmp_path / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint of `motion` with five classes."""
+    path = tmp_path / "five.pt"
+    torch.save(build_hub_model(MOTION, classes=5).state_dict(), path)
+    return path
+
+
+def export_motion(repository: Path, weights: Path, labels: Path | None) -> None:
+    export_model(
+        MOTION, format_name="torchscript", weights_source=str(weights), labels_file=labels, repository=repository
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if name != "motion"])
+def test_a_failed_download_names_the_address_and_the_place_for_the_file(name: str, hub_cache: Path) -> None:
+    spec = SPECS[name]
+    with pytest.raises(WeightsError) as raised:
+        load_weights(spec, "pretrained")
+    assert checkpoint_address(spec).startswith("https://")
+    assert checkpoint_address(spec) in str(raised.value)
+    assert str(hub_cache / Path(checkpoint_address(spec)).name) in str(raised.value)
+    assert not list(hub_cache.glob("*")), "a part of a download was left behind"
+
+
+def test_a_checkpoint_put_into_the_hubs_cache_by_hand_needs_no_network(hub_cache: Path) -> None:
+    state = build_hub_model(X3D_XS, classes=400).state_dict()
+    hub_cache.mkdir(parents=True)
+    torch.save({"model_state": state, "epoch": 256}, pretrained_path(X3D_XS))
+    weights = load_weights(X3D_XS, "pretrained")
+    assert weights.origin == "pretrained (X3D_XS.pyth)"
+    assert all(torch.equal(weights.state[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"model_state": state}], ids=["bare", "wrapped"])
+def test_a_file_may_hold_a_state_dict_bare_or_wrapped(wrap, tmp_path: Path, tiny_checkpoint: Path) -> None:  # type: ignore[no-untyped-def]
+    torch.save(wrap(torch.load(tiny_checkpoint)), tmp_path / "other.pt")
+    assert load_weights(MOTION, str(tmp_path / "other.pt")).classes(MOTION) == 5
+
+
+def test_weights_of_any_class_count_are_exported_with_their_labels(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("one\ntwo\nthree: with a colon\nfour\nfive\n")
+    export_motion(tmp_path / "repository", tiny_checkpoint, labels)
+    net = tmp_path / "repository" / "motion_net"
+    assert "dims: 5" in (net / "config.pbtxt").read_text()
+    assert (net / "labels.txt").read_text() == labels.read_text()
+    assert "five.pt" in (net / "1" / RECORD).read_text()
+
+
+def test_a_label_file_of_another_length_stops_the_export_with_both_numbers(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("one\ntwo\nthree\n")
+    with pytest.raises(LabelsError, match=r"5 classes.*3 labels"):
+        export_motion(tmp_path / "repository", tiny_checkpoint, labels)
+    with pytest.raises(LabelsError, match=r"5 classes.*12 labels"):
+        export_motion(tmp_path / "repository", tiny_checkpoint, None)
+    assert not list((tmp_path / "repository").rglob("model.*"))
+
+
+def test_a_file_that_is_no_checkpoint_of_the_model_is_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    garbage, empty = tmp_path / "garbage.pt", tmp_path / "empty.pt"
+    garbage.write_bytes(b"no checkpoint" * 100)
+    empty.touch()
+    for path in (garbage, empty):
+        with pytest.raises(WeightsError, match="cannot be read"):
+            load_weights(MOTION, str(path))
+    with pytest.raises(WeightsError, match="no such file"):
+        load_weights(MOTION, str(tmp_path / "absent.pt"))
+    with pytest.raises(WeightsError, match="no checkpoint of x3d_xs"):
+        load_weights(X3D_XS, str(tiny_checkpoint))
+    torch.save({"model_state": [1, 2, 3]}, tmp_path / "list.pt")
+    with pytest.raises(WeightsError, match="neither"):
+        load_weights(MOTION, str(tmp_path / "list.pt"))
+    state = torch.load(tiny_checkpoint)
+    state.pop(next(iter(state)))
+    torch.save(state, tmp_path / "lacking.pt")
+    with pytest.raises(WeightsError, match="lacks 1 of"):
+        load_weights(MOTION, str(tmp_path / "lacking.pt"))
+
+
+class Bomb:
+    """Unpickled with trust, it would run code."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("exploded"),)  # type: ignore[return-value]
+
+
+def test_a_checkpoint_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model_state": Bomb()}, "bomb.pt")
+    with pytest.raises(WeightsError):
+        load_weights(MOTION, "bomb.pt")
+    assert not Path("exploded").exists()
+    # The test itself must be able to fail: with trust, it does explode.
+    with pytest.raises(WeightsError):
+        from clipserve_export.weights import read_checkpoint
+
+        read_checkpoint(MOTION, Path("bomb.pt"), origin="", trusted=True)
+    assert Path("exploded").exists()
+
+
+def test_random_weights_are_the_same_every_time() -> None:
+    assert load_weights(X3D_XS, "random").sha256 == load_weights(X3D_XS, "random").sha256
