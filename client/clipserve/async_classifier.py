@@ -11,8 +11,8 @@ from tritonclient.utils import InferenceServerException
 from clipserve import conversations, defaults
 from clipserve.channel import Settings, Tls
 from clipserve.conversations import Conversation, Pause, Result, Step
+from clipserve.errors import InvalidRequest, RequestCancelled
 from clipserve.exchange import start_exchange
-from clipserve.failures import Call
 from clipserve.results import Prediction
 from clipserve.videos import VideoSource
 
@@ -36,9 +36,7 @@ class AsyncVideoClassifier:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
-        self._settings = Settings(
-            model=model, url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds
-        )
+        self._settings = Settings(model=model, url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds)
         self._client_arguments = self._settings.client_arguments()
         self._open_client: Any = None
         self._closed = False
@@ -53,7 +51,7 @@ class AsyncVideoClassifier:
         timeout_seconds: float | None = None,
     ) -> Prediction:
         """Classify one video; see `VideoClassifier.classify`. Files are read in a thread."""
-        call = self._start_call(timeout_seconds)
+        call = self._settings.start_call(timeout_seconds)
         exchange = await asyncio.to_thread(
             start_exchange,
             video,
@@ -67,17 +65,15 @@ class AsyncVideoClassifier:
 
     async def models(self) -> list[str]:
         """Names of the models that are ready to take videos; see `VideoClassifier.models`."""
-        return await self._hold(conversations.list_models(self._start_call()))
+        return await self._hold(conversations.list_models(self._settings.start_call(None)))
 
-    async def wait_until_ready(
-        self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS
-    ) -> None:
+    async def wait_until_ready(self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS) -> None:
         """Wait for the server and the model; see `VideoClassifier.wait_until_ready`."""
-        call = self._start_call(timeout_seconds)
+        call = self._settings.start_call(timeout_seconds)
         await self._hold(conversations.wait_until_ready(call))
 
     async def close(self) -> None:
-        """Close the connection. Calls under way are cancelled."""
+        """Close the connection. Calls under way end with RequestCancelled."""
         self._closed = True
         if self._open_client is not None:
             await self._open_client.close()
@@ -104,9 +100,6 @@ class AsyncVideoClassifier:
             self._open_client = InferenceServerClient(**self._client_arguments)
         return self._open_client
 
-    def _start_call(self, timeout_seconds: float | None = None) -> Call:
-        return self._settings.start_call(timeout_seconds, closed=self._closed)
-
     async def _hold(self, conversation: Conversation[Result]) -> Result:
         """Take the steps of a conversation until it returns or raises."""
         try:
@@ -124,6 +117,15 @@ class AsyncVideoClassifier:
     async def _take(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        return await getattr(self._client, step.method)(
-            **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
-        )
+        if self._closed:
+            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
+        try:
+            return await getattr(self._client, step.method)(
+                **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
+            )
+        except asyncio.CancelledError:
+            # gRPC raises it for calls that close() ended, too; only a cancelled task may see it.
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):
+                raise RequestCancelled("the classifier was closed", model=self.model) from None
+            raise

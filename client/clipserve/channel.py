@@ -91,9 +91,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model:
-            raise InvalidRequest(
-                f"model is a model's name, such as {defaults.MODEL!r}; got {self.model!r}"
-            )
+            raise InvalidRequest(f"model is a model's name, such as {defaults.MODEL!r}; got {self.model!r}")
         check_url(self.url)
         if not isinstance(self.tls, Tls | None):
             raise InvalidRequest(f"tls is Tls(...) or None, got {self.tls!r}")
@@ -108,25 +106,19 @@ class Settings:
             "channel_args": list(OPTIONS),
         }
 
-    def start_call(self, timeout_seconds: float | None, *, closed: bool) -> Call:
+    def start_call(self, timeout_seconds: float | None) -> Call:
         """A call with a deadline of its own, or the default one.
 
         Raises:
-            InvalidRequest: the deadline is none, or the classifier is closed.
+            InvalidRequest: the deadline is none.
         """
-        if closed:
-            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
         seconds = self.timeout_seconds if timeout_seconds is None else timeout_seconds
         return Call(url=self.url, model=self.model, timeout_seconds=check_timeout(seconds))
 
 
 def check_url(url: str) -> None:
     """Refuse what gRPC would resolve as a host name and then never find."""
-    if (
-        not isinstance(url, str)
-        or not url
-        or url.startswith(("http:", "https:", "grpc:", "grpcs:"))
-    ):
+    if not isinstance(url, str) or not url or url.startswith(("http:", "https:", "grpc:", "grpcs:")):
         raise InvalidRequest(
             f"url is host:port of the server's gRPC port, such as {defaults.URL!r}, without a"
             f" scheme (tls=Tls() encrypts); got {url!r}"
@@ -150,7 +142,5 @@ def check_timeout(timeout_seconds: float) -> float:
     """Refuse a deadline that is none."""
     number = isinstance(timeout_seconds, int | float) and not isinstance(timeout_seconds, bool)
     if not number or not 0 < timeout_seconds < math.inf:
-        raise InvalidRequest(
-            f"timeout_seconds is a positive, finite number of seconds, got {timeout_seconds!r}"
-        )
+        raise InvalidRequest(f"timeout_seconds is a positive, finite number of seconds, got {timeout_seconds!r}")
     return timeout_seconds

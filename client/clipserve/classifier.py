@@ -11,8 +11,8 @@ from tritonclient.utils import InferenceServerException
 from clipserve import conversations, defaults
 from clipserve.channel import Settings, Tls
 from clipserve.conversations import Conversation, Pause, Result, Step
+from clipserve.errors import InvalidRequest
 from clipserve.exchange import start_exchange
-from clipserve.failures import Call
 from clipserve.results import Prediction
 from clipserve.videos import VideoSource
 
@@ -49,9 +49,7 @@ class VideoClassifier:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
-        self._settings = Settings(
-            model=model, url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds
-        )
+        self._settings = Settings(model=model, url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds)
         self._client: Any = InferenceServerClient(**self._settings.client_arguments())
         self._closed = False
 
@@ -79,10 +77,8 @@ class VideoClassifier:
             RequestError: an argument, the model's name or the local file is wrong.
             ServerError: the server did not answer, or answered with a failure.
         """
-        call = self._start_call(timeout_seconds)
-        exchange = start_exchange(
-            video, model=self.model, top_k=top_k, features=features, report=report
-        )
+        call = self._settings.start_call(timeout_seconds)
+        exchange = start_exchange(video, model=self.model, top_k=top_k, features=features, report=report)
         call = call.about(exchange.video.name)
         return self._hold(conversations.classify(exchange, call))
 
@@ -92,7 +88,7 @@ class VideoClassifier:
         Raises:
             ServerError: the server did not answer, or answered with a failure.
         """
-        return self._hold(conversations.list_models(self._start_call()))
+        return self._hold(conversations.list_models(self._settings.start_call(None)))
 
     def wait_until_ready(self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS) -> None:
         """Wait until the server answers and the model, with every model it is made of, is ready.
@@ -103,7 +99,7 @@ class VideoClassifier:
                 the way last.
             AccessDenied, ServerFailed: waiting longer would not help.
         """
-        call = self._start_call(timeout_seconds)
+        call = self._settings.start_call(timeout_seconds)
         self._hold(conversations.wait_until_ready(call))
 
     def close(self) -> None:
@@ -125,9 +121,6 @@ class VideoClassifier:
     def __repr__(self) -> str:
         return f"VideoClassifier({self.model!r}, {self._settings.url!r})"
 
-    def _start_call(self, timeout_seconds: float | None = None) -> Call:
-        return self._settings.start_call(timeout_seconds, closed=self._closed)
-
     def _hold(self, conversation: Conversation[Result]) -> Result:
         """Take the steps of a conversation until it returns or raises."""
         try:
@@ -145,6 +138,8 @@ class VideoClassifier:
     def _take(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
+        if self._closed:
+            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
         return getattr(self._client, step.method)(
             **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
         )

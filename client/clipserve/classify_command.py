@@ -41,14 +41,10 @@ class Output(Protocol):
 def classify(
     files: Annotated[list[Path], typer.Argument(metavar="FILES", help="Video files.")],
     *,
-    model: Annotated[str, typer.Option(help="Name of a model that the server has.")] = (
-        defaults.MODEL
-    ),
+    model: Annotated[str, typer.Option(help="Name of a model that the server has.")] = (defaults.MODEL),
     top_k: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = defaults.TOP_K,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    features: Annotated[
-        bool, typer.Option("--features", help="With --json: add the embedding.")
-    ] = False,
+    features: Annotated[bool, typer.Option("--features", help="With --json: add the embedding.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="With --json: add what the server did with the video.")
     ] = False,
@@ -61,15 +57,11 @@ def classify(
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False,
     root_certificates: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PEM", help="Authorities to trust; implies --tls.", show_default=False
-        ),
+        typer.Option(metavar="PEM", help="Authorities to trust; implies --tls.", show_default=False),
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME:VALUE", help="Sent with every call; may be repeated.", show_default=False
-        ),
+        typer.Option(metavar="NAME:VALUE", help="Sent with every call; may be repeated.", show_default=False),
     ] = None,
 ) -> None:
     """Name the human actions in video files.
@@ -84,9 +76,7 @@ def classify(
     2 if the server cannot be reached or has no such model.
     """
     if (features or report) and not as_json:
-        raise typer.BadParameter(
-            "a table has no room for it; add --json", param_hint="--features/--report"
-        )
+        raise typer.BadParameter("a table has no room for it; add --json", param_hint="--features/--report")
     try:
         classifier = VideoClassifier(
             model,
@@ -104,9 +94,7 @@ def classify(
         for file in files:
             start = time.perf_counter()
             try:
-                prediction = classifier.classify(
-                    file, top_k=top_k, features=features, report=report
-                )
+                prediction = classifier.classify(file, top_k=top_k, features=features, report=report)
             except HOPELESS as error:
                 output.show_failure(None, error)
                 raise typer.Exit(2) from error
@@ -126,10 +114,7 @@ class JsonLines:
         line = {
             "file": str(file),
             "model": prediction.model,
-            "labels": [
-                {"label": scored.label, "index": scored.index, "score": scored.score}
-                for scored in prediction
-            ],
+            "labels": [{"label": scored.label, "index": scored.index, "score": scored.score} for scored in prediction],
             "milliseconds": round(milliseconds, 1),
         }
         if prediction.features is not None:
@@ -140,9 +125,7 @@ class JsonLines:
 
     def show_failure(self, file: Path | None, error: ClipserveError) -> None:
         what = {"code": error.code, "message": str(error), "retryable": error.retryable}
-        self._print(
-            {"file": None if file is None else str(file), "model": error.model, "error": what}
-        )
+        self._print({"file": None if file is None else str(file), "model": error.model, "error": what})
         print_error(error)
 
     def _print(self, line: dict[str, object]) -> None:
@@ -165,8 +148,7 @@ class LiveTable:
     def show(self, file: Path, prediction: Prediction, milliseconds: float) -> None:
         # Text: names and labels may hold square brackets, which str would turn into markup.
         labels = Text(", ").join(
-            Text(str(scored), style="bold" if scored is prediction.top else "")
-            for scored in prediction
+            Text(str(scored), style="bold" if scored is prediction.top else "") for scored in prediction
         )
         self._table.add_row(Text(str(file)), labels, f"{milliseconds:.0f}")
 

@@ -14,9 +14,7 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in ("typer", "rich"):
             raise
-        sys.stderr.write(
-            f"clipserve: the command line needs {missing.name}: pip install 'clipserve[cli]'\n"
-        )
+        sys.stderr.write(f"clipserve: the command line needs {missing.name}: pip install 'clipserve[cli]'\n")
         sys.exit(2)
     app()
 

@@ -20,7 +20,7 @@ from clipserve.failures import (
     FollowUp,
     choose_follow_up,
     explain,
-    explain_not_ready,
+    explain_absence,
     give_up_waiting,
 )
 from clipserve.results import Prediction
@@ -97,20 +97,19 @@ def _check_ready(call: Call, timeout_seconds: float) -> Conversation[None]:
 def _check_part(call: Call, part: str, timeout_seconds: float) -> Conversation[None]:
     if not (yield Ask("is_model_ready", timeout_seconds, {"model_name": part})):
         index = yield Ask("get_model_repository_index", timeout_seconds)
-        models = list_public_models(index)
-        raise explain_not_ready(call, part=part, index=index, models=models)
+        raise explain_absence(call, part=part, index=index)
 
 
 def _name_failure(exc: InferenceServerException, call: Call) -> Conversation[ClipserveError]:
     """Ask the server what is missing for a good message, then write it."""
-    models = ready = None
+    index = ready = None
     seconds = min(defaults.FOLLOW_UP_SECONDS, call.timeout_seconds)
     try:
         match choose_follow_up(exc):
-            case FollowUp.MODELS:
-                models = list_public_models((yield Ask("get_model_repository_index", seconds)))
+            case FollowUp.INDEX:
+                index = yield Ask("get_model_repository_index", seconds)
             case FollowUp.READY:
                 ready = yield Ask("is_model_ready", seconds, {"model_name": call.model})
     except InferenceServerException:
         pass  # no answer is an answer, too: the first failure stands
-    return explain(exc, call, models=models, ready=ready)
+    return explain(exc, call, index=index, ready=ready)

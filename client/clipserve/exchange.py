@@ -71,9 +71,7 @@ class Exchange:
             ) from exc
 
 
-def start_exchange(
-    source: VideoSource, *, model: str, top_k: int, features: bool, report: bool
-) -> Exchange:
+def start_exchange(source: VideoSource, *, model: str, top_k: int, features: bool, report: bool) -> Exchange:
     """Check the options, then read the video.
 
     Raises:
@@ -104,9 +102,7 @@ def list_public_models(index: Any) -> tuple[str, ...]:
             {
                 entry.name
                 for entry in index.models
-                if entry.state == "READY"
-                and entry.name != _DECODE
-                and not entry.name.endswith(_NET_SUFFIX)
+                if entry.state == "READY" and entry.name != _DECODE and not entry.name.endswith(_NET_SUFFIX)
             }
         )
     )

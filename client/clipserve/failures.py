@@ -16,6 +16,7 @@ import grpc  # type: ignore[import-untyped]
 
 from clipserve import errors
 from clipserve.errors import ClipserveError
+from clipserve.exchange import list_public_models
 
 STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
     grpc.StatusCode.OK: errors.UnexpectedAnswer,  # a failure that calls itself a success
@@ -76,8 +77,10 @@ class Call:
 class FollowUp(Enum):
     """What to ask the server before naming a failure."""
 
-    MODELS = auto()
-    """Which models there are: for the message about one that there is not."""
+    INDEX = auto()
+    """What is in the repository. Triton says NOT_FOUND of a model that nobody has put there and of
+    one that failed to load; and a message about an unknown model should list those there are.
+    """
 
     READY = auto()
     """Whether the model is ready.
@@ -100,18 +103,16 @@ def choose_follow_up(exc: Any) -> FollowUp | None:
     if _find_code(_read_text(exc)) is not None:
         return None
     return {
-        grpc.StatusCode.NOT_FOUND: FollowUp.MODELS,
+        grpc.StatusCode.NOT_FOUND: FollowUp.INDEX,
         grpc.StatusCode.UNAVAILABLE: FollowUp.READY,
     }.get(read_status(exc))
 
 
-def explain(
-    exc: Any, call: Call, *, models: tuple[str, ...] | None = None, ready: bool | None = None
-) -> ClipserveError:
+def explain(exc: Any, call: Call, *, index: Any = None, ready: bool | None = None) -> ClipserveError:
     """The error to raise for an InferenceServerException.
 
     Args:
-        models: answer to FollowUp.MODELS; None if not asked, or not answered.
+        index: answer to FollowUp.INDEX, a RepositoryIndexResponse; None if there is none.
         ready: answer to FollowUp.READY, likewise.
     """
     text = _read_text(exc)
@@ -120,48 +121,45 @@ def explain(
     if found := _find_code(text):
         kind = CODE_ERRORS[found[1]]
         text = text[found.end() :]
-    elif status is grpc.StatusCode.UNAVAILABLE and ready is not None:
+    elif index is not None and call.model not in list_public_models(index):
+        return explain_absence(call, part=call.model, index=index)
+    elif ready is not None:
         kind = errors.ServerBusy if ready else errors.ModelNotReady
-    error = kind(
-        _write_message(kind, status, text, call, models), video=call.video, model=call.model
-    )
-    if isinstance(error, errors.UnknownModel):
-        error.models = models
-    return error
+    message = _write_message(kind, status, text, call)
+    return kind(message, video=call.video, model=call.model)
 
 
-def explain_not_ready(
-    call: Call, *, part: str, index: Any, models: tuple[str, ...]
-) -> ClipserveError:
-    """The error for a model that is not ready.
+def explain_absence(call: Call, *, part: str, index: Any) -> ClipserveError:
+    """The error for a model that does not answer.
 
     Args:
-        part: the model that is not: `call.model` itself, or a step of that ensemble.
-        index: the server's RepositoryIndexResponse, which may know why.
-        models: the models that do take videos now.
+        part: the model that is absent: `call.model` itself, or a step of that ensemble.
+        index: the server's RepositoryIndexResponse.
     """
     entries = [entry for entry in index.models if entry.name == part]
     if not entries:
+        models = list_public_models(index)
+        offer = f"it has {', '.join(models)}" if models else "none of its models is ready"
         error = errors.UnknownModel(
-            f"the server at {call.url} has no model {part!r} in its repository;"
-            f" {_list_models(models)}",
+            f"the server at {call.url} has no model {part!r}; {offer}",
+            video=call.video,
             model=call.model,
         )
         error.models = models
         return error
-    reasons = "; ".join(dict.fromkeys(entry.reason for entry in entries if entry.reason))
+    # The first line: a reason may go on with the traceback of a Python model.
+    reasons = dict.fromkeys(entry.reason.partition("\n")[0] for entry in entries if entry.reason)
     return errors.ModelNotReady(
-        f"model {part!r} at {call.url} is not ready ({reasons or 'no reason given'}). The server's"
-        " log says more; a model without weights needs `clipserve export` first.",
+        f"model {part!r} at {call.url} is not ready ({'; '.join(reasons) or 'no reason given'}). The"
+        " server's log says more; a model without weights needs `clipserve export` first.",
+        video=call.video,
         model=call.model,
     )
 
 
 def give_up_waiting(last: ClipserveError, timeout_seconds: float) -> ClipserveError:
     """The error of a wait that ran out: the kind of the last obstacle, and how long it stood."""
-    return type(last)(
-        f"still not ready after {timeout_seconds:g} s: {last}", video=last.video, model=last.model
-    )
+    return type(last)(f"still not ready after {timeout_seconds:g} s: {last}", video=last.video, model=last.model)
 
 
 def _read_text(exc: Any) -> str:
@@ -178,7 +176,6 @@ def _write_message(
     status: grpc.StatusCode,
     text: str,
     call: Call,
-    models: tuple[str, ...] | None,
 ) -> str:
     """What came, what is allowed, what to do next."""
     text = text.rstrip(".")
@@ -188,8 +185,7 @@ def _write_message(
     if kind is errors.InvalidRequest:
         return f"{about}model {call.model!r} refuses the request: {text}"
     if kind is errors.UnknownModel:
-        offer = "it would not say which it has" if models is None else _list_models(models)
-        return f"the server at {call.url} has no model {call.model!r}; {offer}"
+        return f"the server at {call.url} says that it has no model {call.model!r} ({text})"
     if kind is errors.ServerUnavailable:
         return (
             f"no server answers at {call.url} ({text}). Start one with `clipserve serve`, or give"
@@ -220,7 +216,3 @@ def _write_message(
         )
     # Nothing the caller can do: hand on exactly what came.
     return f"{about}the server at {call.url} failed with {status.name}: {text}"
-
-
-def _list_models(models: tuple[str, ...]) -> str:
-    return f"it has {', '.join(models)}" if models else "none of its models is ready"

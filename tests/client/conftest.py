@@ -142,17 +142,11 @@ class FakeTriton(GRPCInferenceServiceServicer):
 
 def add_bytes(response: Any, name: str, items: list[bytes]) -> None:
     response.outputs.add(name=name, datatype="BYTES", shape=[1, len(items)])
-    response.raw_output_contents.append(
-        b"".join(struct.pack("<I", len(item)) + item for item in items)
-    )
+    response.raw_output_contents.append(b"".join(struct.pack("<I", len(item)) + item for item in items))
 
 
-def start_server(
-    triton: FakeTriton, *, port: int = 0, credentials: Any = None
-) -> tuple[grpc.Server, int]:
-    server = grpc.server(
-        ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 2**31 - 1)]
-    )
+def start_server(triton: FakeTriton, *, port: int = 0, credentials: Any = None) -> tuple[grpc.Server, int]:
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 2**31 - 1)])
     add_GRPCInferenceServiceServicer_to_server(triton, server)
     if credentials is None:
         port = server.add_insecure_port(f"localhost:{port}")

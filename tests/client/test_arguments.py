@@ -3,6 +3,7 @@
 import io
 import os
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -58,9 +59,7 @@ def test_a_model_has_a_name(connect, model):
         connect(model)
 
 
-@pytest.mark.parametrize(
-    "headers", [{"no spaces": "a"}, {"": "a"}, {"token": "line\nbreak"}, {"token": 3}]
-)
+@pytest.mark.parametrize("headers", [{"no spaces": "a"}, {"": "a"}, {"token": "line\nbreak"}, {"token": 3}])
 def test_a_header_that_grpc_would_not_send_is_refused_and_its_value_not_shown(connect, headers):
     with pytest.raises(InvalidRequest, match="header") as caught:
         connect(headers=headers)
@@ -121,8 +120,12 @@ def test_a_file_too_large_for_one_message_is_refused_before_it_is_read(connect, 
     path = tmp_path / "long.mp4"
     with path.open("wb") as file:
         file.truncate(defaults.MAX_VIDEO_BYTES + 1)  # sparse: takes no room on the disk
+    tracemalloc.start()
     with pytest.raises(VideoTooLarge, match=r"long\.mp4.*at most 2,147,418,111"):
         connect().classify(path)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 2**20
     with path.open("rb") as file:
         with pytest.raises(VideoTooLarge):
             connect().classify(file)

@@ -105,6 +105,11 @@ def test_a_video_larger_than_grpcs_usual_limit_of_4_mib_arrives(connect, triton)
     assert triton.videos == [video]
 
 
+def test_an_answer_larger_than_that_limit_arrives(connect, triton):
+    triton.features = np.ones(2**21, np.float32)
+    assert connect().classify(VIDEO, features=True).features.sum() == 2**21
+
+
 def test_headers_go_with_every_call(connect, triton):
     classifier = connect(headers={"Authorization": "Bearer 123", "x-team": "video"})
     classifier.classify(VIDEO)
@@ -137,9 +142,7 @@ def test_models_lists_the_ready_ones_that_take_videos(connect, triton):
         ({"report": b"[1]"}, "JSON object"),
     ],
 )
-def test_an_answer_that_breaks_the_contract_is_an_error_that_says_how(
-    connect, triton, changes, said
-):
+def test_an_answer_that_breaks_the_contract_is_an_error_that_says_how(connect, triton, changes, said):
     for name, value in changes.items():
         setattr(triton, name, value)
     with pytest.raises(UnexpectedAnswer, match=r"x3d_m.*<bytes>") as caught:
@@ -150,9 +153,7 @@ def test_an_answer_that_breaks_the_contract_is_an_error_that_says_how(
 
 def test_a_prediction_shows_its_best_labels():
     labels = tuple(ScoredLabel(name, 1, 0.25) for name in ("archery", "yoga", "zumba", "golf"))
-    assert repr(Prediction(labels[:1], "x3d_m", "clip.mp4")) == (
-        "Prediction('clip.mp4': archery 0.25)"
-    )
+    assert repr(Prediction(labels[:1], "x3d_m", "clip.mp4")) == ("Prediction('clip.mp4': archery 0.25)")
     assert repr(Prediction(labels, "x3d_m", "clip.mp4")) == (
         "Prediction('clip.mp4': archery 0.25, yoga 0.25, zumba 0.25, ...)"
     )
@@ -161,8 +162,7 @@ def test_a_prediction_shows_its_best_labels():
 def test_equal_predictions_compare_and_hash_although_they_hold_arrays():
     labels = (ScoredLabel("archery", 5, 0.93),)
     one, other = (
-        Prediction(labels, "x3d_m", "clip.mp4", features=np.zeros(4, np.float32), report={})
-        for _ in range(2)
+        Prediction(labels, "x3d_m", "clip.mp4", features=np.zeros(4, np.float32), report={}) for _ in range(2)
     )
     assert one == other
     assert hash(one) == hash(other)

@@ -154,9 +154,7 @@ def test_help_shows_examples_and_every_command():
     shown = runner.invoke(build_app(), ["--help"]).stdout
     for command in ("classify", "export", "serve"):
         assert f" {command} " in shown
-    assert "clipserve classify *.mp4 --json | jq" in (
-        runner.invoke(build_app(), ["classify", "--help"]).stdout
-    )
+    assert "clipserve classify *.mp4 --json | jq" in (runner.invoke(build_app(), ["classify", "--help"]).stdout)
 
 
 def test_the_address_may_come_from_the_environment(files, triton):

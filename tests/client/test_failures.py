@@ -1,5 +1,6 @@
 """Every way a call can fail ends in one error of the tree, the same for sync and async."""
 
+import asyncio
 import pickle
 import threading
 import time
@@ -49,15 +50,14 @@ def test_every_status_a_server_sends_becomes_its_error(connect, triton, status):
     assert type(caught.value) is (errors.ServerBusy if busy else STATUS_ERRORS[status])
     assert (caught.value.model, caught.value.video) == ("x3d_m", "<bytes>")
     assert caught.value.__cause__.status() == str(status)
-    if status is not grpc.StatusCode.NOT_FOUND:
-        assert "something about the request" in str(caught.value)
+    assert "something about the request" in str(caught.value)
 
 
 def test_every_code_of_the_server_is_known():
     assert CODE_ERRORS == CODES
 
 
-@pytest.mark.parametrize("prefix", ["", "in ensemble 'x3d_m', Failed to process [1,1]: "])
+@pytest.mark.parametrize("prefix", ["", "in ensemble 'x3d_m', [request id: <id_unknown>] "])
 @pytest.mark.parametrize("code", CODES)
 def test_a_code_in_brackets_decides_and_triton_s_own_words_go(connect, triton, code, prefix):
     triton.failure = (grpc.StatusCode.INVALID_ARGUMENT, f"{prefix}[{code}] because [so] it is.")
@@ -120,8 +120,20 @@ def test_an_unknown_model_is_reported_even_if_the_server_will_not_list_its_model
     assert caught.value.models is None
 
 
+def test_a_model_that_failed_to_load_is_not_ready_rather_than_unknown(connect, triton):
+    triton.models["x3d_m"].ready = False
+    triton.models["x3d_m"].reason = "Internal: no model.onnx\nAt:\n  model.py(3)"
+    triton.failure = (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'x3d_m' is not found")
+    with pytest.raises(errors.ModelNotReady, match=r"\(Internal: no model\.onnx\)") as caught:
+        connect().classify(VIDEO)
+    assert caught.value.video == "<bytes>"
+
+
 def test_a_full_queue_is_busy_and_not_an_absent_server(connect, triton):
-    triton.failure = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+    triton.failure = (
+        grpc.StatusCode.UNAVAILABLE,
+        "in ensemble 'x3d_m', Exceeds maximum queue size",
+    )
     with pytest.raises(errors.ServerBusy, match="Exceeds maximum queue size"):
         connect().classify(VIDEO)
 
@@ -151,9 +163,7 @@ def test_a_server_that_is_down_is_reported_at_once_with_its_address(connect, fre
     assert time.monotonic() - start < 2
 
 
-def test_a_server_that_comes_up_is_found_by_the_same_classifier(
-    connect, start, make_triton, free_port
-):
+def test_a_server_that_comes_up_is_found_by_the_same_classifier(connect, start, make_triton, free_port):
     classifier = connect(url=f"localhost:{free_port}")
     with pytest.raises(errors.ServerUnavailable):
         classifier.classify(VIDEO)
@@ -189,8 +199,6 @@ def test_several_threads_may_share_a_classifier(triton):
 
 
 async def test_a_cancelled_task_cancels_its_call(triton):
-    import asyncio
-
     triton.hold = True
     async with clipserve.AsyncVideoClassifier("x3d_m", triton.url) as classifier:
         task = asyncio.create_task(classifier.classify(VIDEO))
@@ -202,8 +210,6 @@ async def test_a_cancelled_task_cancels_its_call(triton):
 
 
 async def test_calls_of_the_async_classifier_overlap(triton):
-    import asyncio
-
     triton.hold = True
     async with clipserve.AsyncVideoClassifier("x3d_m", triton.url) as classifier:
         tasks = [asyncio.create_task(classifier.classify(VIDEO)) for _ in range(3)]
@@ -231,3 +237,22 @@ def test_closing_ends_calls_under_way(triton):
     classifier.close()
     thread.join(5)
     assert caught == [errors.RequestCancelled]
+
+
+async def test_closing_ends_calls_under_way_without_cancelling_their_task(triton):
+    triton.hold = True
+    classifier = clipserve.AsyncVideoClassifier("x3d_m", triton.url)
+    task = asyncio.create_task(classifier.classify(VIDEO))
+    while not triton.requests:
+        await asyncio.sleep(0.01)
+    await classifier.close()
+    with pytest.raises(errors.RequestCancelled):
+        await task
+
+
+def test_a_wait_ends_when_its_classifier_is_closed(triton):
+    triton.models["decode"].ready = False
+    classifier = clipserve.VideoClassifier("x3d_m", triton.url)
+    threading.Timer(0.1, classifier.close).start()
+    with pytest.raises(errors.InvalidRequest, match="closed"):
+        classifier.wait_until_ready(timeout_seconds=5)
