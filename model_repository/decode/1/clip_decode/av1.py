@@ -48,7 +48,8 @@ def read_av1(packets: Iterable[bytes], extradata: bytes) -> Structure:
         has_sequence = False
         for kind, body in _split(data):
             if kind == _SEQUENCE:
-                if header is not None and body != header:
+                # The first packet may differ from av1C in what it says of levels.
+                if roles and body != header:
                     raise Unproven("the sequence header changes")
                 header, has_sequence = body, True
             elif kind in (_FRAME, _FRAME_HEADER):

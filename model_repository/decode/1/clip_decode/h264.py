@@ -19,6 +19,7 @@ _HEADER_BYTES = 32  # Enough for every field of a slice header that is read here
 class _Sequence:
     separate_planes: bool
     frame_number_bits: int
+    may_be_field: bool
     order_type: int
     order_bits: int
     order_delta_zero: bool
@@ -64,6 +65,8 @@ def _read_role(slices: list[bytes], headers: _Headers, *, first: bool) -> Role:
     begins = [bool(unit[1] & 0x80) for unit in slices]
     if not begins or not begins[0] or sum(begins) != 1:
         raise Unproven("a packet is not one picture")
+    if headers.may_be_field and headers.is_field(slices[0]):
+        raise Unproven("a packet is one field")
     kinds = {unit[0] & 31 for unit in slices}
     if len(kinds) != 1:
         raise Unproven("a picture mixes slice types")
@@ -92,17 +95,22 @@ class _Headers:
             raise Unproven(f"{len(sequences)} sequence parameter sets")
         self._sequence = sequences[0]
 
+    @property
+    def may_be_field(self) -> bool:
+        """Whether pictures can be single fields, two of which make a frame."""
+        return self._sequence.may_be_field
+
+    def is_field(self, unit: bytes) -> bool:
+        """field_pic_flag of a slice."""
+        self._read_start(bits := BitReader(unescape(unit[1:_HEADER_BYTES])))
+        return bits.flag()
+
     def forgets_earlier(self, unit: bytes) -> bool:
         """no_output_of_prior_pics_flag of an IDR slice (I slices only: no reference lists)."""
         bits = BitReader(unescape(unit[1:_HEADER_BYTES]))
-        bits.unsigned()
-        bits.unsigned()
-        picture = self._pictures.get(bits.unsigned())
-        if picture is None:
-            raise Unproven("a slice names an unknown picture parameter set")
+        picture = self._read_start(bits)
         sequence = self._sequence
-        bits.skip(2 if sequence.separate_planes else 0)
-        bits.skip(sequence.frame_number_bits)
+        bits.skip(1 if sequence.may_be_field else 0)
         bits.unsigned()
         if sequence.order_type == 0:
             bits.skip(sequence.order_bits)
@@ -115,6 +123,17 @@ class _Headers:
         if picture.redundant_present:
             bits.unsigned()
         return bits.flag()
+
+    def _read_start(self, bits: BitReader) -> _PictureSet:
+        """Read a slice header up to frame_num."""
+        bits.unsigned()
+        bits.unsigned()
+        picture = self._pictures.get(bits.unsigned())
+        if picture is None:
+            raise Unproven("a slice names an unknown picture parameter set")
+        bits.skip(2 if self._sequence.separate_planes else 0)
+        bits.skip(self._sequence.frame_number_bits)
+        return picture
 
 
 def _read_sequence(data: bytes) -> _Sequence:
@@ -146,9 +165,8 @@ def _read_sequence(data: bytes) -> _Sequence:
     bits.skip(1)
     bits.unsigned()
     bits.unsigned()
-    if not bits.flag():
-        raise Unproven("frames may be coded as two fields")
-    return _Sequence(separate, frame_number_bits, order_type, order_bits, delta_zero)
+    may_be_field = not bits.flag()
+    return _Sequence(separate, frame_number_bits, may_be_field, order_type, order_bits, delta_zero)
 
 
 def _skip_scaling_list(bits: BitReader, size: int) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from .roles import DROPPABLE, PLAIN, RESTART, Role, Structure, Unproven
 
 _PICTURE = b"\0\0\x01\0"
+_SEQUENCE = b"\0\0\x01\xb3"
 _EXTENSION = b"\0\0\x01\xb5"
 _VIDEO_OBJECT_PLANE = b"\0\0\x01\xb6"
-# "Not coded" planes, which show nothing new and give no frame, have 7 or 8 bytes. Real ones of the
-# smallest size have more.
-_LEAST_PLANE_BYTES = 16
+# "Not coded" planes show nothing new and give no frame: start code, type, time and stuffing are 7 or
+# 8 bytes, or one more after a gap of some seconds.
+_LEAST_PLANE_BYTES = 10
 
 
 def read_mpeg2(packets: Iterable[bytes]) -> Structure:
@@ -31,8 +32,10 @@ def read_mpeg2(packets: Iterable[bytes]) -> Structure:
         kind = data[place + 5] >> 3 & 7
         if kind not in (1, 2, 3):
             raise Unproven(f"picture type {kind}")
-        roles.append((RESTART, PLAIN, DROPPABLE)[kind - 1])
-    return Structure(roles, reorders=DROPPABLE in roles)
+        # A sequence header sets the quantisation matrices anew.
+        restart = kind == 1 and data.find(_SEQUENCE, 0, place) >= 0
+        roles.append(RESTART if restart else DROPPABLE if kind == 3 else PLAIN)
+    return Structure(roles, DROPPABLE in roles, _find_order(roles))
 
 
 def _is_field(data: bytes, picture: int) -> bool:
@@ -57,7 +60,22 @@ def read_mpeg4(packets: Iterable[bytes]) -> Structure:
         kinds.append(data[place + 4] >> 6)
     if 3 in kinds:
         raise Unproven("sprites")
-    return Structure([(RESTART, PLAIN, DROPPABLE)[kind] for kind in kinds], reorders=2 in kinds)
+    roles = [(RESTART, PLAIN, DROPPABLE)[kind] for kind in kinds]
+    return Structure(roles, DROPPABLE in roles, _find_order(roles))
+
+
+def _find_order(roles: list[Role]) -> list[int]:
+    """B pictures are shown at once; any other when the next that is not B comes."""
+    order: list[int] = []
+    waiting: int | None = None
+    for number, role in enumerate(roles):
+        if role.droppable:
+            order.append(number)
+            continue
+        if waiting is not None:
+            order.append(waiting)
+        waiting = number
+    return order if waiting is None else [*order, waiting]
 
 
 def read_mjpeg(packets: Iterable[bytes]) -> Structure:

@@ -49,10 +49,9 @@ def plan_runs(structure: Structure, order: Sequence[int], wanted: frozenset[int]
         while back > 0 and rank_of[target] < rank_of.get(restarts[back], -1):
             back -= 1
         start = restarts[back]
-        if spans and start <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], target)
-        else:
-            spans.append((start, target))
+        while spans and start <= spans[-1][1]:
+            start = min(start, spans.pop()[0])
+        spans.append((start, target))
     needed = set(targets)
     return [_make_run(structure, rank_of, needed, first, last) for first, last in spans]
 

@@ -29,10 +29,12 @@ class Structure:
     Attributes:
         roles: one a packet, in decoding order.
         reorders: whether frames may be shown in another order than they are decoded.
+        order: packet numbers in the order they are shown, where types of pictures alone tell it.
     """
 
     roles: Sequence[Role]
     reorders: bool
+    order: Sequence[int] | None = None
 
 
 class Unproven(Exception):

@@ -38,13 +38,19 @@ def prove_structure(track: Track, context: VideoCodecContext, container_name: st
         raise Unproven("a header is cut off") from error
     if not structure.roles[0].restart:
         raise Unproven("the stream does not begin with a keyframe")
-    order = [number for number in predict_order(track) if structure.roles[number].shown]
+    stamped = container_name not in _GUESSED_TIMES and None not in track.pts
+    if stamped or not structure.reorders:
+        order = [number for number in predict_order(track) if structure.roles[number].shown]
+    elif structure.order is not None:
+        order = [number for number in structure.order if not track.packets[number].is_discard]
+    else:
+        raise Unproven("the order of frames is not known")
     if not order:
         raise Unproven("no frame is shown")
     if order != sorted(order):
-        _check_order(order, track, context, codec, container_name, structure)
-    elif structure.reorders and (container_name in _GUESSED_TIMES or None in track.pts):
-        raise Unproven("the order of frames is not known")
+        if not structure.reorders:
+            raise Unproven("timestamps do not follow the order of decoding")
+        _check_order(order, track, context, codec)
     return structure, order
 
 
@@ -70,19 +76,10 @@ def _read_structure(track: Track, context: VideoCodecContext, codec: str) -> Str
     raise Unproven(f"no proof for {codec}")
 
 
-def _check_order(
-    order: list[int],
-    track: Track,
-    context: VideoCodecContext,
-    codec: str,
-    container_name: str,
-    structure: Structure,
-) -> None:
+def _check_order(order: list[int], track: Track, context: VideoCodecContext, codec: str) -> None:
     """Check that timestamps reorder frames no further than the decoder does."""
-    if not structure.reorders or container_name in _GUESSED_TIMES:
-        raise Unproven("timestamps do not follow the order of decoding")
     stamps = [track.pts[number] for number in order]
-    if len(set(stamps)) < len(stamps):
+    if None not in stamps and len(set(stamps)) < len(stamps):
         raise Unproven("two frames have one timestamp")
     decoding = sorted(order)
     rank_of = {number: rank for rank, number in enumerate(order)}
