@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from av.video.codeccontext import VideoCodecContext
 
 from .canvas import Canvas
+from .complaints import Complaints
 from .container import FFMPEG_ERRORS
 from .frames import decode_packet
 from .limits import Limits
@@ -96,10 +97,13 @@ def decode_part(
     canvas = wish.prepare(selection)
     runs = plan_runs(structure, order, selection.wanted)
     rank_of = {number: rank for rank, number in enumerate(order)}
-    for place, run in enumerate(runs):
-        if place:
-            context.flush_buffers()
-        _decode_run(context, track, run, rank_of, canvas, limits)
+    with Complaints() as complaints:
+        for place, run in enumerate(runs):
+            if place:
+                context.flush_buffers()
+            _decode_run(context, track, run, rank_of, canvas, limits)
+            if complaints.heard:
+                raise Unproven("the decoder complained")
     if canvas.missing:
         raise Unproven("a wanted frame did not come")
     return Outcome(

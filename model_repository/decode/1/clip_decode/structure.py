@@ -30,7 +30,7 @@ def prove_structure(track: Track, context: VideoCodecContext, container_name: st
         Unproven: this stream must be decoded whole.
     """
     codec = context.codec.canonical_name
-    if track.damaged or not track.packets:
+    if track.damaged or track.doubtful or not track.packets:
         raise Unproven("damaged packets")
     try:
         structure = _read_structure(track, context, codec)

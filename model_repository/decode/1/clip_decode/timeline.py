@@ -96,15 +96,18 @@ def build_timeline(
     Raises:
         TooLong: more seconds than the limits allow.
     """
+    by_rate = Timeline(range(len(pts)), len(pts), 1 / rate)
     known = [value for value in pts if value is not None]
     falls = any(later < earlier for earlier, later in pairwise(known))
     if len(known) < len(pts) or falls or (len(known) > 1 and known[0] == known[-1]):
-        timeline = Timeline(range(len(pts)), len(pts), 1 / rate)
+        timeline = by_rate
     else:
         ticks = [value - known[0] for value in known]
         if not 0 < last_duration * time_base <= _LONGEST_LAST_SECONDS:
             last_duration = max(floor(1 / rate / time_base), 1)
         timeline = Timeline(ticks, ticks[-1] + last_duration, time_base)
+    if timeline.duration > limits.max_seconds >= by_rate.duration:
+        timeline = by_rate  # One damaged timestamp, days away; what there is to do is bounded.
     if timeline.duration > limits.max_seconds:
         raise TooLong(f"the video lasts {float(timeline.duration):.0f} seconds, but {limits.max_seconds} are allowed")
     return timeline

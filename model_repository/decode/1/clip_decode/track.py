@@ -9,6 +9,7 @@ from fractions import Fraction
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from .complaints import Complaints
 from .container import FFMPEG_ERRORS, OpenVideo
 from .errors import TooLong
 from .limits import Limits
@@ -28,6 +29,7 @@ class Track:
         time_base: seconds a unit.
         rate: frames a second that the container states, or a guess.
         damaged: whether reading stopped early or a packet is not whole.
+        doubtful: whether the demuxer complained; what it then left out is not known.
     """
 
     packets: Sequence[Packet[VideoStream]]
@@ -35,6 +37,7 @@ class Track:
     time_base: Fraction
     rate: Fraction
     damaged: bool
+    doubtful: bool
 
     def duration_of(self, number: int) -> int:
         """Duration of a packet in units of `time_base`, 0 if unknown."""
@@ -48,23 +51,27 @@ def read_track(video: OpenVideo, limits: Limits) -> Track:
         TooLong: more packets than frames are allowed.
     """
     packets: list[Packet[VideoStream]] = []
-    damaged = False
-    try:
-        for packet in video.container.demux(video.stream):
-            if packet.size == 0:
-                continue  # The end, or a dropped frame in AVI; a decoder would take it for the end.
-            damaged = damaged or packet.is_corrupt
-            packets.append(packet)
-            if len(packets) > limits.max_frames:
-                raise TooLong(f"the video has more than {limits.max_frames} frames, the most allowed")
-    except FFMPEG_ERRORS:
-        damaged = True
+    damaged = doubtful = False
+    with Complaints() as complaints:
+        try:
+            for packet in video.container.demux(video.stream):
+                doubtful = doubtful or complaints.heard
+                if packet.size == 0:
+                    continue  # The end, or a frame dropped in AVI, which would end the decoder.
+                damaged = damaged or packet.is_corrupt
+                packets.append(packet)
+                if len(packets) > limits.max_frames:
+                    raise TooLong(f"the video has more than the {limits.max_frames} frames allowed")
+        except FFMPEG_ERRORS:
+            damaged = True
+        doubtful = doubtful or complaints.heard
     return Track(
         packets=packets,
         pts=[packet.pts for packet in packets],
         time_base=video.stream.time_base or Fraction(1, 90_000),
         rate=_find_rate(video),
         damaged=damaged or _misses_packets(video, len(packets)),
+        doubtful=doubtful,
     )
 
 

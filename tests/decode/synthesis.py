@@ -1,0 +1,148 @@
+"""Videos made for tests: every frame different, its number readable from its pixels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How to make one video.
+
+    Attributes:
+        codec: name of FFmpeg's encoder.
+        container: name of FFmpeg's muxer.
+        frames: how many.
+        width, height: in pixels.
+        rate: frames a second.
+        options: of the encoder.
+        muxer: options of the muxer.
+        pixel_format: of the encoder.
+        stamps: of the frames, in units of 1 / `clock`; None is one after the other at `rate`.
+        clock: units a second for `stamps`.
+        paint: frame number -> RGB; None is the moving texture.
+        gop: frames between keyframes.
+        rotation: counterclockwise degrees of the display matrix.
+        flips: horizontal, vertical mirror of the display matrix.
+        tags: attributes to set on the codec context.
+    """
+
+    codec: str = "libx264"
+    container: str = "mp4"
+    frames: int = 48
+    width: int = 96
+    height: int = 64
+    rate: Fraction = Fraction(30)
+    options: dict[str, str] = field(default_factory=dict)
+    muxer: dict[str, str] = field(default_factory=dict)
+    pixel_format: str = "yuv420p"
+    stamps: Sequence[int] | None = None
+    clock: int = 1000
+    paint: Callable[[int], Pixels] | None = None
+    gop: int | None = None
+    rotation: int = 0
+    flips: tuple[bool, bool] = (False, False)
+    tags: dict[str, object] = field(default_factory=dict)
+
+    def make(self) -> bytes:
+        """The bytes of the file."""
+        file = io.BytesIO()
+        with av.open(file, "w", format=self.container, options=self.muxer) as output:
+            stream = output.add_stream(self.codec, rate=self.rate)
+            stream.width, stream.height = self.width, self.height
+            stream.pix_fmt = self.pixel_format
+            context = stream.codec_context
+            context.options = self.options
+            context.thread_count = 1
+            if self.gop is not None:
+                context.gop_size = self.gop
+            if self.stamps is not None:
+                context.time_base = Fraction(1, self.clock)
+            for name, value in self.tags.items():
+                setattr(context, name, value)
+            if self.rotation or any(self.flips):
+                stream.set_display_rotation(self.rotation, *self.flips)
+            for number in range(self.frames):
+                output.mux(stream.encode(self._frame(number)))
+            output.mux(stream.encode(None))
+        return file.getvalue()
+
+    def _frame(self, number: int) -> VideoFrame:
+        paint = self.paint or (lambda n: paint_texture(n, self.width, self.height))
+        frame = VideoFrame.from_ndarray(paint(number), format="rgb24")
+        if self.stamps is not None:
+            frame.pts, frame.time_base = self.stamps[number], Fraction(1, self.clock)
+        else:
+            frame.pts, frame.time_base = number, 1 / self.rate
+        return frame.reformat(format=self.pixel_format)
+
+
+def paint_texture(number: int, width: int, height: int) -> Pixels:
+    """Noise that drifts over a gradient, so that a wrong reference shows in many pixels."""
+    noise = np.random.default_rng(7).integers(0, 90, (height, width, 3), dtype=np.uint8)
+    drifted = np.roll(noise, (number * 2, number * 3), axis=(0, 1))
+    row = np.arange(width, dtype=np.uint16)[None, :, None]
+    ramp = ((row * 2 + number * 5) % 120).astype(np.uint8)
+    return drifted + ramp
+
+
+def paint_grey(number: int, width: int = 96, height: int = 64) -> Pixels:
+    """One flat level that says which frame it is, for up to 75 frames."""
+    return np.full((height, width, 3), 16 + 3 * number, dtype=np.uint8)
+
+
+def read_grey(square: Pixels) -> int:
+    """The frame number that a flat square tells."""
+    return round((float(square.mean()) - 16) / 3)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A plain decode of a whole file.
+
+    Attributes:
+        frames: RGB [H, W, 3], upright.
+        stamps: timestamps, None where there is none.
+    """
+
+    frames: list[Pixels]
+    stamps: list[float | None]
+
+
+def decode_plainly(data: bytes) -> Plain:
+    """Decode everything with PyAV, packet by packet, stepping over packets that fail."""
+    frames: list[Pixels] = []
+    stamps: list[float | None] = []
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_type = "NONE"
+        stream.codec_context.thread_count = 1  # libdav1d handles damage otherwise with more.
+        for packet in container.demux(stream):
+            if packet.size == 0 and packet.dts is not None:
+                continue
+            try:
+                decoded = packet.decode()
+            except av.error.FFmpegError:
+                continue
+            for frame in decoded:
+                rgb = frame.to_ndarray(format="rgb24")
+                frames.append(np.rot90(rgb, round(frame.rotation / 90)))
+                stamps.append(frame.time)
+    return Plain(frames, stamps)
+
+
+def cut_centre(frame: Pixels, side: int) -> Pixels:
+    """The centre square, offsets rounded up, as PyTorchVideo cuts it."""
+    top = -((side - frame.shape[0]) // 2)
+    left = -((side - frame.shape[1]) // 2)
+    return frame[top : top + side, left : left + side]
