@@ -5,29 +5,29 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from clipserve_export.exporting import export_model
 from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
-from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
+from tests.service import Service, weights_for
 
 ROOT = Path(__file__).parents[1]
 
 
-def _has_docker() -> bool:
-    return shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
-
-
-def _has_gpu() -> bool:
-    return shutil.which("nvidia-smi") is not None and subprocess.run(["nvidia-smi"], capture_output=True).returncode == 0
+def _succeeds(*command: str) -> bool:
+    return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
 # What only some machines have. CLIPSERVE_REQUIRE=docker,gpu turns the skips into failures.
-NEEDS: dict[str, Callable[[], bool]] = {"docker": _has_docker, "gpu": _has_gpu}
+NEEDS: dict[str, Callable[[], bool]] = {
+    "docker": lambda: _succeeds("docker", "info"),
+    "gpu": lambda: _succeeds("nvidia-smi"),
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,10 +47,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if not NEEDS[name]():
             miss = pytest.fail if name in required() else pytest.skip
             miss(f"this machine has no {name}")
-
-
-def weights_for(spec: ModelSpec) -> str:
-    return "pretrained" if spec.family == "motion" else "random"
 
 
 @pytest.fixture(scope="session")
@@ -82,16 +78,6 @@ def repositories(request: pytest.FixtureRequest) -> Callable[[FormatName], Path]
         return done[format_name]
 
     return repository
-
-
-@dataclass(frozen=True)
-class Service:
-    """A running Triton with every model, all of one format."""
-
-    format_name: FormatName
-    repository: Path
-    url: str
-    triton: Triton
 
 
 @pytest.fixture(scope="session", params=["onnx", "torchscript"])

@@ -82,7 +82,8 @@ def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) 
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=not trusted)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read as a checkpoint of tensors: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise WeightsError(f"{path} cannot be read as a checkpoint of tensors: {reason}") from error
     if isinstance(loaded, Mapping) and "model_state" in loaded:
         loaded = loaded["model_state"]
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):

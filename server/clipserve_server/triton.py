@@ -212,16 +212,21 @@ def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
     return claimed
 
 
-_LOAD_FAILURE = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)")
-_ERROR_LINE = re.compile(r"^(?:E\d+ [\d:.]+ \d+ \S+\]|error:) *\"?(?P<reason>.+?)\"?$", re.MULTILINE)
+# The lines in which Triton 2.51 says why it ends, the most telling first.
+_MODEL_FAILURES = (
+    re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)"),
+    re.compile(r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.+)"),
+    re.compile(r"load failed for model '(?P<model>[^']+)': (?P<reason>.+)"),
+)
+_LAST_WORDS = re.compile(r"^error: (?P<reason>.+)", re.MULTILINE)
 
 
 def explain_log(log: str) -> ServerStartError:
     """The error behind a Triton that ended by itself, from its log."""
-    failure = _LOAD_FAILURE.search(log)
-    if failure:
-        # A Python model's traceback follows, its line ends spelled out.
-        reason = failure["reason"].partition("\\n")[0].strip(' "')
-        return ModelLoadError(f"{failure['model']} does not load: {reason}")
-    reasons = [match["reason"] for match in _ERROR_LINE.finditer(log)]
-    return ServerStartError(f"Triton ended by itself: {reasons[0] if reasons else log[-500:].strip() or 'no log'}")
+    for pattern in _MODEL_FAILURES:
+        if failure := pattern.search(log):
+            # A Python model's traceback follows, its line ends spelled out.
+            reason = failure["reason"].partition("\\n")[0].strip(' "')
+            return ModelLoadError(f"{failure['model']} does not load: {reason}")
+    said = _LAST_WORDS.findall(log)
+    return ServerStartError(f"Triton ended by itself: {said[-1] if said else log[-500:].strip() or 'without a word'}")

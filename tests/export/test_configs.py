@@ -5,12 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
 from clipserve_export.command_line import export
 from clipserve_export.configs import parse_config
 from clipserve_export.repository import find_drift, write_configs
 from clipserve_export.specs import SPECS
-from typer import Typer
-from typer.testing import CliRunner
 
 COMMITTED = Path(__file__).parents[2] / "model_repository"
 KINETICS_FACTS = {"archery": 5, "deadlifting": 88, "sharpening knives": 290, "eating ice cream": 115}

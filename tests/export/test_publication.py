@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from clipserve_export import exporting
 from clipserve_export.configs import parse_config
 from clipserve_export.errors import ParityError

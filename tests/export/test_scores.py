@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from clipserve_export.clips import random_clips
 from clipserve_export.network import MEAN, STD, ActionNetwork, projection_key, served_network
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import Weights, random_weights
 from clipserve_export.zoo import pytorchvideo
-from torch import Tensor, nn
 
 KINETICS = [spec for spec in SPECS.values() if spec.family != "motion"]
 

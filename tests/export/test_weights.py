@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from clipserve_export.errors import LabelsError, WeightsError
 from clipserve_export.exporting import export_model
 from clipserve_export.network import build_hub_model

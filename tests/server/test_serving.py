@@ -1,0 +1,212 @@
+"""`clipserve serve` and the context manager behind it: they start, they say why they cannot, they leave nothing."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clipserve import VideoClassifier
+from clipserve_export.exporting import export_model
+from clipserve_export.repository import write_configs
+from clipserve_export.specs import SPECS
+from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty
+from clipserve_server.triton import Triton
+
+ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+STARTED_SECONDS, STOPPED_SECONDS = 60, 40
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which `motion` alone is exported."""
+    folder = tmp_path_factory.mktemp("exported")
+    write_configs(folder)
+    export_model(
+        SPECS["motion"], format_name="torchscript", weights_source="pretrained", labels_file=None, repository=folder
+    )
+    return folder
+
+
+@pytest.fixture
+def repository(exported: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(exported, tmp_path / "repository"))
+
+
+def processes_naming(text: str) -> list[int]:
+    """Processes whose command line or environment has `text`, but for this one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            about = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if text.encode() in about and state != "Z" and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+class Serve:
+    """`clipserve serve` in a process of its own."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        # Everything it starts inherits this, whatever it calls itself.
+        self.mark = f"clipserve-test-{os.getpid()}-{time.monotonic_ns()}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "clipserve", "serve", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "CLIPSERVE_TEST_MARK": self.mark},
+        )
+
+    def wait_until_up(self) -> str:
+        """The gRPC address it printed."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if found := re.match(r"gRPC +(\S+)", line):
+                return found[1]
+        raise AssertionError(f"serve ended: {self.process.communicate()}")
+
+    @property
+    def family(self) -> list[int]:
+        return processes_naming(self.mark)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Serve]]:
+    started: list[Serve] = []
+
+    def start(*arguments: str | Path) -> Serve:
+        started.append(Serve(*arguments, "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"))
+        return started[-1]
+
+    yield start
+    for each in started:
+        for pid in each.family:
+            os.kill(pid, signal.SIGKILL)
+        each.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
+    serve: Callable[..., Serve], exported: Path, number: signal.Signals
+) -> None:
+    """Even kill -9, which nobody can catch: the server must not outlive the command."""
+    server = serve("motion", "--repository", exported)
+    with VideoClassifier("motion", url=server.wait_until_up()) as classifier:
+        classifier.wait_until_ready(timeout_seconds=5)
+    assert len(server.family) >= 4, "command, guard, tritonserver and stubs"
+    server.process.send_signal(number)
+    assert server.process.wait(STOPPED_SECONDS) == (-9 if number == signal.SIGKILL else 0)
+    assert wait_for(lambda: not server.family, STOPPED_SECONDS)
+
+
+def test_a_signal_while_models_load_stops_it_too(serve: Callable[..., Serve], exported: Path) -> None:
+    server = serve("motion", "--repository", exported)
+    assert wait_for(lambda: len(server.family) >= 2, STARTED_SECONDS)
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(STOPPED_SECONDS) == 130
+    assert wait_for(lambda: not server.family, STOPPED_SECONDS)
+
+
+def test_what_is_served_and_what_is_not_exported_is_said(serve: Callable[..., Serve], exported: Path) -> None:
+    server = serve("--repository", exported)
+    server_says = []
+    assert server.process.stdout is not None
+    for line in server.process.stdout:
+        server_says.append(line)
+        if "Ctrl-C" in line:
+            break
+    text = "".join(server_says)
+    assert "serving motion\n" in text
+    assert "not exported yet:" in text
+    assert "x3d_m" in text
+    assert "/metrics" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--repository", "absent"), "there is no model repository absent"),
+        (("--repository", "."), "clipserve export puts them there"),
+        (("x3d_q",), "no model 'x3d_q'; it has"),
+        (("x3d_m",), "x3d_m is not exported yet: clipserve export x3d_m"),
+    ],
+)
+def test_a_repository_without_what_is_asked_for_is_one_clear_line(
+    arguments: tuple[str, ...], said: str, exported: Path, tmp_path: Path
+) -> None:
+    given = arguments if "--repository" in arguments else (*arguments, "--repository", str(exported))
+    run = subprocess.run(
+        [sys.executable, "-m", "clipserve", "serve", *given], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert said in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("service", ["http", "grpc", "metrics"])
+def test_a_taken_port_is_named_before_anything_starts(service: str, exported: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"127.0.0.1:{port} .*--{service}-port"):
+            Triton(exported, **{**ANY_PORTS, f"{service}_port": port}).start()
+
+
+def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path) -> None:
+    (repository / "motion_net" / "1" / "model.pt").write_bytes(b"no network")
+    with pytest.raises(ModelLoadError, match="motion_net does not load: .+") as raised:
+        Triton(repository, **ANY_PORTS).start()
+    assert "\n" not in str(raised.value)
+    assert processes_naming(str(repository)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('value: "CLIP"', 'value: "CLOP"'), "motion does not load: .*'CLIP', is not connected"),
+        (("dims: 12", "dims: 13"), "motion does not load: .*inconsistent shape"),
+    ],
+)
+def test_a_config_that_triton_refuses_ends_the_start_with_its_reason(
+    repository: Path, change: tuple[str, str], said: str
+) -> None:
+    path = repository / "motion" / "config.pbtxt"
+    path.write_text(path.read_text().replace(*change, 1))
+    with pytest.raises(ModelLoadError, match=said):
+        Triton(repository, **ANY_PORTS).start()
+
+
+def test_a_repository_with_nothing_exported_says_how_to(tmp_path: Path) -> None:
+    write_configs(tmp_path)
+    with pytest.raises(RepositoryEmpty, match="clipserve export NAME"):
+        Triton(tmp_path, **ANY_PORTS).start()
+
+
+def test_two_servers_run_beside_each_other_and_shared_memory_is_given_back(exported: Path) -> None:
+    before = set(Path("/dev/shm").iterdir())
+    with Triton(exported, **ANY_PORTS) as first, Triton(exported, **ANY_PORTS) as second:
+        assert first.grpc_url != second.grpc_url
+        for triton in (first, second):
+            with VideoClassifier("motion", url=triton.grpc_url) as classifier:
+                assert classifier.models() == ["motion"]
+    assert {path for path in set(Path("/dev/shm").iterdir()) - before if "clipserve" in path.name} == set()

@@ -1,0 +1,139 @@
+"""The stand-ins do what the config asks of the C++ backends they stand in for."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from tritonclient import grpc as triton_grpc
+from tritonclient.grpc import model_config_pb2 as pb
+
+from clipserve_export.clips import random_clips
+from clipserve_export.configs import parse_config, print_config
+from clipserve_export.exporting import export_model
+from clipserve_export.formats import FORMATS, FormatName
+from clipserve_export.repository import write_configs
+from clipserve_export.specs import SPECS
+from clipserve_server.errors import ModelLoadError, ServerStartError
+from clipserve_server.triton import Triton
+
+MOTION = SPECS["motion"]
+ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+
+
+@pytest.fixture(params=["onnx", "torchscript"])
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """`motion` in one format, with a config to change."""
+    write_configs(tmp_path)
+    export_model(MOTION, format_name=request.param, weights_source="pretrained", labels_file=None, repository=tmp_path)
+    return tmp_path
+
+
+def change_config(repository: Path, change: Callable[[pb.ModelConfig], object]) -> pb.ModelConfig:
+    path = repository / "motion_net" / "config.pbtxt"
+    config = parse_config(path.read_text())
+    change(config)
+    path.write_text(print_config(config))
+    return config
+
+
+def infer(client: triton_grpc.InferenceServerClient, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
+    tensor.set_data_from_numpy(clip)
+    result = client.infer("motion_net", [tensor])
+    return result.as_numpy("SCORES"), result.as_numpy("FEATURES")
+
+
+def format_of(repository: Path) -> FormatName:
+    config = parse_config((repository / "motion_net" / "config.pbtxt").read_text())
+    return next(form.name for form in FORMATS.values() if form.backend == config.backend)
+
+
+def test_the_batcher_puts_requests_together_and_each_gets_its_own_answer(repository: Path) -> None:
+    """Different batches and, among them, different view counts, which cannot share a run."""
+
+    def wait_for_company(config: pb.ModelConfig) -> None:
+        config.dynamic_batching.max_queue_delay_microseconds = 300_000
+        config.dynamic_batching.preferred_batch_size.append(8)
+
+    change_config(repository, wait_for_company)
+    form = FORMATS[format_of(repository)]
+    run = form.load(repository / "motion_net" / "1" / form.filename)
+    clips = [
+        random_clips(MOTION.geometry, batch=batch, views=views, seed=seed).numpy()
+        for seed, (batch, views) in enumerate([(1, 1), (2, 1), (1, 1), (3, 1), (1, 2), (1, 2), (1, 1)])
+    ]
+    answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # type: ignore[type-arg]
+    with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+
+        def ask(number: int) -> None:
+            answers[number] = infer(client, clips[number])
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(clips))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (statistics,) = client.get_inference_statistics("motion_net").model_stats
+    assert statistics.inference_count == sum(len(clip) for clip in clips)
+    assert statistics.execution_count < len(clips), "no two requests shared a run"
+    for number, clip in enumerate(clips):
+        scores, features = run(clip)
+        np.testing.assert_allclose(answers[number][0], scores, atol=1e-5)
+        np.testing.assert_allclose(answers[number][1], features, rtol=1e-3, atol=1e-4)
+
+
+def test_an_instance_group_of_two_runs_two_processes(repository: Path) -> None:
+    change_config(repository, lambda config: config.instance_group.add(count=2, kind=pb.ModelInstanceGroup.KIND_CPU))
+    with Triton(repository, **ANY_PORTS) as triton:
+        stubs = [path for path in Path("/proc").glob("[0-9]*/cmdline") if is_stub_of(path, "motion_net", triton)]
+    assert len(stubs) == 2
+
+
+def is_stub_of(path: Path, model: str, triton: Triton) -> bool:
+    try:
+        words = path.read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return (
+        b"triton_python_backend_stub" in words[0]
+        and any(word.startswith(str(triton.repository).encode()) for word in words)
+        and any(model.encode() in word for word in words)
+    ) or (
+        b"triton_python_backend_stub" in words[0]
+        and any(str(triton.log_path.parent).encode() in word for word in words)
+        and any(word.startswith(f"{model}_".encode()) for word in words)
+    )
+
+
+def test_a_gpu_that_the_config_asks_for_and_is_not_there_is_an_error(repository: Path) -> None:
+    """Never the CPU in silence."""
+    change_config(
+        repository, lambda config: config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU, gpus=[0])
+    )
+    if has_gpu():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises((ModelLoadError, ServerStartError), match="(?i)gpu"):
+        Triton(repository, **ANY_PORTS).start()
+
+
+def has_gpu() -> bool:
+    return Path("/proc/driver/nvidia/gpus").is_dir()
+
+
+@pytest.mark.needs("gpu")
+def test_on_a_gpu_the_answers_are_those_of_the_cpu(repository: Path) -> None:
+    form = FORMATS[format_of(repository)]
+    clip = random_clips(MOTION.geometry, batch=2, views=1, seed=1).numpy()
+    expected, _ = form.load(repository / "motion_net" / "1" / form.filename)(clip)
+    change_config(repository, lambda config: config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU))
+    with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+        scores, _ = infer(client, clip)
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+
+
+def test_configs_survive_the_round_trip(repository: Path) -> None:
+    text = (repository / "motion_net" / "config.pbtxt").read_text()
+    assert text_format.MessageToString(parse_config(text)) in text
