@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import av
@@ -84,6 +84,9 @@ def open_video(data: bytes | memoryview, limits: Limits) -> Iterator[OpenVideo]:
         raise NotAVideo("the file is empty")
     container = _open_container(data, limits)
     try:
+        if not container.streams:
+            found = describe_bytes(data)
+            raise Truncated(f"the bytes begin as {found.name}, but hold no stream: {found.missing}")
         yield OpenVideo(container, _choose_stream(container, limits))
     finally:
         container.close()
@@ -91,24 +94,14 @@ def open_video(data: bytes | memoryview, limits: Limits) -> Iterator[OpenVideo]:
 
 def _open_container(data: bytes | memoryview, limits: Limits) -> InputContainer:
     try:
-        return av.open(
-            io.BytesIO(data),
-            mode="r",
-            options={
-                "format_whitelist": CONTAINERS,
-                "protocol_whitelist": "none",
-                # Reach the decoders that FFmpeg starts by itself to fill in stream facts.
-                "max_pixels": str(limits.max_pixels),
-                "threads": "1",
-            },
-            metadata_errors="replace",
-            buffer_size=_BLOCK_BYTES,
-            io_open=_refuse_open,
-        )
+        return _open(data, limits)
     except NestedOpenRefused as error:
         raise NotAVideo(f"the file names other files or addresses: {error}") from error
     except FFMPEG_ERRORS as error:
         found = describe_bytes(data)
+        if found.demuxer:
+            with suppress(*FFMPEG_ERRORS):
+                return _open(data, limits, found.demuxer)
         if found.is_video:
             raise Truncated(f"the bytes begin as {found.name}, but can not be opened: {found.missing}") from error
         raise NotAVideo(
@@ -117,8 +110,41 @@ def _open_container(data: bytes | memoryview, limits: Limits) -> InputContainer:
         ) from error
 
 
+def _open(data: bytes | memoryview, limits: Limits, demuxer: str | None = None) -> InputContainer:
+    return av.open(
+        io.BytesIO(data),
+        mode="r",
+        format=demuxer,
+        options={
+            "format_whitelist": CONTAINERS,
+            "protocol_whitelist": "none",
+            # Reach the decoders that FFmpeg starts by itself to fill in stream facts.
+            "max_pixels": _allocation_bound(limits),
+            "threads": "1",
+        },
+        metadata_errors="replace",
+        buffer_size=_BLOCK_BYTES,
+        io_open=_refuse_open,
+    )
+
+
 def _refuse_open(url: str, flags: int, options: dict[str, str]) -> io.BytesIO:
     raise NestedOpenRefused("opening anything but the given bytes is not allowed")
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Refuse a picture, or a frame of one, that has more pixels than the limits allow.
+
+    Raises:
+        TooLarge: it has.
+    """
+    if width * height > limits.max_pixels:
+        raise TooLarge(f"the picture has {width} x {height} pixels, but {limits.max_pixels} are allowed")
+
+
+def _allocation_bound(limits: Limits) -> str:
+    # FFmpeg checks its own bound against rows padded to 64 pixels, before it allocates a frame.
+    return str(limits.max_pixels + 64 * 65536)
 
 
 def _choose_stream(container: InputContainer, limits: Limits) -> VideoStream:
@@ -128,7 +154,7 @@ def _choose_stream(container: InputContainer, limits: Limits) -> VideoStream:
     moving = [s for s in candidates if not s.disposition & Disposition.attached_pic]
     if not moving:
         others = sorted({stream.type for stream in container.streams})
-        raise NoVideoStream(f"the file holds no moving picture, only {', '.join(others) or 'no stream at all'}")
+        raise NoVideoStream(f"the file holds no moving picture, only {', '.join(others)}")
     stream = moving[0]
     context = stream.codec_context
     if context is None:
@@ -137,13 +163,10 @@ def _choose_stream(container: InputContainer, limits: Limits) -> VideoStream:
         raise UnsupportedCodec(
             f"the codec is {context.codec.canonical_name}, but only {', '.join(sorted(CODECS))} are allowed"
         )
-    width = max(context.width, context.coded_width)
-    height = max(context.height, context.coded_height)
-    if width * height > limits.max_pixels:
-        raise TooLarge(f"the picture has {width} x {height} pixels, but {limits.max_pixels} are allowed")
+    check_size(context.width, context.height, limits)
     context.thread_type = "NONE"
     context.thread_count = 1
-    context.options = {**context.options, "max_pixels": str(limits.max_pixels)}
+    context.options = {**context.options, "max_pixels": _allocation_bound(limits)}
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all

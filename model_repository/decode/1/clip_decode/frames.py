@@ -7,7 +7,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .errors import TooLarge
+from .container import check_size
 from .limits import Limits
 from .track import Track
 
@@ -29,8 +29,7 @@ def decode_packet(
     """
     found: list[tuple[int | None, VideoFrame]] = []
     for frame in context.decode(None if number is None else _numbered(track, number)):
-        if frame.width * frame.height > limits.max_pixels:
-            raise TooLarge(f"a frame has {frame.width} x {frame.height} pixels, but {limits.max_pixels} are allowed")
+        check_size(frame.width, frame.height, limits)
         source = frame.pts
         known = source is not None and 0 <= source < len(track.packets)
         found.append((source if known else None, frame))

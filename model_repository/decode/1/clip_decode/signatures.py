@@ -13,11 +13,13 @@ class Description:
         name: for a sentence: "a PNG image".
         is_video: whether an allowed container begins this way.
         missing: for such a container, what kept it from being opened.
+        demuxer: FFmpeg's name of it, where FFmpeg may not find it by itself.
     """
 
     name: str
     is_video: bool = False
     missing: str = "its header is incomplete or damaged"
+    demuxer: str | None = None
 
 
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot")
@@ -67,7 +69,8 @@ def describe_bytes(data: bytes | memoryview) -> Description:
         if head[offset : offset + len(magic)] == magic:
             return Description(name, is_video=True)
     if head[:1] == b"\x47" and bytes(data[188:189]) in (b"\x47", b""):
-        return Description("MPEG-TS", is_video=True)
+        # FFmpeg takes a few packets for something else.
+        return Description("MPEG-TS", is_video=True, demuxer="mpegts")
     for offset, magic, name in _OTHERS:
         if head[offset : offset + len(magic)] == magic:
             return Description(name)

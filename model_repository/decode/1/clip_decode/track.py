@@ -76,7 +76,7 @@ def read_track(video: OpenVideo, limits: Limits) -> Track:
 
 
 def _find_rate(video: OpenVideo) -> Fraction:
-    for rate in (video.stream.average_rate, video.stream.guessed_rate, video.stream.base_rate):
+    for rate in (video.stream.guessed_rate, video.stream.average_rate, video.stream.base_rate):
         if rate is not None and _RATES[0] <= rate <= _RATES[1]:
             return Fraction(rate)
     return _FALLBACK_RATE

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from av.video.codeccontext import VideoCodecContext
 
-from .container import FFMPEG_ERRORS
-from .errors import TooLarge, Truncated
+from .container import FFMPEG_ERRORS, check_size
+from .errors import Truncated
 from .frames import decode_packet
 from .limits import Limits
 from .outcome import Outcome, Wish
@@ -50,6 +50,7 @@ def decode_whole(
         try:
             frames = decode_packet(context, track, number, limits)
         except FFMPEG_ERRORS:
+            check_size(context.width, context.height, limits)
             damaged = True
             continue
         for source, frame in frames:
@@ -58,7 +59,9 @@ def decode_whole(
             order.append(source)
             damaged = damaged or frame.is_corrupt
     if not order:
-        raise _explain_nothing(context, limits)
+        raise Truncated(
+            f"the container is known, but not one frame of its {context.codec.canonical_name} stream can be decoded"
+        )
     timeline = timeline_of(track, order, limits)
     observed = wish.select(timeline)
     if before is not None and before.method == "whole" and canvas.missing:
@@ -88,12 +91,4 @@ def timeline_of(track: Track, order: Sequence[int | None], limits: Limits) -> Ti
         time_base=track.time_base,
         rate=track.rate,
         limits=limits,
-    )
-
-
-def _explain_nothing(context: VideoCodecContext, limits: Limits) -> TooLarge | Truncated:
-    if context.width * context.height > limits.max_pixels:
-        return TooLarge(f"a frame has {context.width} x {context.height} pixels, but {limits.max_pixels} are allowed")
-    return Truncated(
-        f"the container is known, but not one frame of its {context.codec.canonical_name} stream can be decoded"
     )

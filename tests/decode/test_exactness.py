@@ -1,0 +1,160 @@
+"""The frames used are those that a plain decode of the whole file gives, pixel by pixel."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from synthesis import Clip, Pixels, cut_centre, decode_plainly
+
+from clip_decode import Geometry, Limits, Report, Sampling, decode_clips
+
+REORDERED = {"max_b_frames": 2}
+X265 = "keyint=20:min-keyint=5:log-level=none"
+QUICK_VPX = {"deadline": "realtime", "cpu-used": "8"}
+HIDDEN_FRAMES = {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}
+
+# name: (clip, how it must be decoded). "whole" are those whose structure can not be proven.
+STREAMS: dict[str, tuple[Clip, str]] = {
+    **{f"h264 in {c}": (Clip(container=c, gop=20), "selected") for c in ("mp4", "mov", "matroska", "mpegts", "flv")},
+    "h264 in avi": (Clip(container="avi", gop=20), "whole"),
+    "h264 raw": (Clip(container="h264", gop=20), "whole"),
+    "h264 raw without B frames": (Clip(container="h264", gop=20, options={"bf": "0"}), "selected"),
+    "h264 without B frames in avi": (Clip(container="avi", gop=20, options={"bf": "0"}), "selected"),
+    "h264 open groups": (Clip(options={"x264-params": "open-gop=1:keyint=16:min-keyint=8"}), "selected"),
+    "h264 pyramid": (Clip(options={"x264-params": "b-pyramid=normal:bframes=6:keyint=24"}), "selected"),
+    "h264 intra refresh": (Clip(options={"x264-params": "intra-refresh=1:keyint=16"}), "selected"),
+    "h264 interlaced": (Clip(options={"x264-params": "interlaced=1:keyint=16"}), "selected"),
+    "h264 slices": (Clip(container="mpegts", options={"x264-params": "slices=4:keyint=16"}), "selected"),
+    "h264 tiny groups": (Clip(options={"x264-params": "keyint=3:bframes=1"}), "selected"),
+    "h264 many references": (Clip(options={"x264-params": "ref=8:bframes=8:b-adapt=2"}), "selected"),
+    "h264 10 bit": (Clip(pixel_format="yuv420p10le", gop=20), "selected"),
+    "h264 4:4:4": (Clip(pixel_format="yuv444p", gop=20), "selected"),
+    "h264 grey": (Clip(pixel_format="gray", gop=20), "selected"),
+    "h264 full range": (Clip(pixel_format="yuvj420p", gop=20), "selected"),
+    "h264 rgb": (Clip("libx264rgb", pixel_format="rgb24", gop=20), "selected"),
+    "h264 fragments": (Clip(gop=16, muxer={"movflags": "frag_keyframe+empty_moov"}), "selected"),
+    "h264 live matroska": (Clip(container="matroska", gop=16, muxer={"live": "1"}), "selected"),
+    **{
+        f"hevc open groups in {c}": (Clip("libx265", c, options={"x265-params": X265}), "selected")
+        for c in ("mp4", "matroska", "mpegts")
+    },
+    "hevc raw": (Clip("libx265", "hevc", options={"x265-params": X265}), "whole"),
+    "hevc closed groups": (Clip("libx265", options={"x265-params": X265 + ":open-gop=0"}), "selected"),
+    "hevc temporal layers": (Clip("libx265", options={"x265-params": X265 + ":temporal-layers=3"}), "selected"),
+    "hevc decodable leading": (Clip("libx265", options={"x265-params": X265 + ":open-gop=0:radl=2"}), "selected"),
+    "hevc 10 bit": (Clip("libx265", pixel_format="yuv420p10le", options={"x265-params": X265}), "selected"),
+    **{f"vp9 in {c}": (Clip("libvpx-vp9", c, gop=20, options=QUICK_VPX), "selected") for c in ("webm", "mp4", "ivf")},
+    "vp9 hidden frames": (Clip("libvpx-vp9", "webm", gop=24, options=HIDDEN_FRAMES), "selected"),
+    "vp9 alpha": (Clip("libvpx-vp9", "webm", gop=20, pixel_format="yuva420p", options=QUICK_VPX), "selected"),
+    "vp8": (Clip("libvpx", "webm", gop=20, options=QUICK_VPX), "selected"),
+    "vp8 hidden frames": (Clip("libvpx", "webm", gop=24, options=HIDDEN_FRAMES), "selected"),
+    **{
+        f"av1 in {c}": (Clip("libsvtav1", c, gop=20, options={"preset": "12"}), "selected")
+        for c in ("mp4", "webm", "ivf")
+    },
+    "av1 low delay": (Clip("libsvtav1", gop=20, options={"svtav1-params": "pred-struct=1:preset=12"}), "selected"),
+    **{f"mpeg4 in {c}": (Clip("mpeg4", c, tags=REORDERED), "selected") for c in ("mp4", "avi", "matroska", "mpegts")},
+    "mpeg4 without B frames in avi": (Clip("mpeg4", "avi"), "selected"),
+    **{
+        f"mpeg2 in {c}": (Clip("mpeg2video", c, tags=REORDERED), "selected")
+        for c in ("mpegts", "mpeg", "avi", "matroska", "mpeg2video")
+    },
+    "mpeg2 interlaced": (Clip("mpeg2video", "mpegts", options={"flags": "+ildct+ilme"}, tags=REORDERED), "selected"),
+    "mpeg1": (Clip("mpeg1video", "mpeg", tags=REORDERED), "selected"),
+    **{f"mjpeg in {c}": (Clip("mjpeg", c, pixel_format="yuvj420p"), "selected") for c in ("avi", "mov", "matroska")},
+    "prores": (Clip("prores_ks", "mov", pixel_format="yuv422p10le"), "selected"),
+    "ffv1 alpha": (Clip("ffv1", "matroska", pixel_format="bgra"), "whole"),
+    "qtrle": (Clip("qtrle", "mov", pixel_format="rgb24"), "whole"),
+    "png alpha": (Clip("png", "mov", pixel_format="rgba"), "selected"),
+    "rawvideo": (Clip("rawvideo", "avi", pixel_format="bgr24"), "selected"),
+    "flash video": (Clip("flv", "flv"), "whole"),
+    "wmv": (Clip("wmv2", "asf"), "whole"),
+    "msmpeg4": (Clip("msmpeg4", "avi"), "whole"),
+    "odd sizes": (Clip("libvpx-vp9", "webm", width=97, height=63, gop=20, options=QUICK_VPX), "selected"),
+    "odd sizes 4:4:4": (Clip(width=97, height=63, pixel_format="yuv444p", gop=20), "selected"),
+}
+
+
+def decode_unscaled(data: bytes, frames: int, side: int, sampling: Sampling | None = None) -> tuple[Pixels, Report]:
+    """Clips [V, T, S, S, 3] at the size of the file, converted as a plain decode converts."""
+    sampling = sampling or Sampling(quality="reference")
+    geometry = Geometry(frames, 5, side, side)
+    clips, report = decode_clips(data, {"clip": geometry}, sampling, Limits())
+    return clips["clip"], report
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_uniform_frames_equal_a_plain_decode(name: str) -> None:
+    clip, method = STREAMS[name]
+    data = clip.make()
+    plain = decode_plainly(data)
+    count, side = len(plain.frames), min(clip.width, clip.height)
+    for wanted in (1, 3, 8, 13, 32):
+        pixels, report = decode_unscaled(data, wanted, side)
+        assert pixels.shape == (1, wanted, side, side, 3)
+        assert (report.frames, report.method, report.truncated) == (count, method, False)
+        numbers = torch.linspace(0, count - 1, wanted).long().tolist()
+        for position, number in enumerate(numbers):
+            expected = cut_centre(plain.frames[number], side)
+            assert (pixels[0, position] == expected).all(), f"frame {number} of {count} differs"
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_clips_anywhere_equal_a_plain_decode(name: str) -> None:
+    clip, _ = STREAMS[name]
+    data = clip.make()
+    plain = decode_plainly(data)
+    side = min(clip.width, clip.height)
+    sampling = Sampling(policy="clip", views=3, start_seconds=0.5, quality="reference")
+    pixels, report = decode_unscaled(data, 4, side, sampling)
+    assert len(report.timestamps_seconds["clip"]) == 3
+    for view, seconds in enumerate(report.timestamps_seconds["clip"]):
+        for position, second in enumerate(seconds):
+            number = _find_frame(plain.stamps, second, clip.rate)
+            expected = cut_centre(plain.frames[number], side)
+            assert (pixels[view, position] == expected).all(), f"frame {number} differs"
+
+
+def _find_frame(stamps: list[float | None], second: float, rate: Fraction) -> int:
+    known = [stamp for stamp in stamps if stamp is not None]
+    if len(known) < len(stamps) or known != sorted(known):
+        return round(second * rate)
+    return min(range(len(known)), key=lambda number: abs(known[number] - known[0] - second))
+
+
+def test_real_footage_equals_a_plain_decode(real_video: bytes) -> None:
+    plain = decode_plainly(real_video)
+    side = min(plain.frames[0].shape[:2])
+    for wanted in (5, 16):
+        pixels, report = decode_unscaled(real_video, wanted, side)
+        assert report.frames == len(plain.frames)
+        numbers = torch.linspace(0, report.frames - 1, wanted).long().tolist()
+        for position, number in enumerate(numbers):
+            assert (pixels[0, position] == cut_centre(plain.frames[number], side)).all()
+
+
+def test_fewer_packets_are_decoded_than_there_are() -> None:
+    data = Clip(frames=200, options={"x264-params": "keyint=50:bframes=3"}).make()
+    _, report = decode_unscaled(data, 4, 64)
+    assert report.decoded_frames < 120
+    near_end = Sampling(start_seconds=6.0, quality="reference")
+    _, report = decode_unscaled(data, 4, 64, near_end)
+    assert report.decoded_frames < 40
+
+
+def test_every_geometry_is_served_from_one_decode() -> None:
+    data = Clip(frames=40).make()
+    geometries = {"a": Geometry(4, 12, 48, 48), "b": Geometry(13, 6, 64, 32)}
+    sampling = Sampling(policy="clip", views=2, crops=3)
+    clips, report = decode_clips(memoryview(data), geometries, sampling, Limits())
+    assert {name: clip.shape for name, clip in clips.items()} == {
+        "a": (6, 4, 48, 48, 3),
+        "b": (6, 13, 32, 32, 3),
+    }
+    for name, geometry in geometries.items():
+        assert clips[name].flags.c_contiguous
+        alone, _ = decode_clips(data, {name: geometry}, sampling, Limits())
+        assert (alone[name] == clips[name]).all()
+    assert report.decoded_frames <= 40

@@ -1,0 +1,330 @@
+"""Bytes from strangers: each gets an answer or one typed error, and nothing else is touched."""
+
+from __future__ import annotations
+
+import io
+import random
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from synthesis import Clip, cut_centre, decode_plainly, paint_texture
+from test_exactness import decode_unscaled
+
+from clip_decode import DecodeError, Geometry, Limits, Sampling, decode_clips
+
+CLIP = {"a": Geometry(8, 5, 64, 64)}
+RANDOM = random.Random(1)
+
+
+def refusal(data: bytes, limits: Limits | None = None) -> DecodeError:
+    """The error that these bytes cause."""
+    with pytest.raises(DecodeError) as caught:
+        decode_clips(data, CLIP, Sampling(), limits or Limits())
+    assert caught.value.code != "decode-error"
+    assert 10 < len(caught.value.message) < 600
+    return caught.value
+
+
+def make_image(name: str) -> bytes:
+    frame = av.VideoFrame.from_ndarray(paint_texture(0, 96, 64), format="rgb24")
+    codec = av.CodecContext.create(name, "w")
+    codec.width, codec.height = 96, 64
+    codec.pix_fmt = {"mjpeg": "yuvj420p", "png": "rgb24", "bmp": "bgr24", "gif": "rgb8", "tiff": "rgb24"}[name]
+    codec.time_base = Fraction(1, 25)
+    packets = codec.encode(frame.reformat(format=codec.pix_fmt)) + codec.encode(None)
+    return b"".join(bytes(packet) for packet in packets)
+
+
+def make_archive() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("video.mp4", Clip(frames=3).make())
+    return file.getvalue()
+
+
+def make_sound(container: str, codec: str) -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=16000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        for _ in range(10):
+            output.mux(stream.encode(sound))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "empty"),
+        (b"\0", "no format known"),
+        (b"\0" * 10_000, "no format known"),
+        (RANDOM.randbytes(100), "no format known"),
+        (RANDOM.randbytes(100_000), "no format known"),
+        (b"just some text, repeated. " * 200, "no format known"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsegment.ts\n", "HLS playlist"),
+        (b"<?xml version='1.0'?><MPD></MPD>", "XML"),
+        (b"%PDF-1.7\n" + RANDOM.randbytes(1000), "PDF"),
+        (b"\x1f\x8b\x08\0" + RANDOM.randbytes(1000), "gzip"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else value.replace(" ", "-"),
+)
+def test_bytes_that_are_no_video_are_named(data: bytes, sentence: str) -> None:
+    error = refusal(data)
+    assert error.code == "not-a-video"
+    assert sentence in error.message
+
+
+@pytest.mark.parametrize("codec", ["png", "mjpeg", "bmp", "gif", "tiff"])
+def test_images_are_refused(codec: str) -> None:
+    assert refusal(make_image(codec)).code == "not-a-video"
+
+
+def test_archives_and_sound_files_are_refused() -> None:
+    assert refusal(make_archive()).code == "not-a-video"
+    assert refusal(make_sound("wav", "pcm_s16le")).code == "not-a-video"
+    assert refusal(make_sound("mp3", "libmp3lame")).code == "not-a-video"
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("mp4", "aac"), ("matroska", "aac"), ("mpegts", "aac"), ("flv", "aac")]
+)
+def test_sound_alone_is_no_video_stream(container: str, codec: str) -> None:
+    error = refusal(make_sound(container, codec))
+    assert error.code == "no-video-stream"
+    assert "audio" in error.message
+
+
+@pytest.mark.parametrize(("codec", "pixels"), [("snow", "yuv420p"), ("zmbv", "bgr0"), ("asv1", "yuv420p")])
+def test_codecs_off_the_list_are_refused(codec: str, pixels: str) -> None:
+    data = Clip(codec, "avi", frames=3, pixel_format=pixels, options={"strict": "experimental"}).make()
+    error = refusal(data)
+    assert error.code == "unsupported-codec"
+    assert codec in error.message
+
+
+def test_an_mp4_without_its_index_says_so() -> None:
+    data = Clip(frames=20).make()
+    place = data.index(b"moov") - 4
+    for cut in (40, place // 2, place):
+        error = refusal(data[:cut])
+        assert error.code == "truncated"
+        assert "moov" in error.message
+    assert "cut off" in refusal(data[: place + 100]).message
+
+
+def test_a_container_without_frames_is_truncated() -> None:
+    assert refusal(Clip(container="matroska", frames=1).make()[:400]).code == "truncated"
+    assert refusal(Clip(container="flv", frames=1).make()[:60]).code in ("truncated", "no-video-stream")
+    data = bytearray(Clip(container="avi", codec="mpeg4", frames=3).make())
+    place = data.index(b"movi")
+    data[place + 4 :] = bytes(len(data) - place - 4)
+    assert refusal(bytes(data)).code == "truncated"
+
+
+TRUNCATED = {
+    "mp4": Clip(frames=60, gop=12, muxer={"moov_size": "8192"}),
+    "fragments": Clip(frames=60, gop=12, muxer={"movflags": "frag_keyframe+empty_moov"}),
+    "matroska": Clip(container="matroska", frames=60, gop=12),
+    "mpegts": Clip(container="mpegts", frames=60, gop=12),
+    "avi": Clip("mpeg4", "avi", frames=60),
+    "flv": Clip(container="flv", frames=60, gop=12),
+    "webm": Clip("libvpx-vp9", "webm", frames=60, gop=12, options={"deadline": "realtime"}),
+    "raw": Clip(container="h264", frames=60, gop=12),
+}
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_a_file_cut_at_any_tenth_gives_the_frames_it_has(name: str) -> None:
+    data = TRUNCATED[name].make()
+    answers = 0
+    for tenth in range(1, 10):
+        piece = data[: len(data) * tenth // 10]
+        try:
+            plain = decode_plainly(piece).frames
+        except (av.error.FFmpegError, IndexError):
+            plain = []
+        if not plain:
+            assert refusal(piece).code in ("truncated", "not-a-video", "no-video-stream")
+            continue
+        pixels, report = decode_unscaled(piece, 8, 64)
+        answers += 1
+        assert report.frames == len(plain)
+        for position, number in enumerate(np.floor(np.linspace(0, len(plain) - 1, 8)).astype(int)):
+            assert (pixels[0, position] == cut_centre(plain[number], 64)).all()
+        if name == "mp4":
+            assert report.truncated
+    assert answers >= 6
+
+
+def test_a_script_that_names_a_file_reads_nothing(tmp_path: Path) -> None:
+    video = tmp_path / "secret.mp4"
+    video.write_bytes(Clip(frames=10).make())
+    script = f"ffconcat version 1.0\nfile '{video}'\nduration 1\n".encode()
+    assert refusal(script).code == "not-a-video"
+    assert "concat" in refusal(script).message
+    with av.open(io.BytesIO(script), options={"safe": "0"}) as opened:
+        assert opened.streams.video, "the same bytes do open the file where nothing prevents it"
+
+
+@pytest.mark.parametrize("scheme", ["http", "tcp", "rtmp", "ftp"])
+def test_playlists_connect_to_nothing(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        address = f"{scheme}://127.0.0.1:{server.getsockname()[1]}/segment.ts"
+        connected = threading.Event()
+
+        def wait() -> None:
+            try:
+                server.accept()[0].close()
+                connected.set()
+            except TimeoutError:
+                pass
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        for script in (
+            f"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{address}\n#EXT-X-ENDLIST\n",
+            f"ffconcat version 1.0\nfile '{address}'\n",
+            f"[playlist]\nFile1={address}\n",
+            f"<?xml version='1.0'?><MPD><BaseURL>{address}</BaseURL></MPD>",
+            f"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nm=video {server.getsockname()[1]} RTP/AVP 96\r\n",
+        ):
+            assert refusal(script.encode()).code == "not-a-video"
+        waiting.join()
+        assert not connected.is_set()
+
+
+def test_an_mp4_that_points_into_another_file_reads_nothing(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.mov"
+    secret.write_bytes(Clip(container="mov", frames=10).make())
+    data = Clip(container="mov", frames=10).make()
+    # A data reference that is not "this file" (flags 0) but an alias with a path.
+    place = data.index(b"dref")
+    old = data[place - 4 : place + 24]
+    path = str(secret).encode()
+    alias = b"\0" * 10 + path
+    entry = struct.pack(">I4sI", 12 + len(alias), b"alis", 0) + alias
+    new = struct.pack(">I4sII", 16 + len(entry), b"dref", 0, 1) + entry
+    assert len(old) == 28
+    mutated = bytearray(data.replace(old, new))
+    for box in (b"dinf", b"minf", b"mdia", b"trak", b"moov"):
+        start = data.index(box) - 4
+        size = int.from_bytes(data[start : start + 4], "big") + len(new) - len(old)
+        mutated[start : start + 4] = size.to_bytes(4, "big")
+    # FFmpeg falls back to the bytes given, whose frames stay where they were.
+    _, report = decode_clips(bytes(mutated), CLIP, Sampling(), Limits())
+    assert report.frames == 10
+
+
+def test_limits_have_their_own_errors() -> None:
+    data = Clip(frames=60).make()
+    assert refusal(data, Limits(max_bytes=len(data) - 1)).code == "too-large"
+    assert refusal(data, Limits(max_pixels=96 * 64 - 1)).code == "too-large"
+    assert refusal(data, Limits(max_seconds=1)).code == "too-long"
+    assert refusal(data, Limits(max_frames=59)).code == "too-long"
+    roomy = Limits(max_bytes=len(data), max_pixels=96 * 64, max_seconds=2, max_frames=60)
+    assert decode_clips(data, CLIP, Sampling(), roomy)[1].frames == 60
+
+
+def test_a_stream_that_grows_past_the_limit_is_refused() -> None:
+    small = Clip(container="h264", frames=5).make()
+    large = Clip(container="h264", frames=5, width=640, height=480).make()
+    error = refusal(small + large, Limits(max_pixels=320 * 240))
+    assert error.code == "too-large"
+
+
+@pytest.mark.parametrize("size", [(65535, 65535), (65535, 16), (16, 65535), (0, 0)])
+def test_a_header_that_lies_about_size_costs_nothing(size: tuple[int, int]) -> None:
+    data = bytearray(Clip("mjpeg", "avi", frames=5, pixel_format="yuvj420p").make())
+    place = data.index(b"strf") + 8 + 4
+    data[place : place + 8] = struct.pack("<ii", *size)
+    for start in [i for i in range(len(data)) if data[i : i + 3] == b"\xff\xc0\0"]:
+        data[start + 5 : start + 9] = struct.pack(">HH", *size)
+    assert refusal(bytes(data)).code in ("too-large", "truncated")
+
+
+def test_a_span_behind_the_end_is_an_invalid_request() -> None:
+    with pytest.raises(DecodeError, match=r"ends at 1\.000") as caught:
+        decode_clips(Clip(frames=30).make(), CLIP, Sampling(start_seconds=5), Limits())
+    assert caught.value.code == "invalid-request"
+    with pytest.raises(DecodeError, match="no clip"):
+        decode_clips(b"", {}, Sampling(), Limits())
+
+
+BASES = {
+    "h264 mp4": Clip(frames=24, gop=8),
+    "h264 mpegts": Clip(container="mpegts", frames=24, gop=8),
+    "hevc": Clip("libx265", "matroska", frames=24, options={"x265-params": "keyint=8:log-level=none"}),
+    "vp9": Clip("libvpx-vp9", "webm", frames=24, gop=8, options={"deadline": "realtime"}),
+    "av1": Clip("libsvtav1", frames=24, gop=8, options={"preset": "12"}),
+    "mpeg4 avi": Clip("mpeg4", "avi", frames=24, tags={"max_b_frames": 2}),
+    "mpeg2": Clip("mpeg2video", "mpegts", frames=24, tags={"max_b_frames": 2}),
+}
+
+
+def mutate(data: bytes, chance: random.Random) -> bytes:
+    """Damage bytes: flips, zeros, holes, cuts."""
+    damaged = bytearray(data)
+    place = chance.randrange(len(damaged))
+    match chance.choice(["flips", "head", "zeros", "hole", "cut"]):
+        case "flips":
+            for _ in range(chance.choice([1, 10, 100])):
+                damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        case "head":
+            damaged[chance.randrange(min(1500, len(damaged)))] = chance.randrange(256)
+        case "zeros":
+            damaged[place : place + 200] = bytes(min(200, len(damaged) - place))
+        case "hole":
+            del damaged[place : place + chance.choice([1, 188, 400])]
+        case "cut":
+            del damaged[place:]
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_damaged_files_give_an_answer_or_a_typed_error(name: str) -> None:
+    data = BASES[name].make()
+    chance = random.Random(name)
+    outcomes: list[str] = []
+    for _ in range(40):
+        try:
+            clips, report = decode_clips(mutate(data, chance), CLIP, Sampling(), Limits())
+        except DecodeError as error:
+            outcomes.append(error.code)
+        else:
+            outcomes.append("answer")
+            assert clips["a"].shape == (1, 8, 64, 64, 3)
+            assert report.frames >= 1
+    refusals = {"not-a-video", "truncated", "no-video-stream", "unsupported-codec", "too-large"}
+    assert set(outcomes) <= refusals | {"answer"}
+    assert outcomes.count("answer") > 10
+
+
+def test_damage_prints_nothing(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    for name in ("h264 mp4", "mpeg2", "hevc"):
+        (tmp_path / name).write_bytes(mutate(BASES[name].make()[:-300], chance))
+    folder = Path(sys.modules["clip_decode"].__file__ or "").parents[1]
+    script = f"""
+import sys, pathlib
+sys.path.insert(0, {str(folder)!r})
+from clip_decode import *
+for path in pathlib.Path({str(tmp_path)!r}).iterdir():
+    try:
+        decode_clips(path.read_bytes(), {{"a": Geometry(8, 5, 64, 64)}}, Sampling(), Limits())
+    except DecodeError:
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

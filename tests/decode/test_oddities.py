@@ -1,0 +1,208 @@
+"""Files that are legal and odd: rotated, cut, offset, uneven, tiny, mislabelled."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from synthesis import Clip, Pixels, cut_centre, decode_plainly, paint_grey, read_grey
+from test_exactness import decode_unscaled
+
+from clip_decode import Geometry, Limits, Sampling, decode_clips
+from clip_decode.orientation import read_orientation
+
+UNEVEN = [0, 10, 50, 60, 61, 100, 180, 200, 333, 400, 401, 500, 640, 666, 700, 710, 800, 900, 1000, 1500]
+
+
+def remux(data: bytes, container: str, *, shift: int = 0, options: dict[str, str] | None = None) -> bytes:
+    """Copy packets into another file, timestamps moved by `shift` frames."""
+    target = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format=container, options=options or {}) as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        ticks = int(shift / (stream.average_rate or 30) / (stream.time_base or 1))
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+                packet.stream = copy
+                output.mux(packet)
+    return target.getvalue()
+
+
+def compare(data: bytes, frames: int = 8, sampling: Sampling | None = None) -> None:
+    """Uniform frames against a plain decode, at the size of the file."""
+    plain = decode_plainly(data)
+    side = min(plain.frames[0].shape[:2])
+    pixels, report = decode_unscaled(data, frames, side, sampling)
+    assert report.frames == len(plain.frames)
+    numbers = np.floor(np.linspace(0, len(plain.frames) - 1, frames)).astype(int)
+    for position, number in enumerate(numbers):
+        assert (pixels[0, position] == cut_centre(plain.frames[number], side)).all(), number
+
+
+def place_by_matrix(stored: Pixels, matrix: list[int]) -> Pixels:
+    """Turn a picture upright by the definition of a display matrix, pixel by pixel."""
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    rows, columns = np.mgrid[: stored.shape[0], : stored.shape[1]]
+    x, y = (a * columns + c * rows) >> 16, (b * columns + d * rows) >> 16
+    x, y = x - x.min(), y - y.min()
+    upright = np.zeros((y.max() + 1, x.max() + 1, 3), dtype=np.uint8)
+    upright[y, x] = stored
+    return upright
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize("quality", ["fast", "reference"])
+def test_rotated_and_mirrored_files_come_out_upright(rotation: int, flips: tuple[bool, bool], quality: str) -> None:
+    data = Clip(frames=2, rotation=rotation, flips=flips).make()
+    with av.open(io.BytesIO(data)) as container:
+        frame = next(container.decode(video=0))
+        side_data = frame.side_data.get("DISPLAYMATRIX")
+        matrix = [65536, 0, 0, 0, 65536] if side_data is None else np.frombuffer(side_data, np.int32).tolist()
+        stored = frame.to_ndarray(format="rgb24")
+    upright = place_by_matrix(stored, matrix)
+    assert (read_orientation(frame).apply(stored) == upright).all()
+    geometry = Geometry(1, 1, 64, 60)
+    clips, report = decode_clips(data, {"a": geometry}, Sampling(quality=quality, crops=3), Limits())
+    assert (report.height, report.width) == upright.shape[:2]
+    top, left = (2, 18) if upright.shape[1] > upright.shape[0] else (18, 2)
+    difference = np.abs(clips["a"][1, 0].astype(int) - upright[top : top + 60, left : left + 60])
+    assert difference.mean() < (4 if quality == "fast" else 0.01)
+
+
+def test_ffmpeg_agrees_on_the_direction_of_a_turn() -> None:
+    data = Clip(frames=1, rotation=90).make()
+    plain = decode_plainly(data)  # np.rot90 by the angle that FFmpeg reports.
+    pixels, _ = decode_unscaled(data, 1, 64)
+    assert (pixels[0, 0] == cut_centre(plain.frames[0], 64)).all()
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "flv"])
+@pytest.mark.parametrize("offset", [0, 5000])
+def test_uneven_frame_rates_are_sampled_by_time(container: str, offset: int) -> None:
+    stamps = [offset + stamp for stamp in UNEVEN]
+    data = Clip(container=container, frames=20, stamps=stamps, paint=paint_grey).make()
+    clips, report = decode_clips(data, {"a": Geometry(9, 5, 64, 64)}, Sampling(policy="clip"), Limits())
+    # The frame on screen at 0, 1/6, 2/6, ... seconds after the first.
+    shown = [read_grey(clips["a"][0, position]) for position in range(9)]
+    moments = [round(1000 * position * 5 / 30) for position in range(9)]
+    assert shown == [max(n for n, stamp in enumerate(UNEVEN) if stamp <= moment) for moment in moments]
+    assert report.timestamps_seconds["a"][0][0] == 0.0
+    compare(data)
+
+
+@pytest.mark.parametrize("rate", [24, 30, 60])
+def test_clips_hold_the_same_moments_at_any_frame_rate(rate: int) -> None:
+    data = Clip(frames=rate * 2, rate=Fraction(rate), paint=lambda n: paint_grey(n * 30 // rate)).make()
+    clips, _ = decode_clips(data, {"a": Geometry(8, 6, 64, 64)}, Sampling(policy="clip"), Limits())
+    shown = [read_grey(clips["a"][0, position]) for position in range(8)]
+    assert all(abs(number - 6 * position) <= 1 for position, number in enumerate(shown))
+    if rate != 24:
+        assert shown == [6 * position for position in range(8)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("container", ["mp4", "matroska", "avi", "mpegts", "h264"])
+def test_short_videos_still_give_all_frames(count: int, container: str) -> None:
+    data = Clip(container=container, frames=count, paint=paint_grey).make()
+    geometry = {"a": Geometry(8, 5, 64, 64)}
+    clips, report = decode_clips(data, geometry, Sampling(), Limits())
+    shown = [read_grey(clips["a"][0, position]) for position in range(8)]
+    assert shown == [int(n) for n in np.floor(np.linspace(0, count - 1, 8))]
+    clips, _ = decode_clips(data, geometry, Sampling(policy="clip", views=3), Limits())
+    assert clips["a"].shape == (3, 8, 64, 64, 3)
+    assert [read_grey(clips["a"][2, position]) for position in range(8)][-1] == count - 1
+    assert report.frames == count
+    assert report.duration_seconds > 0
+
+
+def test_edit_lists_discard_what_they_discard() -> None:
+    whole = Clip(frames=40, gop=12, paint=paint_grey).make()
+    data = remux(whole, "mp4", shift=-7, options={"avoid_negative_ts": "disabled"})
+    plain = decode_plainly(data)
+    assert len(plain.frames) == 33, "the edit list of this file discards seven frames"
+    compare(data)
+    compare(data, frames=13)
+    clips, _ = decode_clips(data, {"a": Geometry(4, 5, 64, 64)}, Sampling(), Limits())
+    assert read_grey(clips["a"][0, 0]) == 7
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_streams_that_start_late_count_from_their_first_frame(container: str) -> None:
+    data = remux(Clip(frames=30, gop=10).make(), container, shift=90)
+    compare(data)
+    _, report = decode_unscaled(data, 4, 64)
+    assert report.timestamps_seconds["clip"][0][0] == 0.0
+    assert report.duration_seconds == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_header_that_lies_about_count_and_duration_is_not_believed() -> None:
+    data = bytearray(Clip("mpeg4", "avi", frames=30).make())
+    place = data.index(b"avih") + 8 + 16  # dwTotalFrames
+    data[place : place + 4] = (100_000).to_bytes(4, "little")
+    compare(bytes(data))
+    data = bytearray(Clip(frames=30).make())
+    place = data.index(b"mvhd") + 4 + 16  # duration
+    data[place : place + 4] = (2**31).to_bytes(4, "big")
+    compare(bytes(data))
+    _, report = decode_unscaled(bytes(data), 4, 64)
+    assert report.duration_seconds == 1.0
+
+
+def test_pixels_count_as_square_whatever_the_header_says() -> None:
+    plain = Clip(frames=4).make()
+    stretched = Clip(frames=4, tags={"sample_aspect_ratio": Fraction(4, 3)}).make()
+    first, report = decode_unscaled(stretched, 2, 64)
+    second, _ = decode_unscaled(plain, 2, 64)
+    assert (report.width, report.height) == (96, 64)
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize("order", [("large", "small"), ("small", "large")])
+def test_frames_of_another_size_midway_are_scaled_from_their_own_size(order: tuple[str, str]) -> None:
+    sizes = {"large": (128, 96), "small": (96, 64)}
+    parts = [Clip(container="h264", frames=10, width=sizes[n][0], height=sizes[n][1], gop=5).make() for n in order]
+    data = b"".join(parts)
+    plain = decode_plainly(data)
+    assert len({frame.shape for frame in plain.frames}) == 2
+    for quality in ("fast", "reference"):
+        clips, report = decode_clips(data, {"a": Geometry(20, 1, 48, 48)}, Sampling(quality=quality), Limits())
+        assert clips["a"].shape == (1, 20, 48, 48, 3)
+        assert report.frames == 20
+        for position, frame in enumerate(plain.frames):
+            alone = np.abs(clips["a"][0, position].mean() - cut_centre(frame, min(frame.shape[:2])).mean())
+            assert alone < 4
+
+
+def test_several_streams_serve_the_picture_not_the_cover() -> None:
+    target = io.BytesIO()
+    with av.open(target, "w", format="matroska") as output:
+        audio = output.add_stream("aac", rate=16000)
+        video = output.add_stream("libx264", rate=30)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        for number in range(20):
+            output.mux(audio.encode(sound))
+            frame = av.VideoFrame.from_ndarray(paint_grey(number), format="rgb24")
+            output.mux(video.encode(frame))
+        output.mux(audio.encode(None))
+        output.mux(video.encode(None))
+    clips, report = decode_clips(target.getvalue(), {"a": Geometry(4, 5, 64, 64)}, Sampling(), Limits())
+    assert [read_grey(clips["a"][0, position]) for position in range(4)] == [0, 6, 12, 19]
+    assert report.frames == 20
+
+
+def test_spans_of_seconds_are_respected() -> None:
+    data = Clip(frames=60, paint=paint_grey).make()
+    span = Sampling(start_seconds=0.5, end_seconds=1.5)
+    clips, _ = decode_clips(data, {"a": Geometry(4, 5, 64, 64)}, span, Limits())
+    assert [read_grey(clips["a"][0, position]) for position in range(4)] == [15, 24, 34, 44]
+    span = Sampling(policy="clip", views=2, start_seconds=0.5, end_seconds=1.5)
+    clips, _ = decode_clips(data, {"a": Geometry(3, 5, 64, 64)}, span, Limits())
+    shown = [[read_grey(clips["a"][view, position]) for position in range(3)] for view in range(2)]
+    assert shown == [[15, 20, 25], [30, 35, 40]]

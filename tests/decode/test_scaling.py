@@ -1,0 +1,148 @@
+"""Scaling, cropping and colours against PyTorchVideo's arithmetic and the standards' own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from synthesis import Clip, Pixels, decode_plainly, paint_texture
+
+from clip_decode import Geometry, Limits, Sampling, decode_clips
+from clip_decode.scaling import convert_frame, place_squares
+
+
+def scale_like_pytorchvideo(rgb: Pixels, short_side: int, side: int, spatial: int) -> torch.Tensor:
+    """pytorchvideo.transforms.functional: short_side_scale, then uniform_crop; [S, S, 3] floats."""
+    height, width = rgb.shape[:2]
+    if width < height:
+        size = (math.floor((float(height) / width) * short_side), short_side)
+    else:
+        size = (short_side, math.floor((float(width) / height) * short_side))
+    planes = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float()
+    scaled = torch.nn.functional.interpolate(planes, size=size, mode="bilinear", align_corners=False)
+    y, x = math.ceil((size[0] - side) / 2), math.ceil((size[1] - side) / 2)
+    if size[0] > size[1]:
+        y = (0, y, size[0] - side)[spatial]
+    else:
+        x = (0, x, size[1] - side)[spatial]
+    return scaled[0, :, y : y + side, x : x + side].permute(1, 2, 0)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 96), (64, 64), (200, 50), (50, 202), (320, 180)])
+@pytest.mark.parametrize("geometry", [(40, 32), (48, 48), (97, 96), (33, 20)])
+def test_reference_scaling_is_pytorchvideos_within_rounding(size: tuple[int, int], geometry: tuple[int, int]) -> None:
+    data = Clip(frames=2, width=size[0], height=size[1]).make()
+    rgb = decode_plainly(data).frames[0]
+    clip = {"a": Geometry(1, 1, *geometry)}
+    for crops in (1, 3):
+        squares = decode_clips(data, clip, Sampling(crops=crops, quality="reference"), Limits())[0]["a"][:, 0]
+        for number in range(crops):
+            expected = scale_like_pytorchvideo(rgb, *geometry, number if crops == 3 else 1)
+            assert (torch.from_numpy(squares[number]).float() - expected).abs().max() <= 0.51
+
+
+def test_fast_scaling_stays_near_the_reference(real_video: bytes) -> None:
+    clip = {"a": Geometry(8, 5, 256, 224)}
+    fast = decode_clips(real_video, clip, Sampling(), Limits())[0]["a"].astype(int)
+    reference = decode_clips(real_video, clip, Sampling(quality="reference"), Limits())[0]["a"].astype(int)
+    assert np.abs(fast - reference).mean() < 2.5
+    assert abs((fast - reference).mean()) < 1.5
+    assert np.percentile(np.abs(fast - reference), 99) <= 12
+
+
+@pytest.mark.parametrize("policy", ["uniform", "clip"])
+def test_three_crops_run_along_the_longer_side(policy: str) -> None:
+    def paint(number: int) -> Pixels:
+        thirds = np.repeat(np.array([40, 120, 200], np.uint8), 64)
+        return np.broadcast_to(thirds[None, :, None], (64, 192, 3)).copy()
+
+    for rotation in (0, 90):
+        data = Clip(frames=4, width=192, height=64, paint=paint, rotation=rotation).make()
+        views = 2 if policy == "clip" else 1
+        clips, _ = decode_clips(
+            data, {"a": Geometry(2, 1, 64, 64)}, Sampling(policy=policy, views=views, crops=3), Limits()
+        )
+        levels = clips["a"].mean(axis=(1, 2, 3, 4)).reshape(views, 3)
+        expected = [40, 120, 200] if rotation == 0 else [200, 120, 40]
+        assert np.allclose(levels, expected, atol=3)
+
+
+@pytest.mark.parametrize("size", [(16, 800), (800, 16), (2000, 16)])
+def test_strips_do_not_explode(size: tuple[int, int]) -> None:
+    data = Clip(frames=2, width=size[0], height=size[1]).make()
+    clips, _ = decode_clips(data, {"a": Geometry(2, 1, 256, 256)}, Sampling(crops=3), Limits())
+    assert clips["a"].shape == (3, 2, 256, 256, 3)
+
+
+def test_placement_rounds_as_pytorchvideo() -> None:
+    placement = place_squares(1280, 720, Geometry(1, 1, 256, 224), 3)
+    assert (placement.width, placement.height) == (455, 256)
+    assert placement.corners == ((0, 16), (116, 16), (231, 16))
+
+
+# Kr, Kb of ITU-R BT.601, BT.709 and BT.2020, by AVColorSpace; unspecified is BT.601.
+MATRICES = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+
+
+@pytest.mark.parametrize("space", MATRICES)
+@pytest.mark.parametrize("colour_range", [0, 1, 2])
+def test_matrix_and_range_of_the_frame_are_honoured(space: int, colour_range: int) -> None:
+    kr, kb = MATRICES[space]
+    full = colour_range == 2
+    for luma, blue, red in [(120, 128, 128), (100, 90, 150), (150, 160, 110), (60, 128, 140)]:
+        planes = np.concatenate([np.full((32, 48), luma), np.full((8, 48), blue), np.full((8, 48), red)])
+        frame = VideoFrame.from_ndarray(planes.astype(np.uint8), format="yuv420p")
+        frame.colorspace, frame.color_range = space, colour_range
+        y = luma / 255 if full else (luma - 16) / 219
+        cb, cr = ((c - 128) / (255 if full else 224) for c in (blue, red))
+        r, b = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+        g = (y - kr * r - kb * b) / (1 - kr - kb)
+        for width, height in ((48, 32), (24, 16)):
+            seen = convert_frame(frame, VideoReformatter(), width, height)[8, 12]
+            # Without scaling swscale is up to four levels off: see scaling.py on its bias.
+            assert np.abs(seen - np.array([r, g, b]) * 255).max() < 4
+
+
+@pytest.mark.parametrize("space", [3, 8, 10, 11, 14, 17])
+def test_unknown_matrices_and_ranges_are_read_as_unspecified(space: int) -> None:
+    frame = VideoFrame.from_ndarray(paint_texture(1, 64, 48), format="rgb24").reformat(format="yuv420p")
+    expected = convert_frame(frame, VideoReformatter())
+    frame.colorspace, frame.color_range = space, 5
+    assert (convert_frame(frame, VideoReformatter()) == expected).all()
+
+
+@pytest.mark.parametrize(
+    "pixel_format",
+    [
+        "gray",
+        "gray10le",
+        "yuv444p",
+        "yuv422p10le",
+        "yuva420p",
+        "rgba",
+        "bgra",
+        "gbrp",
+        "nv12",
+        "p010le",
+        "ya8",
+        "monob",
+    ],
+)
+def test_every_pixel_format_becomes_rgb(pixel_format: str) -> None:
+    flat = np.full((48, 64, 3), 200, np.uint8)
+    frame = VideoFrame.from_ndarray(flat, format="rgb24").reformat(format=pixel_format)
+    for size in ((None, None), (32, 24)):
+        assert abs(convert_frame(frame, VideoReformatter(), *size).mean() - 200) < (
+            60 if pixel_format == "monob" else 3
+        )
+
+
+def test_palettes_become_rgb() -> None:
+    palette = np.zeros((256, 4), np.uint8)
+    palette[7] = (255, 10, 200, 30)  # ARGB
+    frame = VideoFrame.from_ndarray((np.full((48, 64), 7, np.uint8), palette), format="pal8")
+    assert (convert_frame(frame, VideoReformatter()) == np.array([10, 200, 30])).all()
