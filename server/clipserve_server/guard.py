@@ -1,19 +1,22 @@
 """Runs a command and makes sure that it ends when the process that asked for it ends, however that ends.
 
-    python -m clipserve_server.guard SECONDS COMMAND...
+    python -m clipserve_server.guard SECONDS FOLDER COMMAND...
 
 Standard input is the lifeline: when it closes (the other end closed it, or died, kill -9 included), the command is
-asked to stop, given SECONDS for it, and then killed with everything it started. Ctrl-C is the other end's business.
+asked to stop, given SECONDS for it, and then killed with everything it started. FOLDER, which is its temporary folder,
+and the shared memory that has the folder's name go with it. Ctrl-C is the other end's business.
 """
 
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -23,10 +26,17 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def run_guarded(command: Sequence[str], *, grace_seconds: float) -> int:
+def run_guarded(command: Sequence[str], *, grace_seconds: float, folder: Path) -> int:
     """Run `command` in a process group of its own; gives its exit status."""
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with_parent)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(folder)},
+        process_group=0,
+        preexec_fn=_die_with_parent,
+    )
     lifeline, exited = sys.stdin.fileno(), os.pidfd_open(child.pid)
+    ready: Sequence[int] = ()
     try:
         ready, _, _ = select.select([lifeline, exited], [], [])
         if exited not in ready:
@@ -34,7 +44,11 @@ def run_guarded(command: Sequence[str], *, grace_seconds: float) -> int:
             select.select([exited], [], [], grace_seconds)
     finally:
         _kill_group(child.pid)
-    return child.wait()
+        status = child.wait()
+        # A command that ended by itself leaves its log to the other end, which wants to know why.
+        if exited not in ready:
+            remove_traces(folder)
+    return status
 
 
 def _kill_group(group: int) -> None:
@@ -47,11 +61,24 @@ def _kill_group(group: int) -> None:
         time.sleep(0.01)
 
 
+def shm_prefix(folder: Path) -> str:
+    """What the names of the command's shared memory begin with."""
+    return folder.name.replace("-", "_")
+
+
+def remove_traces(folder: Path) -> None:
+    """Remove the folder and the shared memory named after it; harmless when they are gone."""
+    for region in Path("/dev/shm").glob(f"{shm_prefix(folder)}*"):
+        region.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
     """The command line above."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(run_guarded(sys.argv[2:], grace_seconds=float(sys.argv[1])))
+    seconds, folder, *command = sys.argv[1:]
+    sys.exit(run_guarded(command, grace_seconds=float(seconds), folder=Path(folder)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from clipserve_server.backends import lay_out_backends
 from clipserve_server.errors import ModelLoadError, PortTaken, ServerStartError
+from clipserve_server.guard import remove_traces, shm_prefix
 from clipserve_server.repository import ServedModel, choose_models
 from clipserve_server.wheel import find_wheel
 
@@ -98,10 +98,10 @@ class Triton:
         self._folder = Path(tempfile.mkdtemp(prefix="clipserve-triton-"))
         try:
             backends = lay_out_backends(self._folder / "backends", wheel)
-            command = [str(wheel.binary), *self._arguments(backends), *self._options]
+            command = [str(wheel.binary), *self._arguments(self._folder, backends), *self._options]
             with self.log_path.open("wb") as log:
                 self._guard = subprocess.Popen(
-                    [sys.executable, "-m", "clipserve_server.guard", str(STOP_SECONDS), *command],
+                    [sys.executable, "-m", "clipserve_server.guard", str(STOP_SECONDS), str(self._folder), *command],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -121,9 +121,7 @@ class Triton:
             self._guard.wait()
             self._guard = None
         if self._folder is not None:
-            for left in Path("/dev/shm").glob(f"{self._shm_prefix}*"):
-                left.unlink(missing_ok=True)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_traces(self._folder)
             self._folder = None
 
     @property
@@ -137,17 +135,12 @@ class Triton:
         assert self._folder is not None
         return self._folder / "triton.log"
 
-    @property
-    def _shm_prefix(self) -> str:
-        assert self._folder is not None
-        return self._folder.name.replace("-", "_")
-
-    def _arguments(self, backends: Path) -> list[str]:
+    def _arguments(self, folder: Path, backends: Path) -> list[str]:
         steps = {step: None for model in self.models for step in model.steps}
         return [
             f"--model-repository={self.repository.resolve()}",
             f"--backend-directory={backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={shm_prefix(folder)}",
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in (*steps, *(model.name for model in self.models))),
             "--disable-auto-complete-config",

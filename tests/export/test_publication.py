@@ -1,7 +1,6 @@
 """A model gets into the repository whole or not at all."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from clipserve_export import exporting
@@ -36,7 +34,6 @@ def export_motion(repository: Path, format_name: FormatName = "torchscript", *, 
 
 
 def write_a_wrong_network(network: ActionNetwork, geometry: Geometry, path: Path) -> None:
-    network.projection.bias.add_(np.linspace(0, 1, 12, dtype=np.float32)[0] + 0)  # keeps the shape
     network.projection.bias[0] += 0.5
     try:
         write_onnx(network, geometry, path)
@@ -84,11 +81,11 @@ def test_an_onlooker_never_sees_half_a_model(tmp_path: Path) -> None:
         nonlocal looks
         while not finished.is_set():
             try:
-                before = os.stat(net / "1").st_ino
+                before = (net / "1").stat().st_ino
                 config = parse_config((net / "config.pbtxt").read_text())
                 size = (net / "1" / config.default_model_filename).stat().st_size
                 record = json.loads((net / "1" / "export.json").read_text())
-                after = os.stat(net / "1").st_ino
+                after = (net / "1").stat().st_ino
             except FileNotFoundError:
                 # Allowed only where the version folder itself was away.
                 continue_ok = not (net / "1").exists() or (net / "1").stat().st_mtime > started

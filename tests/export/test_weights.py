@@ -10,7 +10,7 @@ from clipserve_export.exporting import export_model
 from clipserve_export.network import build_hub_model
 from clipserve_export.repository import RECORD
 from clipserve_export.specs import SPECS
-from clipserve_export.weights import checkpoint_address, load_weights, pretrained_path
+from clipserve_export.weights import checkpoint_address, load_weights, pretrained_path, read_checkpoint
 
 MOTION, X3D_XS = SPECS["motion"], SPECS["x3d_xs"]
 
@@ -124,8 +124,6 @@ def test_a_checkpoint_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.M
     assert not Path("exploded").exists()
     # The test itself must be able to fail: with trust, it does explode.
     with pytest.raises(WeightsError):
-        from clipserve_export.weights import read_checkpoint
-
         read_checkpoint(MOTION, Path("bomb.pt"), origin="", trusted=True)
     assert Path("exploded").exists()
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,12 @@ def processes_naming(text: str) -> list[int]:
     return found
 
 
+def traces() -> set[Path]:
+    """Temporary folders and shared memory of servers on this machine."""
+    folders = [Path(tempfile.gettempdir()), Path("/dev/shm")]
+    return {path for folder in folders for path in folder.glob("*clipserve*triton*")}
+
+
 def wait_for(condition: Callable[[], object], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -101,6 +108,8 @@ def serve() -> Iterator[Callable[..., Serve]]:
 
     yield start
     for each in started:
+        each.process.terminate()
+        wait_for(lambda each=each: not each.family, STOPPED_SECONDS)  # type: ignore[misc]
         for pid in each.family:
             os.kill(pid, signal.SIGKILL)
         each.process.communicate()
@@ -111,6 +120,7 @@ def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     serve: Callable[..., Serve], exported: Path, number: signal.Signals
 ) -> None:
     """Even kill -9, which nobody can catch: the server must not outlive the command."""
+    before = traces()
     server = serve("motion", "--repository", exported)
     with VideoClassifier("motion", url=server.wait_until_up()) as classifier:
         classifier.wait_until_ready(timeout_seconds=5)
@@ -118,6 +128,7 @@ def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     server.process.send_signal(number)
     assert server.process.wait(STOPPED_SECONDS) == (-9 if number == signal.SIGKILL else 0)
     assert wait_for(lambda: not server.family, STOPPED_SECONDS)
+    assert wait_for(lambda: traces() <= before, 5), "temporary files or shared memory were left"
 
 
 def test_a_signal_while_models_load_stops_it_too(serve: Callable[..., Serve], exported: Path) -> None:
@@ -174,7 +185,7 @@ def test_a_taken_port_is_named_before_anything_starts(service: str, exported: Pa
 
 def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path) -> None:
     (repository / "motion_net" / "1" / "model.pt").write_bytes(b"no network")
-    with pytest.raises(ModelLoadError, match="motion_net does not load: .+") as raised:
+    with pytest.raises(ModelLoadError, match=r"motion_net does not load: .+") as raised:
         Triton(repository, **ANY_PORTS).start()
     assert "\n" not in str(raised.value)
     assert processes_naming(str(repository)) == []
@@ -203,10 +214,10 @@ def test_a_repository_with_nothing_exported_says_how_to(tmp_path: Path) -> None:
 
 
 def test_two_servers_run_beside_each_other_and_shared_memory_is_given_back(exported: Path) -> None:
-    before = set(Path("/dev/shm").iterdir())
+    before = traces()
     with Triton(exported, **ANY_PORTS) as first, Triton(exported, **ANY_PORTS) as second:
         assert first.grpc_url != second.grpc_url
         for triton in (first, second):
             with VideoClassifier("motion", url=triton.grpc_url) as classifier:
                 assert classifier.models() == ["motion"]
-    assert {path for path in set(Path("/dev/shm").iterdir()) - before if "clipserve" in path.name} == set()
+    assert traces() == before

@@ -115,7 +115,7 @@ def test_a_gpu_that_the_config_asks_for_and_is_not_there_is_an_error(repository:
     )
     if has_gpu():
         pytest.skip("this machine has a GPU")
-    with pytest.raises((ModelLoadError, ServerStartError), match="(?i)gpu"):
+    with pytest.raises((ModelLoadError, ServerStartError), match=r"(?i)gpu"):
         Triton(repository, **ANY_PORTS).start()
 
 
