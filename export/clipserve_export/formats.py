@@ -95,7 +95,7 @@ def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path) ->
     """Trace, freeze and save `network`; batch and views stay free because nothing in it fixes them."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(network, _example(geometry), check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(network, _example(geometry), check_trace=False)
         torch.jit.save(torch.jit.freeze(traced), path)
 
 
@@ -103,7 +103,7 @@ def load_torchscript(path: Path) -> Run:
     """A function that runs the file in LibTorch on the CPU."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        module = torch.jit.load(path, map_location="cpu")
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.no_grad():

@@ -76,7 +76,7 @@ class MViTNetwork(ActionNetwork):
 
 
 def build_hub_model(spec: ModelSpec, *, classes: int) -> nn.Module:
-    """The model as PyTorchVideo builds it, with the parameter names its checkpoints use; weights as torch's seed gives."""
+    """The model as PyTorchVideo builds it, with its checkpoints' parameter names; weights as torch's seed gives."""
     if spec.family == "motion":
         return build_motion_network(classes=classes)
     if spec.family == "x3d":

@@ -20,7 +20,7 @@ class TritonPythonModel(StandIn):
                 " install a CUDA build of torch, or start with CUDA_VISIBLE_DEVICES= to serve on the CPU"
             )
         self.device = torch.device("cpu" if gpu is None else f"cuda:{gpu}")
-        self.module = torch.jit.load(self.instance.model_file, map_location=self.device)  # type: ignore[no-untyped-call]
+        self.module = torch.jit.load(self.instance.model_file, map_location=self.device)
 
     def run(self, inputs: Arrays) -> Arrays:
         """One call of the module."""

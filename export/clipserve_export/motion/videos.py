@@ -1,0 +1,96 @@
+"""Video files from frames: the written files that tests and demonstrations send to the server."""
+
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.stream import VideoStream
+
+from clipserve_export.motion.scenes import LABELS, Scene
+
+Frame = npt.NDArray[np.uint8]
+
+
+def write_video(
+    file: str | os.PathLike[str] | BinaryIO,
+    frames: Iterable[Frame],
+    *,
+    fps: float | Fraction = 30,
+    codec: str = "libx264",
+    container: str | None = None,
+    options: dict[str, str] | None = None,
+) -> int:
+    """Encodes RGB frames, uint8 [H, W, 3] with even H and W; returns how many there were.
+
+    `container` is FFmpeg's name ("mp4", "matroska"), taken from the file's name if not given; a file object needs it.
+    `options` go to the encoder, for example {"crf": "30"}.
+    """
+    target: Any = file if hasattr(file, "write") else os.fspath(file)
+    count = 0
+    with av.open(target, "w", format=container) as output:
+        stream: VideoStream | None = None
+        for pixels in frames:
+            height, width, _ = pixels.shape
+            if width % 2 or height % 2:
+                raise ValueError(f"4:2:0 video needs even sizes, not {width}x{height}")
+            if stream is None:
+                rate = Fraction(fps).limit_denominator(1001)
+                added = output.add_stream(codec, rate=rate, options=options or {})
+                if not isinstance(added, VideoStream):
+                    raise ValueError(f"{codec} is no video codec")
+                stream = added
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                # Said in the file, so that every reader undoes the very conversion made below.
+                stream.codec_context.colorspace = Colorspace.ITU709
+                stream.codec_context.color_range = ColorRange.MPEG
+                stream.codec_context.color_primaries = ColorPrimaries.BT709
+                stream.codec_context.color_trc = ColorTrc.BT709
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+            )
+            frame.pts = count
+            output.mux(stream.encode(frame))
+            count += 1
+        if stream is None:
+            raise ValueError("a video needs at least one frame")
+        output.mux(stream.encode(None))
+    return count
+
+
+def held_scene(label: str, seed: int) -> Scene:
+    """The scene that `write_motion_video` films for this seed; training draws from another stream of numbers."""
+    return Scene.draw(label, np.random.default_rng((seed, LABELS.index(label))))
+
+
+def write_motion_video(
+    file: str | os.PathLike[str] | BinaryIO,
+    label: str,
+    seed: int,
+    *,
+    width: int = 320,
+    height: int = 240,
+    fps: float | Fraction = 30,
+    seconds: float = 2.0,
+    codec: str = "libx264",
+    container: str | None = None,
+    options: dict[str, str] | None = None,
+) -> int:
+    """Writes a video of the motion `label`, the same for the same seed; returns its number of frames."""
+    count = max(1, round(float(fps) * seconds))
+    scene = held_scene(label, seed)
+    moments = np.linspace(0.0, 1.0, count)
+    frames = (scene.render(moments[i : i + 1], width, height)[0] for i in range(count))
+    return write_video(file, frames, fps=fps, codec=codec, container=container, options=options)
+
+
+def default_name(label: str, seed: int) -> Path:
+    """For example moving_left-7.mp4."""
+    return Path(f"{label.replace(' ', '_')}-{seed}.mp4")
