@@ -84,13 +84,13 @@ class Scene:
         for prop in self.props:
             _draw(still, x, y, prop, prop.track.poses(np.zeros(1))[0], edge)
         poses = [actor.track.poses(times) for actor in self.actors]
-        rng = np.random.default_rng(self.noise_seed)
         frames = np.empty((len(times), height, width, 3), np.uint8)
-        for number in range(len(times)):
+        for number, moment in enumerate(times):
             image = still.copy()
             for actor, path in zip(self.actors, poses, strict=True):
                 _draw(image, x, y, actor, path[number], edge)
-            self._disturb(image, rng)
+            # Seeded by the moment, so that noise changes over a video that is rendered frame by frame, too.
+            self._disturb(image, np.random.default_rng((self.noise_seed, round(float(moment) * 2**20))))
             frames[number] = image * 255.0 + 0.5
         return frames
 
