@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
-import resource
 import statistics
 import subprocess
 import sys
@@ -117,14 +116,20 @@ def print_memory(path: Path, name: str) -> None:
     """Decode once and print resident MiB before and at the peak."""
     for module in ("av", "numpy", *([MODULES[name]] if name in MODULES else [])):
         importlib.import_module(module)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = _peak_mebibytes()
     with __import__("av").open(str(path)) as container:
         stream = container.streams.video[0]
         width, height, count = stream.width, stream.height, stream.frames
     indices = [int(number) for number in np.linspace(0, count - 1, 16)]
     task = Task(path, path.read_bytes(), indices, *scaled_size(width, height), "uniform", 16, 1)
     CONTESTANTS[name](task)
-    print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(before, _peak_mebibytes())
+
+
+def _peak_mebibytes() -> float:
+    # Not ru_maxrss: a child process inherits that from its parent.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def write_results(measurements: list[Measurement], memory: dict[str, tuple[float, float]], names: list[str]) -> None:
