@@ -1,60 +1,151 @@
 """The decode step: bytes of video files in, uint8 clips out.
 
-Triton's side of it only: tensors, parameters and errors. What happens to a video is in clip_decode.
+Triton's side of it only: tensors, parameters, errors and metrics. No video is opened in this process: decode_pool hands
+the bytes to workers that may die, and clip_decode is what they do. Requests are answered as their videos are done, so
+none waits for a slower one.
 """
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-
-from clip_decode import DecodeError, Geometry, Limits, Sampling, decode_clips
+from clip_decode.errors import DecodeError
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.sampling import Sampling
+from decode_pool.messages import Decoded, Job
+from decode_pool.metrics import DecodeMetrics
+from decode_pool.pool import DecodePool
+from decode_pool.settings import PoolSettings
 
 REPORT = "REPORT"
+START_SECONDS = 60.0
 
 
 class TritonPythonModel:
     """One instance of the decode step."""
 
-    geometries: dict[str, Geometry]
-    limits: Limits
-
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the clip geometries, one parameter each, and the limits from the config."""
+        """Read geometries, limits and settings from the config's parameters, and start the workers."""
         parameters = json.loads(args["model_config"])["parameters"]
         values = {name: value["string_value"] for name, value in parameters.items()}
         self.geometries = {
-            name: Geometry.from_config(json.loads(value)) for name, value in values.items() if name.startswith("CLIP_")
+            name: Geometry.from_config(json.loads(values.pop(name)))
+            for name in list(values)
+            if name.startswith("CLIP_")
         }
-        self.limits = Limits.from_config({name: value for name, value in values.items() if name not in self.geometries})
+        settings = PoolSettings.from_config(values)
+        limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
+        self.metrics = DecodeMetrics(pb_utils.MetricFamily)
+        self.pool = DecodePool(settings, limits, on_restart=self.metrics.count_restart)
+        self.pool.wait_until_ready(START_SECONDS)
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request: its clips, or the reason there are none."""
-        return [self._answer(request) for request in requests]
+    def finalize(self) -> None:
+        """End the workers."""
+        self.pool.close()
 
-    def _answer(self, request: Any) -> Any:
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Queue the videos of each request; the pool's threads answer."""
+        for request in requests:
+            Answer(self, request).begin()
+        self.metrics.show_waiting(self.pool.waiting)
+
+
+class Answer:
+    """A request on its way: one video or several, all done or the first error."""
+
+    def __init__(self, model: TritonPythonModel, request: Any) -> None:
+        self.model, self.request = model, request
+        self.sender = request.get_response_sender()
+        self.lock = threading.Lock()
+        self.futures: list[Future[Decoded]] = []
+        self.missing = 0
+
+    def begin(self) -> None:
+        """Queue every video, or refuse the request."""
         try:
-            return self._decode(request)
+            wanted = set(self.request.requested_output_names())
+            geometries = {name: geometry for name, geometry in self.model.geometries.items() if name in wanted}
+            sampling = Sampling.from_parameters(read_parameters(self.request))
+            videos = pb_utils.get_input_tensor_by_name(self.request, "VIDEO").as_numpy().ravel()
+            jobs = [Job(bytes(video), geometries, sampling) for video in videos]
+            for job in jobs:
+                self.futures.append(self.model.pool.submit(job, cancelled=self.sender.is_cancelled))
         except DecodeError as error:
-            # Triton puts TritonError into its module only after this one is loaded.
-            status = pb_utils.TritonError.UNAVAILABLE if error.retryable else pb_utils.TritonError.INVALID_ARG
-            # The code in brackets is what a client goes by; the sentence is for people.
-            failure = pb_utils.TritonError(f"[{error.code}] {error.message}", status)
-            return pb_utils.InferenceResponse(error=failure)
+            for future in self.futures:
+                future.cancel()
+            self.model.metrics.count_outcome(error.code)
+            self.send_error(error)
+            return
+        self.missing = len(self.futures)
+        for future in self.futures:
+            future.add_done_callback(self.note)
 
-    def _decode(self, request: Any) -> Any:
-        wanted = set(request.requested_output_names())
-        geometries = {name: geometry for name, geometry in self.geometries.items() if name in wanted}
-        sampling = Sampling.from_parameters(read_parameters(request))
-        videos = pb_utils.get_input_tensor_by_name(request, "VIDEO").as_numpy().ravel()
-        decoded = [decode_clips(video, geometries, sampling, self.limits) for video in videos]
-        tensors = [pb_utils.Tensor(name, np.stack([clips[name] for clips, _ in decoded])) for name in geometries]
+    def note(self, future: Future[Decoded]) -> None:
+        """One video is done, one way or the other; the last one sends the answer."""
+        self.count(future)
+        with self.lock:
+            self.missing -= 1
+            if self.missing:
+                return
+        try:
+            self.finish()
+        except Exception as error:
+            # Whatever it is, a request must not wait for ever for its answer.
+            self.send(error=pb_utils.TritonError(f"the decode step broke: {error}", pb_utils.TritonError.INTERNAL))
+            raise
+
+    def count(self, future: Future[Decoded]) -> None:
+        """Into the metrics."""
+        metrics = self.model.metrics
+        metrics.show_waiting(self.model.pool.waiting)
+        if future.cancelled():
+            metrics.count_outcome("cancelled")
+        elif error := future.exception():
+            metrics.count_outcome(error.code if isinstance(error, DecodeError) else "failed")
+        else:
+            metrics.count_outcome("ok")
+            metrics.observe_seconds(future.result().seconds)
+
+    def finish(self) -> None:
+        """Send the clips, or the first error."""
+        if any(future.cancelled() for future in self.futures):
+            self.send(error=pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED))
+            return
+        for future in self.futures:
+            error = future.exception()
+            if isinstance(error, DecodeError):
+                self.send_error(error)
+                return
+            if error is not None:
+                self.send(error=pb_utils.TritonError(f"decoding failed: {error}", pb_utils.TritonError.INTERNAL))
+                return
+        decoded = [future.result() for future in self.futures]
+        wanted = self.request.requested_output_names()
+        tensors = [pb_utils.Tensor(name, stack([item.clips[name] for item in decoded])) for name in decoded[0].clips]
         if REPORT in wanted:
-            reports = np.array([[report.to_json()] for _, report in decoded], dtype=np.object_)
-            tensors.append(pb_utils.Tensor(REPORT, reports))
-        return pb_utils.InferenceResponse(tensors)
+            tensors.append(pb_utils.Tensor(REPORT, np.array([[item.report] for item in decoded], dtype=np.object_)))
+        self.send(tensors)
+
+    def send_error(self, error: DecodeError) -> None:
+        """Refuse the request: UNAVAILABLE where trying again may help, INVALID_ARGUMENT otherwise."""
+        status = pb_utils.TritonError.UNAVAILABLE if error.retryable else pb_utils.TritonError.INVALID_ARG
+        # The code in brackets is what a client goes by; the sentence is for people.
+        self.send(error=pb_utils.TritonError(f"[{error.code}] {error.message}", status))
+
+    def send(self, tensors: Sequence[Any] = (), error: Any = None) -> None:
+        """The one response of this request."""
+        response = pb_utils.InferenceResponse(list(tensors), error) if error else pb_utils.InferenceResponse(tensors)
+        self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def stack(clips: Sequence[Any]) -> Any:
+    """[N, V, T, S, S, 3]; a single video's clip is not copied."""
+    return clips[0][None] if len(clips) == 1 else np.stack(clips)
 
 
 def read_parameters(request: Any) -> Mapping[str, object]:

@@ -1,0 +1,131 @@
+"""One worker as the pool sees it: a process to start, ask, and replace when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from clip_decode.errors import Crashed, DecodeError, OutOfMemory, TimedOut
+from clip_decode.limits import Limits
+
+from decode_pool.messages import Decoded, Job, receive_answer, send_job
+from decode_pool.settings import PoolSettings
+
+# decode/1, from which the worker imports.
+CODE = Path(__file__).parents[1]
+START_SECONDS = 30.0
+# Between the end of a socket and the end of the process that held it.
+DYING_SECONDS = 0.2
+# One thread a worker: there is a worker for each core.
+_SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class WorkerGone(Exception):
+    """The process had died before it was given a job; nothing is lost but time."""
+
+
+class WorkerProcess:
+    """A started worker. Not for two threads at a time."""
+
+    def __init__(self, settings: PoolSettings, limits: Limits) -> None:
+        self._settings = settings
+        ours, theirs = socket.socketpair()
+        # The kernel keeps the time: a read or write that takes longer fails with EAGAIN.
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", settings.max_decode_seconds, 0))
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    python(),
+                    "-m",
+                    "decode_pool.worker",
+                    str(theirs.fileno()),
+                    json.dumps(asdict(limits)),
+                    str(settings.max_worker_megabytes),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": str(CODE)},
+            )
+        self._connection = Connection(ours.detach())
+        self._is_ready = False
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def wait_until_ready(self) -> None:
+        """Wait until the worker has loaded FFmpeg. Raises WorkerGone."""
+        if self._is_ready:
+            return
+        try:
+            if not self._connection.poll(START_SECONDS):
+                raise WorkerGone("a worker did not start in time")
+            self._connection.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise WorkerGone("a worker died as it started") from error
+        self._is_ready = True
+
+    def decode(self, job: Job) -> Decoded:
+        """Have a job done.
+
+        Raises:
+            WorkerGone: the process was dead before; ask another.
+            DecodeError: the worker's own, or TimedOut, Crashed or OutOfMemory, after which the process is dead.
+        """
+        self.wait_until_ready()
+        if not self.is_alive:
+            raise WorkerGone("a worker died while it was idle")
+        try:
+            send_job(self._connection, job)
+            return receive_answer(self._connection, job)
+        except BlockingIOError as error:
+            self.end()
+            raise TimedOut(f"decoding took more than {self._settings.max_decode_seconds} seconds") from error
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            # Dead, or talking nonsense, which is no better.
+            self.end()
+            raise self._post_mortem() from error
+
+    def _post_mortem(self) -> DecodeError:
+        status = self._process.returncode
+        if status == 1:
+            # Python's own way out, which for this program means an allocation that failed where nobody caught it.
+            return OutOfMemory("decoding this video takes more memory than max_worker_megabytes allows")
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return Crashed(f"the process that decoded this video died ({how})")
+
+    def kill(self) -> None:
+        """Kill the process; from any thread. Whoever waits for its answer is told."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """Kill the process, if it lives, and close the socket. The exit status of one that was dying stays its own."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(DYING_SECONDS)
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+
+
+def python() -> str:
+    """The interpreter whose packages are those of this process; embedded, sys.executable need not be one."""
+    if Path(sys.executable or "").name.startswith("python"):
+        return sys.executable
+    return shutil.which("python3") or "python3"

@@ -1,0 +1,76 @@
+"""The process FFmpeg runs in: python -m decode_pool.worker SOCKET LIMITS MEGABYTES
+
+It decodes what comes over the socket until the other end closes, and takes its limits from the kernel: memory, no
+core dumps, no files written, and death with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from clip_decode.engine import decode_clips
+from clip_decode.errors import DecodeError, OutOfMemory
+from clip_decode.limits import Limits
+
+from decode_pool.messages import receive_job, send_decoded, send_error
+
+READY = b"ready"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def confine(megabytes: int) -> None:
+    """Set the limits of this process. Memory counts from what it has now, with FFmpeg and numpy loaded."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    memory = pages * resource.getpagesize() + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def work(connection: Connection, limits: Limits) -> None:
+    """Answer jobs until the pool closes the connection."""
+    while True:
+        try:
+            job = receive_job(connection)
+        except (EOFError, ConnectionError):
+            return
+        except MemoryError:
+            # The bytes are still in the socket: this process cannot know where the next job begins.
+            send_error(connection, _out_of_memory())
+            return
+        try:
+            clips, report = decode_clips(job.video, job.geometries, job.sampling, limits)
+            send_decoded(connection, clips, report.to_json())
+        except DecodeError as error:
+            send_error(connection, error)
+        except MemoryError:
+            send_error(connection, _out_of_memory())
+        except ConnectionError:
+            return
+        del job
+
+
+def _out_of_memory() -> DecodeError:
+    return OutOfMemory("decoding this video takes more memory than max_worker_megabytes allows")
+
+
+def main() -> None:
+    """The command line above."""
+    # Ctrl-C is for the server, which then closes the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    descriptor, limits, megabytes = sys.argv[1:]
+    connection = Connection(int(descriptor))
+    confine(int(megabytes))
+    connection.send_bytes(READY)
+    work(connection, Limits(**json.loads(limits)))
+
+
+if __name__ == "__main__":
+    main()
