@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
 from clip_decode.errors import DecodeError
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits

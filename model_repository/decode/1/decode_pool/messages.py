@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 import numpy.typing as npt
+
 from clip_decode.errors import DecodeError
 from clip_decode.geometry import Geometry
 from clip_decode.sampling import Sampling

@@ -16,7 +16,6 @@ from concurrent.futures import Future
 
 from clip_decode.errors import Busy, Crashed, DecodeError
 from clip_decode.limits import Limits
-
 from decode_pool.messages import Decoded, Job
 from decode_pool.process import WorkerGone, WorkerProcess
 from decode_pool.settings import PoolSettings

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from clip_decode.errors import Crashed, DecodeError, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
-
 from decode_pool.messages import Decoded, Job, receive_answer, send_job
 from decode_pool.settings import PoolSettings
 

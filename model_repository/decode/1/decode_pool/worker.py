@@ -17,7 +17,6 @@ from pathlib import Path
 from clip_decode.engine import decode_clips
 from clip_decode.errors import DecodeError, OutOfMemory
 from clip_decode.limits import Limits
-
 from decode_pool.messages import receive_job, send_decoded, send_error
 
 READY = b"ready"
