@@ -1,7 +1,8 @@
 """What goes between the pool and a worker, over one socket.
 
-To the worker: a JSON head, then the bytes of the video. Back: a JSON head, which is a report or an error, then the
-pixels of each clip. Nothing is pickled: a worker that a hostile video has taken over can send wrong pixels, not code.
+To the worker: a JSON head, then the bytes of the video. Back: word that it has them, which tells a worker that died
+before from one that died of the video; then a JSON head, which is a report or an error, then the pixels of each clip.
+Nothing is pickled: a worker that a hostile video has taken over can send wrong pixels, not code.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from clip_decode.sampling import Sampling
 
 Clips = dict[str, npt.NDArray[np.uint8]]
 MAX_HEAD_BYTES = 1 << 20
+TAKEN = b"taken"
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,10 @@ def send_job(connection: Connection, job: Job) -> None:
 def receive_job(connection: Connection) -> Job:
     """Worker's side; raises EOFError when the pool is gone."""
     head = json.loads(connection.recv_bytes())
+    video = connection.recv_bytes()
+    connection.send_bytes(TAKEN)
     geometries = {name: Geometry(**values) for name, values in head["geometries"].items()}
-    return Job(connection.recv_bytes(), geometries, Sampling(**head["sampling"]))
+    return Job(video, geometries, Sampling(**head["sampling"]))
 
 
 def send_decoded(connection: Connection, clips: Clips, report: str) -> None:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from clip_decode.errors import Crashed, DecodeError, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
-from decode_pool.messages import Decoded, Job, receive_answer, send_job
+from decode_pool.messages import TAKEN, Decoded, Job, receive_answer, send_job
 from decode_pool.settings import PoolSettings
 
 # decode/1, from which the worker imports.
 CODE = Path(__file__).parents[1]
 START_SECONDS = 30.0
+WATCH_SECONDS = 0.05
 # Between the end of a socket and the end of the process that held it.
 DYING_SECONDS = 0.2
 # One thread a worker: there is a worker for each core.
@@ -58,6 +61,7 @@ class WorkerProcess:
             )
         self._connection = Connection(ours.detach())
         self._is_ready = False
+        self._first_megabytes = 0.0
 
     @property
     def pid(self) -> int:
@@ -80,6 +84,7 @@ class WorkerProcess:
         except (EOFError, OSError) as error:
             raise WorkerGone("a worker died as it started") from error
         self._is_ready = True
+        self._first_megabytes = self._memory_megabytes()
 
     def decode(self, job: Job) -> Decoded:
         """Have a job done.
@@ -89,24 +94,52 @@ class WorkerProcess:
             DecodeError: the worker's own, or TimedOut, Crashed or OutOfMemory, after which the process is dead.
         """
         self.wait_until_ready()
-        if not self.is_alive:
-            raise WorkerGone("a worker died while it was idle")
         try:
             send_job(self._connection, job)
+            self._connection.recv_bytes(len(TAKEN))
+        except (OSError, EOFError) as error:
+            # Before it had the whole video, so not because of it.
+            raise WorkerGone("a worker died while it was idle") from error
+        try:
+            self._watch()
             return receive_answer(self._connection, job)
         except BlockingIOError as error:
             self.end()
-            raise TimedOut(f"decoding took more than {self._settings.max_decode_seconds} seconds") from error
+            raise self._overdue() from error
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             # Dead, or talking nonsense, which is no better.
             self.end()
             raise self._post_mortem() from error
 
+    def _watch(self) -> None:
+        """Wait for the beginning of an answer; kill the worker when its time or memory is used up.
+
+        Memory is watched from outside, because a decoder whose allocation fails does not always say so: H.264 calls the
+        data invalid, and the video would look damaged.
+        """
+        deadline = time.monotonic() + self._settings.max_decode_seconds
+        while not self._connection.poll(WATCH_SECONDS):
+            if time.monotonic() > deadline:
+                self.end()
+                raise self._overdue()
+            if self._memory_megabytes() > self._first_megabytes + self._settings.max_worker_megabytes:
+                self.end()
+                raise OutOfMemory(
+                    f"decoding this video takes more than {self._settings.max_worker_megabytes} MiB of memory"
+                )
+
+    def _memory_megabytes(self) -> float:
+        """Resident memory of the process; 0 when it is gone."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+        except OSError:
+            return 0.0
+
+    def _overdue(self) -> DecodeError:
+        return TimedOut(f"decoding took more than {self._settings.max_decode_seconds} seconds")
+
     def _post_mortem(self) -> DecodeError:
         status = self._process.returncode
-        if status == 1:
-            # Python's own way out, which for this program means an allocation that failed where nobody caught it.
-            return OutOfMemory("decoding this video takes more memory than max_worker_megabytes allows")
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         return Crashed(f"the process that decoded this video died ({how})")
 

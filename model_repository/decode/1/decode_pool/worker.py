@@ -17,17 +17,21 @@ from pathlib import Path
 from clip_decode.engine import decode_clips
 from clip_decode.errors import DecodeError, OutOfMemory
 from clip_decode.limits import Limits
-from decode_pool.messages import receive_job, send_decoded, send_error
+from decode_pool.messages import TAKEN, receive_job, send_decoded, send_error
 
 READY = b"ready"
+SUDDEN_MEGABYTES = 1024
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def confine(megabytes: int) -> None:
-    """Set the limits of this process. Memory counts from what it has now, with FFmpeg and numpy loaded."""
+    """Set the limits of this process.
+
+    The pool watches its memory; the kernel's limit is for what grows faster than anyone looks.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    memory = pages * resource.getpagesize() + megabytes * 2**20
+    memory = pages * resource.getpagesize() + (megabytes + SUDDEN_MEGABYTES) * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -42,6 +46,7 @@ def work(connection: Connection, limits: Limits) -> None:
             return
         except MemoryError:
             # The bytes are still in the socket: this process cannot know where the next job begins.
+            connection.send_bytes(TAKEN)
             send_error(connection, _out_of_memory())
             return
         try:
@@ -57,7 +62,7 @@ def work(connection: Connection, limits: Limits) -> None:
 
 
 def _out_of_memory() -> DecodeError:
-    return OutOfMemory("decoding this video takes more memory than max_worker_megabytes allows")
+    return OutOfMemory("decoding this video takes more memory than a worker may have")
 
 
 def main() -> None:
