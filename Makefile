@@ -46,6 +46,11 @@ format: $(READY) ## Put the code into its form.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: bench-decode
+bench-decode: $(READY) ## Measure decoding beside torchcodec, decord, OpenCV and PyAV (half an hour).
+	$(PIP) install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/decode.py
+
 .PHONY: motion
 motion: $(READY) ## Train the motion model anew (minutes).
 	$(BIN)/python -m clipserve_export.motion.train

@@ -46,7 +46,10 @@ class Measurement:
 
 def plan_tasks(path: Path) -> Iterator[tuple[str, Task]]:
     """What to fetch from a file, as frame numbers all decoders understand."""
-    from clip_decode import Geometry, Limits, Sampling, decode_clips
+    from clip_decode.engine import decode_clips
+    from clip_decode.geometry import Geometry
+    from clip_decode.limits import Limits
+    from clip_decode.sampling import Sampling
 
     data = path.read_bytes()
     for name, (policy, frames, views) in WORKLOADS.items():

@@ -54,7 +54,10 @@ def scaled_size(width: int, height: int) -> tuple[int, int]:
 
 def decode_with_clipserve(task: Task) -> npt.NDArray[np.uint8]:
     """The engine of this repository."""
-    from clip_decode import Geometry, Limits, Sampling, decode_clips
+    from clip_decode.engine import decode_clips
+    from clip_decode.geometry import Geometry
+    from clip_decode.limits import Limits
+    from clip_decode.sampling import Sampling
 
     geometry = Geometry(task.frames, 5, SIDE, SIDE)
     sampling = Sampling(policy=task.policy, views=task.views)  # type: ignore[arg-type]

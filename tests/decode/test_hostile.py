@@ -19,7 +19,11 @@ import pytest
 from synthesis import Clip, cut_centre, decode_plainly, paint_texture
 from test_exactness import decode_unscaled
 
-from clip_decode import DecodeError, Geometry, Limits, Sampling, decode_clips
+from clip_decode.engine import decode_clips
+from clip_decode.errors import DecodeError
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.sampling import Sampling
 
 CLIP = {"a": Geometry(8, 5, 64, 64)}
 RANDOM = random.Random(1)
@@ -319,7 +323,12 @@ def test_damage_prints_nothing(tmp_path: Path) -> None:
     script = f"""
 import sys, pathlib
 sys.path.insert(0, {str(folder)!r})
-from clip_decode import *
+from clip_decode.engine import decode_clips
+from clip_decode.errors import DecodeError
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.report import Report
+from clip_decode.sampling import Sampling
 for path in pathlib.Path({str(tmp_path)!r}).iterdir():
     try:
         decode_clips(path.read_bytes(), {{"a": Geometry(8, 5, 64, 64)}}, Sampling(), Limits())

@@ -8,9 +8,10 @@ from fractions import Fraction
 import pytest
 import torch
 
-from clip_decode import Geometry, Limits, Sampling
 from clip_decode.errors import InvalidRequest, TooLong
-from clip_decode.sampling import clip_moments, spread_indices
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.sampling import Sampling, clip_moments, spread_indices
 from clip_decode.timeline import Timeline, build_timeline
 
 X3D_M = Geometry(16, 5, 256, 256)

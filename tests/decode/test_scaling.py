@@ -11,7 +11,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from synthesis import Clip, Pixels, decode_plainly, paint_texture
 
-from clip_decode import Geometry, Limits, Sampling, decode_clips
+from clip_decode.engine import decode_clips
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.sampling import Sampling
 from clip_decode.scaling import convert_frame, place_squares
 
 

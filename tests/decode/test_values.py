@@ -8,8 +8,9 @@ import pickle
 import pytest
 from synthesis import Clip
 
-from clip_decode import DecodeError, Geometry, Limits
-from clip_decode.errors import Busy, TimedOut, error_classes
+from clip_decode.errors import Busy, DecodeError, TimedOut, error_classes
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
 
 CODES = {
     "not-a-video",
@@ -74,7 +75,8 @@ def test_limits_read_their_configuration() -> None:
 
 
 def test_report_is_json_of_what_was_used() -> None:
-    from clip_decode import Sampling, decode_clips
+    from clip_decode.engine import decode_clips
+    from clip_decode.sampling import Sampling
 
     data = Clip(frames=30, gop=10, rotation=90).make()
     _, report = decode_clips(data, {"a": Geometry(4, 5, 64, 64)}, Sampling(), Limits())
