@@ -1,0 +1,242 @@
+"""The service survives its videos: through real Triton, whatever happens to a decode worker costs one request."""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient import grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from clipserve import VideoClassifier
+from clipserve.errors import ClipserveError, DecodeCrashed, ServerBusy, VideoTooLarge, VideoTooLong
+from clipserve_export.configs import parse_config, print_config
+from clipserve_export.formats import FormatName
+from clipserve_export.motion.videos import write_motion_video
+from clipserve_server.triton import Triton
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "decode"))
+from mutation import BASES, mutate
+
+FUZZED_FILES = 300
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("videos") / "left.mp4"
+    write_motion_video(path, "moving left", 1_234_567)
+    return path
+
+
+@pytest.fixture
+def serve(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Iterator[Callable[..., Triton]]:
+    """Serve `motion` with these parameters in the decode step's config."""
+    running: list[Triton] = []
+
+    def start(**parameters: str) -> Triton:
+        repository = tmp_path / "repository"
+        for name in ("decode", "motion", "motion_net"):
+            shutil.copytree(repositories("onnx") / name, repository / name)
+        path = repository / "decode" / "config.pbtxt"
+        config = parse_config(path.read_text())
+        for name, value in parameters.items():
+            config.parameters[name].string_value = value
+        path.write_text(print_config(config))
+        running.append(Triton(repository, http_port=0, grpc_port=0, metrics_port=0))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for triton in running:
+        triton.stop()
+
+
+def workers_of(triton: Triton) -> list[int]:
+    """Decode workers, by the code they run."""
+    code = f"PYTHONPATH={triton.repository}/decode/1".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"decode_pool.worker" in (folder / "cmdline").read_bytes() and code in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def metric(triton: Triton, name: str) -> float:
+    with urllib.request.urlopen(triton.metrics_url) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[..., Triton], video: Path) -> None:
+    triton = serve(workers="2", max_waiting="1000")
+    finished, kills = threading.Event(), 0
+
+    def kill_at_random() -> None:
+        nonlocal kills
+        choice = random.Random(0)
+        while not finished.wait(choice.uniform(0.3, 0.6)):
+            if pids := workers_of(triton):
+                os.kill(choice.choice(pids), signal.SIGKILL)
+                kills += 1
+
+    def classify(_: int) -> str:
+        try:
+            return classifier.classify(video).top.label
+        except DecodeCrashed:
+            return "crashed"
+
+    with VideoClassifier("motion", url=triton.grpc_url) as classifier, ThreadPoolExecutor(4) as pool:
+        killer = threading.Thread(target=kill_at_random)
+        killer.start()
+        answers: Counter[str] = Counter()
+        while kills < 6:
+            answers.update(pool.map(classify, range(20)))
+        finished.set()
+        killer.join()
+        assert set(answers) <= {"moving left", "crashed"}
+        assert answers["crashed"] <= kills
+        assert answers["moving left"] > answers["crashed"]
+        assert classifier.classify(video).top.label == "moving left"
+    assert metric(triton, "clipserve_decode_worker_restarts_total") >= kills - 1
+    assert metric(triton, 'clipserve_decode_total{outcome="crashed"}') == answers["crashed"]
+
+
+def test_no_ffmpeg_in_the_process_that_talks_to_triton(service) -> None:  # type: ignore[no-untyped-def]
+    """A crash there would end the model for good."""
+    loaded = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+            if str(service.repository).encode() in words and b"python_backend_stub" in words:
+                loaded[words] = "libavcodec" in (folder / "maps").read_text()
+        except OSError:
+            continue
+    decode = [has for words, has in loaded.items() if b"/decode/" in words]
+    assert decode == [False]
+
+
+def test_more_than_the_queue_holds_is_refused_as_busy_and_the_service_goes_on(
+    serve: Callable[..., Triton], video: Path
+) -> None:
+    triton = serve(workers="1", max_waiting="2")
+    with VideoClassifier("motion", url=triton.grpc_url) as classifier, ThreadPoolExecutor(20) as pool:
+        (pid,) = workers_of(triton)
+        os.kill(pid, signal.SIGSTOP)
+        waiting = [pool.submit(classifier.classify, video) for _ in range(20)]
+        deadline = time.monotonic() + 20
+        while sum(future.done() for future in waiting) < 17 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGCONT)
+        errors = [future.exception() for future in waiting]
+        refused = [error for error in errors if error is not None]
+        assert all(isinstance(error, ServerBusy) and error.retryable for error in refused)
+        assert len(refused) == 17, "one at work and two in the queue are answered"
+        assert classifier.classify(video).top.label == "moving left"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error"),
+    [
+        ({"max_bytes": "1000"}, VideoTooLarge),
+        ({"max_pixels": "1000"}, VideoTooLarge),
+        ({"max_seconds": "1"}, VideoTooLong),
+        ({"max_frames": "10"}, VideoTooLong),
+    ],
+)
+def test_each_limit_is_set_in_the_config_and_has_its_own_error(
+    serve: Callable[..., Triton], video: Path, parameters: dict[str, str], error: type[ClipserveError]
+) -> None:
+    triton = serve(**parameters)
+    with (
+        VideoClassifier("motion", url=triton.grpc_url) as classifier,
+        pytest.raises(error, match=r"left\.mp4") as raised,
+    ):
+        classifier.classify(video)
+    assert next(iter(parameters.values())) in str(raised.value).replace(",", "")
+
+
+def test_a_setting_that_is_no_number_keeps_the_model_from_loading(serve: Callable[..., Triton]) -> None:
+    from clipserve_server.errors import ModelLoadError
+
+    with pytest.raises(ModelLoadError, match="decode does not load: .*max_frames"):
+        serve(max_frames="plenty")
+
+
+def test_request_parameters_reach_the_decode_step(service, video: Path) -> None:  # type: ignore[no-untyped-def]
+    def scores(**parameters: object) -> np.ndarray:  # type: ignore[type-arg]
+        tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[video.read_bytes()]], dtype=np.object_))
+        return client.infer("motion", [tensor], parameters=parameters).as_numpy("SCORES")  # type: ignore[no-any-return]
+
+    with triton_grpc.InferenceServerClient(service.url) as client:
+        whole = scores()
+        clips = scores(policy="clip", views=3, crops=3)
+        assert whole.shape == clips.shape == (1, 12)
+        assert np.abs(whole - clips).max() > 1e-4
+        first_half = scores(end_seconds=1.0)
+        assert np.abs(whole - first_half).max() > 1e-4
+        for wrong in ({"views": 999}, {"policy": "best"}, {"colour": "red"}, {"start_seconds": "soon"}):
+            with pytest.raises(InferenceServerException, match=r"\[invalid-request\]") as raised:
+                scores(**wrong)
+            assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_several_videos_in_one_request_are_answered_in_order(service, video: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    labels = ("growing", "moving left", "blinking")
+    files = []
+    for label in labels:
+        write_motion_video(tmp_path / label, label, 1_234_567, container="mp4")
+        files.append([(tmp_path / label).read_bytes()])
+    with triton_grpc.InferenceServerClient(service.url) as client:
+        tensor = triton_grpc.InferInput("VIDEO", [3, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array(files, dtype=np.object_))
+        wanted = triton_grpc.InferRequestedOutput("SCORES", class_count=1)
+        answer = client.infer("motion", [tensor], outputs=[wanted]).as_numpy("SCORES")
+    assert [text.decode().split(":")[2] for (text,) in answer] == list(labels)
+
+
+def test_damaged_files_lose_no_request_and_no_model(serve: Callable[..., Triton], video: Path) -> None:
+    """The short form of `make fuzz`."""
+    triton = serve()
+    chance = random.Random(20)
+    bases = [clip.make() for clip in BASES.values()]
+    files = [mutate(chance.choice(bases), chance) for _ in range(FUZZED_FILES)]
+    with VideoClassifier("motion", url=triton.grpc_url) as classifier, ThreadPoolExecutor(4) as pool:
+
+        def outcome(data: bytes) -> str:
+            try:
+                return "answer" if classifier.classify(data) else ""
+            except ClipserveError as error:
+                return error.code
+
+        outcomes = Counter(pool.map(outcome, files))
+        assert classifier.classify(video).top.label == "moving left"
+    assert sum(outcomes.values()) == FUZZED_FILES
+    assert outcomes["answer"] > FUZZED_FILES // 4
+    typed = {
+        "answer",
+        "empty",
+        "not-a-video",
+        "truncated",
+        "no-video-stream",
+        "unsupported-codec",
+        "too-large",
+        "too-long",
+    }
+    assert set(outcomes) <= typed | {"crashed", "timed-out", "out-of-memory"}
+    assert metric(triton, "clipserve_decode_worker_restarts_total") == sum(
+        outcomes[code] for code in ("crashed", "timed-out", "out-of-memory")
+    )
