@@ -20,6 +20,7 @@ from clipserve_export.specs import ModelSpec
 from clipserve_export.weights import PACKAGE, Weights, load_weights
 
 Progress = Callable[[str], None]
+RECIPE = ("specs.py", "zoo.py", "clips.py", "network.py", "weights.py", "formats.py", "motion/network.py")
 VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -92,10 +93,10 @@ def export_model(
 
 @cache
 def recipe() -> str:
-    """A hash of this package's code and of the versions it runs on: another recipe may give another file."""
+    """A hash of the code that decides what is in an exported file: another recipe may give another file."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    for name in RECIPE:
+        digest.update((PACKAGE / name).read_bytes())
     digest.update(torch.__version__.encode() + version("onnxscript").encode())
     return digest.hexdigest()
 

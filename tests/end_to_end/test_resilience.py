@@ -23,6 +23,7 @@ from clipserve.errors import ClipserveError, DecodeCrashed, ServerBusy, VideoToo
 from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
+from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "decode"))
@@ -169,9 +170,7 @@ def test_each_limit_is_set_in_the_config_and_has_its_own_error(
 
 
 def test_a_setting_that_is_no_number_keeps_the_model_from_loading(serve: Callable[..., Triton]) -> None:
-    from clipserve_server.errors import ModelLoadError
-
-    with pytest.raises(ModelLoadError, match="decode does not load: .*max_frames"):
+    with pytest.raises(ModelLoadError, match=r"decode does not load: .*max_frames"):
         serve(max_frames="plenty")
 
 
