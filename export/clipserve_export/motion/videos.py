@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
@@ -89,8 +88,3 @@ def write_motion_video(
     moments = np.linspace(0.0, 1.0, count)
     frames = (scene.render(moments[i : i + 1], width, height)[0] for i in range(count))
     return write_video(file, frames, fps=fps, codec=codec, container=container, options=options)
-
-
-def default_name(label: str, seed: int) -> Path:
-    """For example moving_left-7.mp4."""
-    return Path(f"{label.replace(' ', '_')}-{seed}.mp4")
