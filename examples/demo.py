@@ -6,16 +6,17 @@ they see, without them their weights are random, and the table says so.
 """
 
 import importlib.metadata
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 from clipserve import Prediction, VideoClassifier
+from clipserve_export.exporting import export_model
 from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.specs import SPECS
@@ -48,9 +49,26 @@ def weights_of(name: str) -> str:
 
 
 def export(name: str) -> None:
-    """Export unless that was done before; the command shows its own progress."""
-    command = [sys.executable, "-m", "clipserve", "export", name, "--reuse", "--weights", weights_of(name)]
-    subprocess.run([*command, "--repository", str(REPOSITORY)], check=True)
+    """Export unless that was done before."""
+    with console.status(name) as status:
+        record = export_model(
+            SPECS[name],
+            format_name="onnx",
+            weights_source=weights_of(name),
+            labels_file=None,
+            repository=REPOSITORY,
+            reuse=True,
+            progress=lambda step: say(f"{name}: {step}", status),
+        )
+    if record:
+        console.print(f"{name}: {record.file_bytes / 1e6:.1f} MB, weights {record.weights}\n  {record.parity}")
+
+
+def say(step: str, status: Status) -> None:
+    """Show what is being done: in place on a terminal, as a line in a pipe."""
+    status.update(step)
+    if not console.is_terminal:
+        console.print(step)
 
 
 def write_motion_files(folder: Path, first_seed: int) -> dict[Path, str]:

@@ -12,12 +12,12 @@ import torch
 
 from clipserve_export.errors import WeightsError
 from clipserve_export.formats import FORMATS, FormatName
-from clipserve_export.labels import labels_for
+from clipserve_export.labels import labels_for, published_labels, read_labels
 from clipserve_export.network import served_network
 from clipserve_export.parity import Parity, compare
 from clipserve_export.repository import LABELS, RECORD, VERSION, label_text, publish, staging
 from clipserve_export.specs import ModelSpec
-from clipserve_export.weights import PACKAGE, Weights, load_weights
+from clipserve_export.weights import PACKAGE, file_hash, find_checkpoint, load_weights, origin_of
 
 Progress = Callable[[str], None]
 RECIPE = ("specs.py", "zoo.py", "clips.py", "network.py", "weights.py", "formats.py", "motion/network.py")
@@ -58,11 +58,11 @@ def export_model(
     Raises ExportError; nothing is published then.
     """
     form = FORMATS[format_name]
+    if reuse and is_current(repository, spec, format_name, weights_source, labels_file):
+        return None
     progress("reading weights")
     weights = load_weights(spec, weights_source)
     labels = labels_for(spec, labels_file, classes=weights.classes(spec))
-    if reuse and is_current(repository, spec, format_name, weights, labels):
-        return None
     try:
         network = served_network(spec, weights.state)
     except RuntimeError as error:
@@ -101,18 +101,25 @@ def recipe() -> str:
     return digest.hexdigest()
 
 
-def is_current(repository: Path, spec: ModelSpec, format_name: FormatName, weights: Weights, labels: list[str]) -> bool:
-    """Whether the published file was made from these weights, in this format, by this code, with these labels."""
+def is_current(
+    repository: Path, spec: ModelSpec, format_name: FormatName, weights_source: str, labels_file: Path | None
+) -> bool:
+    """Whether the published file was made from these weights, in this format, by this code, with these labels.
+
+    Asked without building a network: random weights are what the recipe makes them.
+    """
     net = repository / spec.net_name
     try:
         record = json.loads((net / VERSION / RECORD).read_text())
-        published_labels = (net / LABELS).read_text()
+        labels = (net / LABELS).read_text()
     except (OSError, ValueError):
         return False
+    checkpoint = find_checkpoint(spec, weights_source)
     return (
         (net / VERSION / FORMATS[format_name].filename).exists()
         and record.get("format") == format_name
-        and record.get("weights_sha256") == weights.sha256
+        and record.get("weights") == origin_of(spec, weights_source)
+        and (checkpoint is None or record.get("weights_sha256") == file_hash(checkpoint))
         and record.get("recipe") == recipe()
-        and published_labels == label_text(labels)
+        and labels == label_text(read_labels(labels_file or published_labels(spec)))
     )

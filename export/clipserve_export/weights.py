@@ -36,20 +36,36 @@ class Weights:
 
 def load_weights(spec: ModelSpec, source: str) -> Weights:
     """Weights for `spec` from `pretrained`, `random` or a checkpoint file. Raises WeightsError."""
-    if source == "random":
+    path = find_checkpoint(spec, source)
+    if path is None:
         return random_weights(spec)
+    # The hub loads its own checkpoints with full trust; so do we, and only those.
+    return read_checkpoint(spec, path, origin=origin_of(spec, source), trusted=source == "pretrained")
+
+
+def find_checkpoint(spec: ModelSpec, source: str) -> Path | None:
+    """The file behind `source`, fetched if need be; None for `random`. Raises WeightsError."""
+    if source == "random":
+        return None
     if source == "pretrained":
         path = pretrained_path(spec)
         if not path.exists():
             download(checkpoint_address(spec), path)
-        # The hub loads its own checkpoints with full trust; so do we, and only those.
-        return read_checkpoint(spec, path, origin=f"pretrained ({path.name})", trusted=True)
-    path = Path(source)
-    if not path.is_file():
+        return path
+    if not Path(source).is_file():
         raise WeightsError(
             f"--weights {source}: there is no such file; allowed are pretrained, random or the path of a checkpoint"
         )
-    return read_checkpoint(spec, path, origin=f"file ({path.name})", trusted=False)
+    return Path(source)
+
+
+def origin_of(spec: ModelSpec, source: str) -> str:
+    """What a record calls the weights of `source`."""
+    if source == "random":
+        return f"random (seed {RANDOM_SEED})"
+    if source == "pretrained":
+        return f"pretrained ({pretrained_path(spec).name})"
+    return f"file ({Path(source).name})"
 
 
 def checkpoint_address(spec: ModelSpec) -> str:
@@ -90,7 +106,13 @@ def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) 
         raise WeightsError(f'{path} holds neither a state dict nor {{"model_state": state dict}}')
     state = {str(name): value for name, value in loaded.items()}
     require_fit(spec, state, path)
-    return Weights(state, origin, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Weights(state, origin, file_hash(path))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> None:
@@ -122,7 +144,7 @@ def random_weights(spec: ModelSpec) -> Weights:
     digest = hashlib.sha256()
     for name, value in state.items():
         digest.update(name.encode() + value.numpy().tobytes())
-    return Weights(state, f"random (seed {RANDOM_SEED})", digest.hexdigest())
+    return Weights(state, origin_of(spec, "random"), digest.hexdigest())
 
 
 def settle_batch_norms(model: nn.Module, spec: ModelSpec) -> None:
