@@ -51,8 +51,16 @@ bench-decode: $(READY) ## Measure decoding beside torchcodec, decord, OpenCV and
 	$(PIP) install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/decode.py
 
+.PHONY: fuzz
+fuzz: $(READY) ## Send 10,000 damaged files through a real server.
+	$(BIN)/python benchmarks/endurance.py fuzz
+
+.PHONY: soak
+soak: $(READY) ## Send 10,000 good files through a real server and watch its memory.
+	$(BIN)/python benchmarks/endurance.py soak
+
 .PHONY: motion
-motion: $(READY) ## Train the motion model anew (minutes).
+motion: $(READY) ## Train the motion model anew (twenty minutes).
 	$(BIN)/python -m clipserve_export.motion.train
 
 .PHONY: clean
