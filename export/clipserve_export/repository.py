@@ -137,11 +137,16 @@ def publish(repository: Path, spec: ModelSpec, form: Format, labels: Sequence[st
     """Make the staged version folder the model's, with the configs and labels that fit it.
 
     The version folder goes in by one rename after everything else is in place, and an older one goes out by one
-    rename before: a server that polls sees a whole model or, for an instant, none. Gives the folder published.
+    rename before: a server that polls sees a whole model or, for an instant, none. A network in another format stays
+    beside the new one, unused, for a server that read the old config and is about to load it. Gives the folder
+    published.
     """
     net, version = repository / spec.net_name, repository / spec.net_name / VERSION
     place_decode(repository)
     if version.exists():
+        for other in FORMATS.values():
+            if other.name != form.name and (version / other.filename).exists():
+                (staged / other.filename).hardlink_to(version / other.filename)
         version.rename(staged.parent / "replaced")
     replace_text(net / LABELS, label_text(labels))
     replace_text(net / CONFIG, print_config(net_config(spec, form, classes=len(labels))))

@@ -59,7 +59,8 @@ def pause_at_work(pool: DecodePool, slow_video: bytes) -> tuple[int, Future[Deco
     """Stop the only worker in the middle of a video."""
     (pid,) = pool.pids
     before = processor_seconds(pid)
-    future = pool.submit(job(slow_video))
+    # Seconds of work: thirty clips, resized in floats.
+    future = pool.submit(job(slow_video, Sampling(policy="clip", views=10, crops=3, quality="reference")))
     assert wait_for(lambda: processor_seconds(pid) > before + 0.05, 10)
     os.kill(pid, signal.SIGSTOP)
     assert not future.done()

@@ -71,7 +71,8 @@ def test_a_sure_network_can_say_so(spec: ModelSpec) -> None:
     network.projection.weight.mul_(1000)
     with torch.no_grad():
         scores, _ = network(random_clips(spec.geometry, batch=1, views=1, seed=3))
-    assert float(scores.max()) > 0.5
+    # Each of four positions is sure; they need not agree.
+    assert float(scores.max()) > 0.2
 
 
 def test_softmax_is_taken_at_each_position_before_the_mean() -> None:
