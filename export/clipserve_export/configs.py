@@ -52,6 +52,8 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int) -> pb.ModelConfig
         input=[pb.ModelInput(name="CLIP", data_type=pb.TYPE_UINT8, dims=clip_dims(spec.geometry))],
         # The order is the order of the network's outputs: LibTorch goes by it.
         output=_answers(spec, classes, label_filename="labels.txt"),
+        # One on each GPU, or one on the CPU. Left out, the CPU gets two, which fight for its cores.
+        instance_group=[pb.ModelInstanceGroup(count=1)],
         # Requests that wait while the network is busy run together; nobody waits for company.
         dynamic_batching=pb.ModelDynamicBatching(),
     )

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
+from clipserve_export.configs import net_config, print_config
 from clipserve_export.errors import WeightsError
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.labels import labels_for, published_labels, read_labels
 from clipserve_export.network import served_network
 from clipserve_export.parity import Parity, compare
-from clipserve_export.repository import LABELS, RECORD, VERSION, label_text, publish, staging
+from clipserve_export.repository import CONFIG, LABELS, RECORD, VERSION, label_text, publish, staging
 from clipserve_export.specs import ModelSpec
 from clipserve_export.weights import PACKAGE, file_hash, find_checkpoint, load_weights, origin_of
 
@@ -108,18 +109,20 @@ def is_current(
 
     Asked without building a network: random weights are what the recipe makes them.
     """
-    net = repository / spec.net_name
+    net, form = repository / spec.net_name, FORMATS[format_name]
     try:
         record = json.loads((net / VERSION / RECORD).read_text())
-        labels = (net / LABELS).read_text()
+        config, labels = (net / CONFIG).read_text(), (net / LABELS).read_text()
     except (OSError, ValueError):
         return False
+    wanted_labels = read_labels(labels_file or published_labels(spec))
     checkpoint = find_checkpoint(spec, weights_source)
     return (
-        (net / VERSION / FORMATS[format_name].filename).exists()
+        (net / VERSION / form.filename).exists()
         and record.get("format") == format_name
         and record.get("weights") == origin_of(spec, weights_source)
         and (checkpoint is None or record.get("weights_sha256") == file_hash(checkpoint))
         and record.get("recipe") == recipe()
-        and labels == label_text(read_labels(labels_file or published_labels(spec)))
+        and labels == label_text(wanted_labels)
+        and config == print_config(net_config(spec, form, classes=len(wanted_labels)))
     )

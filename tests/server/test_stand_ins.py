@@ -85,38 +85,41 @@ def test_the_batcher_puts_requests_together_and_each_gets_its_own_answer(reposit
         np.testing.assert_allclose(answers[number][1], features, rtol=1e-3, atol=1e-4)
 
 
-def test_an_instance_group_of_two_runs_two_processes(repository: Path) -> None:
-    change_config(repository, lambda config: config.instance_group.add(count=2, kind=pb.ModelInstanceGroup.KIND_CPU))
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path, count: int) -> None:
+    def set_count(config: pb.ModelConfig) -> None:
+        config.instance_group[0].count = count
+
+    change_config(repository, set_count)
     with Triton(repository, **ANY_PORTS) as triton:
-        stubs = [path for path in Path("/proc").glob("[0-9]*/cmdline") if is_stub_of(path, "motion_net", triton)]
-    assert len(stubs) == 2
+        assert len(stubs_of(triton, "motion_net")) == count
 
 
-def is_stub_of(path: Path, model: str, triton: Triton) -> bool:
-    try:
-        words = path.read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return (
-        b"triton_python_backend_stub" in words[0]
-        and any(word.startswith(str(triton.repository).encode()) for word in words)
-        and any(model.encode() in word for word in words)
-    ) or (
-        b"triton_python_backend_stub" in words[0]
-        and any(str(triton.log_path.parent).encode() in word for word in words)
-        and any(word.startswith(f"{model}_".encode()) for word in words)
-    )
+def stubs_of(triton: Triton, model: str) -> list[Path]:
+    """The processes of a Python model's instances; each names its server's backends and its model."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if words[0].startswith(str(triton.log_path.parent)) and any(word.startswith(f"{model}_") for word in words):
+            found.append(path)
+    return found
 
 
 def test_a_gpu_that_the_config_asks_for_and_is_not_there_is_an_error(repository: Path) -> None:
     """Never the CPU in silence."""
-    change_config(
-        repository, lambda config: config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU, gpus=[0])
-    )
+    change_config(repository, place_on_gpu)
     if has_gpu():
         pytest.skip("this machine has a GPU")
     with pytest.raises((ModelLoadError, ServerStartError), match=r"(?i)gpu"):
         Triton(repository, **ANY_PORTS).start()
+
+
+def place_on_gpu(config: pb.ModelConfig) -> None:
+    config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_GPU
+    config.instance_group[0].gpus.append(0)
 
 
 def has_gpu() -> bool:
@@ -128,7 +131,7 @@ def test_on_a_gpu_the_answers_are_those_of_the_cpu(repository: Path) -> None:
     form = FORMATS[format_of(repository)]
     clip = random_clips(MOTION.geometry, batch=2, views=1, seed=1).numpy()
     expected, _ = form.load(repository / "motion_net" / "1" / form.filename)(clip)
-    change_config(repository, lambda config: config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU))
+    change_config(repository, place_on_gpu)
     with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
         scores, _ = infer(client, clip)
     np.testing.assert_allclose(scores, expected, atol=1e-3)
