@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy
 from clipserve_export.motion.clips import draw_clips
 from clipserve_export.motion.network import build_motion_network
 from clipserve_export.motion.scenes import LABELS
+from clipserve_export.network import MEAN, STD
 
-MEAN, STD = 0.45, 0.225
 BATCH = 32
 PEAK_RATE, WEIGHT_DECAY, SMOOTHING = 5e-3, 0.02, 0.05
 AVERAGE_DECAY = 0.995  # of the weights that are kept, over steps; much slower, and it would keep those of midway
