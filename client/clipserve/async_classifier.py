@@ -13,6 +13,7 @@ from clipserve.channel import Settings, Tls
 from clipserve.conversations import Conversation, Pause, Result, Step
 from clipserve.errors import InvalidRequest, RequestCancelled
 from clipserve.exchange import start_exchange
+from clipserve.question import Quality, Question, Sampling
 from clipserve.results import Prediction
 from clipserve.videos import VideoSource
 
@@ -48,18 +49,28 @@ class AsyncVideoClassifier:
         top_k: int = defaults.TOP_K,
         features: bool = False,
         report: bool = False,
+        sampling: Sampling = defaults.SAMPLING,
+        views: int | None = None,
+        crops: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        quality: Quality = defaults.QUALITY,
         timeout_seconds: float | None = None,
     ) -> Prediction:
         """Classify one video; see `VideoClassifier.classify`. Files are read in a thread."""
         call = self._settings.start_call(timeout_seconds)
-        exchange = await asyncio.to_thread(
-            start_exchange,
-            video,
-            model=self.model,
+        question = Question(
             top_k=top_k,
             features=features,
             report=report,
+            sampling=sampling,
+            views=views,
+            crops=crops,
+            start=start,
+            end=end,
+            quality=quality,
         )
+        exchange = await asyncio.to_thread(start_exchange, video, model=self.model, question=question)
         call = call.about(exchange.video.name)
         return await self._hold(conversations.classify(exchange, call))
 

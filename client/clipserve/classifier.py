@@ -13,6 +13,7 @@ from clipserve.channel import Settings, Tls
 from clipserve.conversations import Conversation, Pause, Result, Step
 from clipserve.errors import InvalidRequest
 from clipserve.exchange import start_exchange
+from clipserve.question import Quality, Question, Sampling
 from clipserve.results import Prediction
 from clipserve.videos import VideoSource
 
@@ -60,6 +61,12 @@ class VideoClassifier:
         top_k: int = defaults.TOP_K,
         features: bool = False,
         report: bool = False,
+        sampling: Sampling = defaults.SAMPLING,
+        views: int | None = None,
+        crops: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        quality: Quality = defaults.QUALITY,
         timeout_seconds: float | None = None,
     ) -> Prediction:
         """Classify one video.
@@ -70,6 +77,8 @@ class VideoClassifier:
             top_k: how many labels to return; a model with fewer returns all it has.
             features: also return the embedding, float32 [D].
             report: also return what the server did with the video.
+            sampling, views, crops, start, end, quality: which part of the video the model sees, see
+                `Question`.
             timeout_seconds: deadline of this call; None takes the classifier's.
 
         Raises:
@@ -78,7 +87,18 @@ class VideoClassifier:
             ServerError: the server did not answer, or answered with a failure.
         """
         call = self._settings.start_call(timeout_seconds)
-        exchange = start_exchange(video, model=self.model, top_k=top_k, features=features, report=report)
+        question = Question(
+            top_k=top_k,
+            features=features,
+            report=report,
+            sampling=sampling,
+            views=views,
+            crops=crops,
+            start=start,
+            end=end,
+            quality=quality,
+        )
+        exchange = start_exchange(video, model=self.model, question=question)
         call = call.about(exchange.video.name)
         return self._hold(conversations.classify(exchange, call))
 

@@ -1,8 +1,13 @@
 """Every default of the client, in one place."""
 
+from typing import Literal
+
 URL = "localhost:8001"  # Triton's gRPC port; 8000 is its HTTP port
 MODEL = "x3d_m"
 TOP_K = 5
+SAMPLING: Literal["uniform"] = "uniform"
+QUALITY: Literal["fast"] = "fast"
+MAX_CLIPS = 30  # views x crops; the server's limit, and the largest published protocol: 10 x 3
 TIMEOUT_SECONDS = 60.0  # deadline of every call
 READY_TIMEOUT_SECONDS = 120.0  # loading every model of the repository takes a server about a minute
 READY_POLL_SECONDS = 0.25

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
-from clipserve.errors import ClipserveError, InvalidRequest, UnexpectedAnswer
+from clipserve.errors import ClipserveError, UnexpectedAnswer
+from clipserve.question import Question
 from clipserve.results import Prediction, ScoredLabel
 from clipserve.videos import Video, VideoSource, read_video
 
@@ -32,21 +33,24 @@ class Exchange:
 
     model: str
     video: Video
-    top_k: int
-    features: bool
-    report: bool
+    question: Question
 
     def infer_arguments(self) -> dict[str, Any]:
         """Arguments of tritonclient's `infer`: a batch of one video, and the outputs asked for."""
         video = InferInput(VIDEO, [1, 1], "BYTES")
         video.set_data_from_numpy(np.array([[self.video.content]], dtype=np.object_))
         # Triton sorts and names the best classes itself: labels never live in the client.
-        outputs = [InferRequestedOutput(SCORES, class_count=self.top_k)]
-        if self.features:
+        outputs = [InferRequestedOutput(SCORES, class_count=self.question.top_k)]
+        if self.question.features:
             outputs.append(InferRequestedOutput(FEATURES))
-        if self.report:
+        if self.question.report:
             outputs.append(InferRequestedOutput(REPORT))
-        return {"model_name": self.model, "inputs": [video], "outputs": outputs}
+        return {
+            "model_name": self.model,
+            "inputs": [video],
+            "outputs": outputs,
+            "parameters": self.question.parameters(),
+        }
 
     def read_prediction(self, result: Any) -> Prediction:
         """Read an InferResult.
@@ -59,8 +63,8 @@ class Exchange:
                 labels=tuple(read_label(item) for item in _read_output(result, SCORES)),
                 model=self.model,
                 video=self.video.name,
-                features=_read_features(result) if self.features else None,
-                report=_read_report(result) if self.report else None,
+                features=_read_features(result) if self.question.features else None,
+                report=_read_report(result) if self.question.report else None,
             )
         except (ValueError, TypeError, AttributeError) as exc:
             raise UnexpectedAnswer(
@@ -71,21 +75,19 @@ class Exchange:
             ) from exc
 
 
-def start_exchange(source: VideoSource, *, model: str, top_k: int, features: bool, report: bool) -> Exchange:
-    """Check the options, then read the video.
+def start_exchange(source: VideoSource, *, model: str, question: Question) -> Exchange:
+    """Read the video.
 
     Raises:
-        InvalidRequest: top_k is not an int from 1 on, or `source` is no video source.
+        InvalidRequest: `source` is no video source.
         VideoNotReadable, EmptyVideo, VideoTooLarge: see `read_video`.
     """
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise InvalidRequest(f"top_k is a whole number from 1 on, got {top_k!r}", model=model)
     try:
         video = read_video(source)
     except ClipserveError as exc:
         exc.model = model  # reading knows nothing of models
         raise
-    return Exchange(model=model, video=video, top_k=top_k, features=features, report=report)
+    return Exchange(model=model, video=video, question=question)
 
 
 def read_label(item: bytes) -> ScoredLabel:

@@ -1,0 +1,63 @@
+"""The way to the server, as options of a command."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipserve import defaults
+from clipserve.channel import Tls
+from clipserve.classifier import VideoClassifier
+from clipserve.errors import ClipserveError
+
+ModelOption = Annotated[str, typer.Option(help="Name of a model that the server has.")]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The options of every command that talks to a server; see option_groups.py.
+
+    >>> @spread_options
+    ... def evaluate(source: str, *, model: ModelOption = defaults.MODEL, connection: Connection) -> None:
+    ...     with connection.open_classifier(model) as classifier: ...
+    """
+
+    url: Annotated[str, typer.Option(envvar="CLIPSERVE_URL", help="host:port of the server's gRPC port.")] = (
+        defaults.URL
+    )
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait for one video.")] = (
+        defaults.TIMEOUT_SECONDS
+    )
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False
+    root_certificates: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="Authorities to trust; implies --tls.", show_default=False),
+    ] = None
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:VALUE", help="Sent with every call; may be repeated.", show_default=False),
+    ] = None
+
+    def open_classifier(self, model: str) -> VideoClassifier:
+        """A classifier for `model`. Raises typer.BadParameter, which shows the usage."""
+        try:
+            return VideoClassifier(
+                model,
+                self.url,
+                timeout_seconds=self.timeout,
+                tls=Tls(self.root_certificates) if self.tls or self.root_certificates else None,
+                headers=_read_headers(self.header or []),
+            )
+        except ClipserveError as error:
+            raise typer.BadParameter(str(error)) from error
+
+
+def _read_headers(pairs: list[str]) -> dict[str, str]:
+    headers = {}
+    for pair in pairs:
+        name, colon, value = pair.partition(":")
+        if not colon:
+            raise typer.BadParameter(f"a header is NAME:VALUE, got {pair!r}", param_hint="--header")
+        headers[name.strip()] = value.strip()
+    return headers
