@@ -1,0 +1,122 @@
+"""Figures are what their definitions say, and what scikit-learn says where it has them."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from clipserve.evaluation import metrics
+
+RANKED = [1, 6, 2, 7, 8, 3, 9, 10, 4, 5]
+
+
+def test_the_codelabs_known_answers():
+    assert metrics.average_precision(RANKED, [1, 2, 3, 4, 5]) == pytest.approx(0.622222, abs=1e-6)
+    assert metrics.hit_ratio(RANKED, [1, 2, 3, 4, 5]) == 1.0
+    assert metrics.mean_average_precision([RANKED], [[1, 2, 3, 4, 5]]) == pytest.approx(0.622222, abs=1e-6)
+    assert metrics.mean_hit_ratio([RANKED], [[1, 2, 3, 4, 5]], k=10) == 1.0
+
+
+@pytest.mark.parametrize(("k", "ratio"), [(1, 0.2), (3, 0.4), (5, 0.4), (6, 0.6), (10, 1.0)])
+def test_the_hit_ratio_is_the_share_of_truths_among_the_first_k(k, ratio):
+    assert metrics.hit_ratio(RANKED[:k], [1, 2, 3, 4, 5]) == pytest.approx(ratio)
+
+
+def test_top_k_accuracy_asks_for_one_truth_only():
+    assert metrics.top_k_accuracy([RANKED], [[1, 2, 3, 4, 5]], k=1) == 1.0
+    assert metrics.top_k_accuracy([RANKED, RANKED], [[5], [6]], k=2) == 0.5
+
+
+def test_labels_may_be_words():
+    assert metrics.mean_hit_ratio([["archery", "bowling"]], [["bowling"]], k=1) == 0.0
+    assert metrics.mean_hit_ratio([["archery", "bowling"]], [["bowling"]], k=3) == 1.0
+    assert metrics.average_precision(["archery", "bowling"], ["bowling"]) == 0.5
+
+
+def test_perfect_and_worst_lists():
+    assert metrics.average_precision([1, 2, 3], [3, 1, 2]) == 1.0
+    assert metrics.average_precision([4, 5, 6], [1, 2]) == 0.0
+    assert metrics.hit_ratio([4, 5, 6], [1, 2]) == 0.0
+
+
+def test_a_truth_that_is_not_in_the_list_counts_as_missed():
+    assert metrics.average_precision([1], [1, 2]) == 0.5
+
+
+def test_a_label_that_is_listed_twice_is_right_once():
+    assert metrics.average_precision([1, 1, 2], [1, 2]) == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics.hit_ratio([1, 1], [1, 1, 2, 2]) == 0.5
+
+
+def test_an_empty_list_of_truths_or_videos_is_refused():
+    with pytest.raises(ValueError, match="nothing to find"):
+        metrics.hit_ratio([1], [])
+    with pytest.raises(ValueError, match="no lists"):
+        metrics.mean_hit_ratio([], [], k=1)
+
+
+def test_lists_without_their_truths_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        metrics.mean_average_precision([[1], [2]], [[1]])
+
+
+@pytest.fixture
+def random_answers():
+    rng = np.random.default_rng(7)
+    scores = rng.dirichlet(np.ones(9), size=300).astype(np.float32)
+    truths = rng.integers(0, 9, 300)
+    return scores, truths
+
+
+def test_top_k_accuracy_is_scikit_learns(random_answers):
+    scores, truths = random_answers
+    ranked = np.argsort(-scores, axis=1).tolist()
+    for k in (1, 3, 5):
+        ours = metrics.top_k_accuracy(ranked, [[true] for true in truths.tolist()], k=k)
+        assert ours == pytest.approx(reference.top_k_accuracy_score(truths, scores, k=k))
+
+
+def test_the_ranking_precision_is_scikit_learns(random_answers):
+    scores, _ = random_answers
+    rng = np.random.default_rng(8)
+    targets = rng.random(scores.shape) < 0.3
+    targets[:, 0] |= ~targets.any(axis=1)
+    ranked = np.argsort(-scores, axis=1).tolist()
+    ours = metrics.mean_average_precision(ranked, [np.flatnonzero(row).tolist() for row in targets])
+    assert ours == pytest.approx(reference.label_ranking_average_precision_score(targets, scores))
+
+
+def test_the_precision_of_classes_is_scikit_learns_macro_average(random_answers):
+    scores, truths = random_answers
+    ours = metrics.class_average_precision(scores, [(true,) for true in truths.tolist()])
+    assert ours.mean() == pytest.approx(reference.average_precision_score(np.eye(9)[truths], scores, average="macro"))
+
+
+def test_a_class_without_videos_has_no_precision_and_no_recall():
+    scores = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], dtype=np.float32)
+    precision = metrics.class_average_precision(scores, [(0,), (1,)])
+    assert precision[:2].tolist() == [1.0, 1.0]
+    assert np.isnan(precision[2])
+    recall = metrics.class_recall(np.array([[0], [1]]), [(0,), (1,)], classes=3)
+    assert recall.videos.tolist() == [1, 1, 0]
+    assert np.isnan(recall.share[2])
+
+
+def test_class_accuracy_is_scikit_learns_recall(random_answers):
+    scores, truths = random_answers
+    answers = scores.argmax(axis=1)
+    ours = metrics.class_recall(answers[:, None], [(true,) for true in truths.tolist()], classes=9)
+    assert ours.share == pytest.approx(reference.recall_score(truths, answers, average=None))
+    assert ours.videos.tolist() == np.bincount(truths, minlength=9).tolist()
+
+
+def test_two_truths_of_one_video_can_both_be_found():
+    best = np.array([[4, 2, 0]])
+    assert metrics.class_recall(best, [(2, 4)], classes=5).share[[2, 4]].tolist() == [1.0, 1.0]
+    assert metrics.class_recall(best, [(2,)], classes=5).share[2] == 0.0
+
+
+def test_mistakes_are_counted_by_truth_and_answer():
+    confusion = metrics.confuse(np.array([7, 7, 3, 3, 3, 9]), np.array([7, 3, 3, 7, 7, 9]))
+    assert confusion.classes.tolist() == [3, 7, 9]
+    assert confusion.counts.tolist() == [[1, 1, 0], [2, 1, 0], [0, 0, 1]]
+    assert confusion.pairs() == [(7, 3, 2), (3, 7, 1)]
