@@ -1,0 +1,198 @@
+"""The page: its parts, and what happens when one of them is used."""
+
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipserve import defaults
+from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.question import Question
+from clipserve.showcase import rendering
+from clipserve.showcase.filmstrip import draw_filmstrip
+from clipserve.showcase.inquiry import Server, choose_model
+from clipserve.showcase.samples import Sample
+
+if TYPE_CHECKING:
+    import gradio
+
+MOST_LABELS = 10
+MOST_VIEWS = 10
+# Visitors who are served at once; more would only wait in the server's queue instead.
+AT_ONCE = 4
+# Uploaded files are looked for this often, and deleted once they are this old.
+CLEAN_SECONDS = (600, 3600)
+VIDEO_HEIGHT_PIXELS = 280
+
+log = logging.getLogger(__name__)
+
+
+class Page:
+    """What the page does, without its looks. Each method answers one event; none of them raises."""
+
+    def __init__(self, server: Server, *, samples: Sequence[Sample], model: str | None) -> None:
+        self._server = server
+        self._samples = samples
+        self._model = model
+
+    def open(self) -> tuple[str, Any]:
+        """(header, model choice): asked for each time that the page is opened."""
+        import gradio as gr
+
+        try:
+            models = self._server.models()
+            chosen = choose_model(models, self._model)
+        except ClipserveError as error:
+            header = rendering.render_header(self._server.url, (), error)
+            return header, gr.update(choices=[self._model] if self._model else [], value=self._model)
+        return rendering.render_header(self._server.url, models), gr.update(choices=models, value=chosen)
+
+    def pick(self, number: int) -> str:
+        """The path of a sample."""
+        return str(self._samples[number].path)
+
+    def ask(
+        self,
+        file: str | None,
+        model: str | None,
+        top_k: float,
+        sampling: str,
+        views: float,
+        crops: float,
+        start: float | None,
+        end: float | None,
+        quality: str,
+    ) -> Iterator[tuple[str, str, str]]:
+        """(answer, filmstrip, facts), first while it is waited for, then the labels, then with the frames."""
+        nothing = rendering.NOTHING
+        try:
+            if not file:
+                raise InvalidRequest("there is no video yet: upload one, or pick a sample")
+            yield rendering.render_pending(Path(file).name, model), nothing, nothing
+            if not model:
+                model = choose_model(self._server.models(), self._model)
+            if not model:
+                raise InvalidRequest("the server has no model that is ready: make one with `clipserve export`")
+            clip = sampling == "clip"
+            question = Question(
+                top_k=int(top_k),
+                report=True,
+                sampling="clip" if clip else "uniform",
+                # What is hidden for uniform sampling keeps its value, but does not count.
+                views=int(views) if clip else None,
+                crops=int(crops),
+                start=start or None,
+                end=end or None,
+                quality="reference" if quality == "reference" else "fast",
+            )
+            inquiry = self._server.ask(Path(file), model, question)
+            answer, facts = rendering.render_answer(inquiry), rendering.render_facts(inquiry)
+            yield answer, nothing, facts
+            yield answer, rendering.render_filmstrip(inquiry, draw_filmstrip(inquiry.video, inquiry.report)), facts
+        except ClipserveError as error:
+            yield rendering.render_failure(error), nothing, nothing
+        except Exception:
+            # A defect of the page: its traceback is for whoever runs it, not for the visitor.
+            log.exception("the page failed on %s", file)
+            failed = ClipserveError("something went wrong in the page itself; its log says what")
+            yield rendering.render_failure(failed), nothing, nothing
+
+
+def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | None = None) -> "gradio.Blocks":
+    """The page as a Gradio app, ready to launch."""
+    import gradio as gr
+
+    page = Page(server, samples=samples, model=model)
+    with gr.Blocks(title="clipserve", analytics_enabled=False, delete_cache=CLEAN_SECONDS) as blocks:
+        header = gr.HTML(rendering.render_header(server.url, ()), elem_id="cs-top-bar")
+        with gr.Row(elem_id="cs-columns"):
+            with gr.Column(scale=5, min_width=340, elem_id="cs-left"):
+                video = gr.Video(
+                    label="Video",
+                    show_label=False,
+                    sources=["upload"],
+                    height=VIDEO_HEIGHT_PIXELS,
+                    elem_id="cs-video",
+                    buttons=[],
+                    loop=True,
+                )
+                if samples:
+                    gallery = _add_gallery(samples)
+                with gr.Row():
+                    name = gr.Dropdown(label="Model", choices=[], elem_id="cs-model", scale=3, min_width=160)
+                    top_k = gr.Slider(
+                        1, MOST_LABELS, value=defaults.TOP_K, step=1, label="Labels", scale=2, min_width=140
+                    )
+                with gr.Accordion("Which frames it looks at", open=False, elem_id="cs-sampling"):
+                    sampling = gr.Radio(
+                        [("the whole video, evenly", "uniform"), ("clips", "clip")],
+                        value=defaults.SAMPLING,
+                        label="Sampling",
+                        info="Clips are as long as those the model was trained on.",
+                    )
+                    views = gr.Slider(1, MOST_VIEWS, value=2, step=1, label="Clips", visible=False, elem_id="cs-views")
+                    crops = gr.Radio(
+                        [("the middle", 1), ("three squares", 3)], value=1, label="Of each frame", elem_id="cs-crops"
+                    )
+                    with gr.Row():
+                        start = gr.Number(label="From second", minimum=0, placeholder="the start", min_width=120)
+                        end = gr.Number(label="To second", minimum=0, placeholder="the end", min_width=120)
+                    quality = gr.Radio(
+                        [("fast", "fast"), ("as in training", "reference")], value=defaults.QUALITY, label="Scaling"
+                    )
+                button = gr.Button("Classify", variant="primary", elem_id="cs-classify")
+            with gr.Column(scale=7, min_width=360, elem_id="cs-right"):
+                answer = gr.HTML(rendering.render_empty(samples=bool(samples)), elem_id="cs-answer-place")
+                filmstrip = gr.HTML(elem_id="cs-filmstrip-place")
+                facts = gr.HTML(elem_id="cs-facts-place")
+
+        # Quiet: the answer's own place says that it is being worked on. Private: no other programs, see the SDK.
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        asking: dict[str, Any] = {
+            "fn": page.ask,
+            "inputs": [video, name, top_k, sampling, views, crops, start, end, quality],
+            "outputs": [answer, filmstrip, facts],
+            "concurrency_limit": AT_ONCE,
+            "concurrency_id": "ask",
+            **quiet,
+        }
+        blocks.load(page.open, outputs=[header, name], **quiet)
+        sampling.change(
+            lambda chosen: gr.update(visible=chosen == "clip"), inputs=sampling, outputs=views, queue=False, **quiet
+        )
+        video.upload(**asking)
+        button.click(**asking)
+        if samples:
+
+            def pick(event: gr.SelectData) -> str:
+                return page.pick(event.index)
+
+            gallery.select(pick, outputs=video, **quiet).then(**asking)
+    return blocks
+
+
+def _add_gallery(samples: Sequence[Sample]) -> "gradio.Gallery":
+    import gradio as gr
+    from PIL import Image
+
+    pictures = []
+    for sample in samples:
+        if sample.poster:
+            picture = Image.open(io.BytesIO(sample.poster))
+        else:
+            picture = Image.new("RGB", (160, 120), (148, 148, 156))  # no picture, but still something to click on
+        pictures.append((picture, sample.title))
+    return gr.Gallery(
+        pictures,
+        label="Samples",
+        show_label=False,
+        container=False,
+        columns=3,
+        object_fit="cover",
+        height="auto",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        elem_id="cs-samples",
+    )
