@@ -4,13 +4,21 @@
 >>> with VideoClassifier("x3d_m") as classifier:
 ...     print(classifier.classify("archery.mp4").top)
 archery 0.93
+
+>>> with VideoClassifier("x3d_m") as classifier:
+...     table = classifier.classify_many("videos/", parallel=5).table()
+>>> table.show()
 """
 
 from importlib.metadata import version
 
 from clipserve.async_classifier import AsyncVideoClassifier
+from clipserve.async_streams import AsyncRowStream
 from clipserve.channel import Tls
 from clipserve.classifier import VideoClassifier
+from clipserve.downloads import DownloadLimits
+from clipserve.embeddings import Embeddings
+from clipserve.entries import Entry
 from clipserve.errors import (
     AccessDenied,
     ClipserveError,
@@ -40,19 +48,28 @@ from clipserve.errors import (
     VideoTooLong,
 )
 from clipserve.results import Prediction, ScoredLabel
+from clipserve.rows import Row
+from clipserve.sources import Source, read_entries
+from clipserve.streams import RowStream
+from clipserve.table import Table
+from clipserve.tally import Summary
 from clipserve.videos import VideoSource
 
 __version__ = version("clipserve")
 
 __all__ = [
     "AccessDenied",
+    "AsyncRowStream",
     "AsyncVideoClassifier",
     "ClipserveError",
     "DeadlineExceeded",
     "DecodeCrashed",
     "DecodeOutOfMemory",
     "DecodeTimedOut",
+    "DownloadLimits",
+    "Embeddings",
     "EmptyVideo",
+    "Entry",
     "InvalidRequest",
     "LimitExceeded",
     "ModelNotReady",
@@ -61,11 +78,16 @@ __all__ = [
     "Prediction",
     "RequestCancelled",
     "RequestError",
+    "Row",
+    "RowStream",
     "ScoredLabel",
     "ServerBusy",
     "ServerError",
     "ServerFailed",
     "ServerUnavailable",
+    "Source",
+    "Summary",
+    "Table",
     "Tls",
     "TruncatedVideo",
     "UnexpectedAnswer",
@@ -78,4 +100,5 @@ __all__ = [
     "VideoTooLarge",
     "VideoTooLong",
     "__version__",
+    "read_entries",
 ]

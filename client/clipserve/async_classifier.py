@@ -1,20 +1,33 @@
 """The classifier for asyncio: the same names, awaited."""
 
 import asyncio
+import time
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, Unpack, cast
+from weakref import WeakSet
 
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from clipserve import conversations, defaults
+from clipserve.async_streams import AsyncRowStream
+from clipserve.cancellation import Cancellation
 from clipserve.channel import Settings, Tls
 from clipserve.conversations import Conversation, Pause, Result, Step
-from clipserve.errors import InvalidRequest, RequestCancelled
-from clipserve.exchange import start_exchange
-from clipserve.question import Quality, Question, Sampling
+from clipserve.downloads import DownloadLimits
+from clipserve.embeddings import Embeddings, collect_embeddings
+from clipserve.entries import Entry
+from clipserve.errors import ClipserveError, InvalidRequest, RequestCancelled
+from clipserve.exchange import Exchange, start_exchange
+from clipserve.patience import Patience
+from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
 from clipserve.results import Prediction
+from clipserve.rows import Row
+from clipserve.runs import Run, plan_run
+from clipserve.sources import Source
+from clipserve.tally import OnError
 from clipserve.videos import VideoSource
 
 
@@ -35,11 +48,20 @@ class AsyncVideoClassifier:
         timeout_seconds: float = defaults.TIMEOUT_SECONDS,
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
+        download_limits: DownloadLimits | None = None,
     ) -> None:
         self.model = model
-        self._settings = Settings(model=model, url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds)
+        self._settings = Settings(
+            model=model,
+            url=url,
+            tls=tls,
+            headers=headers or {},
+            timeout_seconds=timeout_seconds,
+            download_limits=download_limits,
+        )
         self._client_arguments = self._settings.client_arguments()
         self._open_client: Any = None
+        self._streams: WeakSet[AsyncRowStream] = WeakSet()
         self._closed = False
 
     async def classify(
@@ -55,6 +77,7 @@ class AsyncVideoClassifier:
         start: float | None = None,
         end: float | None = None,
         quality: Quality = defaults.QUALITY,
+        retry: bool = False,
         timeout_seconds: float | None = None,
     ) -> Prediction:
         """Classify one video; see `VideoClassifier.classify`. Files are read in a thread."""
@@ -70,9 +93,61 @@ class AsyncVideoClassifier:
             end=end,
             quality=quality,
         )
-        exchange = await asyncio.to_thread(start_exchange, video, model=self.model, question=question)
+        exchange = await self._start_exchange(video, question, Cancellation())
         call = call.about(exchange.video.name)
+        if retry:
+            return await self._hold(conversations.classify_patiently(exchange, call, Patience(0)))
         return await self._hold(conversations.classify(exchange, call))
+
+    def classify_many(
+        self,
+        source: Source,
+        *,
+        parallel: int = defaults.PARALLEL,
+        on_error: OnError = "keep",
+        ordered: bool = True,
+        progress: bool | None = None,
+        patience_seconds: float | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncRowStream:
+        """Classify many videos, several at once; see `VideoClassifier.classify_many`.
+
+        >>> async for row in classifier.classify_many("videos/"): ...
+        """
+        run = plan_run(
+            source,
+            self._settings,
+            options,
+            parallel=parallel,
+            on_error=on_error,
+            ordered=ordered,
+            progress=progress,
+            patience_seconds=patience_seconds,
+        )
+        stream = AsyncRowStream(run, partial(self._classify_entry, run))
+        self._streams.add(stream)
+        return stream
+
+    async def embed(
+        self,
+        source: Source,
+        *,
+        parallel: int = defaults.PARALLEL,
+        on_error: OnError = "drop",
+        progress: bool | None = None,
+        patience_seconds: float | None = None,
+        **options: Unpack[Options],
+    ) -> Embeddings:
+        """Feature vectors of many videos; see `VideoClassifier.embed`."""
+        stream = self.classify_many(
+            source,
+            parallel=parallel,
+            on_error=on_error,
+            progress=progress,
+            patience_seconds=patience_seconds,
+            **ask_for_features(options),
+        )
+        return collect_embeddings(await stream.table())
 
     async def models(self) -> list[str]:
         """Names of the models that are ready to take videos; see `VideoClassifier.models`."""
@@ -86,6 +161,8 @@ class AsyncVideoClassifier:
     async def close(self) -> None:
         """Close the connection. Calls under way end with RequestCancelled."""
         self._closed = True
+        for stream in list(self._streams):
+            await stream.close()
         if self._open_client is not None:
             await self._open_client.close()
 
@@ -110,6 +187,35 @@ class AsyncVideoClassifier:
         if self._open_client is None:
             self._open_client = InferenceServerClient(**self._client_arguments)
         return self._open_client
+
+    async def _start_exchange(self, video: VideoSource, question: Question, cancellation: Cancellation) -> Exchange:
+        """Read the video in a thread, which ends when the waiting task is cancelled."""
+        try:
+            return await asyncio.to_thread(
+                start_exchange,
+                video,
+                model=self.model,
+                question=question,
+                limits=self._settings.download_limits,
+                cancellation=cancellation,
+            )
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            raise
+
+    async def _classify_entry(self, run: Run, entry: Entry) -> Row:
+        """All that one video of a run needs."""
+        if isinstance(entry.video, ClipserveError):
+            return entry.fail(entry.video)
+        start = time.perf_counter()
+        try:
+            exchange = await self._start_exchange(entry.video, run.question, run.cancellation)
+            start = time.perf_counter()
+            conversation = conversations.classify_patiently(exchange, run.call.about(entry.name), run.patience)
+            prediction = await self._hold(conversation)
+        except ClipserveError as error:
+            return entry.fail(error, (time.perf_counter() - start) * 1000)
+        return entry.answer(prediction, (time.perf_counter() - start) * 1000)
 
     async def _hold(self, conversation: Conversation[Result]) -> Result:
         """Take the steps of a conversation until it returns or raises."""

@@ -11,6 +11,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 
 from clipserve import defaults
+from clipserve.downloads import DownloadLimits
 from clipserve.errors import InvalidRequest
 from clipserve.failures import Call
 
@@ -88,6 +89,7 @@ class Settings:
     tls: Tls | None
     headers: Mapping[str, str] = field(repr=False)  # they may hold secrets
     timeout_seconds: float
+    download_limits: DownloadLimits | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model:
@@ -144,3 +146,13 @@ def check_timeout(timeout_seconds: float) -> float:
     if not number or not 0 < timeout_seconds < math.inf:
         raise InvalidRequest(f"timeout_seconds is a positive, finite number of seconds, got {timeout_seconds!r}")
     return timeout_seconds
+
+
+def check_patience(patience_seconds: float | None) -> float | None:
+    """Refuse what is no time to wait."""
+    if patience_seconds is None:
+        return None
+    number = isinstance(patience_seconds, int | float) and not isinstance(patience_seconds, bool)
+    if not number or not patience_seconds >= 0:
+        raise InvalidRequest(f"patience_seconds is a number of seconds from 0 on, or None, got {patience_seconds!r}")
+    return patience_seconds

@@ -1,20 +1,34 @@
 """The classifier for ordinary, blocking code."""
 
+import threading
 import time
 from collections.abc import Mapping
+from functools import partial
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, Unpack, cast
+from weakref import WeakSet
 
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from clipserve import conversations, defaults
+from clipserve.cancellation import Cancellation
 from clipserve.channel import Settings, Tls
-from clipserve.conversations import Conversation, Pause, Result, Step
-from clipserve.errors import InvalidRequest
+from clipserve.conversations import Ask, Conversation, Pause, Result, Step
+from clipserve.downloads import DownloadLimits
+from clipserve.embeddings import Embeddings, collect_embeddings
+from clipserve.entries import Entry
+from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.exchange import start_exchange
-from clipserve.question import Quality, Question, Sampling
+from clipserve.patience import Patience
+from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
 from clipserve.results import Prediction
+from clipserve.rows import Row
+from clipserve.runs import Run, plan_run
+from clipserve.sources import Source
+from clipserve.streams import RowStream
+from clipserve.tally import OnError
 from clipserve.videos import VideoSource
 
 
@@ -35,6 +49,7 @@ class VideoClassifier:
         timeout_seconds: deadline of every call, from sending to the answer.
         tls: how to encrypt; None sends everything in the clear.
         headers: sent with every call as gRPC metadata, such as {"authorization": "Bearer ..."}.
+        download_limits: what fetching a video from an http(s) address may take.
 
     Raises:
         InvalidRequest: an argument is not what is allowed, or a file of `tls` cannot be read.
@@ -48,10 +63,20 @@ class VideoClassifier:
         timeout_seconds: float = defaults.TIMEOUT_SECONDS,
         tls: Tls | None = None,
         headers: Mapping[str, str] | None = None,
+        download_limits: DownloadLimits | None = None,
     ) -> None:
         self.model = model
-        self._settings = Settings(model=model, url=url, tls=tls, headers=headers or {}, timeout_seconds=timeout_seconds)
+        self._settings = Settings(
+            model=model,
+            url=url,
+            tls=tls,
+            headers=headers or {},
+            timeout_seconds=timeout_seconds,
+            download_limits=download_limits,
+        )
         self._client: Any = InferenceServerClient(**self._settings.client_arguments())
+        self._sending = threading.Lock()
+        self._streams: WeakSet[RowStream] = WeakSet()
         self._closed = False
 
     def classify(
@@ -67,18 +92,21 @@ class VideoClassifier:
         start: float | None = None,
         end: float | None = None,
         quality: Quality = defaults.QUALITY,
+        retry: bool = False,
         timeout_seconds: float | None = None,
     ) -> Prediction:
         """Classify one video.
 
         Args:
-            video: path of a video file, its bytes, or a file opened with mode 'rb' (read from its
-                current position on).
+            video: path of a video file, an http(s) address, its bytes, or a file opened with mode
+                'rb' (read from its current position on).
             top_k: how many labels to return; a model with fewer returns all it has.
             features: also return the embedding, float32 [D].
             report: also return what the server did with the video.
             sampling, views, crops, start, end, quality: which part of the video the model sees, see
                 `Question`.
+            retry: while the server is busy, away or loading, ask again within the deadline. Off, as
+                one who waits for one answer rather hears at once what is wrong.
             timeout_seconds: deadline of this call; None takes the classifier's.
 
         Raises:
@@ -98,9 +126,82 @@ class VideoClassifier:
             end=end,
             quality=quality,
         )
-        exchange = start_exchange(video, model=self.model, question=question)
+        exchange = start_exchange(video, model=self.model, question=question, limits=self._settings.download_limits)
         call = call.about(exchange.video.name)
+        if retry:
+            return self._hold(conversations.classify_patiently(exchange, call, Patience(0)))
         return self._hold(conversations.classify(exchange, call))
+
+    def classify_many(
+        self,
+        source: Source,
+        *,
+        parallel: int = defaults.PARALLEL,
+        on_error: OnError = "keep",
+        ordered: bool = True,
+        progress: bool | None = None,
+        patience_seconds: float | None = None,
+        **options: Unpack[Options],
+    ) -> RowStream:
+        """Classify many videos, several at once; rows come as they are done.
+
+        Args:
+            source: a path, pattern, folder, http(s) address, CSV or JSON lines file, data frame, bytes, open file, or
+                any iterable of these, read only as far as it is needed; see `read_entries`.
+            parallel: calls under way at once.
+            on_error: a video that fails becomes a row with its error ("keep"), ends the run ("raise"), or is left out
+                and counted ("drop"). An unknown model and missing credentials end the run in any case.
+            ordered: rows come in the order of the source; False: as they finish.
+            progress: show a bar on stderr; None: when that is a terminal.
+            patience_seconds: how long to wait for a server that is busy, away or loading, where that is longer than a
+                call's deadline. None: as long as the deadline, for a server that has answered before. See `Patience`.
+            options: what to ask about each video, and `timeout_seconds`, as for `classify`.
+
+        Raises:
+            InvalidRequest: an argument is not what is allowed, or `source` is none, such as a CSV without the column
+                `path`.
+        """
+        run = plan_run(
+            source,
+            self._settings,
+            options,
+            parallel=parallel,
+            on_error=on_error,
+            ordered=ordered,
+            progress=progress,
+            patience_seconds=patience_seconds,
+        )
+        stream = RowStream(run, partial(self._classify_entry, run))
+        self._streams.add(stream)
+        return stream
+
+    def embed(
+        self,
+        source: Source,
+        *,
+        parallel: int = defaults.PARALLEL,
+        on_error: OnError = "drop",
+        progress: bool | None = None,
+        patience_seconds: float | None = None,
+        **options: Unpack[Options],
+    ) -> Embeddings:
+        """Feature vectors of many videos, all in one array.
+
+        >>> embeddings = classifier.embed("videos/")
+        >>> embeddings.vectors  # float32 [videos, D], in the order of embeddings.videos
+
+        Takes what `classify_many` takes. Failures are in `failures`; with on_error="keep" they are also among the rows,
+        as NaN.
+        """
+        stream = self.classify_many(
+            source,
+            parallel=parallel,
+            on_error=on_error,
+            progress=progress,
+            patience_seconds=patience_seconds,
+            **ask_for_features(options),
+        )
+        return collect_embeddings(stream.table())
 
     def models(self) -> list[str]:
         """Names of the models that are ready to take videos, sorted.
@@ -125,6 +226,8 @@ class VideoClassifier:
     def close(self) -> None:
         """Close the connection. Calls under way end with RequestCancelled."""
         self._closed = True
+        for stream in list(self._streams):
+            stream.close()
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -141,13 +244,33 @@ class VideoClassifier:
     def __repr__(self) -> str:
         return f"VideoClassifier({self.model!r}, {self._settings.url!r})"
 
-    def _hold(self, conversation: Conversation[Result]) -> Result:
+    def _classify_entry(self, run: Run, entry: Entry) -> Row:
+        """All that one video of a run needs, in one thread."""
+        if isinstance(entry.video, ClipserveError):
+            return entry.fail(entry.video)
+        start = time.perf_counter()
+        try:
+            exchange = start_exchange(
+                entry.video,
+                model=self.model,
+                question=run.question,
+                limits=self._settings.download_limits,
+                cancellation=run.cancellation,
+            )
+            start = time.perf_counter()
+            conversation = conversations.classify_patiently(exchange, run.call.about(entry.name), run.patience)
+            prediction = self._hold(conversation, run.cancellation)
+        except ClipserveError as error:
+            return entry.fail(error, (time.perf_counter() - start) * 1000)
+        return entry.answer(prediction, (time.perf_counter() - start) * 1000)
+
+    def _hold(self, conversation: Conversation[Result], cancellation: Cancellation | None = None) -> Result:
         """Take the steps of a conversation until it returns or raises."""
         try:
             step = next(conversation)
             while True:
                 try:
-                    answer = self._take(step)
+                    answer = self._take(step, cancellation)
                 except InferenceServerException as exc:
                     step = conversation.throw(exc)
                 else:
@@ -155,11 +278,32 @@ class VideoClassifier:
         except StopIteration as end:
             return cast(Result, end.value)
 
-    def _take(self, step: Step) -> Any:
+    def _take(self, step: Step, cancellation: Cancellation | None) -> Any:
         if isinstance(step, Pause):
-            return time.sleep(step.seconds)
+            return cancellation.pause(step.seconds) if cancellation else time.sleep(step.seconds)
         if self._closed:
             raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
+        if cancellation is not None and step.method == "infer":
+            return self._infer(step, cancellation)
         return getattr(self._client, step.method)(
             **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
         )
+
+    def _infer(self, step: Ask, cancellation: Cancellation) -> Any:
+        """Wait for an inference that another thread can end."""
+        answers: SimpleQueue[tuple[Any, InferenceServerException | None]] = SimpleQueue()
+        cancellation.check()
+        # tritonclient 2.73 keeps the new call in an attribute of the client while it completes it.
+        with self._sending:
+            call = self._client.async_infer(
+                **step.arguments,
+                callback=lambda result, error: answers.put((result, error)),
+                headers=self._settings.headers,
+                client_timeout=step.timeout_seconds,
+            )
+        with cancellation.ending(call.cancel):
+            result, error = answers.get()
+        if error is not None:
+            cancellation.check()
+            raise error
+        return result

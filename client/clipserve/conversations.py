@@ -5,6 +5,7 @@ A conversation is a generator: it yields one `Step` after another, is sent what 
 is written once; the two classifiers only take its steps, one blocking and one awaiting.
 """
 
+import itertools
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from clipserve.failures import (
     explain_absence,
     give_up_waiting,
 )
+from clipserve.patience import Patience
 from clipserve.results import Prediction
 
 
@@ -47,13 +49,32 @@ Result = TypeVar("Result")
 Conversation: TypeAlias = Generator[Step, Any, Result]
 
 
-def classify(exchange: Exchange, call: Call) -> Conversation[Prediction]:
-    """Send the video, read the prediction."""
+def classify(exchange: Exchange, call: Call, *, timeout_seconds: float | None = None) -> Conversation[Prediction]:
+    """Send the video, read the prediction. Another timeout than the call's is for an attempt among several."""
     try:
-        result = yield Ask("infer", call.timeout_seconds, exchange.infer_arguments())
+        result = yield Ask("infer", timeout_seconds or call.timeout_seconds, exchange.infer_arguments())
     except InferenceServerException as exc:
         raise (yield from _name_failure(exc, call)) from exc
     return exchange.read_prediction(result)
+
+
+def classify_patiently(exchange: Exchange, call: Call, patience: Patience) -> Conversation[Prediction]:
+    """Send the video, again and again while the server is busy or away and patience lasts."""
+    start = time.monotonic()
+    for attempt in itertools.count():
+        waited = time.monotonic() - start
+        try:
+            seconds = patience.limit_attempt(call, waited)
+            prediction = yield from classify(exchange, call, timeout_seconds=seconds)
+        except ClipserveError as error:
+            pause = patience.choose_pause(error, call, attempt, time.monotonic() - start)
+            if pause is None:
+                raise
+        else:
+            patience.note_answer()
+            return prediction
+        yield Pause(pause)
+    raise AssertionError("unreachable")
 
 
 def list_models(call: Call) -> Conversation[list[str]]:

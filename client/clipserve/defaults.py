@@ -21,6 +21,20 @@ MAX_MESSAGE_BYTES = 2**31 - 1
 # The message also carries names, shapes and parameters; 64 KiB is far more than they need.
 MAX_VIDEO_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 
+# Of what the client fetches from http(s) addresses. The server's own limit is 512 MiB, too.
+MAX_DOWNLOAD_BYTES = 512 * 1024 * 1024
+DOWNLOAD_SECONDS = 60.0
+
+# Many videos at once: requests under way, and entries read ahead of the row that is handed out next, in multiples of
+# that. A slow video then holds up nobody, and no more than so many rows wait behind it.
+PARALLEL = 5
+READ_AHEAD = 4
+
+# Retries wait a random time below a limit that doubles from the first to the longest: "full jitter", by which many
+# clients do not come back at the same moment (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+FIRST_RETRY_SECONDS = 0.25
+LONGEST_RETRY_SECONDS = 5.0
+
 # A stock Triton cuts off clients that ping more often than every 300 s
 # (--grpc-http2-min-recv-ping-interval-without-data), so stay above that.
 KEEPALIVE_TIME_MS = 330_000

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
+from clipserve.cancellation import Cancellation
+from clipserve.downloads import DownloadLimits
 from clipserve.errors import ClipserveError, UnexpectedAnswer
 from clipserve.question import Question
 from clipserve.results import Prediction, ScoredLabel
@@ -75,7 +77,14 @@ class Exchange:
             ) from exc
 
 
-def start_exchange(source: VideoSource, *, model: str, question: Question) -> Exchange:
+def start_exchange(
+    source: VideoSource,
+    *,
+    model: str,
+    question: Question,
+    limits: DownloadLimits | None = None,
+    cancellation: Cancellation | None = None,
+) -> Exchange:
     """Read the video.
 
     Raises:
@@ -83,7 +92,7 @@ def start_exchange(source: VideoSource, *, model: str, question: Question) -> Ex
         VideoNotReadable, EmptyVideo, VideoTooLarge: see `read_video`.
     """
     try:
-        video = read_video(source)
+        video = read_video(source, limits, cancellation)
     except ClipserveError as exc:
         exc.model = model  # reading knows nothing of models
         raise

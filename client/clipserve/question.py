@@ -120,5 +120,13 @@ def read_options(options: Options) -> tuple[Question, float | None]:
     return Question(**fields), timeout_seconds
 
 
+def ask_for_features(options: Options) -> Options:
+    """The same options, for one who wants vectors and no labels."""
+    asked: Options = {"top_k": 1}
+    asked.update(options)
+    asked["features"] = True
+    return asked
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from clipserve import defaults
+from clipserve.cancellation import Cancellation
+from clipserve.downloads import DownloadLimits, download
 from clipserve.errors import EmptyVideo, InvalidRequest, VideoNotReadable, VideoTooLarge
 
 VideoSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
@@ -33,18 +35,28 @@ def name_video(source: VideoSource) -> str:
     return "<file>" if hasattr(source, "read") else "<bytes>"
 
 
-def read_video(source: VideoSource) -> Video:
-    """Read a path, bytes, or a file opened for reading in binary from its current position on.
+def is_address(source: object) -> bool:
+    """Whether this is an http(s) address."""
+    return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
+
+
+def read_video(
+    source: VideoSource, limits: DownloadLimits | None = None, cancellation: Cancellation | None = None
+) -> Video:
+    """Read a path, an http(s) address, bytes, or a file opened in binary from its current position on.
 
     Raises:
         InvalidRequest: `source` is none of these.
-        VideoNotReadable: the file does not open or read.
+        VideoNotReadable: the file does not open or read, or the address cannot be fetched.
         EmptyVideo, VideoTooLarge: no bytes, or more than one message carries. A large file is
             refused before it is read.
     """
     name = name_video(source)
     try:
-        content = _read_content(source, name)
+        if isinstance(source, str) and is_address(source):
+            content = download(source, limits or DownloadLimits(), cancellation or Cancellation())
+        else:
+            content = _read_content(source, name)
     except (OSError, ValueError) as exc:  # ValueError: a closed file, a NUL byte in a path
         reason = getattr(exc, "strerror", None) or exc
         raise VideoNotReadable(
@@ -74,8 +86,8 @@ def _read_content(source: VideoSource, name: str) -> bytes:
         _check_size(_remaining_bytes(source), name)
         return _read_file(source, name)
     raise InvalidRequest(
-        "a video is a path (str or os.PathLike), bytes, bytearray, memoryview or a file opened with"
-        f" mode 'rb'; got {type(source).__name__}",
+        "a video is a path (str or os.PathLike), an http(s) address, bytes, bytearray, memoryview or a file opened"
+        f" with mode 'rb'; got {type(source).__name__}",
         video=None,
     )
 

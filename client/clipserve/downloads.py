@@ -1,0 +1,159 @@
+"""Fetching a video from an http(s) address, within limits of size and time."""
+
+import http.client
+import socket
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from clipserve import defaults
+from clipserve.cancellation import Cancellation
+from clipserve.errors import InvalidRequest, VideoNotReadable, VideoTooLarge
+
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class DownloadLimits:
+    """What fetching one address may take.
+
+    Attributes:
+        max_bytes: of one video; a larger one is VideoTooLarge.
+        seconds: from the first word to the last byte; a slower one is VideoNotReadable.
+    """
+
+    max_bytes: int = defaults.MAX_DOWNLOAD_BYTES
+    seconds: float = defaults.DOWNLOAD_SECONDS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_bytes <= defaults.MAX_VIDEO_BYTES or not self.seconds > 0:
+            raise InvalidRequest(
+                f"max_bytes is from 1 to {defaults.MAX_VIDEO_BYTES:,} and seconds is positive; got {self}"
+            )
+
+
+def download(address: str, limits: DownloadLimits, cancellation: Cancellation) -> bytes:
+    """Fetch an address. Redirects are followed to http and https only; proxies are taken from the environment.
+
+    Raises:
+        VideoNotReadable: it cannot be had, or not in time.
+        VideoTooLarge: it has more bytes than allowed.
+        RequestCancelled: the run was closed.
+    """
+    visit = _Visit(limits.seconds)
+    request = urllib.request.Request(address, headers={"User-Agent": "clipserve"})
+    try:
+        with cancellation.ending(visit.end), visit.opener().open(request, timeout=limits.seconds) as response:
+            return _read(response, address, limits, visit)
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        cancellation.check()  # ending a connection looks like its failure
+        raise VideoNotReadable(f"cannot fetch {address!r}: {_name_reason(exc, limits)}", video=address) from exc
+
+
+def _read(response: Any, address: str, limits: DownloadLimits, visit: "_Visit") -> bytes:
+    stated = int(response.headers.get("Content-Length") or 0)
+    _check_size(stated, address, limits)
+    chunks, size = [], 0
+    while True:
+        visit.limit_next_wait()
+        chunk = response.read1(CHUNK_BYTES)
+        if not chunk:
+            break
+        size += len(chunk)
+        _check_size(size, address, limits)
+        chunks.append(chunk)
+    if size < stated:
+        raise http.client.HTTPException(f"it ended after {size:,} of {stated:,} bytes")
+    return b"".join(chunks)
+
+
+def _check_size(size: int, address: str, limits: DownloadLimits) -> None:
+    if size > limits.max_bytes:
+        raise VideoTooLarge(
+            f"{address!r} has more than the {limits.max_bytes:,} bytes that one download may have: take a smaller"
+            " file, or give download_limits=DownloadLimits(max_bytes=...)",
+            video=address,
+        )
+
+
+def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
+    if isinstance(exc, urllib.error.HTTPError):
+        return f"the answer was {exc.code} {exc.reason}"
+    reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    if isinstance(reason, TimeoutError):
+        return f"it took longer than {limits.seconds:g} s; give download_limits=DownloadLimits(seconds=...)"
+    return str(reason) or type(reason).__name__
+
+
+class _Visit:
+    """The sockets of one download, at hand to be limited and ended: urllib keeps them to itself."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._socket: socket.socket | None = None
+        self._ended = False
+
+    def opener(self) -> urllib.request.OpenerDirector:
+        """An opener for http and https, and for nothing else: no file, no ftp, no data."""
+        visit = self
+
+        class Connection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                self.timeout = visit.left()
+                super().connect()
+                visit.keep(self.sock)
+
+        class EncryptedConnection(http.client.HTTPSConnection):
+            def connect(self) -> None:
+                self.timeout = visit.left()
+                super().connect()
+                visit.keep(self.sock)
+
+        class Http(urllib.request.HTTPHandler):
+            def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Connection, req)
+
+        class Https(urllib.request.HTTPSHandler):
+            def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(EncryptedConnection, req)
+
+        opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler(),
+            urllib.request.UnknownHandler(),
+            Http(),
+            Https(),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.HTTPRedirectHandler(),
+            urllib.request.HTTPErrorProcessor(),
+        ):
+            opener.add_handler(handler)
+        return opener
+
+    def keep(self, sock: socket.socket) -> None:
+        """Note the socket in use."""
+        self._socket = sock
+        if self._ended:
+            self.end()
+
+    def left(self) -> float:
+        """Seconds left. Raises TimeoutError when there are none."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def limit_next_wait(self) -> None:
+        """Let the next wait for bytes end with the whole download's time, however slowly they drip."""
+        assert self._socket is not None
+        self._socket.settimeout(self.left())
+
+    def end(self) -> None:
+        """Wake whoever waits for bytes."""
+        self._ended = True
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,52 @@
+"""One line of a source: a video to classify, under its id and, where the source states one, its true label."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from clipserve.errors import ClipserveError
+from clipserve.results import Prediction
+from clipserve.rows import Row
+from clipserve.videos import VideoSource, name_video
+
+Entries: TypeAlias = Iterator["Entry"]
+ReadEntries: TypeAlias = Callable[[], Entries]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a source says about one video.
+
+    Attributes:
+        id: column `id` of the source, or the path, the address or the position from 0 on.
+        video: the video, or the error that stands where there should be one: a source with a bad line goes on.
+        label: the true label, or None.
+    """
+
+    id: str
+    video: VideoSource | ClipserveError = field(repr=False)
+    label: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What rows and messages call the video."""
+        if isinstance(self.video, ClipserveError):
+            return self.video.video or self.id
+        return name_video(self.video)
+
+    def answer(self, prediction: Prediction, milliseconds: float) -> Row:
+        """The row of a success."""
+        return Row(self.id, self.name, prediction=prediction, label=self.label, milliseconds=milliseconds)
+
+    def fail(self, error: ClipserveError, milliseconds: float = 0.0) -> Row:
+        """The row of a failure. It may be kept for long, so it holds on to nothing but the error."""
+        forget_frames(error)
+        return Row(self.id, self.name, error=error, label=self.label, milliseconds=milliseconds)
+
+
+def forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an error and its causes: their frames hold whole videos."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__

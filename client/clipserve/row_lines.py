@@ -1,0 +1,43 @@
+"""A row as one line of JSON, for programs: what `to_jsonl`, jobs and `clipserve classify --json` write."""
+
+import json
+from typing import Any
+
+from clipserve.errors import ClipserveError
+from clipserve.results import Prediction
+from clipserve.rows import Row
+
+
+def write_line(row: Row, **more: Any) -> str:
+    """The row as JSON, without the line's end; `more` comes first.
+
+    A success has `model`, `labels` (each with label, index and score) and `milliseconds`, `features` and `report` where
+    they were asked for; a failure has `error` with class, code, message and retryable.
+    """
+    line: dict[str, Any] = {**more, "id": row.id, "video": row.video}
+    if row.label is not None:
+        line["label"] = row.label
+    if row.prediction is not None:
+        line |= describe_prediction(row.prediction, row.milliseconds)
+    if row.error is not None:
+        line["error"] = {"class": type(row.error).__name__, **describe_error(row.error)}
+    return json.dumps(line, ensure_ascii=False)
+
+
+def describe_prediction(prediction: Prediction, milliseconds: float) -> dict[str, Any]:
+    """A prediction in JSON's types."""
+    described: dict[str, Any] = {
+        "model": prediction.model,
+        "labels": [{"label": scored.label, "index": scored.index, "score": scored.score} for scored in prediction],
+        "milliseconds": round(milliseconds, 1),
+    }
+    if prediction.features is not None:
+        described["features"] = prediction.features.tolist()
+    if prediction.report is not None:
+        described["report"] = dict(prediction.report)
+    return described
+
+
+def describe_error(error: ClipserveError) -> dict[str, Any]:
+    """An error in JSON's types."""
+    return {"code": error.code, "message": str(error), "retryable": error.retryable}

@@ -1,0 +1,107 @@
+"""A table for people: on a terminal with rich, in a notebook as HTML."""
+
+import sys
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from clipserve.errors import InvalidRequest
+from clipserve.rows import Row
+
+if TYPE_CHECKING:
+    from rich.table import Table as Drawing
+
+    from clipserve.table import Table
+
+SHOWN_LABELS = 3
+BAR_CELLS = 10
+_CELLS = " ▏▎▍▌▋▊▉█"
+
+
+def show_table(table: "Table", rows: int) -> None:
+    """Display in a notebook, print anywhere else."""
+    if _in_notebook():
+        from IPython.display import HTML, display
+
+        display(HTML(write_html(table, rows)))  # type: ignore[no-untyped-call]
+        return
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError as missing:
+        raise InvalidRequest(f"a table is drawn by {missing.name}: pip install 'clipserve[cli]'") from missing
+    console = Console()
+    console.print(draw_table(table, rows))
+    console.print(_write_caption(table, rows), highlight=False)
+
+
+def draw_table(table: "Table", rows: int) -> "Drawing":
+    """The first rows as a table of rich."""
+    from rich.table import Table as Drawing
+    from rich.text import Text
+
+    drawing = Drawing()
+    labelled = any(row.label is not None for row in table.rows[:rows])
+    drawing.add_column("video", overflow="fold")
+    if labelled:
+        drawing.add_column("label")
+    for title, justify in (("predicted", "left"), ("score", "right"), ("", "left"), ("then", "left")):
+        drawing.add_column(title, justify=justify)  # type: ignore[arg-type]
+    # Text: names and labels may hold square brackets, which str would turn into markup.
+    for row in table.rows[:rows]:
+        cells = [Text(row.video), *([Text(row.label or "")] if labelled else [])]
+        if row.prediction is not None:
+            top, *others = row.prediction.labels[:SHOWN_LABELS]
+            cells += [
+                Text(top.label, style="bold"),
+                Text(f"{top.score:.2f}"),
+                Text(_draw_bar(top.score), style="green"),
+                Text(", ".join(map(str, others)), style="dim"),
+            ]
+        elif row.error is not None:
+            cells += [Text(row.error.code, style="red"), Text(), Text(), Text()]
+        drawing.add_row(*cells)
+    return drawing
+
+
+def write_html(table: "Table", rows: int) -> str:
+    """The first rows as a table of HTML; everything that is not ours is escaped."""
+    labelled = any(row.label is not None for row in table.rows[:rows])
+    titles = ["video", *(["label"] if labelled else []), "predicted", "score", "then"]
+    head = "".join(f'<th style="text-align:left">{title}</th>' for title in titles)
+    body = "".join(_write_row(row, labelled) for row in table.rows[:rows])
+    return (
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"<p>{escape(_write_caption(table, rows))}</p>"
+    )
+
+
+def _write_row(row: Row, labelled: bool) -> str:
+    cells = [escape(row.video), *([escape(row.label or "")] if labelled else [])]
+    if row.prediction is not None:
+        top, *others = row.prediction.labels[:SHOWN_LABELS]
+        bar = (
+            f'<div style="background:#9bd3ae;width:{100 * min(top.score, 1):.0f}px;height:0.8em;'
+            f'display:inline-block;margin-right:6px"></div>{top.score:.2f}'
+        )
+        cells += [f"<b>{escape(top.label)}</b>", bar, escape(", ".join(map(str, others)))]
+    elif row.error is not None:
+        error = f'<span style="color:#b3261e" title="{escape(str(row.error))}">{escape(row.error.code)}</span>'
+        cells += [error, "", ""]
+    return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def _write_caption(table: "Table", rows: int) -> str:
+    left = len(table) - rows
+    return f"{table.summary}" + (f"; {left} more rows are not shown" if left > 0 else "")
+
+
+def _draw_bar(score: float) -> str:
+    eighths = round(min(max(score, 0), 1) * BAR_CELLS * 8)
+    full, part = divmod(eighths, 8)
+    return "█" * full + (_CELLS[part] if part else "")
+
+
+def _in_notebook() -> bool:
+    # A shell that imported IPython runs in it; nothing is imported to find out.
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"

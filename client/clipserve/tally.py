@@ -1,0 +1,71 @@
+"""What becomes of failures among many videos, and the count of them."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from clipserve.errors import AccessDenied, InvalidRequest, UnknownModel
+from clipserve.progress import Progress
+from clipserve.rows import Row
+
+OnError: TypeAlias = Literal["keep", "raise", "drop"]
+
+# No video can succeed after these, so they are raised whatever is asked for.
+HOPELESS = (AccessDenied, UnknownModel)
+
+# Dropped rows that a stream remembers; counts know of all. A table keeps all of them.
+MAX_REMEMBERED = 1000
+
+
+@dataclass
+class Summary:
+    """How many videos went well, and how many failed, by class of the error."""
+
+    succeeded: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def count(self, row: Row) -> None:
+        """Add one row."""
+        if row.error is None:
+            self.succeeded += 1
+        else:
+            self.failed[type(row.error).__name__] += 1
+
+    @property
+    def failures(self) -> int:
+        """How many failed."""
+        return self.failed.total()
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.failed.most_common())
+        return f"{self.succeeded} classified, {self.failures} failed" + (f" ({kinds})" if kinds else "")
+
+
+class Tally:
+    """Counts each row, shows progress, and decides by `on_error` what becomes of failures."""
+
+    def __init__(self, on_error: OnError, progress: Progress) -> None:
+        if on_error not in get_args(OnError):
+            raise InvalidRequest(f"on_error is 'keep', 'raise' or 'drop', got {on_error!r}")
+        self.summary = Summary()
+        self.dropped: list[Row] = []
+        self._on_error = on_error
+        self._progress = progress
+
+    def drops(self, row: Row) -> bool:
+        """Count a row; gives whether to leave it out. Raises its error where that is asked for."""
+        self.summary.count(row)
+        self._progress.advance(self.summary.failures)
+        if row.error is None:
+            return False
+        if self._on_error == "raise" or isinstance(row.error, HOPELESS):
+            raise row.error
+        if self._on_error == "keep":
+            return False
+        if len(self.dropped) < MAX_REMEMBERED:
+            self.dropped.append(row)
+        return True
+
+    def close(self) -> None:
+        """End the progress bar."""
+        self._progress.close()
