@@ -11,11 +11,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from synthesis import Clip, Pixels, decode_plainly, paint_texture
 
+from clip_decode.conversion import convert_frame, convert_planes
 from clip_decode.engine import decode_clips
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
-from clip_decode.scaling import convert_frame, place_squares
+from clip_decode.scaling import FAST_FILTER, Scaler, place_squares
+from clip_decode.strips import Strip, find_strip
 
 
 def scale_like_pytorchvideo(rgb: Pixels, short_side: int, side: int, spatial: int) -> torch.Tensor:
@@ -108,6 +110,35 @@ def test_matrix_and_range_of_the_frame_are_honoured(space: int, colour_range: in
             seen = convert_frame(frame, VideoReformatter(), width, height)[8, 12]
             # Without scaling swscale is up to four levels off: see scaling.py on its bias.
             assert np.abs(seen - np.array([r, g, b]) * 255).max() < 4
+        (square,) = Scaler(Geometry(1, 1, 16, 8), Sampling()).cut(frame)
+        assert np.abs(square - np.array([r, g, b]) * 255).max() < 3
+
+
+CUT_FORMATS = ["yuv420p", "yuv411p", "yuv422p10le", "nv12", "yuvj420p", "gray", "rgb24", "gbrp", "yuva420p", "monob"]
+
+
+@pytest.mark.parametrize("pixel_format", CUT_FORMATS)
+@pytest.mark.parametrize("size", [(854, 480), (1280, 720), (480, 854), (321, 181), (640, 200), (180, 320), (96, 72)])
+def test_squares_cut_before_scaling_are_those_of_the_whole_picture(size: tuple[int, int], pixel_format: str) -> None:
+    frame = VideoFrame.from_ndarray(paint_texture(3, *size), format="rgb24").reformat(format=pixel_format)
+    if "yuv" in pixel_format:
+        frame.colorspace = 1
+    for geometry, crops in [((256, 224), 1), ((64, 64), 1), ((182, 182), 3)]:
+        sampled = Geometry(1, 1, *geometry)
+        placement = place_squares(*size, sampled, crops)
+        planes = convert_planes(frame, VideoReformatter(), placement.width, placement.height, FAST_FILTER)
+        whole = np.stack(planes, axis=-1).astype(int)
+        squares = Scaler(sampled, Sampling(crops=crops)).cut(frame)
+        side = geometry[1]
+        for square, (x, y) in zip(squares, placement.corners, strict=True):
+            difference = np.abs(square - whole[y : y + side, x : x + side])
+            assert difference.max() <= 1
+            assert (difference > 0).mean() < 0.01
+
+
+def test_less_than_the_whole_picture_is_scaled_where_it_can_be() -> None:
+    assert find_strip(1280, 455, [100], 256, 2) == Strip(256, 768, 91, 273)
+    assert find_strip(853, 454, [99], 256, 1) == Strip(0, 853, 0, 454)
 
 
 @pytest.mark.parametrize("space", [3, 8, 10, 11, 14, 17])
