@@ -1,0 +1,178 @@
+"""Everything that would make the server fail later, found before it starts. Each check says what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from clipserve_container.repository import RepositoryError, choose_models, largest_clip_bytes, read_parameters
+from clipserve_container.settings import Settings
+
+# The kernel's own word on the driver: every container sees it, also one that was given no GPU.
+DRIVER_VERSION = Path("/proc/driver/nvidia/version")
+GPU_DEVICE = Path("/dev/nvidiactl")
+SHARED_MEMORY = Path("/dev/shm")
+# What Triton's Python backend takes for itself, over all models.
+SHARED_MEMORY_FOR_BACKEND = 64 * 2**20
+
+Check = Callable[[Settings], Iterator[str]]
+
+
+def find_problems(settings: Settings, *, in_server: bool = True) -> list[str]:
+    """Every problem, as sentences; empty when the server may start.
+
+    in_server: whether this is the server's own container, which is given GPUs, and not the one that only checks.
+    """
+    checks: list[Check] = [check_repository, check_driver, check_certificates, check_secrets, check_shared_memory]
+    if in_server:
+        checks += [check_gpu, check_state]
+    return [problem for check in checks for problem in check(settings)]
+
+
+def check_repository(settings: Settings) -> Iterator[str]:
+    """There is a model to serve, and this user can read it."""
+    try:
+        models = choose_models(settings.repository, settings.models)
+    except RepositoryError as error:
+        yield str(error)
+        return
+    except PermissionError as error:
+        yield f"{error.filename} cannot be read by user {os.getuid()}: set CLIPSERVE_UID to the owner of the files"
+        return
+    steps = dict.fromkeys(step for model in models for step in model.steps)
+    for step in steps:
+        unreadable = [path for path in (settings.repository / step).rglob("*") if not os.access(path, os.R_OK)]
+        if unreadable:
+            yield (
+                f"{unreadable[0]} cannot be read by user {os.getuid()}: set CLIPSERVE_UID to the owner of the files,"
+                " or chmod -R a+rX the repository"
+            )
+
+
+def check_driver(settings: Settings, version_file: Path = DRIVER_VERSION) -> Iterator[str]:
+    """The host has an NVIDIA driver, and one that is new enough for this release's CUDA."""
+    if settings.gpu == "none":
+        return
+    try:
+        found = re.search(r"(\d+)\.\d+(?:\.\d+)?", version_file.read_text())
+    except OSError:
+        yield (
+            f"there is no NVIDIA driver on this host ({version_file} is missing): install driver {settings.driver} or"
+            " later and the NVIDIA container toolkit, or serve on the CPU:"
+            " docker compose -f docker-compose.yml -f docker-compose.cpu.yml up -d"
+        )
+        return
+    if found and int(found[1]) < settings.driver:
+        yield (
+            f"the NVIDIA driver is {found[0]}, but this release of Triton needs {settings.driver} or later: update"
+            " the driver, or set CLIPSERVE_RELEASE to an older release (deploy/README.md has a table)"
+        )
+
+
+def check_gpu(settings: Settings, device: Path = GPU_DEVICE) -> Iterator[str]:
+    """A GPU was given to this container."""
+    if settings.gpu == "required" and DRIVER_VERSION.exists() and not device.exists():
+        yield (
+            f"this container was given no GPU ({device} is missing): install the NVIDIA container toolkit and run"
+            " 'nvidia-ctk runtime configure --runtime=docker', or use docker-compose.cpu.yml"
+        )
+
+
+def check_certificates(settings: Settings) -> Iterator[str]:
+    """The files TLS needs are there, readable, belong together and are in date."""
+    if settings.tls == "off":
+        return
+    needed = [settings.server_certificate, settings.server_key]
+    if settings.tls == "mutual":
+        needed.append(settings.client_authority)
+    missing = False
+    for path in needed:
+        if not path.is_file():
+            missing = True
+            yield (
+                f"CLIPSERVE_TLS is {settings.tls}, but {path.name} is missing from {settings.secrets}: run"
+                " deploy/tls/make_certificates.sh, or put your own files into the folder CLIPSERVE_SECRETS"
+            )
+        elif not os.access(path, os.R_OK):
+            missing = True
+            yield f"{path.name} cannot be read by user {os.getuid()}: make it readable for CLIPSERVE_UID"
+    if missing:
+        return
+    try:
+        # A key that is encrypted must fail here rather than ask a terminal for its password.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.server_certificate, settings.server_key, password=""
+        )
+    except ssl.SSLError as error:
+        yield f"server.pem and server.key are no certificate and its key: {error.reason or error}"
+        return
+    yield from _check_expiry(settings.server_certificate)
+    if settings.tls == "mutual":
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(settings.client_authority)
+        except ssl.SSLError as error:
+            yield f"ca.pem is no certificate of an authority: {error.reason or error}"
+
+
+def _check_expiry(certificate: Path) -> Iterator[str]:
+    # CPython has no public way to read a certificate that is not a peer's; where this one is gone, Triton's clients
+    # will say what is wrong.
+    decode = getattr(getattr(ssl, "_ssl", None), "_test_decode_cert", None)
+    if decode is None:
+        return
+    ends = ssl.cert_time_to_seconds(decode(str(certificate))["notAfter"])
+    if ends < time.time():
+        yield f"{certificate.name} expired on {time.strftime('%Y-%m-%d', time.gmtime(ends))}: make a new one"
+
+
+def check_secrets(settings: Settings) -> Iterator[str]:
+    """Keys for the header of Triton's restricted APIs are one printable word, since they travel in one."""
+    for name in ("admin_key", "api_key"):
+        path = settings.secrets / name
+        if not path.exists():
+            continue
+        if not os.access(path, os.R_OK):
+            yield f"{name} cannot be read by user {os.getuid()}: make it readable for CLIPSERVE_UID"
+        elif not re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,512}", path.read_text().strip()):
+            yield f"{name} must be 16 to 512 letters, digits and ._~+/=- in one line: openssl rand -hex 32 > {name}"
+
+
+def shared_memory_needed(settings: Settings) -> int:
+    """Bytes of /dev/shm: 64 MiB + (waiting + workers) x (video + views x largest clip).
+
+    Videos come to the decode step, and clips leave it, through a region there that grows and never shrinks.
+    """
+    parameters = read_parameters(settings.repository, "decode")
+    workers = int(parameters.get("workers", "0")) or len(os.sched_getaffinity(0))
+    under_way = int(parameters.get("max_waiting", "64")) + workers
+    clip = largest_clip_bytes(settings.repository)
+    return SHARED_MEMORY_FOR_BACKEND + under_way * (settings.video_megabytes * 2**20 + settings.views * clip)
+
+
+def check_shared_memory(settings: Settings, folder: Path = SHARED_MEMORY) -> Iterator[str]:
+    """There is room for as many requests as the decode step lets in."""
+    try:
+        needed = shared_memory_needed(settings)
+    except (OSError, ValueError, KeyError):
+        return  # without a decode step, or with a broken one: check_repository and Triton say so
+    have = shutil.disk_usage(folder).total
+    if have < needed:
+        yield (
+            f"shared memory is {have / 2**20:.0f} MiB, but {needed / 2**20:.0f} MiB may be in use at once: set"
+            f" CLIPSERVE_SHM_SIZE={-(-needed // 2**20)}m, or let fewer requests in (max_waiting of the decode step),"
+            " or smaller ones (CLIPSERVE_VIDEO_MEGABYTES, CLIPSERVE_VIEWS)"
+        )
+
+
+def check_state(settings: Settings) -> Iterator[str]:
+    """There is a place for notes; the root file system is read-only, so it must be a tmpfs."""
+    try:
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (settings.state / "probe").write_text("")
+    except OSError as error:
+        yield f"{settings.state} cannot be written ({error.strerror}): mount a tmpfs at /tmp"

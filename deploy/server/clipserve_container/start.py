@@ -1,0 +1,62 @@
+"""The server's entry point: check, then become Triton."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from clipserve_container.arguments import triton_command
+from clipserve_container.check import report
+from clipserve_container.checks import find_problems
+from clipserve_container.repository import choose_models
+from clipserve_container.settings import SettingError, Settings
+
+
+def main(more: list[str]) -> int:
+    """Replace this process by Triton; returns only when something is wrong."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingError as error:
+        return report([str(error)])
+    problems = find_problems(settings)
+    if problems:
+        return report(problems)
+    models = choose_models(settings.repository, settings.models)
+    command = [
+        *triton_command(settings, models, admin_key=admin_key(settings), api_key=read_key(settings, "api_key")),
+        *more,
+    ]
+    # For the health check: which process is Triton, and that nothing was healthy yet.
+    (settings.state / "triton.pid").write_text(str(os.getpid()))
+    for note in ("was_ready", "failures"):
+        (settings.state / note).unlink(missing_ok=True)
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError:
+        return report([f"there is no {command[0]} on PATH: the image is not built on Triton's"])
+
+
+def admin_key(settings: Settings) -> str:
+    """The operator's own, or a new one for this start, which stays in this container."""
+    key = read_key(settings, "admin_key") or secrets.token_hex(32)
+    write_private(settings.state / "admin_key", key)
+    return key
+
+
+def read_key(settings: Settings, name: str) -> str | None:
+    """From the folder of secrets; None where there is no such file."""
+    path = settings.secrets / name
+    return path.read_text().strip() if path.exists() else None
+
+
+def write_private(path: Path, text: str) -> None:
+    """For this user only, from its first byte on."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+        file.write(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

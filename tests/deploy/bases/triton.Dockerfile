@@ -1,0 +1,9 @@
+# Stands in for nvcr.io/nvidia/tritonserver where no registry is reached: the genuine tritonserver of the wheel
+# nvidia-pytriton at /opt/tritonserver, and clipserve's stand-ins for the C++ backends that the wheel lacks.
+ARG SLIM_IMAGE
+FROM ${SLIM_IMAGE}
+RUN python3 -m pip install --no-cache-dir --break-system-packages --root-user-action=ignore \
+        onnxruntime==1.32.0 'numpy<2'
+COPY tritonserver /opt/tritonserver
+COPY clipserve_server /usr/local/lib/python3.11/dist-packages/clipserve_server
+ENV LD_LIBRARY_PATH=/opt/tritonserver/lib PATH=/opt/tritonserver/bin:${PATH}
