@@ -99,6 +99,9 @@ class Answer:
             # Whatever it is, a request must not wait for ever for its answer.
             self.send(error=pb_utils.TritonError(f"the decode step broke: {error}", pb_utils.TritonError.INTERNAL))
             raise
+        finally:
+            # They refer back to this object, and a circle would keep the clips until the collector comes by.
+            self.futures.clear()
 
     def count(self, future: Future[Decoded]) -> None:
         """Into the metrics."""

@@ -123,7 +123,7 @@ class _Post:
             if future.set_running_or_notify_cancel():
                 self._run(job, future)
                 # Let go of a video that may be large before waiting for the next.
-            del job, future
+            del job, future, cancelled
         if self.worker is not None:
             self.worker.end()
 

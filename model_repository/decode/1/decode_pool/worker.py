@@ -7,6 +7,7 @@ core dumps, no files written, and death with its parent.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import resource
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 from clip_decode.engine import decode_clips
 from clip_decode.errors import DecodeError, OutOfMemory
 from clip_decode.limits import Limits
-from decode_pool.messages import TAKEN, receive_job, send_decoded, send_error
+from decode_pool.messages import TAKEN, Job, receive_job, send_decoded, send_error
 
 READY = b"ready"
 SUDDEN_MEGABYTES = 1024
@@ -50,15 +51,23 @@ def work(connection: Connection, limits: Limits) -> None:
             send_error(connection, _out_of_memory())
             return
         try:
-            clips, report = decode_clips(job.video, job.geometries, job.sampling, limits)
-            send_decoded(connection, clips, report.to_json())
+            answer(connection, job, limits)
         except DecodeError as error:
             send_error(connection, error)
         except MemoryError:
             send_error(connection, _out_of_memory())
         except ConnectionError:
             return
+        # PyAV's containers, streams and frames refer to each other. Left to itself, the collector lets dozens of them
+        # pile up with all their pictures, and the heap breaks up: 35 MiB after 3,000 small videos. This takes 0.1 ms.
         del job
+        gc.collect()
+
+
+def answer(connection: Connection, job: Job, limits: Limits) -> None:
+    """Decode one video and send what came of it; nothing of it outlives the call."""
+    clips, report = decode_clips(job.video, job.geometries, job.sampling, limits)
+    send_decoded(connection, clips, report.to_json())
 
 
 def _out_of_memory() -> DecodeError:
@@ -72,6 +81,8 @@ def main() -> None:
     descriptor, limits, megabytes = sys.argv[1:]
     connection = Connection(int(descriptor))
     confine(int(megabytes))
+    # What is loaded by now stays: the collector need not walk it after every video.
+    gc.freeze()
     connection.send_bytes(READY)
     work(connection, Limits(**json.loads(limits)))
 
