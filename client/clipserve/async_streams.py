@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from clipserve import defaults
 from clipserve.entries import Entry
 from clipserve.rows import Row
-from clipserve.runs import Run
+from clipserve.runs import Reading, Run
 from clipserve.tally import Summary
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class AsyncRowStream:
     """
 
     def __init__(self, run: Run, work: Work) -> None:
-        self._entries = run.entries
+        self._entries = Reading(run.entries)
         self._work = work
         self._tally = run.tally
         self._cancellation = run.cancellation
@@ -96,9 +96,10 @@ class AsyncRowStream:
         """The next row that is due; None at the end."""
         if self._closed:
             return None
-        while len(self._begun) < self._room and (entry := next(self._entries, None)) is not None:
+        while len(self._begun) < self._room and (entry := self._entries.read()) is not None:
             self._begun.append(asyncio.create_task(self._pass_gate(entry)))
         if not self._begun:
+            self._entries.check()
             return None
         if self._ordered:
             # wait() leaves the call alone when the waiting task is cancelled; close() decides about calls.

@@ -1,6 +1,7 @@
 """The program `clipserve`: one command from each package of the distribution."""
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def build_app() -> "typer.Typer":
     import typer
 
     from clipserve import __version__
-    from clipserve.classify_command import classify
+    from clipserve.commands.classify import classify
+    from clipserve.commands.embed import embed
+    from clipserve.showcase.command import demo
     from clipserve_export.command_line import export
     from clipserve_server.command_line import serve
 
@@ -49,6 +52,12 @@ def build_app() -> "typer.Typer":
     ) -> None: ...
 
     app.command()(classify)
+    app.command()(embed)
+    if find_spec("clipserve.evaluation.command"):
+        from clipserve.evaluation.command import evaluate
+
+        app.command()(evaluate)
+    app.command()(demo)
     app.command()(export)
     app.command()(serve)
     return app

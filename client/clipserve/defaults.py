@@ -35,6 +35,9 @@ READ_AHEAD = 4
 FIRST_RETRY_SECONDS = 0.25
 LONGEST_RETRY_SECONDS = 5.0
 
+# How long a job waits for a server that is away, such as one that is replaced by a newer one.
+JOB_PATIENCE_SECONDS = 600.0
+
 # A stock Triton cuts off clients that ping more often than every 300 s
 # (--grpc-http2-min-recv-ping-interval-without-data), so stay above that.
 KEEPALIVE_TIME_MS = 330_000

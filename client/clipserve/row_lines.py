@@ -8,13 +8,14 @@ from clipserve.results import Prediction
 from clipserve.rows import Row
 
 
-def write_line(row: Row, **more: Any) -> str:
-    """The row as JSON, without the line's end; `more` comes first.
+def write_line(row: Row, number: int | None = None) -> str:
+    """The row as JSON, without the line's end; the number, if any, comes first, as `row`.
 
     A success has `model`, `labels` (each with label, index and score) and `milliseconds`, `features` and `report` where
     they were asked for; a failure has `error` with class, code, message and retryable.
     """
-    line: dict[str, Any] = {**more, "id": row.id, "video": row.video}
+    line: dict[str, Any] = {} if number is None else {"row": number}
+    line |= {"id": row.id, "video": row.video}
     if row.label is not None:
         line["label"] = row.label
     if row.prediction is not None:

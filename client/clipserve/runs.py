@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from clipserve.cancellation import Cancellation
 from clipserve.channel import Settings, check_patience
-from clipserve.entries import Entries
+from clipserve.entries import Entries, Entry
 from clipserve.errors import InvalidRequest
 from clipserve.failures import Call
 from clipserve.patience import Patience
@@ -68,3 +68,26 @@ def plan_run(
         parallel=parallel,
         ordered=ordered,
     )
+
+
+class Reading:
+    """Reads entries; a source that breaks in the middle is an error only when the rows before it were handed out."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+        self._error: Exception | None = None
+
+    def read(self) -> Entry | None:
+        """The next entry; None at the end."""
+        if self._error is not None:
+            return None
+        try:
+            return next(self._entries, None)
+        except Exception as error:
+            self._error = error
+            return None
+
+    def check(self) -> None:
+        """Raise what ended the source before its end."""
+        if self._error is not None:
+            raise self._error

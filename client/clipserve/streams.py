@@ -14,7 +14,7 @@ from clipserve import defaults
 from clipserve.entries import Entry
 from clipserve.errors import RequestCancelled
 from clipserve.rows import Row
-from clipserve.runs import Run
+from clipserve.runs import Reading, Run
 from clipserve.tally import Summary
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class RowStream:
     """
 
     def __init__(self, run: Run, work: Work) -> None:
-        self._entries = run.entries
+        self._entries = Reading(run.entries)
         self._work = work
         self._tally = run.tally
         self._cancellation = run.cancellation
@@ -107,9 +107,10 @@ class RowStream:
         """The next row that is due; None at the end."""
         if self._closed:
             return None
-        while len(self._begun) < self._room and (entry := next(self._entries, None)) is not None:
+        while len(self._begun) < self._room and (entry := self._entries.read()) is not None:
             self._begun.add(self._workers.submit(self._work, entry))
         if not len(self._begun):
+            self._entries.check()
             return None
         try:
             row = self._begun.take()

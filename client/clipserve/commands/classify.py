@@ -1,0 +1,150 @@
+"""`clipserve classify`: name the actions in videos."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipserve import defaults
+from clipserve.classifier import VideoClassifier
+from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
+from clipserve.commands.connection import Connection, ModelOption
+from clipserve.commands.option_groups import spread_options
+from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error
+from clipserve.entries import Entry
+from clipserve.errors import AccessDenied, ClipserveError, ModelNotReady, ServerUnavailable, UnknownModel
+from clipserve.jobs import AWAY, describe_settings, run_job
+from clipserve.question import Options
+from clipserve.result_files import ResultFile
+from clipserve.shards import Shard
+from clipserve.sources import Source, read_entries
+from clipserve.tally import OnError
+
+# These would fail every video alike, so they are reported once.
+HOPELESS = (ServerUnavailable, AccessDenied, UnknownModel, ModelNotReady)
+
+
+@spread_options
+def classify(
+    sources: SourcesArgument,
+    *,
+    model: ModelOption = defaults.MODEL,
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = defaults.TOP_K,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    features: Annotated[bool, typer.Option("--features", help="With --json or --out: add the embedding.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="With --json or --out: add what the server did with the video.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Append a line for each video. Started again, go on where it was.",
+            show_default=False,
+        ),
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
+    ] = "1/1",
+    parallel: ParallelOption = defaults.PARALLEL,
+    on_error: Annotated[OnError, typer.Option(help="Show a video that fails, stop at it, or leave it out.")] = "keep",
+    patience: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="With --out: longest wait for a server that is away.")
+    ] = defaults.JOB_PATIENCE_SECONDS,
+    asking: Asking,
+    connection: Connection,
+) -> None:
+    """Name the human actions in videos.
+
+    \b
+    clipserve classify archery.mp4
+    clipserve classify videos/ --model mvit_base_16x4 --top-k 1
+    clipserve classify *.mp4 --json | jq -r '[.file, .labels[0].label] | @tsv'
+    clipserve classify labels.csv --out results.jsonl --parallel 8
+    clipserve classify labels.csv --out results.2.jsonl --shard 2/4
+    clipserve classify archery.mp4 --url video.example.org:443 --tls
+
+    With --out, rows survive whatever ends the program or the server. The same
+    command goes on where it was; failures that are not about the video itself
+    are tried again. A server that restarts is waited for.
+
+    Exits with 0 if every video was classified, 1 if some were not,
+    2 if the server cannot be reached or has no such model.
+    """
+    if (features or report) and not (as_json or out):
+        raise typer.BadParameter("a table has no room for it; add --json", param_hint="--features/--report")
+    if out and (as_json or on_error != "keep"):
+        raise typer.BadParameter("a file has every row, and nothing is printed", param_hint="--out")
+    options: Options = {**asking.options(), "top_k": top_k, "features": features, "report": report}
+    classifier = connection.open_classifier(model)
+    with classifier:
+        try:
+            share = Shard.parse(shard)
+            if out:
+                fine = write_file(classifier, sources, out, share, parallel, patience, options)
+            else:
+                entries = share.select(read_entries(sources))
+                output: Output = JsonLines() if as_json else TableAtEnd(model)
+                fine = show_rows(classifier, entries, output, parallel, on_error, options)
+        except ClipserveError as error:
+            print_error(error)
+            raise typer.Exit(2) from error
+    if not fine:
+        raise typer.Exit(1)
+
+
+def show_rows(
+    classifier: VideoClassifier,
+    entries: Iterator[Entry],
+    output: Output,
+    parallel: int,
+    on_error: OnError,
+    options: Options,
+) -> bool:
+    """Show each row as it comes; gives whether all went well."""
+    # A bar and lines on one terminal would write over each other.
+    progress = None if isinstance(output, TableAtEnd) or not sys.stdout.isatty() else False
+    stream = classifier.classify_many(entries, parallel=parallel, progress=progress, **options)
+    fine = True
+    with output, stream:
+        try:
+            for row in stream:
+                if isinstance(row.error, HOPELESS):
+                    raise row.error
+                fine = fine and row.error is None
+                if row.error is None or on_error != "drop":
+                    output.show(row)
+                else:
+                    print_error(row.error)
+                if row.error is not None and on_error == "raise":
+                    break
+        except HOPELESS as error:
+            output.show_end(error)
+            raise typer.Exit(2) from error
+    return fine
+
+
+def write_file(
+    classifier: VideoClassifier,
+    source: Source,
+    path: Path,
+    shard: Shard,
+    parallel: int,
+    patience_seconds: float,
+    options: Options,
+) -> bool:
+    """Go on with a file of results; gives whether every row of it is a success."""
+    with ResultFile(path, describe_settings(classifier.model, shard, options)) as file:
+        before = file.rows
+        try:
+            run_job(
+                classifier, source, file, shard=shard, parallel=parallel, patience_seconds=patience_seconds, **options
+            )
+        except AWAY as error:
+            print_error(error)
+            sys.stderr.write(f"{path}: {file.rows} rows; the same command goes on from here\n")
+            raise typer.Exit(2) from error
+        sys.stderr.write(f"{path}: {file.rows} rows, {file.rows - before} of them new, {file.failures} failed\n")
+        return file.failures == 0

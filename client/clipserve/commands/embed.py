@@ -1,0 +1,74 @@
+"""`clipserve embed`: feature vectors of videos, in one file."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipserve import defaults
+from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
+from clipserve.commands.classify import HOPELESS
+from clipserve.commands.connection import Connection, ModelOption
+from clipserve.commands.option_groups import spread_options
+from clipserve.commands.output import print_error
+from clipserve.embeddings import write_vectors
+from clipserve.errors import ClipserveError
+from clipserve.question import ask_for_features
+from clipserve.rows import Row
+from clipserve.shards import Shard
+from clipserve.sources import read_entries
+from clipserve.streams import RowStream
+
+
+@spread_options
+def embed(
+    sources: SourcesArgument,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help=".npy, with a .csv beside it that names its rows, or .parquet.", show_default=False
+        ),
+    ],
+    model: ModelOption = defaults.MODEL,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
+    ] = "1/1",
+    parallel: ParallelOption = defaults.PARALLEL,
+    asking: Asking,
+    connection: Connection,
+) -> None:
+    """Write the feature vectors of videos, float32, one row a video.
+
+    \b
+    clipserve embed videos/ --out features.npy
+    clipserve embed labels.csv --out features.parquet --model mvit_base_16x4
+
+    Videos that fail are told on stderr and left out.
+
+    Exits with 0 if every video has a vector, 1 if some have none,
+    2 if the server cannot be reached or has no such model, or the file cannot be written.
+    """
+    with connection.open_classifier(model) as classifier:
+        try:
+            entries = Shard.parse(shard).select(read_entries(sources))
+            stream = classifier.classify_many(entries, parallel=parallel, **ask_for_features(asking.options()))
+            with stream:
+                count = write_vectors(_tell_failures(stream), out)
+        except ClipserveError as error:
+            print_error(error)
+            raise typer.Exit(2) from error
+    sys.stderr.write(f"{out}: {count} vectors; {stream.summary.failures} failed\n")
+    if stream.summary.failures:
+        raise typer.Exit(1)
+
+
+def _tell_failures(stream: RowStream) -> Iterator[Row]:
+    for row in stream:
+        if isinstance(row.error, HOPELESS):
+            raise row.error
+        if row.error is not None:
+            print_error(row.error)
+        yield row

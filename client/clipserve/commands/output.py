@@ -1,0 +1,97 @@
+"""How `clipserve classify` shows rows: as a table for people, or as lines of JSON for programs."""
+
+import json
+import sys
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clipserve.errors import ClipserveError
+from clipserve.row_lines import describe_error, describe_prediction
+from clipserve.rows import Row
+
+
+class Output(Protocol):
+    """Shows rows as they come."""
+
+    def show(self, row: Row) -> None: ...
+
+    def show_end(self, error: ClipserveError) -> None:
+        """Show what went wrong with all that are left."""
+
+    def __enter__(self) -> "Output": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class JsonLines:
+    """One JSON object a line on stdout; messages for people on stderr."""
+
+    def show(self, row: Row) -> None:
+        line: dict[str, object] = {"file": row.video}
+        if row.id != row.video:
+            line["id"] = row.id
+        if row.label is not None:
+            line["label"] = row.label
+        if row.prediction is not None:
+            self._print(line | describe_prediction(row.prediction, row.milliseconds))
+        if row.error is not None:
+            self._print(line | {"model": row.error.model, "error": describe_error(row.error)})
+            print_error(row.error)
+
+    def show_end(self, error: ClipserveError) -> None:
+        self._print({"file": None, "model": error.model, "error": describe_error(error)})
+        print_error(error)
+
+    def __enter__(self) -> "JsonLines":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def _print(self, line: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.flush()  # the next program in the pipe should not wait for a full buffer
+
+
+class TableAtEnd:
+    """A table of all rows, once they are there, and then the messages."""
+
+    def __init__(self, model: str) -> None:
+        self._table = Table("file", model, "ms")
+        self._table.columns[0].overflow = "fold"
+        self._table.columns[2].justify = "right"
+        self._errors: list[ClipserveError] = []
+
+    def show(self, row: Row) -> None:
+        # Text: names and labels may hold square brackets, which str would turn into markup.
+        if row.prediction is not None:
+            top = row.prediction.top
+            labels = Text(", ").join(
+                Text(str(scored), style="bold" if scored is top else "") for scored in row.prediction
+            )
+            self._table.add_row(Text(row.video), labels, f"{row.milliseconds:.0f}")
+        if row.error is not None:
+            self._table.add_row(Text(row.video), Text(row.error.code, style="red"), "")
+            self._errors.append(row.error)
+
+    def show_end(self, error: ClipserveError) -> None:
+        self._errors.append(error)
+
+    def __enter__(self) -> "TableAtEnd":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._table.rows:
+            Console().print(self._table)
+        for error in self._errors:
+            print_error(error)
+
+
+def print_error(error: ClipserveError) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"error: {error}\n")

@@ -1,0 +1,71 @@
+"""Classifying a source into a file, in as many runs of the program as it takes."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Unpack
+
+from clipserve import defaults
+from clipserve.classifier import VideoClassifier
+from clipserve.entries import Entry
+from clipserve.errors import InvalidRequest, ModelNotReady, ServerBusy, ServerUnavailable
+from clipserve.question import Options, read_options
+from clipserve.result_files import ResultFile
+from clipserve.shards import Shard
+from clipserve.sources import Source, read_entries
+
+# The server, not a video: these never become rows of a file that is to be gone on with.
+AWAY = (ServerUnavailable, ServerBusy, ModelNotReady)
+
+
+def run_job(
+    classifier: VideoClassifier,
+    source: Source,
+    file: ResultFile,
+    *,
+    shard: Shard,
+    parallel: int = defaults.PARALLEL,
+    progress: bool | None = None,
+    patience_seconds: float = defaults.JOB_PATIENCE_SECONDS,
+    **options: Unpack[Options],
+) -> None:
+    """Write a row for each video of the source that the file does not have yet, in the order of the source.
+
+    The source is read from its beginning each time, and must not have changed but at its end.
+
+    Raises:
+        ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than patience lasts. What is done
+            is in the file.
+        UnknownModel, AccessDenied: no video can be classified.
+        InvalidRequest: the source is not what the file was begun with.
+    """
+    numbers: deque[int] = deque()
+
+    def read_missing() -> Iterator[Entry]:
+        found = 0
+        rows = file.rows
+        for number, entry in shard.select(enumerate(read_entries(source))):
+            if file.has(number, entry.id):
+                found += 1
+            else:
+                numbers.append(number)
+                yield entry
+        if found < rows:
+            raise InvalidRequest(
+                f"{str(file.path)!r} has rows of videos that are not in the source any more: begin another --out"
+            )
+
+    stream = classifier.classify_many(
+        read_missing(), parallel=parallel, progress=progress, patience_seconds=patience_seconds, **options
+    )
+    with stream:
+        for row in stream:
+            if isinstance(row.error, AWAY):
+                raise row.error
+            file.append(numbers.popleft(), row)
+
+
+def describe_settings(model: str, shard: Shard, options: Options) -> dict[str, object]:
+    """What must stay the same while a file grows: everything that its rows depend on, and no addresses or deadlines."""
+    question, _ = read_options(options)
+    return {"model": model, "shard": str(shard), **asdict(question)}
