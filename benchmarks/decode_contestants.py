@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
+from time import process_time
 from typing import Protocol
 
 import numpy as np
@@ -118,6 +119,45 @@ def decode_with_opencv(task: Task) -> npt.NDArray[np.uint8]:
             image = cv2.resize(capture.retrieve()[1], (task.width, task.height), interpolation=cv2.INTER_AREA)
             found[number] = _crop(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
     return np.stack([found[number] for number in task.indices])
+
+
+def time_packets_alone(task: Task) -> float:
+    """CPU seconds that libavcodec takes for the packets that the wanted frames depend on, and nothing else.
+
+    The floor of every exact decoder on the same libraries: no demuxing, no conversion, no scaling.
+    """
+    from clip_decode.container import open_video
+    from clip_decode.geometry import Geometry
+    from clip_decode.limits import Limits
+    from clip_decode.part import plan_runs
+    from clip_decode.roles import Unproven
+    from clip_decode.sampling import Sampling
+    from clip_decode.selection import select_frames
+    from clip_decode.structure import prove_structure
+    from clip_decode.track import read_track
+    from clip_decode.whole import timeline_of
+
+    limits = Limits()
+    with open_video(task.data, limits) as video:
+        track = read_track(video, limits)
+        context = video.stream.codec_context
+        try:
+            structure, order = prove_structure(track, context, video.container_name)
+        except Unproven:
+            runs: list[Sequence[int]] = [range(len(track.packets))]
+        else:
+            geometry = {"clip": Geometry(task.frames, 5, SIDE, SIDE)}
+            sampling = Sampling(policy=task.policy, views=task.views)  # type: ignore[arg-type]
+            chosen = select_frames(timeline_of(track, order, limits), geometry, sampling)
+            runs = [run.packets for run in plan_runs(structure, order, chosen.wanted)]
+        started = process_time()
+        for place, packets in enumerate(runs):
+            if place:
+                context.flush_buffers()
+            for number in packets:
+                context.decode(track.packets[number])
+            context.decode(None)
+        return process_time() - started
 
 
 CONTESTANTS: dict[str, Contestant] = {
