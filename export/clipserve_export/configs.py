@@ -10,21 +10,24 @@ from collections.abc import Iterable
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from clipserve_export.capacity import MOST_CLIPS, MOST_VIDEOS, max_clips, max_videos, max_waiting, part_clips
 from clipserve_export.formats import Format
 from clipserve_export.specs import Geometry, ModelSpec
 
-MAX_BATCH_SIZE = 8
 DECODE = "decode"
+# A request that names no timeout of its own waits ten minutes for a network, then it is refused.
+QUEUE_MICROSECONDS = 600_000_000
 NOTICE = "# Made by `clipserve export`; `clipserve export --check` compares it with the specs.\n"
 
 
 def decode_config(specs: Iterable[ModelSpec]) -> pb.ModelConfig:
     """One decode step for every network: an output for each clip geometry, described by a parameter of its name."""
+    specs = list(specs)
     geometries = {spec.geometry.output_name: spec.geometry for spec in specs}
     config = pb.ModelConfig(
         name=DECODE,
         backend="python",
-        max_batch_size=MAX_BATCH_SIZE,
+        max_batch_size=MOST_VIDEOS,
         input=[pb.ModelInput(name="VIDEO", data_type=pb.TYPE_STRING, dims=[1])],
         output=[
             *(pb.ModelOutput(name=n, data_type=pb.TYPE_UINT8, dims=clip_dims(g)) for n, g in geometries.items()),
@@ -34,6 +37,9 @@ def decode_config(specs: Iterable[ModelSpec]) -> pb.ModelConfig:
     )
     for name, geometry in geometries.items():
         config.parameters[name].string_value = json.dumps(vars(geometry))
+    for spec in specs:
+        if max_clips(spec) < MOST_CLIPS:
+            config.parameters[f"MAX_{spec.geometry.output_name}"].string_value = str(max_clips(spec))
     return config
 
 
@@ -44,18 +50,33 @@ def clip_dims(geometry: Geometry) -> list[int]:
 
 def net_config(spec: ModelSpec, form: Format, *, classes: int) -> pb.ModelConfig:
     """The network: clips in, scores and features out."""
-    return pb.ModelConfig(
+    config = pb.ModelConfig(
         name=spec.net_name,
         backend=form.backend,
         default_model_filename=form.filename,
-        max_batch_size=MAX_BATCH_SIZE,
+        max_batch_size=max_videos(spec),
         input=[pb.ModelInput(name="CLIP", data_type=pb.TYPE_UINT8, dims=clip_dims(spec.geometry))],
         # The order is the order of the network's outputs: LibTorch goes by it.
         output=_answers(spec, classes, label_filename="labels.txt"),
         # One on each GPU, or one on the CPU. Left out, the CPU gets two, which fight for its cores.
         instance_group=[pb.ModelInstanceGroup(count=1)],
         # Requests that wait while the network is busy run together; nobody waits for company.
-        dynamic_batching=pb.ModelDynamicBatching(),
+        dynamic_batching=pb.ModelDynamicBatching(default_queue_policy=queue_policy(spec)),
+    )
+    config.parameters["max_clips_at_once"].string_value = str(part_clips(spec))
+    return config
+
+
+def queue_policy(spec: ModelSpec) -> pb.ModelQueuePolicy:
+    """Decoding is faster than most networks: what waits between them is bounded, and what nobody waits for is not run.
+
+    A request's own `timeout` counts only where the default is longer.
+    """
+    return pb.ModelQueuePolicy(
+        max_queue_size=max_waiting(spec),
+        default_timeout_microseconds=QUEUE_MICROSECONDS,
+        timeout_action=pb.ModelQueuePolicy.REJECT,
+        allow_timeout_override=True,
     )
 
 
@@ -65,7 +86,7 @@ def ensemble_config(spec: ModelSpec, *, classes: int) -> pb.ModelConfig:
     return pb.ModelConfig(
         name=spec.name,
         platform="ensemble",
-        max_batch_size=MAX_BATCH_SIZE,
+        max_batch_size=max_videos(spec),
         input=[pb.ModelInput(name="VIDEO", data_type=pb.TYPE_STRING, dims=[1])],
         output=[
             *_answers(spec, classes),

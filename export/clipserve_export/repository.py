@@ -86,8 +86,8 @@ def find_drift(repository: Path) -> list[str]:
 
 
 def write_configs(repository: Path) -> list[Path]:
-    """Write what `find_drift` would complain of; gives the files written."""
-    written = []
+    """Write what `find_drift` would complain of, and the decode step's code; gives the files written."""
+    written = place_decode(repository)
     for path, wanted in expected_files(repository).items():
         there = repository / path
         if not there.exists() or there.read_text() != wanted:
@@ -97,21 +97,34 @@ def write_configs(repository: Path) -> list[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new, never a part."""
+    """Write a small file so that a reader sees the old text or the new, never a part.
+
+    One that has this text is left alone: a server that polls loads a model anew when a file of it gets a new time.
+    """
+    if path.exists() and path.read_text() == text:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(text)
     fresh.replace(path)
 
 
-def place_decode(repository: Path) -> None:
-    """Put the decode step into a repository that is not the checkout's own."""
+def place_decode(repository: Path) -> list[Path]:
+    """Put the decode step's code into a repository that is not the checkout's own; gives the files written.
+
+    Only what differs is written: a server may be running what is there.
+    """
     source = next((path for path in DECODE_SOURCES if path.is_dir()), None)
     target = repository / DECODE / VERSION
-    if source is not None and source.resolve() != target.resolve():
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=ignore)
-    replace_text(repository / DECODE / CONFIG, print_config(decode_config(SPECS.values())))
+    if source is None or source.resolve() == target.resolve():
+        return []
+    written = []
+    for path in sorted(source.rglob("*.py")):
+        there, text = target / path.relative_to(source), path.read_text()
+        if not there.exists() or there.read_text() != text:
+            replace_text(there, text)
+            written.append(there)
+    return written
 
 
 @contextmanager
@@ -143,6 +156,7 @@ def publish(repository: Path, spec: ModelSpec, form: Format, labels: Sequence[st
     """
     net, version = repository / spec.net_name, repository / spec.net_name / VERSION
     place_decode(repository)
+    replace_text(repository / DECODE / CONFIG, print_config(decode_config(SPECS.values())))
     if version.exists():
         for other in FORMATS.values():
             if other.name != form.name and (version / other.filename).exists():

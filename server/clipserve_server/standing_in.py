@@ -1,7 +1,8 @@
 """What the stand-ins for Triton's C++ backends have in common: requests in, one run of the network, answers out.
 
 Triton starts a process for each instance the config's instance groups ask for, and hands `execute` the requests its
-batcher put together; the stand-in runs them as one batch, as the C++ backend would.
+batcher put together; the stand-in runs them as one batch, as the C++ backend would, or in parts where the config's
+parameter `max_clips_at_once` bounds the memory of a run.
 """
 
 import json
@@ -62,6 +63,28 @@ class StandIn:
         """Arrays in the order of the config's inputs -> arrays in the order of its outputs."""
         raise NotImplementedError
 
+    def run_in_parts(self, inputs: Arrays) -> Arrays:
+        """`run`, with no more than `max_clips_at_once` clips at a time.
+
+        A network's outputs are means over the views of a video, so the views may come in parts, too.
+        """
+        most = int(self.instance.parameters.get("max_clips_at_once", 0))
+        if not most or len(inputs) != 1:
+            return self.run(inputs)
+        (clips,) = inputs
+        together = max(1, most // clips.shape[1])
+        shares = [self._run_views(clips[start : start + together], most) for start in range(0, len(clips), together)]
+        return [join(column) for column in zip(*shares, strict=True)]
+
+    def _run_views(self, clips: NDArray[Any], most: int) -> Arrays:
+        views = clips.shape[1]
+        parts = [clips[:, start : start + most] for start in range(0, views, most)]
+        if len(parts) == 1:
+            return self.run(parts)
+        means = zip(*(self.run([part]) for part in parts), strict=True)
+        weights = [part.shape[1] for part in parts]
+        return [np.average(column, axis=0, weights=weights).astype(np.float32) for column in means]
+
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Called by Triton with the requests of one batch; gives their answers in the same order."""
         arrays = [
@@ -69,7 +92,7 @@ class StandIn:
             for request in requests
         ]
         try:
-            outputs = self.run([join(column) for column in zip(*arrays, strict=True)])
+            outputs = self.run_in_parts([join(column) for column in zip(*arrays, strict=True)])
         except Exception as error:
             failure = pb_utils.TritonError(f"{self.instance.model_file.name}: {error}", pb_utils.TritonError.INTERNAL)
             return [pb_utils.InferenceResponse(error=failure) for _ in requests]

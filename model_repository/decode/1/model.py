@@ -7,14 +7,15 @@ none waits for a slower one.
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from clip_decode.errors import DecodeError
+from clip_decode.errors import Busy, DecodeError, InvalidRequest
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
@@ -39,6 +40,8 @@ class TritonPythonModel:
             for name in list(values)
             if name.startswith("CLIP_")
         }
+        # What a network's memory allows, where that is less than the sampling's own bound.
+        self.max_clips = {name: int(values.pop(f"MAX_{name}")) for name in self.geometries if f"MAX_{name}" in values}
         settings = PoolSettings.from_config(values)
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
         self.metrics = DecodeMetrics(pb_utils.MetricFamily)
@@ -48,6 +51,16 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """End the workers."""
         self.pool.close()
+
+    def check_clips(self, geometries: Iterable[str], sampling: Sampling) -> None:
+        """Raise InvalidRequest where a network takes fewer clips of a video than are asked for."""
+        for name in geometries:
+            most = self.max_clips.get(name, sampling.clips)
+            if sampling.clips > most:
+                raise InvalidRequest(
+                    f"{sampling.views} views x {sampling.crops} crops are {sampling.clips} clips, but this model"
+                    f" takes at most {most} of one video; ask for fewer views or crops"
+                )
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Queue the videos of each request; the pool's threads answer."""
@@ -65,6 +78,23 @@ class Answer:
         self.lock = threading.Lock()
         self.futures: list[Future[Decoded]] = []
         self.missing = 0
+        # Microseconds; 0 where the request names none.
+        timeout = request.timeout()
+        self.seconds = timeout / 1e6
+        self.deadline = time.monotonic() + self.seconds if timeout else None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the request's own timeout has passed."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer any more.
+
+        Triton tells a step of an ensemble nothing of a cancellation that comes while the step has the request
+        (server issue 6739): the timeout is what reaches us.
+        """
+        return self.is_overdue or self.sender.is_cancelled()
 
     def begin(self) -> None:
         """Queue every video, or refuse the request."""
@@ -72,10 +102,11 @@ class Answer:
             wanted = set(self.request.requested_output_names())
             geometries = {name: geometry for name, geometry in self.model.geometries.items() if name in wanted}
             sampling = Sampling.from_parameters(read_parameters(self.request))
+            self.model.check_clips(geometries, sampling)
             videos = pb_utils.get_input_tensor_by_name(self.request, "VIDEO").as_numpy().ravel()
             jobs = [Job(bytes(video), geometries, sampling) for video in videos]
             for job in jobs:
-                self.futures.append(self.model.pool.submit(job, cancelled=self.sender.is_cancelled))
+                self.futures.append(self.model.pool.submit(job, cancelled=self.is_abandoned))
         except DecodeError as error:
             for future in self.futures:
                 future.cancel()
@@ -108,7 +139,7 @@ class Answer:
         metrics = self.model.metrics
         metrics.show_waiting(self.model.pool.waiting)
         if future.cancelled():
-            metrics.count_outcome("cancelled")
+            metrics.count_outcome("expired" if self.is_overdue else "cancelled")
         elif error := future.exception():
             metrics.count_outcome(error.code if isinstance(error, DecodeError) else "failed")
         else:
@@ -118,6 +149,9 @@ class Answer:
     def finish(self) -> None:
         """Send the clips, or the first error."""
         if any(future.cancelled() for future in self.futures):
+            if self.is_overdue:
+                self.send_error(Busy(f"no decoder was free within {self.seconds:g} s, the request's timeout"))
+                return
             self.send(error=pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED))
             return
         for future in self.futures:

@@ -1,0 +1,55 @@
+"""How much memory a network takes, and the bounds that follow from it.
+
+A request may ask for 30 clips of one video (10 views x 3 crops), and Triton's batcher joins requests of equal shape, so
+a network can be handed `max_batch_size` x 30 clips at once. Without bounds that is 36 GiB for x3d_m and 174 for
+mvit_base_32x3. Two bounds hold whatever backend runs the network, because Triton and the decode step keep them: how
+many videos share a run, and how many clips a video may have. The stand-ins keep a third: they take a run in parts.
+"""
+
+from clipserve_export.specs import Geometry, ModelSpec
+
+# MiB that one clip more takes, measured as the peak of a process running the ONNX file in ONNX Runtime 1.32 on a CPU
+# with 1, 2 and 4 clips (motion 30, x3d_xs 16). The network's own weights and the library, 65 to 340, come on top.
+CLIP_MEGABYTES = {
+    "x3d_xs": 18,
+    "x3d_s": 62,
+    "x3d_m": 152,
+    "x3d_l": 294,
+    "mvit_base_16x4": 235,
+    "mvit_base_32x3": 740,
+    "motion": 1,
+}
+
+MOST_CLIPS = 30  # of one video: the largest published protocol, 10 views x 3 crops
+MOST_VIDEOS = 8  # in one run
+RUN_MEGABYTES = 20 * 1024  # of one run: what a GPU of 24 GB has left beside weights and library
+PART_MEGABYTES = 2 * 1024  # of the parts in which the stand-ins take a run; larger ones are no faster on a CPU
+WAITING_MEGABYTES = 4 * 1024  # of decoded clips that wait for a network
+FEWEST_WAITING = 32  # requests, however large
+
+
+def max_clips(spec: ModelSpec) -> int:
+    """Clips of one video (views x crops) that a request may ask for."""
+    return min(MOST_CLIPS, RUN_MEGABYTES // CLIP_MEGABYTES[spec.name])
+
+
+def max_videos(spec: ModelSpec) -> int:
+    """Videos that may share a run, a power of two: with `max_clips` each they stay within RUN_MEGABYTES."""
+    fitting = RUN_MEGABYTES // (CLIP_MEGABYTES[spec.name] * max_clips(spec))
+    return min(MOST_VIDEOS, 1 << (fitting.bit_length() - 1))
+
+
+def part_clips(spec: ModelSpec) -> int:
+    """Clips that a stand-in hands to the network at once."""
+    return max(1, PART_MEGABYTES // CLIP_MEGABYTES[spec.name])
+
+
+def max_waiting(spec: ModelSpec) -> int:
+    """Requests that may wait for the network; one more is answered UNAVAILABLE."""
+    largest = max_clips(spec) * clip_bytes(spec.geometry) / 2**20
+    return min(256, max(FEWEST_WAITING, int(WAITING_MEGABYTES / largest)))
+
+
+def clip_bytes(geometry: Geometry) -> int:
+    """Of one clip between decode step and network."""
+    return geometry.frames * geometry.crop**2 * 3
