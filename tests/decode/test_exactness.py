@@ -59,6 +59,14 @@ STREAMS: dict[str, tuple[Clip, str]] = {
         for c in ("mp4", "webm", "ivf")
     },
     "av1 low delay": (Clip("libsvtav1", gop=20, options={"svtav1-params": "pred-struct=1:preset=12"}), "selected"),
+    "av1 pyramids": (Clip("libsvtav1", frames=140, gop=64, options={"preset": "10"}), "selected"),
+    "av1 fine pyramids": (Clip("libsvtav1", frames=80, gop=40, options={"preset": "6"}), "selected"),
+    "av1 grain": (
+        Clip("libsvtav1", frames=70, gop=64, options={"svtav1-params": "film-grain=30:preset=10"}),
+        "selected",
+    ),
+    "av1 10 bit": (Clip("libsvtav1", pixel_format="yuv420p10le", gop=20, options={"preset": "12"}), "selected"),
+    "av1 screen": (Clip("libsvtav1", frames=70, gop=64, options={"svtav1-params": "scm=1:preset=8"}), "selected"),
     **{f"mpeg4 in {c}": (Clip("mpeg4", c, tags=REORDERED), "selected") for c in ("mp4", "avi", "matroska", "mpegts")},
     "mpeg4 without B frames in avi": (Clip("mpeg4", "avi"), "selected"),
     **{
@@ -119,6 +127,17 @@ def test_clips_anywhere_equal_a_plain_decode(name: str) -> None:
             number = _find_frame(plain.stamps, second, clip.rate)
             expected = cut_centre(plain.frames[number], side)
             assert (pixels[view, position] == expected).all(), f"frame {number} differs"
+
+
+def test_av1_frames_that_nothing_wanted_leans_on_are_left_out() -> None:
+    data = Clip("libsvtav1", frames=140, gop=128, options={"preset": "10"}).make()
+    for number in (17, 70, 139):
+        plain = decode_plainly(data)
+        moment = Sampling(start_seconds=number / 30, quality="reference")
+        pixels, report = decode_unscaled(data, 1, 64, moment)
+        assert (pixels[0, 0] == cut_centre(plain.frames[number], 64)).all()
+        # One pyramid of sixteen or thirty-two frames has five or six layers; bases come every such pyramid.
+        assert report.decoded_frames <= 20
 
 
 def _find_frame(stamps: list[float | None], second: float, rate: Fraction) -> int:

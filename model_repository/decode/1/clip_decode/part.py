@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from av.video.codeccontext import VideoCodecContext
 
@@ -14,57 +13,9 @@ from .frames import decode_packet
 from .limits import Limits
 from .outcome import Outcome, Wish
 from .roles import Structure, Unproven
+from .runs import Run, plan_runs
 from .track import Track
 from .whole import timeline_of
-
-
-@dataclass(frozen=True)
-class Run:
-    """Packets to decode in one go, in decoding order, and those of them that are shown."""
-
-    packets: Sequence[int]
-    shown: frozenset[int]
-
-
-def plan_runs(structure: Structure, order: Sequence[int], wanted: frozenset[int]) -> list[Run]:
-    """Cut the stream into the runs that wanted frames need.
-
-    Args:
-        structure: role of each packet.
-        order: packet numbers in the order they are shown.
-        wanted: indices into `order`.
-    """
-    rank_of = {number: rank for rank, number in enumerate(order)}
-    targets = sorted(order[index] for index in wanted)
-    # The first packet can be one that an edit list discards, but needs to be decoded.
-    restarts = [
-        number for number, role in enumerate(structure.roles) if role.restart and (number in rank_of or number == 0)
-    ]
-    spans: list[tuple[int, int]] = []
-    place = -1
-    for target in targets:
-        while place + 1 < len(restarts) and restarts[place + 1] <= target:
-            place += 1
-        # Frames shown before their keyframe lean on the group before it.
-        back = place
-        while back > 0 and rank_of[target] < rank_of.get(restarts[back], -1):
-            back -= 1
-        start = restarts[back]
-        while spans and start <= spans[-1][1]:
-            start = min(start, spans.pop()[0])
-        spans.append((start, target))
-    needed = set(targets)
-    return [_make_run(structure, rank_of, needed, first, last) for first, last in spans]
-
-
-def _make_run(structure: Structure, rank_of: dict[int, int], needed: set[int], first: int, last: int) -> Run:
-    begin = rank_of.get(first, -1)
-    packets = [
-        number
-        for number in range(first, last + 1)
-        if (not structure.roles[number].droppable or number in needed) and rank_of.get(number, begin) >= begin
-    ]
-    return Run(packets, frozenset(number for number in packets if number in rank_of))
 
 
 def decode_part(
@@ -130,7 +81,7 @@ def _decode_run(
     seen = 0
     for number in [*run.packets, None]:
         try:
-            frames = decode_packet(context, track, number, limits)
+            frames = decode_packet(context, track, number, limits, None if number is None else run.spans.get(number))
         except FFMPEG_ERRORS as error:
             raise Unproven("a packet can not be decoded") from error
         for source, frame in frames:

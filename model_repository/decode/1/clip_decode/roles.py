@@ -22,6 +22,26 @@ class Role:
     restart: bool = False
 
 
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CodedFrame:
+    """One frame of a packet that may hold several, and the frames that it may be predicted from.
+
+    Attributes:
+        packet: number of the packet.
+        spans: where its bytes begin and end in the packet; frames may share spans.
+        shown: whether it is the one that the packet shows.
+        sources: numbers of the frames that it leans on.
+    """
+
+    packet: int
+    spans: tuple[Span, ...]
+    shown: bool
+    sources: frozenset[int]
+
+
 @dataclass(frozen=True)
 class Structure:
     """The roles of all packets of a stream.
@@ -30,11 +50,13 @@ class Structure:
         roles: one a packet, in decoding order.
         reorders: whether frames may be shown in another order than they are decoded.
         order: packet numbers in the order they are shown, where types of pictures alone tell it.
+        frames: every coded frame in decoding order, where a codec names the sources of each.
     """
 
     roles: Sequence[Role]
     reorders: bool
     order: Sequence[int] | None = None
+    frames: Sequence[CodedFrame] | None = None
 
 
 class Unproven(Exception):
