@@ -23,15 +23,22 @@ def _succeeds(*command: str) -> bool:
     return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
+def find_browser() -> str | None:
+    """A Chromium on this machine: the environment variable CHROMIUM, or what is on the path."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
 # What only some machines have. CLIPSERVE_REQUIRE=docker,gpu turns the skips into failures.
 NEEDS: dict[str, Callable[[], bool]] = {
     "docker": lambda: _succeeds("docker", "info"),
     "gpu": lambda: _succeeds("nvidia-smi"),
+    "browser": lambda: find_browser() is not None,
 }
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(name): skipped where the machine has no such thing (docker, gpu)")
+    config.addinivalue_line("markers", "needs(name): skipped where the machine lacks it (docker, gpu, browser)")
     unknown = required() - NEEDS.keys()
     if unknown:
         raise pytest.UsageError(f"CLIPSERVE_REQUIRE names {sorted(unknown)}, but there are {sorted(NEEDS)}")

@@ -62,7 +62,7 @@ class Film:
 
     def __init__(self, video: bytes) -> None:
         self._video = video
-        self._origin = 0.0
+        self._origin = self._at = 0.0
         self._wind_back()
         self._origin = self._at
         self._at = 0.0
@@ -101,9 +101,10 @@ class Film:
             metadata_errors="replace",
             io_open=_refuse_open,
         )
-        self._stream: Any = self._container.streams.best("video")
-        if self._stream is None:
+        stream: Any = self._container.streams.best("video")
+        if stream is None:
             raise ValueError("there is no picture in it")
+        self._stream = stream
         self._stream.thread_type = "AUTO"
         self._restart()
         if not self._advance():
@@ -140,7 +141,7 @@ class Film:
             self._wind_back()
 
 
-def encode_frame(frame: VideoFrame, height: int) -> bytes:
+def encode_frame(frame: Any, height: int) -> bytes:
     """The frame turned upright, as a JPEG of that height. Pixels count as square: so the networks take them, too."""
     turned = frame.rotation % 180 != 0
     scale = height / (frame.width if turned else frame.height)

@@ -23,7 +23,7 @@ MOST_VIEWS = 10
 AT_ONCE = 4
 # Uploaded files are looked for this often, and deleted once they are this old.
 CLEAN_SECONDS = (600, 3600)
-VIDEO_HEIGHT_PIXELS = 280
+DROP_HEIGHT_PIXELS = 170
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +60,8 @@ class Page:
         sampling: str,
         views: float,
         crops: float,
-        start: float | None,
-        end: float | None,
+        start: str | None,
+        end: str | None,
         quality: str,
     ) -> Iterator[tuple[str, str, str]]:
         """(answer, filmstrip, facts), first while it is waited for, then the labels, then with the frames."""
@@ -82,8 +82,8 @@ class Page:
                 # What is hidden for uniform sampling keeps its value, but does not count.
                 views=int(views) if clip else None,
                 crops=int(crops),
-                start=start or None,
-                end=end or None,
+                start=read_seconds(start),
+                end=read_seconds(end),
                 quality="reference" if quality == "reference" else "fast",
             )
             inquiry = self._server.ask(Path(file), model, question)
@@ -99,24 +99,29 @@ class Page:
             yield rendering.render_failure(failed), nothing, nothing
 
 
+def read_seconds(text: str | None) -> float | None:
+    """A moment as somebody types it; None for none. Raises InvalidRequest."""
+    if not text or not text.strip():
+        return None
+    try:
+        return float(text.strip().removesuffix("s").replace(",", "."))
+    except ValueError as error:
+        raise InvalidRequest(f"{text!r} is no number of seconds: write one such as 2.5, or leave it empty") from error
+
+
 def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | None = None) -> "gradio.Blocks":
     """The page as a Gradio app, ready to launch."""
     import gradio as gr
 
     page = Page(server, samples=samples, model=model)
+    blocks: gradio.Blocks
     with gr.Blocks(title="clipserve", analytics_enabled=False, delete_cache=CLEAN_SECONDS) as blocks:
         header = gr.HTML(rendering.render_header(server.url, ()), elem_id="cs-top-bar")
         with gr.Row(elem_id="cs-columns"):
             with gr.Column(scale=5, min_width=340, elem_id="cs-left"):
-                video = gr.Video(
-                    label="Video",
-                    show_label=False,
-                    sources=["upload"],
-                    height=VIDEO_HEIGHT_PIXELS,
-                    elem_id="cs-video",
-                    buttons=[],
-                    loop=True,
-                )
+                preview = gr.HTML(elem_id="cs-preview-place")
+                # Not gr.Video: that one takes for an error what only this browser cannot play, an AVI file for one.
+                file = gr.File(label="Video", show_label=False, height=DROP_HEIGHT_PIXELS, elem_id="cs-file")
                 if samples:
                     gallery = _add_gallery(samples)
                 with gr.Row():
@@ -136,8 +141,12 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
                         [("the middle", 1), ("three squares", 3)], value=1, label="Of each frame", elem_id="cs-crops"
                     )
                     with gr.Row():
-                        start = gr.Number(label="From second", minimum=0, placeholder="the start", min_width=120)
-                        end = gr.Number(label="To second", minimum=0, placeholder="the end", min_width=120)
+                        start = gr.Textbox(
+                            label="From second", value="", placeholder="the start", min_width=120, elem_id="cs-start"
+                        )
+                        end = gr.Textbox(
+                            label="To second", value="", placeholder="the end", min_width=120, elem_id="cs-end"
+                        )
                     quality = gr.Radio(
                         [("fast", "fast"), ("as in training", "reference")], value=defaults.QUALITY, label="Scaling"
                     )
@@ -151,7 +160,7 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         asking: dict[str, Any] = {
             "fn": page.ask,
-            "inputs": [video, name, top_k, sampling, views, crops, start, end, quality],
+            "inputs": [file, name, top_k, sampling, views, crops, start, end, quality],
             "outputs": [answer, filmstrip, facts],
             "concurrency_limit": AT_ONCE,
             "concurrency_id": "ask",
@@ -161,14 +170,15 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
         sampling.change(
             lambda chosen: gr.update(visible=chosen == "clip"), inputs=sampling, outputs=views, queue=False, **quiet
         )
-        video.upload(**asking)
+        file.change(rendering.render_preview, inputs=file, outputs=preview, queue=False, **quiet)
+        file.upload(**asking)
         button.click(**asking)
         if samples:
 
             def pick(event: gr.SelectData) -> str:
                 return page.pick(event.index)
 
-            gallery.select(pick, outputs=video, **quiet).then(**asking)
+            gallery.select(pick, outputs=file, **quiet).then(**asking)
     return blocks
 
 
@@ -176,8 +186,9 @@ def _add_gallery(samples: Sequence[Sample]) -> "gradio.Gallery":
     import gradio as gr
     from PIL import Image
 
-    pictures = []
+    pictures: list[tuple[Image.Image, str]] = []
     for sample in samples:
+        picture: Image.Image
         if sample.poster:
             picture = Image.open(io.BytesIO(sample.poster))
         else:

@@ -33,6 +33,11 @@ def render_empty(*, samples: bool) -> str:
     return _render("empty", samples=samples)
 
 
+def render_preview(file: str | None) -> str:
+    """A player for the file, as far as the browser can play it."""
+    return _render("preview", path=file) if file else NOTHING
+
+
 def render_pending(name: str, model: str | None) -> str:
     """In the place of an answer, while it is waited for."""
     return _render("pending", name=name, model=model)
@@ -81,8 +86,7 @@ def describe_sampling(inquiry: Inquiry) -> str:
 def list_facts(inquiry: Inquiry) -> list[tuple[str, str]]:
     """(name, value) of what there is to say, for people."""
     report = inquiry.report
-    size = len(inquiry.video)
-    facts = [("size", f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB")]
+    facts: list[tuple[str, str]] = []
     if report.get("codec"):
         # FFmpeg names all the containers that one demuxer reads.
         container = inquiry.name.rpartition(".")[2] if "." in inquiry.name else ""

@@ -1,0 +1,69 @@
+"""A real Triton with `motion`, a real browser, and a page between them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from tests.conftest import find_browser
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+
+from clipserve.showcase import open_showcase
+from clipserve_export.motion.videos import write_motion_video
+from clipserve_server.triton import Triton
+
+
+@pytest.fixture(scope="session")
+def motion_url() -> Iterator[str]:
+    with Triton(export_motion(), models=["motion"], **ANY_PORTS) as triton:
+        yield triton.grpc_url
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two good samples, one of them nothing that a browser plays, and a bad one."""
+    folder = tmp_path_factory.mktemp("samples")
+    write_motion_video(folder / "crossing.mp4", "crossing", UNSEEN_SEED, seconds=1.5)
+    write_motion_video(folder / "moving_up.avi", "moving up", UNSEEN_SEED, seconds=1.5, codec="mpeg4")
+    (folder / "damaged.mp4").write_bytes(b"no video at all" * 100)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(motion_url: str, sample_folder: Path) -> Iterator[str]:
+    with open_showcase(motion_url, samples=sample_folder, port=0) as showcase:
+        yield showcase.address
+
+
+class Outsiders(list[str]):
+    """Addresses beyond this machine that a page asked for."""
+
+    def note(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.hostname not in ("127.0.0.1", "localhost"):
+            self.append(url)
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page, opened afresh. It must ask nobody outside this machine and show no error of its own."""
+    outsiders, complaints = Outsiders(), []
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.on("request", lambda request: outsiders.note(request.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#cs-server:has-text('1 model')")
+    yield page
+    page.close()
+    assert not outsiders
+    assert not complaints

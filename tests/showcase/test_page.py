@@ -1,0 +1,150 @@
+"""The showcase as a visitor meets it: a real browser, the real page, a real Triton."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+
+from clipserve import VideoClassifier
+from clipserve.showcase import open_showcase
+from clipserve_export.motion.videos import write_motion_video
+from clipserve_server.triton import Triton
+
+pytestmark = pytest.mark.needs("browser")
+
+FRAMES = 8  # of a clip of `motion`
+WAIT_MILLISECONDS = 60_000
+
+
+def upload(page: Page, file: Path) -> None:
+    page.set_input_files("#cs-file input[type=file]", file)
+
+
+def drawn_frames(page: Page) -> list[str]:
+    page.wait_for_selector("#cs-filmstrip", timeout=WAIT_MILLISECONDS)
+    return page.locator("#cs-filmstrip .cs-frames time").all_inner_texts()
+
+
+def read_failure(page: Page, containing: str) -> str:
+    failure = page.locator("#cs-failure")
+    expect(failure).to_contain_text(containing, timeout=WAIT_MILLISECONDS)
+    text = page.locator("body").inner_text()
+    assert "Traceback" not in text
+    assert "/tmp" not in text
+    return failure.inner_text()
+
+
+def test_an_uploaded_video_is_named_and_its_frames_are_shown(page: Page, motion_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.mp4"
+    write_motion_video(file, "moving left", UNSEEN_SEED, seconds=1.5)
+    upload(page, file)
+    expect(page.locator("#cs-top")).to_contain_text("moving left", timeout=WAIT_MILLISECONDS)
+    assert page.locator(".cs-bars li").count() == 5
+    shown = drawn_frames(page)
+    with VideoClassifier("motion", url=motion_url) as classifier:
+        report = classifier.classify(file, report=True).report
+    assert report is not None
+    (view,) = next(iter(report["timestamps_seconds"].values()))
+    assert shown == [f"{seconds:.2f} s" for seconds in view]
+    assert page.locator("#cs-filmstrip img").count() == FRAMES
+    assert page.locator("#cs-filmstrip img").first.evaluate("image => image.naturalWidth") == 160  # 320 x 240, to 120
+    assert re.search(r"total\s+[\d.]+ ms\s+decoding\s+[\d.]+ ms", page.locator("#cs-times").inner_text())
+    assert "h264 in mp4" in page.locator("#cs-facts").inner_text()
+    assert page.locator("#cs-preview-place video").evaluate("video => video.videoWidth") == 320
+
+
+def test_a_sample_is_classified_when_it_is_picked(page: Page) -> None:
+    page.locator("#cs-samples button:has-text('crossing')").click()
+    expect(page.locator("#cs-top")).to_contain_text("crossing", timeout=WAIT_MILLISECONDS)
+    assert len(drawn_frames(page)) == FRAMES
+
+
+def test_a_video_that_the_browser_cannot_play_is_classified_all_the_same(page: Page) -> None:
+    page.locator("#cs-samples button:has-text('moving up')").click()
+    expect(page.locator("#cs-top")).to_contain_text("moving up", timeout=WAIT_MILLISECONDS)
+    expect(page.locator("#cs-preview-place figcaption")).to_be_visible()
+    drawn_frames(page)
+    assert page.locator("#cs-filmstrip img").count() == FRAMES
+    assert page.locator(".toast-body").count() == 0
+
+
+def test_a_file_that_is_no_video_gets_a_sentence(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "notes.mp4"
+    file.write_text("only words in here\n" * 20)
+    upload(page, file)
+    assert "This video cannot be classified." in read_failure(page, "'notes.mp4'")
+    assert page.locator("#cs-failure").get_attribute("data-code") == "not-a-video"
+    page.locator("#cs-samples button:has-text('crossing')").click()
+    expect(page.locator("#cs-top")).to_contain_text("crossing", timeout=WAIT_MILLISECONDS)
+
+
+def test_a_damaged_sample_gets_a_sentence(page: Page) -> None:
+    page.locator("#cs-samples button:has-text('damaged')").click()
+    read_failure(page, "'damaged.mp4'")
+
+
+def test_without_a_video_the_button_says_what_is_missing(page: Page) -> None:
+    page.click("#cs-classify")
+    read_failure(page, "upload one, or pick a sample")
+
+
+def test_clips_are_shown_one_by_one(page: Page) -> None:
+    page.locator("#cs-samples button:has-text('crossing')").click()
+    drawn_frames(page)
+    page.click("#cs-sampling button")
+    page.locator("#cs-sampling label:has-text('clips')").click()
+    page.locator("#cs-views input[type=number]").fill("3")
+    page.locator("#cs-views input[type=number]").press("Tab")
+    page.click("#cs-classify")
+    expect(page.locator("#cs-filmstrip")).to_contain_text("3 clips of 8 frames", timeout=WAIT_MILLISECONDS)
+    assert page.locator("#cs-filmstrip h4").count() == 3
+    assert page.locator("#cs-filmstrip img").count() == 3 * FRAMES
+
+
+def test_a_span_narrows_what_is_looked_at(page: Page) -> None:
+    page.locator("#cs-samples button:has-text('crossing')").click()
+    drawn_frames(page)
+    page.click("#cs-sampling button")
+    page.fill("#cs-start input, #cs-start textarea", "0.5")
+    page.fill("#cs-end input, #cs-end textarea", "1")
+    page.click("#cs-classify")
+    expect(page.locator("#cs-filmstrip")).to_contain_text("between 0.5 s and 1 s", timeout=WAIT_MILLISECONDS)
+    seconds = [float(text.removesuffix(" s")) for text in drawn_frames(page)]
+    assert min(seconds) == 0.5
+    assert max(seconds) < 1
+
+
+def test_what_a_visitor_types_is_shown_and_never_run(page: Page) -> None:
+    page.locator("#cs-samples button:has-text('crossing')").click()
+    drawn_frames(page)
+    page.click("#cs-sampling button")
+    typed = "${6*7}{{6*7}}<img id=planted src=x onerror=document.title='run'>"
+    page.fill("#cs-start input, #cs-start textarea", typed)
+    page.click("#cs-classify")
+    assert "${6*7}{{6*7}}<img id=planted" in read_failure(page, "is no number of seconds")
+    assert page.locator("#planted").count() == 0
+    assert page.title() == "clipserve"
+
+
+def test_a_server_that_goes_away_gets_a_sentence_and_one_that_comes_back_an_answer(
+    browser: Browser, sample_folder: Path
+) -> None:
+    triton = Triton(export_motion(), models=["motion"], **ANY_PORTS)
+    with triton, open_showcase(triton.grpc_url, samples=sample_folder, port=0) as showcase:
+        page = browser.new_page()
+        page.goto(showcase.address)
+        page.wait_for_selector("#cs-server:has-text('1 model')")
+        triton.stop()
+        page.locator("#cs-samples button:has-text('crossing')").click()
+        assert "The server has no answer." in read_failure(page, "no server answers at")
+        page.reload()
+        page.wait_for_selector("#cs-server:has-text('no answer from')")
+        expect(page.get_by_role("alert")).to_contain_text("clipserve serve")
+        triton.start()  # its ports are still the same
+        page.reload()
+        page.wait_for_selector("#cs-server:has-text('1 model')", timeout=WAIT_MILLISECONDS)
+        page.locator("#cs-samples button:has-text('crossing')").click()
+        expect(page.locator("#cs-top")).to_contain_text("crossing", timeout=WAIT_MILLISECONDS)
+        page.close()
