@@ -1,10 +1,8 @@
 """The classifier for ordinary, blocking code."""
 
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 from weakref import WeakSet
@@ -13,9 +11,8 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from clipserve import conversations, defaults
-from clipserve.cancellation import Cancellation
 from clipserve.channel import Settings, Tls
-from clipserve.conversations import Ask, Conversation, Pause, Result, Step
+from clipserve.conversations import Conversation, Pause, Result, Step
 from clipserve.downloads import DownloadLimits
 from clipserve.embeddings import Embeddings, collect_embeddings
 from clipserve.entries import Entry
@@ -75,7 +72,6 @@ class VideoClassifier:
             download_limits=download_limits,
         )
         self._client: Any = InferenceServerClient(**self._settings.client_arguments())
-        self._sending = threading.Lock()
         self._streams: WeakSet[RowStream] = WeakSet()
         self._closed = False
 
@@ -171,7 +167,9 @@ class VideoClassifier:
             progress=progress,
             patience_seconds=patience_seconds,
         )
-        stream = RowStream(run, partial(self._classify_entry, run))
+        # A connection of its own: closing it is what ends blocking calls that are under way.
+        client: Any = InferenceServerClient(**self._settings.client_arguments())
+        stream = RowStream(run, partial(self._classify_entry, run, client), end_calls=client.close)
         self._streams.add(stream)
         return stream
 
@@ -244,7 +242,7 @@ class VideoClassifier:
     def __repr__(self) -> str:
         return f"VideoClassifier({self.model!r}, {self._settings.url!r})"
 
-    def _classify_entry(self, run: Run, entry: Entry) -> Row:
+    def _classify_entry(self, run: Run, client: Any, entry: Entry) -> Row:
         """All that one video of a run needs, in one thread."""
         if isinstance(entry.video, ClipserveError):
             return entry.fail(entry.video)
@@ -259,18 +257,24 @@ class VideoClassifier:
             )
             start = time.perf_counter()
             conversation = conversations.classify_patiently(exchange, run.call.about(entry.name), run.patience)
-            prediction = self._hold(conversation, run.cancellation)
+            prediction = self._hold(conversation, client, run.cancellation.pause)
         except ClipserveError as error:
             return entry.fail(error, (time.perf_counter() - start) * 1000)
         return entry.answer(prediction, (time.perf_counter() - start) * 1000)
 
-    def _hold(self, conversation: Conversation[Result], cancellation: Cancellation | None = None) -> Result:
+    def _hold(
+        self,
+        conversation: Conversation[Result],
+        client: Any = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> Result:
         """Take the steps of a conversation until it returns or raises."""
+        client = client or self._client
         try:
             step = next(conversation)
             while True:
                 try:
-                    answer = self._take(step, cancellation)
+                    answer = self._take(step, client, pause)
                 except InferenceServerException as exc:
                     step = conversation.throw(exc)
                 else:
@@ -278,32 +282,11 @@ class VideoClassifier:
         except StopIteration as end:
             return cast(Result, end.value)
 
-    def _take(self, step: Step, cancellation: Cancellation | None) -> Any:
+    def _take(self, step: Step, client: Any, pause: Callable[[float], None]) -> Any:
         if isinstance(step, Pause):
-            return cancellation.pause(step.seconds) if cancellation else time.sleep(step.seconds)
+            return pause(step.seconds)
         if self._closed:
             raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
-        if cancellation is not None and step.method == "infer":
-            return self._infer(step, cancellation)
-        return getattr(self._client, step.method)(
+        return getattr(client, step.method)(
             **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
         )
-
-    def _infer(self, step: Ask, cancellation: Cancellation) -> Any:
-        """Wait for an inference that another thread can end."""
-        answers: SimpleQueue[tuple[Any, InferenceServerException | None]] = SimpleQueue()
-        cancellation.check()
-        # tritonclient 2.73 keeps the new call in an attribute of the client while it completes it.
-        with self._sending:
-            call = self._client.async_infer(
-                **step.arguments,
-                callback=lambda result, error: answers.put((result, error)),
-                headers=self._settings.headers,
-                client_timeout=step.timeout_seconds,
-            )
-        with cancellation.ending(call.cancel):
-            result, error = answers.get()
-        if error is not None:
-            cancellation.check()
-            raise error
-        return result

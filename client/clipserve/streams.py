@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -35,9 +35,10 @@ class RowStream:
     every thread.
     """
 
-    def __init__(self, run: Run, work: Work) -> None:
+    def __init__(self, run: Run, work: Work, *, end_calls: Callable[[], object]) -> None:
         self._entries = Reading(run.entries)
         self._work = work
+        self._end_calls = end_calls
         self._tally = run.tally
         self._cancellation = run.cancellation
         self._room = run.parallel * defaults.READ_AHEAD
@@ -75,6 +76,7 @@ class RowStream:
                 return
             self._closed = True
         self._cancellation.cancel()
+        self._end_calls()
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._tally.close()
 
@@ -112,11 +114,14 @@ class RowStream:
         if not len(self._begun):
             self._entries.check()
             return None
+        row: Row | None = None
         try:
             row = self._begun.take()
-        except CancelledError:
-            row = None
-        if self._closed:  # by another thread, or by closing the classifier: the end would look like success
+        except Exception:
+            if not self._closed:
+                raise
+        # By another thread, or with its classifier: to end the iteration would look like success.
+        if self._closed:
             raise RequestCancelled("the run was closed before all of its videos were classified")
         return row
 

@@ -75,16 +75,18 @@ def _read_content(source: VideoSource, name: str) -> bytes:
         return bytes(source)
     if isinstance(source, str | os.PathLike):
         with Path(source).open("rb") as file:
-            _check_size(os.fstat(file.fileno()).st_size, name)
-            return _read_file(file, name)
+            size = os.fstat(file.fileno()).st_size
+            _check_size(size, name)
+            return _read_file(file, name, size)
     if isinstance(source, io.TextIOBase):
         raise InvalidRequest(
             f"{name!r} is open in text mode, which would decode the video as text: open it with mode 'rb'",
             video=name,
         )
     if hasattr(source, "read"):
-        _check_size(_remaining_bytes(source), name)
-        return _read_file(source, name)
+        size = _remaining_bytes(source)
+        _check_size(size, name)
+        return _read_file(source, name, size)
     raise InvalidRequest(
         "a video is a path (str or os.PathLike), an http(s) address, bytes, bytearray, memoryview or a file opened"
         f" with mode 'rb'; got {type(source).__name__}",
@@ -92,11 +94,12 @@ def _read_content(source: VideoSource, name: str) -> bytes:
     )
 
 
-def _read_file(file: IO[bytes], name: str) -> bytes:
-    """Read to the end, in chunks: a stream has no size to check ahead."""
+def _read_file(file: IO[bytes], name: str, expected: int) -> bytes:
+    """Read to the end. A stream has no size to check ahead, and a file may grow: so in chunks, until nothing comes."""
     chunks: list[bytes] = []
     size = 0
-    while chunk := file.read(CHUNK_BYTES):
+    # One byte more than is expected comes back short, which saves most files a second chunk and its buffer.
+    while chunk := file.read(expected + 1 - size if size <= expected else CHUNK_BYTES):
         if not isinstance(chunk, bytes):
             raise InvalidRequest(
                 f"reading {name!r} gave {type(chunk).__name__}, not bytes: open it with mode 'rb'",

@@ -8,9 +8,11 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,6 +25,11 @@ from tritonclient.grpc.service_pb2_grpc import (
 )
 
 from clipserve import AsyncVideoClassifier, VideoClassifier
+from clipserve_export.exporting import export_model
+from clipserve_export.motion.videos import write_motion_video
+from clipserve_export.repository import write_configs
+from clipserve_export.specs import SPECS
+from clipserve_server.triton import Triton
 
 
 @dataclass
@@ -64,6 +71,15 @@ class FakeTriton(GRPCInferenceServiceServicer):
     failure: tuple[grpc.StatusCode, str] | None = None
     failures_by_content: dict[bytes, tuple[grpc.StatusCode, str]] = field(default_factory=dict)
     leave_out: str = ""  # an output not to answer with
+    failures_left: int = 0  # so many inferences fail with `passing_failure` before others are answered
+    passing_failure: tuple[grpc.StatusCode, str] = (grpc.StatusCode.UNAVAILABLE, "[busy] many videos are waiting")
+    delays: dict[bytes, float] = field(default_factory=dict)  # seconds, by content
+    delay: float = 0.0  # seconds, for every inference
+    arrivals: list[float] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+    cancelled: int = 0
+    counting: threading.Lock = field(default_factory=threading.Lock)
     release: threading.Event = field(default_factory=threading.Event)
     hold: bool = False  # let inferences wait for `release`
     closed_to: str = ""  # a method's name that fails with `failure`, too
@@ -80,11 +96,28 @@ class FakeTriton(GRPCInferenceServiceServicer):
         return [content[4:] for content in contents]
 
     def ModelInfer(self, request, context):
+        with self.counting:
+            self.arrivals.append(time.monotonic())
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            return self._infer(request, context)
+        finally:
+            with self.counting:
+                self.under_way -= 1
+
+    def _infer(self, request, context):
         self._note("ModelInfer", context)
         self.requests.append(request)
+        context.add_callback(lambda: setattr(self, "cancelled", self.cancelled + (context.code() is None)))
         if self.hold:
             self.release.wait(10)
         content = request.raw_input_contents[0][4:]
+        time.sleep(self.delays.get(content, self.delay))
+        with self.counting:
+            fails, self.failures_left = self.failures_left > 0, max(self.failures_left - 1, 0)
+        if fails:
+            context.abort(*self.passing_failure)
         if failure := self.failure or self.failures_by_content.get(content):
             context.abort(*failure)
         if request.model_name not in self.models:
@@ -146,7 +179,7 @@ def add_bytes(response: Any, name: str, items: list[bytes]) -> None:
 
 
 def start_server(triton: FakeTriton, *, port: int = 0, credentials: Any = None) -> tuple[grpc.Server, int]:
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 2**31 - 1)])
+    server = grpc.server(ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", 2**31 - 1)])
     add_GRPCInferenceServiceServicer_to_server(triton, server)
     if credentials is None:
         port = server.add_insecure_port(f"localhost:{port}")
@@ -212,9 +245,37 @@ class Awaited:
 
         return block
 
+    def classify_many(self, *arguments: Any, **options: Any) -> "AwaitedStream":
+        async def begin() -> Any:
+            return self._inner.classify_many(*arguments, **options)
+
+        return AwaitedStream(self._runner, self._runner.run(begin()))
+
     def finish(self) -> None:
         self._runner.run(self._inner.close())
         self._runner.close()
+
+
+class AwaitedStream:
+    """An AsyncRowStream, likewise."""
+
+    def __init__(self, runner: asyncio.Runner, inner: Any) -> None:
+        self._runner, self._inner = runner, inner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)  # a property, or a method to await
+        return (lambda: self._runner.run(found())) if callable(found) else found
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        async def take() -> Any:
+            return await anext(self._inner, None)
+
+        if (row := self._runner.run(take())) is None:
+            raise StopIteration
+        return row
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -232,3 +293,37 @@ def connect(request: pytest.FixtureRequest, triton: FakeTriton) -> Iterator[Call
     for classifier in opened:
         triton.release.set()
         (classifier.close if request.param == "sync" else classifier.finish)()
+
+
+@pytest.fixture(scope="session")
+def motion_repository() -> Path:
+    """A repository with the model motion; exported once, into the place where the other tests keep theirs."""
+    folder = Path(__file__).parents[2] / ".cache" / "test-repositories" / "onnx"
+    write_configs(folder)
+    export_model(
+        SPECS["motion"],
+        format_name="onnx",
+        weights_source="pretrained",
+        labels_file=None,
+        repository=folder,
+        reuse=True,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def motion(motion_repository: Path) -> Iterator[Triton]:
+    """A real Triton that serves the model motion."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMP_NUM_THREADS", "1")
+        with Triton(motion_repository, models=["motion"], http_port=0, grpc_port=0, metrics_port=0) as server:
+            yield server
+
+
+@pytest.fixture(scope="session")
+def motion_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short video of each of four motions, named after them."""
+    folder = tmp_path_factory.mktemp("motions")
+    for label in ("moving left", "moving right", "growing", "still"):
+        write_motion_video(folder / f"{label}.mp4", label, 1_234_567)
+    return folder

@@ -1,0 +1,244 @@
+"""Many videos through a real gRPC connection, blocking and awaited."""
+
+import gc
+import itertools
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import grpc
+import pytest
+
+from clipserve import AsyncVideoClassifier, NotAVideo, RequestCancelled, UnknownModel, VideoClassifier, VideoNotReadable
+
+NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
+GOOD, BROKEN = b"good", b"broken"
+
+
+@pytest.fixture
+def _one_breaks(triton):
+    triton.failures_by_content[BROKEN] = NOT_A_VIDEO
+
+
+def names(stream):
+    return [row.id for row in stream]
+
+
+def test_rows_come_in_the_order_of_the_source(connect, triton):
+    triton.delays[b"0"] = 0.3
+    assert names(connect().classify_many([b"%d" % number for number in range(12)])) == list(map(str, range(12)))
+
+
+def test_or_as_they_finish(connect, triton):
+    triton.delays[b"0"] = 0.3
+    ids = names(connect().classify_many([b"%d" % number for number in range(12)], ordered=False))
+    assert ids[-1] == "0"
+    assert sorted(ids, key=int) == list(map(str, range(12)))
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_no_more_calls_are_under_way_than_asked_for(connect, triton, parallel):
+    triton.delay = 0.02
+    assert len(names(connect().classify_many([GOOD] * 12, parallel=parallel))) == 12
+    assert triton.most_under_way == parallel
+
+
+def test_a_row_has_the_prediction_the_label_and_the_time(connect, triton):
+    triton.delay = 0.05
+    (row,) = connect().classify_many([{"id": 7, "path": GOOD, "label": "archery"}], top_k=2, features=True, report=True)
+    assert (row.id, row.label, row.error) == ("7", "archery", None)
+    assert [scored.label for scored in row.prediction] == ["archery", "deadlifting"]
+    assert row.prediction.features.shape == (8,)
+    assert row.prediction.report["codec"] == "h264"
+    assert 50 < row.milliseconds < 5000
+
+
+@pytest.mark.usefixtures("_one_breaks")
+def test_a_failure_is_kept_in_its_place(connect):
+    stream = connect().classify_many([GOOD, "missing.mp4", BROKEN, GOOD])
+    rows = list(stream)
+    assert [type(row.error) for row in rows] == [type(None), VideoNotReadable, NotAVideo, type(None)]
+    assert rows[1].video == "missing.mp4"
+    assert "'missing.mp4': No such file" in str(rows[1].error)
+    assert str(stream.summary) == "2 classified, 2 failed (1 VideoNotReadable, 1 NotAVideo)"
+
+
+@pytest.mark.usefixtures("_one_breaks")
+def test_a_failure_is_left_out_and_reported(connect):
+    stream = connect().classify_many([GOOD, GOOD, BROKEN, GOOD], on_error="drop")
+    assert names(stream) == ["0", "1", "3"]
+    (failure,) = stream.failures
+    assert (failure.id, failure.error.code) == ("2", "not-a-video")
+    assert (stream.summary.succeeded, dict(stream.summary.failed)) == (3, {"NotAVideo": 1})
+    table = connect().classify_many([GOOD, GOOD, BROKEN, GOOD], on_error="drop").table()
+    assert (len(table), [row.id for row in table.failures]) == (3, ["2"])
+
+
+@pytest.mark.usefixtures("_one_breaks")
+def test_a_failure_ends_the_run_where_that_is_asked_for(connect):
+    stream = connect().classify_many([GOOD, BROKEN, GOOD], on_error="raise")
+    assert next(stream).prediction
+    with pytest.raises(NotAVideo):
+        next(stream)
+    assert list(stream) == []
+
+
+def test_an_unknown_model_ends_the_run_in_any_case(connect):
+    with pytest.raises(UnknownModel, match="mvit_base_16x4, x3d_m"):
+        list(connect("x3d_q").classify_many([GOOD] * 3, on_error="keep"))
+
+
+def test_a_kept_failure_does_not_hold_on_to_the_video(connect, triton):
+    triton.failure = NOT_A_VIDEO
+    (row,) = connect().classify_many([GOOD])
+    link = row.error
+    assert link.__cause__ is not None
+    while link is not None:
+        assert link.__traceback__ is None
+        link = link.__cause__ or link.__context__
+
+
+@pytest.mark.parametrize("arguments", [{"parallel": 0}, {"parallel": 2.0}, {"on_error": "ignore"}])
+def test_wrong_arguments_are_refused_at_once(connect, arguments):
+    from clipserve import InvalidRequest
+
+    with pytest.raises(InvalidRequest, match=next(iter(arguments))):
+        connect().classify_many([GOOD], **arguments)
+    with pytest.raises(InvalidRequest, match="patience_seconds"):
+        connect().classify_many([GOOD], patience_seconds=-1)
+
+
+def test_a_source_that_breaks_in_the_middle_does_so_after_the_rows_before(connect):
+    def videos():
+        yield GOOD
+        yield GOOD
+        raise OSError("the disk is gone")
+
+    stream = connect().classify_many(videos())
+    assert (next(stream).id, next(stream).id) == ("0", "1")
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(stream)
+
+
+class Clip:
+    """A path that can be watched."""
+
+    def __fspath__(self):
+        return "missing.mp4"
+
+
+def test_a_million_videos_are_held_a_few_at_a_time(connect):
+    alive = weakref.WeakSet()
+    most = 0
+
+    def videos():
+        nonlocal most
+        for _ in range(1_000_000):
+            clip = Clip()
+            alive.add(clip)
+            most = max(most, len(alive))
+            # A mapping: the entry holds the object itself.
+            yield {"path": clip, "id": "x"}
+
+    stream = connect().classify_many(videos(), parallel=5)
+    assert sum(1 for _ in itertools.islice(stream, 3000)) == 3000
+    assert most <= 5 * 4 + 2
+    stream.close()
+    del stream
+    gc.collect()
+    assert not alive
+
+
+def test_closing_ends_calls_and_threads_at_once(triton):
+    triton.hold = True
+    with VideoClassifier("x3d_m", triton.url) as classifier:
+        stream = classifier.classify_many([GOOD] * 50, parallel=3)
+        caught = []
+
+        def take():
+            try:
+                next(stream)
+            except RequestCancelled as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        wait_until(lambda: triton.under_way == 3)
+        start = time.monotonic()
+        stream.close()
+        thread.join()
+        assert time.monotonic() - start < 1
+        assert len(caught) == 1
+        assert not list_workers()
+        wait_until(lambda: triton.cancelled == 3)
+        assert list(stream) == []
+
+
+@pytest.mark.parametrize("leave", ["with", "classifier", "forgotten"])
+def test_leaving_in_the_middle_leaves_no_thread(triton, leave):
+    with VideoClassifier("x3d_m", triton.url) as classifier:
+        if leave == "with":
+            with classifier.classify_many([GOOD] * 50) as stream:
+                next(stream)
+            assert not list_workers()
+        elif leave == "forgotten":
+            for _ in classifier.classify_many([GOOD] * 50):
+                break
+            gc.collect()
+            assert not list_workers()
+        else:
+            stream = classifier.classify_many([GOOD] * 50)
+            next(stream)
+            assert list_workers()
+    assert not list_workers()
+
+
+async def test_leaving_the_async_stream_cancels_its_calls(triton):
+    triton.delays[b"slow"] = 5
+    async with AsyncVideoClassifier("x3d_m", triton.url) as classifier:
+        async with classifier.classify_many([GOOD, b"slow", b"slow"]) as stream:
+            assert (await anext(stream)).id == "0"
+        stream = classifier.classify_many([GOOD, b"slow"])
+        assert (await anext(stream)).id == "0"
+        start = time.monotonic()
+    assert time.monotonic() - start < 1
+
+
+def test_ctrl_c_leaves_no_thread_and_no_call(triton):
+    triton.hold = True
+    program = f"""
+import threading
+from clipserve import VideoClassifier
+with VideoClassifier("x3d_m", {triton.url!r}) as classifier:
+    stream = classifier.classify_many([b"video"] * 50, parallel=4)
+    try:
+        list(stream)
+    except KeyboardInterrupt:
+        print(threading.active_count())
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: triton.under_way == 4)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=5)
+    finally:
+        process.kill()
+    assert (process.returncode, stdout) == (0, "1\n"), stderr
+    wait_until(lambda: triton.cancelled == 4)
+
+
+def list_workers():
+    """The threads of runs; the servers of the tests have threads, too."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("clipserve")]
+
+
+def wait_until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,102 @@
+"""What part of a video to look at: refused before it is sent, sent as the decode step reads it, and done by it."""
+
+import pytest
+
+from clipserve import InvalidRequest, VideoClassifier
+
+VIDEO = b"video"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sampling": "random"}, "'uniform' or 'clip', got 'random'"),
+        ({"quality": "best"}, "'fast' or 'reference', got 'best'"),
+        ({"views": 0}, "views .*1 to 30, got 0"),
+        ({"views": 31, "sampling": "clip"}, "1 to 30, got 31"),
+        ({"views": 2.0, "sampling": "clip"}, "got 2.0"),
+        ({"views": True}, "got True"),
+        ({"views": 3}, "add sampling='clip'"),
+        ({"crops": 2}, "crops is 1 or 3, got 2"),
+        ({"views": 11, "crops": 3, "sampling": "clip"}, "at most 30, got 11 x 3"),
+        ({"start": -1}, "start .*got -1"),
+        ({"start": float("nan")}, "start .*got nan"),
+        ({"end": float("inf")}, "end .*got inf"),
+        ({"end": "2"}, "end .*got '2'"),
+        ({"start": 2, "end": 2}, "end comes after start"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused_before_anything_is_sent(connect, triton, options, said):
+    with pytest.raises(InvalidRequest, match=said):
+        connect().classify(VIDEO, **options)
+    with pytest.raises(InvalidRequest, match=said):
+        connect().classify_many([VIDEO], **options)
+    assert not triton.metadata
+
+
+def test_an_unknown_option_is_refused_with_those_there_are(connect):
+    with pytest.raises(InvalidRequest, match=r"no such option: topk; there are top_k, features"):
+        connect().classify_many([VIDEO], topk=3)
+
+
+def read_parameters(request):
+    return {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in request.parameters.items()}
+
+
+def test_what_is_left_at_its_default_is_not_sent(connect, triton):
+    connect().classify(VIDEO, sampling="uniform", quality="fast")
+    assert read_parameters(triton.requests[0]) == {}
+
+
+def test_options_are_sent_in_the_types_of_the_decode_step(connect, triton):
+    options = {"sampling": "clip", "views": 2, "crops": 3, "start": 1, "end": 2.5, "quality": "reference"}
+    connect().classify(VIDEO, **options)
+    list(connect().classify_many([VIDEO], **options))
+    for request in triton.requests:
+        sent = read_parameters(request)
+        assert sent == {
+            "policy": "clip",
+            "views": 2,
+            "crops": 3,
+            "start_seconds": 1.0,
+            "end_seconds": 2.5,
+            "quality": "reference",
+        }
+        assert isinstance(sent["start_seconds"], float)
+
+
+@pytest.fixture(scope="module")
+def classifier(motion):
+    with VideoClassifier("motion", motion.grpc_url) as opened:
+        yield opened
+
+
+def see(classifier, video, **options):
+    """Moments of the frames the model saw, per view."""
+    (moments,) = classifier.classify(video, report=True, **options).report["timestamps_seconds"].values()
+    return moments
+
+
+def test_a_real_triton_looks_only_between_start_and_end(classifier, motion_videos):
+    (moments,) = see(classifier, motion_videos / "growing.mp4", start=0.5, end=1)
+    assert 0.5 <= moments[0] < moments[-1] < 1
+    (moments,) = see(classifier, motion_videos / "growing.mp4")
+    assert (moments[0], moments[-1]) == (0, pytest.approx(59 / 30))
+
+
+def test_a_real_triton_takes_as_many_views_as_asked_for(classifier, motion_videos):
+    assert len(see(classifier, motion_videos / "growing.mp4", sampling="clip", views=3, crops=3)) == 3
+
+
+def test_reference_quality_changes_the_scores_a_little(classifier, motion_videos):
+    fast, reference = (
+        classifier.classify(motion_videos / "growing.mp4", quality=quality, features=True).features
+        for quality in ("fast", "reference")
+    )
+    assert 0 < abs(fast - reference).max() < 0.5 * abs(fast).max()
+
+
+def test_a_span_behind_the_video_s_end_is_that_video_s_failure(classifier, motion_videos):
+    table = classifier.classify_many(motion_videos, start=100).table()
+    assert {type(row.error) for row in table} == {InvalidRequest}
+    assert "ends at 2.000 seconds" in str(table[0].error)

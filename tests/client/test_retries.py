@@ -1,0 +1,102 @@
+"""A busy server is asked again, with pauses that grow and differ; what is final is not."""
+
+import threading
+import time
+
+import grpc
+import pytest
+
+from clipserve import InvalidRequest, ModelNotReady, NotAVideo, ServerBusy, ServerUnavailable, defaults
+from clipserve.failures import Call
+from clipserve.patience import Patience
+
+BUSY = (grpc.StatusCode.UNAVAILABLE, "[busy] many videos are waiting")
+VIDEO = b"video"
+
+
+def test_a_busy_server_is_asked_again_until_it_answers(connect, triton):
+    triton.failures_left = 3
+    (row,) = connect().classify_many([VIDEO])
+    assert row.prediction
+    assert len(triton.requests) == 4
+    assert row.milliseconds >= (triton.arrivals[-1] - triton.arrivals[0]) * 1000 - 50
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no"),
+        (grpc.StatusCode.INTERNAL, "broken"),
+        (grpc.StatusCode.INVALID_ARGUMENT, "no such parameter"),
+    ],
+)
+def test_a_final_failure_is_not_tried_again(connect, triton, failure):
+    triton.failure = failure
+    (row,) = connect().classify_many([VIDEO])
+    assert row.error
+    assert len(triton.requests) == 1
+
+
+def test_asking_again_ends_with_the_deadline(connect, triton):
+    triton.failure = BUSY
+    start = time.monotonic()
+    (row,) = connect().classify_many([VIDEO], timeout_seconds=1.0)
+    assert isinstance(row.error, ServerBusy)
+    assert 0.4 < time.monotonic() - start < 1.5
+    assert len(triton.requests) > 1
+
+
+def test_one_video_is_not_retried_unless_asked_for(connect, triton):
+    triton.failures_left = 2
+    with pytest.raises(ServerBusy):
+        connect().classify(VIDEO)
+    assert connect().classify(VIDEO, retry=True).top.label == "archery"
+
+
+def test_pauses_are_random_below_a_limit_that_doubles_up_to_the_longest():
+    call = Call(url="", model="", timeout_seconds=3600)
+    for attempt in range(12):
+        limit = min(defaults.FIRST_RETRY_SECONDS * 2**attempt, defaults.LONGEST_RETRY_SECONDS)
+        pauses = [Patience(0).choose_pause(ServerBusy("busy"), call, attempt, 0) for _ in range(200)]
+        assert max(pauses) <= limit
+        assert max(pauses) > 0.9 * limit
+        assert min(pauses) < 0.1 * limit
+    assert Patience(0).choose_pause(NotAVideo("no"), call, 0, 0) is None
+    assert Patience(0).choose_pause(ServerBusy("busy"), call, 0, 3600) is None
+    assert Patience(7200).choose_pause(ServerBusy("busy"), call, 0, 3600) is not None
+
+
+def test_a_server_that_was_never_there_is_reported_at_once(connect, free_port):
+    start = time.monotonic()
+    rows = list(connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10))
+    assert {type(row.error) for row in rows} == {ServerUnavailable}
+    assert time.monotonic() - start < 2
+
+
+def test_with_patience_a_server_that_is_still_starting_is_waited_for(connect, start, make_triton, free_port):
+    threading.Timer(1.0, lambda: start(make_triton(), port=free_port)).start()
+    rows = connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, patience_seconds=20)
+    assert all(row.prediction for row in rows)
+
+
+def test_patience_outlasts_the_deadline_of_a_call(connect, triton):
+    triton.models["x3d_m"].ready = False
+    threading.Timer(1.0, lambda: setattr(triton.models["x3d_m"], "ready", True)).start()
+    (row,) = connect().classify_many([VIDEO], timeout_seconds=0.3, patience_seconds=20)
+    assert row.prediction
+
+
+def test_patience_that_ran_out_once_is_not_spent_on_every_video(connect, triton):
+    triton.models["x3d_m"].ready = False
+    start = time.monotonic()
+    rows = list(connect().classify_many([VIDEO] * 40, parallel=2, timeout_seconds=0.5, patience_seconds=0.5))
+    assert {type(row.error) for row in rows} == {ModelNotReady}
+    assert time.monotonic() - start < 3
+
+
+def test_a_closed_classifier_begins_no_run(connect):
+    classifier = connect()
+    classifier.close()
+    (row,) = classifier.classify_many([VIDEO])
+    assert isinstance(row.error, InvalidRequest)
+    assert "closed" in str(row.error)

@@ -1,0 +1,176 @@
+"""Whatever names videos becomes entries, as far as it is read."""
+
+import io
+import itertools
+import json
+import tracemalloc
+
+import pandas
+import pytest
+
+from clipserve import Entry, InvalidRequest, VideoNotReadable, read_entries
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Videos in natural disorder, and what is none."""
+    for name in ("10.mp4", "2.MP4", "1.webm", "labels.txt", ".hidden.mp4", "more/3.avi", "more/.cache/4.mp4"):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"video")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ids(source):
+    return [entry.id for entry in read_entries(source)]
+
+
+def read(source):
+    return [(entry.id, entry.video, entry.label) for entry in read_entries(source)]
+
+
+def test_a_path_is_taken_as_it_is(folder):
+    assert read("videos/10.mp4") == [("videos/10.mp4", "videos/10.mp4", None)]
+    assert ids("missing.mp4") == ["missing.mp4"]
+    assert ids(folder / "videos" / "10.mp4") == [str(folder / "videos" / "10.mp4")]
+
+
+def test_a_folder_stands_for_its_videos_in_natural_order_and_for_those_below(folder):
+    assert ids("videos") == ["videos/1.webm", "videos/2.MP4", "videos/10.mp4", "videos/more/3.avi"]
+
+
+def test_a_pattern_stands_for_what_it_matches(folder):
+    assert ids("videos/*.[mM][pP]4") == ["videos/2.MP4", "videos/10.mp4"]
+    assert ids("videos/**/*.avi") == ["videos/more/3.avi"]
+    assert ids("videos/mor?") == ["videos/more/3.avi"]
+
+
+def test_a_file_may_have_brackets_in_its_name(folder):
+    (folder / "a[1].mp4").touch()
+    assert ids("a[1].mp4") == ["a[1].mp4"]
+
+
+@pytest.mark.parametrize("source", ["videos/*.mkv", "empty"])
+def test_what_stands_for_no_video_is_a_failure_of_its_own(folder, source):
+    (folder / "empty").mkdir()
+    (entry,) = read_entries(source)
+    assert isinstance(entry.video, VideoNotReadable)
+    assert (entry.name, source in str(entry.video)) == (source, True)
+
+
+def test_a_list_may_mix_everything(folder):
+    file = io.BytesIO(b"video")
+    source = ["videos", "http://host/a.mp4", b"video", file, {"path": "x.mp4", "label": "archery"}]
+    assert ids(source) == [*ids("videos"), "http://host/a.mp4", "5", "6", "x.mp4"]
+    assert [entry.video for entry in read_entries(source)][4:] == ["http://host/a.mp4", b"video", file, "x.mp4"]
+
+
+def test_what_is_no_video_fails_alone_in_a_list_and_at_once_by_itself():
+    good, bad = read_entries(["a.mp4", None])
+    assert isinstance(bad.video, InvalidRequest)
+    assert (good.id, bad.id) == ("a.mp4", "1")
+    with pytest.raises(InvalidRequest, match="got int"):
+        read_entries(3)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_csv_names_ids_paths_and_labels_with_paths_beside_it(folder, mark):
+    (folder / "lists").mkdir()
+    text = f"{mark}id,path,label,more\n7,a.mp4,eating ice cream,x\n8,/b.mp4,,\n9,http://host/c.mp4,yoga,\n"
+    (folder / "lists" / "labels.csv").write_bytes(text.encode())
+    assert read("lists/labels.csv") == [
+        ("7", "lists/a.mp4", "eating ice cream"),
+        ("8", "/b.mp4", None),
+        ("9", "http://host/c.mp4", "yoga"),
+    ]
+
+
+def test_only_the_column_path_is_needed(folder):
+    (folder / "paths.csv").write_text(' path \n"a, b.mp4"\n')
+    assert read("paths.csv") == [("a, b.mp4", "a, b.mp4", None)]
+
+
+@pytest.mark.parametrize("classify", [read_entries, lambda source: read_entries([source]).__next__()])
+def test_a_wrong_column_name_is_refused_with_the_columns_there_are(folder, classify):
+    (folder / "labels.csv").write_text("id,file,label\n1,a.mp4,x\n")
+    with pytest.raises(InvalidRequest, match=r"labels\.csv' has no column 'path'; it has 'id', 'file', 'label'"):
+        classify("labels.csv")
+    with pytest.raises(InvalidRequest, match="no column 'path'; it has 'id', 'video'"):
+        read_entries(pandas.DataFrame({"id": [1], "video": ["a.mp4"]}))
+    (folder / "labels.jsonl").write_text('{"file": "a.mp4"}\n')
+    with pytest.raises(InvalidRequest, match=r"line 1 has no column 'path'; it has 'file'"):
+        read_entries("labels.jsonl")
+
+
+def test_a_list_that_cannot_be_read_is_refused_at_once(folder):
+    with pytest.raises(InvalidRequest, match=r"'missing\.csv': No such file"):
+        read_entries("missing.csv")
+    (folder / "latin.csv").write_bytes("path\né.mp4\n".encode("latin-1"))
+    with pytest.raises(InvalidRequest, match="save it as UTF-8"):
+        list(read_entries("latin.csv"))
+
+
+def test_a_line_without_a_path_fails_alone(folder):
+    (folder / "labels.csv").write_text("id,path\n1,a.mp4\n2,\n3,c.mp4\n")
+    first, second, third = read_entries("labels.csv")
+    assert isinstance(second.video, VideoNotReadable)
+    assert "labels.csv, line 3: there is no path" in str(second.video)
+    assert (first.id, second.id, third.id) == ("1", "2", "3")
+
+
+def test_json_lines_have_the_same_keys(folder):
+    lines = [
+        json.dumps({"id": 5, "path": "a.mp4", "label": ["running", "jumping"]}),
+        "",
+        json.dumps("b.mp4"),
+        "{broken",
+        "3",
+    ]
+    (folder / "list.jsonl").write_text("\ufeff" + "\n".join(lines))
+    first, second, broken, number = read_entries("list.jsonl")
+    assert (first.id, first.video, first.label) == ("5", "a.mp4", '["running", "jumping"]')
+    assert second.video == "b.mp4"
+    assert "line 4: a line is a JSON object" in str(broken.video)
+    assert "line 5: a line is a JSON object; got int" in str(number.video)
+
+
+def test_a_data_frame_is_read_by_its_columns():
+    frame = pandas.DataFrame({"path": ["a.mp4", None], "label": ["yoga", None], "id": [3, 4]})
+    first, second = read_entries(frame)
+    assert (first.id, first.video, first.label) == ("3", "a.mp4", "yoga")
+    assert isinstance(second.video, VideoNotReadable)
+    assert (second.id, second.label) == ("4", None)
+
+
+def test_nothing_is_read_ahead_of_what_is_taken():
+    taken = []
+
+    def videos():
+        for number in itertools.count():
+            taken.append(number)
+            yield {"path": f"{number}.mp4"}
+
+    assert [entry.id for entry in itertools.islice(read_entries(videos()), 3)] == ["0.mp4", "1.mp4", "2.mp4"]
+    assert taken == [0, 1, 2]
+
+
+def test_a_long_list_needs_no_more_memory_than_a_short_one(folder):
+    def peak_bytes(rows):
+        with (folder / "list.csv").open("w") as file:
+            file.write("path,label\n")
+            file.writelines(f"{number}.mp4,label {number}\n" for number in range(rows))
+        tracemalloc.start()
+        assert sum(1 for _ in read_entries("list.csv")) == rows
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak_bytes(1000)  # what Python keeps for later
+    # 20,000 rows are a megabyte of text alone.
+    assert peak_bytes(20_000) < peak_bytes(1000) + 50_000
+
+
+def test_entries_are_a_source_too():
+    entry = Entry("mine", "a.mp4", "yoga")
+    assert list(read_entries([entry])) == [entry]
