@@ -58,7 +58,11 @@ def draw_poster(video: bytes, *, height: int) -> tuple[float, bytes]:
 
 
 class Film:
-    """A video wound to one of its frames."""
+    """A video wound to one of its frames.
+
+    Attributes:
+        decoded_since_seek: how many frames were decoded since the last jump, or since the beginning.
+    """
 
     def __init__(self, video: bytes) -> None:
         self._video = video
@@ -112,7 +116,7 @@ class Film:
 
     def _restart(self) -> None:
         self._frames: Iterator[VideoFrame] = self._container.decode(self._stream)
-        self._count = 0
+        self.decoded_since_seek = 0
 
     def _advance(self) -> bool:
         frame = next(self._frames, None)
@@ -121,9 +125,9 @@ class Film:
         self._frame = frame
         # Raw streams carry no times; the server spaces their frames evenly, too.
         own = frame.time
-        at = own if own is not None else self._count / float(self._stream.average_rate or 25)
+        at = own if own is not None else self.decoded_since_seek / float(self._stream.average_rate or 25)
         self._at = float(at) - self._origin
-        self._count += 1
+        self.decoded_since_seek += 1
         return True
 
     def _seek(self, seconds: float) -> None:

@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 
 from clipserve.errors import InvalidRequest
 from clipserve.showcase.filmstrip import draw_poster
+from clipserve.sources import VIDEO_SUFFIXES
 
-SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp"})
 # What one looks through at a glance; each costs a moment at the start.
 MOST_SAMPLES = 16
 MOTIONS = ("moving right", "rotating clockwise", "growing", "bouncing", "crossing", "blinking")
-# The model's test videos have seeds of this kind, too: training never sees them.
+# Training draws its scenes from another stream of numbers.
 MOTION_SEED = 20_000
 
 
@@ -56,10 +56,10 @@ def list_videos(folder: Path) -> list[Path]:
         raise InvalidRequest(
             f"{str(folder)!r} is no folder: give one with video files in it, or none for generated ones"
         )
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not files:
         raise InvalidRequest(
-            f"{str(folder)!r} holds no video: files that end in {', '.join(sorted(SUFFIXES))} are taken"
+            f"{str(folder)!r} holds no video: files that end in {', '.join(sorted(VIDEO_SUFFIXES))} are taken"
         )
     return files
 

@@ -1,0 +1,57 @@
+"""`clipserve demo` as it is typed: a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+DEMO = [sys.executable, "-m", "clipserve", "demo", "--no-open", "--port", "0"]
+NOBODY = "127.0.0.1:9"  # the port of the discard service, which no machine here runs
+
+
+def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_without_a_server_it_says_how_to_start_one() -> None:
+    done = run_demo("--url", NOBODY)
+    assert done.returncode == 2
+    assert f"no server answers at {NOBODY}" in done.stderr
+    assert "clipserve demo --serve" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_without_videos_is_refused(motion_url: str, tmp_path: Path) -> None:
+    done = run_demo("--url", motion_url, "--samples", str(tmp_path))
+    assert done.returncode == 2
+    assert "holds no video" in done.stderr
+
+
+def test_a_model_that_the_server_lacks_is_refused_with_those_it_has(motion_url: str) -> None:
+    done = run_demo("--url", motion_url, "--model", "x3d_q")
+    assert done.returncode == 2
+    assert "the server has no model 'x3d_q'; it has motion" in done.stderr
+
+
+def test_an_empty_repository_cannot_be_served(tmp_path: Path) -> None:
+    done = run_demo("--serve", "--repository", str(tmp_path))
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_page_is_up_until_ctrl_c(motion_url: str, sample_folder: Path) -> None:
+    command = [*DEMO, "--url", motion_url, "--samples", str(sample_folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}) as demo:
+        assert demo.stdout is not None
+        line = demo.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert address, line
+        with urllib.request.urlopen(address[0], timeout=30) as page:
+            assert b"clipserve" in page.read()
+        demo.send_signal(signal.SIGINT)
+        assert demo.stdout.read().endswith("stopped\n")
+    assert demo.returncode == 0
