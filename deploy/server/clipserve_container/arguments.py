@@ -12,7 +12,7 @@ ADMIN_HEADER = "clipserve-admin"
 # What clients need; closed as well where an api_key is set. health stays open: it tells nothing but ready or not.
 CLIENT_APIS = ("inference", "metadata", "model-config")
 CLIENT_HEADER = "clipserve-api"
-# Kept from exit_seconds for the end itself: Triton waits the rest for requests under way.
+# Kept from exit_seconds for the end itself.
 LEAVING_SECONDS = 5
 
 
@@ -34,7 +34,8 @@ def triton_command(
         # A server that lacks a model it was told to serve does not start: better no container than a half one.
         "--exit-on-error=true",
         "--strict-readiness=true",
-        f"--exit-timeout-secs={settings.exit_seconds - LEAVING_SECONDS}",
+        # Requests were let finish before (clipserve_container.service); this is for what is left.
+        f"--exit-timeout-secs={LEAVING_SECONDS - 1}",
         f"--http-port={HTTP_PORT}",
         f"--grpc-port={GRPC_PORT}",
         f"--metrics-port={METRICS_PORT}",

@@ -12,7 +12,7 @@ Gpu = Literal["required", "none"]
 Tls = Literal["off", "server", "mutual"]
 
 # Inside the container; which of the host's ports lead here is docker-compose.yml's business.
-HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
+HTTP_PORT, GRPC_PORT, METRICS_PORT, READY_PORT = 8000, 8001, 8002, 8003
 
 
 class SettingError(ValueError):
@@ -30,9 +30,11 @@ class Settings:
         driver: the least driver branch that this release of Triton runs on.
         tls: of the gRPC port; `mutual` asks clients for a certificate, too.
         secrets: folder of server.pem, server.key, ca.pem, admin_key, api_key.
-        state: folder of this container's own notes: the process id, the admin key, what was healthy.
+        state: folder where the admin key of this start is kept for `reload`.
         exit_seconds: from `docker stop` to SIGKILL; requests under way have all but 5 of them.
-        restart_after: failed health checks in a row after which Triton is ended, to be started anew; 0 is never.
+        drain_seconds: of those, how long new requests are still taken while a balancer hears that they should not be.
+        watch_seconds: between looks at the models.
+        restart_after: failed looks in a row after which Triton is ended, to be started anew; 0 is never.
         video_megabytes: of an upload, for the estimate of shared memory.
         views: clips of a request, for the same.
         cache_megabytes: of the response cache; 0 has none.
@@ -50,6 +52,8 @@ class Settings:
     secrets: Path = Path("/run/clipserve/secrets")
     state: Path = Path("/tmp/clipserve")
     exit_seconds: int = 30
+    drain_seconds: int = 3
+    watch_seconds: int = 10
     restart_after: int = 3
     video_megabytes: int = 8
     views: int = 1
@@ -91,6 +95,8 @@ class Settings:
             secrets=Path(text("SECRETS", str(cls.secrets))),
             state=Path(text("STATE", str(cls.state))),
             exit_seconds=number("EXIT_SECONDS", cls.exit_seconds, 6),
+            drain_seconds=number("DRAIN_SECONDS", cls.drain_seconds, 0),
+            watch_seconds=number("WATCH_SECONDS", cls.watch_seconds, 1),
             restart_after=number("RESTART_AFTER", cls.restart_after, 0),
             video_megabytes=number("VIDEO_MEGABYTES", cls.video_megabytes, 1),
             views=number("VIEWS", cls.views, 1),

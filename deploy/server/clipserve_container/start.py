@@ -1,4 +1,4 @@
-"""The server's entry point: check, then become Triton."""
+"""The server's entry point: check, then run Triton."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import secrets
 import sys
 from pathlib import Path
 
-from clipserve_container.arguments import triton_command
+from clipserve_container.arguments import LEAVING_SECONDS, triton_command
 from clipserve_container.check import report
 from clipserve_container.checks import find_problems
-from clipserve_container.repository import choose_models
-from clipserve_container.settings import SettingError, Settings
+from clipserve_container.readiness import Readiness
+from clipserve_container.repository import choose_models, names_to_load
+from clipserve_container.repository_api import RepositoryApi
+from clipserve_container.service import Service
+from clipserve_container.settings import HTTP_PORT, READY_PORT, SettingError, Settings
 
 
 def main(more: list[str]) -> int:
-    """Replace this process by Triton; returns only when something is wrong."""
+    """Run Triton until it ends; 1 when something is wrong before."""
     try:
         settings = Settings.from_environment(os.environ)
     except SettingError as error:
@@ -28,14 +31,26 @@ def main(more: list[str]) -> int:
         *triton_command(settings, models, admin_key=admin_key(settings), api_key=read_key(settings, "api_key")),
         *more,
     ]
-    # For the health check: which process is Triton, and that nothing was healthy yet.
-    (settings.state / "triton.pid").write_text(str(os.getpid()))
-    for note in ("was_ready", "failures"):
-        (settings.state / note).unlink(missing_ok=True)
+    key = admin_key(settings)
+    url = f"http://127.0.0.1:{HTTP_PORT}"
+    command = triton_command(settings, models, admin_key=key, api_key=read_key(settings, "api_key"))
     try:
-        os.execvp(command[0], command)
+        service = Service(
+            [*command, *more],
+            Readiness(url, names_to_load(models), settings.repository),
+            RepositoryApi(url, key),
+            [model.name for model in models],
+            ready_port=READY_PORT,
+            restart_after=settings.restart_after,
+            watch_seconds=settings.watch_seconds,
+            drain_seconds=settings.drain_seconds,
+            exit_seconds=settings.exit_seconds - LEAVING_SECONDS,
+        )
+        return service.run()
     except FileNotFoundError:
         return report([f"there is no {command[0]} on PATH: the image is not built on Triton's"])
+    except OSError as error:
+        return report([f"port {READY_PORT} of this container cannot be had: {error.strerror}"])
 
 
 def admin_key(settings: Settings) -> str:

@@ -1,0 +1,142 @@
+"""Triton and the little it needs around it: a port that says whether to send requests, a watch, and a soft end.
+
+Why not Triton alone: at SIGTERM it refuses the *next step* of requests under way ("Server is stopping, scheduler for
+model has stopped accepting new inference requests", 2.51), so every ensemble being served fails. And a Python model
+whose process died stays dead, while Docker restarts only what has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import FrameType
+
+from clipserve_container.readiness import Readiness
+from clipserve_container.repository_api import RepositoryApi
+
+POLL_SECONDS = 0.1
+
+
+class Service:
+    """One run of Triton.
+
+    ensembles: the public models; requests come to them alone. ready_port: where GET /ready is answered, 0 is any.
+    restart_after: failures of the watch in a row after which Triton is ended; 0 is never.
+    drain_seconds: between saying "not ready" and refusing requests, for a balancer to hear of it.
+    exit_seconds: for requests under way.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        readiness: Readiness,
+        api: RepositoryApi,
+        ensembles: list[str],
+        *,
+        ready_port: int,
+        restart_after: int,
+        watch_seconds: float,
+        drain_seconds: float,
+        exit_seconds: float,
+    ) -> None:
+        self._command, self._readiness, self._api, self._ensembles = command, readiness, api, ensembles
+        self._restart_after, self._watch_seconds = restart_after, watch_seconds
+        self._drain_seconds, self._exit_seconds = drain_seconds, exit_seconds
+        self._leaving = threading.Event()
+        self._server = ThreadingHTTPServer(("", ready_port), self._make_handler())
+        self.ready_port = self._server.server_port
+
+    def run(self) -> int:
+        """Until Triton ends, by itself or at SIGTERM; returns its exit status."""
+        triton = subprocess.Popen(self._command)
+        threading.Thread(target=self._server.serve_forever, name="ready", daemon=True).start()
+        threading.Thread(target=self._watch, args=(triton,), name="watch", daemon=True).start()
+
+        def leave(number: int, frame: FrameType | None) -> None:
+            if self._leaving.is_set():
+                triton.terminate()  # asked twice: at once
+            self._leaving.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, leave)
+        while triton.poll() is None:
+            if self._leaving.wait(POLL_SECONDS):
+                self._drain(triton)
+                triton.terminate()
+                triton.wait()
+        self._server.server_close()
+        # A shell's way to say "by signal n"; a negative status would be lost.
+        return triton.returncode if triton.returncode >= 0 else 128 - triton.returncode
+
+    def find_problems(self) -> list[str]:
+        """Why no request should be sent here; empty when it may."""
+        return ["the server is stopping"] if self._leaving.is_set() else self._readiness.find_problems()
+
+    def _drain(self, triton: subprocess.Popen[bytes]) -> None:
+        """Take no new requests and let those under way finish, as long as there is time."""
+        deadline = time.monotonic() + self._exit_seconds
+        say("stopping: no new requests")
+        pause(min(self._drain_seconds, self._exit_seconds), triton)
+        for name in self._ensembles:
+            # Its steps stay: requests under way still need them.
+            self._api.unload(name)
+        while time.monotonic() < deadline and triton.poll() is None:
+            live = self._api.list_live()
+            if live is None or live.isdisjoint(self._ensembles):
+                say("stopping: every request is answered")
+                return
+            time.sleep(POLL_SECONDS)
+        say("stopping: requests under way have had their time")
+
+    def _watch(self, triton: subprocess.Popen[bytes]) -> None:
+        """End a Triton that was ready and has not been for several looks in a row."""
+        was_ready, failures = False, 0
+        while not self._leaving.wait(self._watch_seconds):
+            problems = self._readiness.find_problems()
+            was_ready, failures = was_ready or not problems, failures + 1 if problems else 0
+            if problems and was_ready:
+                say(f"not ready, {failures} times in a row: {'; '.join(problems)}")
+                if self._restart_after and failures >= self._restart_after:
+                    say("ending Triton, to be started anew")
+                    triton.terminate()
+                    return
+
+    def _make_handler(self) -> type[BaseHTTPRequestHandler]:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 10
+
+            def do_GET(self) -> None:
+                if self.path != "/ready":
+                    self.send_error(404)
+                    return
+                problems = service.find_problems()
+                body = json.dumps({"ready": not problems, "problems": problems}).encode()
+                self.send_response(503 if problems else 200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass  # somebody asks every second
+
+        return Handler
+
+
+def pause(seconds: float, triton: subprocess.Popen[bytes]) -> None:
+    """Sleep, but not longer than Triton lives."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and triton.poll() is None:
+        time.sleep(POLL_SECONDS)
+
+
+def say(text: str) -> None:
+    """Into the container's log, beside Triton's."""
+    print(f"clipserve: {text}", file=sys.stderr, flush=True)  # noqa: T201
