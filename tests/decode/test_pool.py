@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthesis import Clip
+from tests.watching import wait_for
 
 from clip_decode.engine import decode_clips
 from clip_decode.errors import Busy, Crashed, NotAVideo, OutOfMemory, TimedOut
@@ -77,15 +78,6 @@ def pause(pool: DecodePool) -> int:
     (pid,) = pool.pids
     os.kill(pid, signal.SIGSTOP)
     return pid
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return bool(condition())
 
 
 def test_the_pool_gives_what_the_engine_gives(start: Callable[..., DecodePool], video: bytes) -> None:

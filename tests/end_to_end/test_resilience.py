@@ -2,26 +2,22 @@
 
 import os
 import random
-import shutil
 import signal
 import sys
 import threading
-import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.watching import decode_workers, metric, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve import VideoClassifier
 from clipserve.errors import ClipserveError, DecodeCrashed, ServerBusy, VideoTooLarge, VideoTooLong
-from clipserve_export.configs import parse_config, print_config
-from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
@@ -32,55 +28,6 @@ from mutation import BASES, mutate
 FUZZED_FILES = 300
 
 
-@pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("videos") / "left.mp4"
-    write_motion_video(path, "moving left", 1_234_567)
-    return path
-
-
-@pytest.fixture
-def serve(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Iterator[Callable[..., Triton]]:
-    """Serve `motion` with these parameters in the decode step's config."""
-    running: list[Triton] = []
-
-    def start(**parameters: str) -> Triton:
-        repository = tmp_path / "repository"
-        for name in ("decode", "motion", "motion_net"):
-            shutil.copytree(repositories("onnx") / name, repository / name)
-        path = repository / "decode" / "config.pbtxt"
-        config = parse_config(path.read_text())
-        for name, value in parameters.items():
-            config.parameters[name].string_value = value
-        path.write_text(print_config(config))
-        running.append(Triton(repository, http_port=0, grpc_port=0, metrics_port=0))
-        running[-1].start()
-        return running[-1]
-
-    yield start
-    for triton in running:
-        triton.stop()
-
-
-def workers_of(triton: Triton) -> list[int]:
-    """Decode workers, by the code they run."""
-    code = f"PYTHONPATH={triton.repository}/decode/1".encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"decode_pool.worker" in (folder / "cmdline").read_bytes() and code in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
-
-
-def metric(triton: Triton, name: str) -> float:
-    with urllib.request.urlopen(triton.metrics_url) as response:
-        lines = response.read().decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
-
-
 def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[..., Triton], video: Path) -> None:
     triton = serve(workers="2", max_waiting="1000")
     finished, kills = threading.Event(), 0
@@ -89,7 +36,7 @@ def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[
         nonlocal kills
         choice = random.Random(0)
         while not finished.wait(choice.uniform(0.3, 0.6)):
-            if pids := workers_of(triton):
+            if pids := decode_workers(triton):
                 os.kill(choice.choice(pids), signal.SIGKILL)
                 kills += 1
 
@@ -134,12 +81,10 @@ def test_more_than_the_queue_holds_is_refused_as_busy_and_the_service_goes_on(
 ) -> None:
     triton = serve(workers="1", max_waiting="2")
     with VideoClassifier("motion", url=triton.grpc_url) as classifier, ThreadPoolExecutor(20) as pool:
-        (pid,) = workers_of(triton)
+        (pid,) = decode_workers(triton)
         os.kill(pid, signal.SIGSTOP)
         waiting = [pool.submit(classifier.classify, video) for _ in range(20)]
-        deadline = time.monotonic() + 20
-        while sum(future.done() for future in waiting) < 17 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for(lambda: sum(future.done() for future in waiting) >= 17, 20)
         os.kill(pid, signal.SIGCONT)
         errors = [future.exception() for future in waiting]
         refused = [error for error in errors if error is not None]

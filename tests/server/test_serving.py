@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.watching import wait_for
 
 from clipserve import VideoClassifier
 from clipserve_export.exporting import export_model
@@ -60,15 +61,6 @@ def traces() -> set[Path]:
     """Temporary folders and shared memory of servers on this machine."""
     folders = [Path(tempfile.gettempdir()), Path("/dev/shm")]
     return {path for folder in folders for path in folder.glob("*clipserve*triton*")}
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 class Serve:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -85,6 +86,47 @@ def test_the_batcher_puts_requests_together_and_each_gets_its_own_answer(reposit
         np.testing.assert_allclose(answers[number][1], features, rtol=1e-3, atol=1e-4)
 
 
+def test_a_run_is_taken_in_parts_and_each_video_gets_the_answer_of_the_whole(repository: Path) -> None:
+    """By videos where those fit into a part, by views where not even one does, and evenly or not."""
+    change_config(repository, bound_to(4))
+    form = FORMATS[format_of(repository)]
+    run = form.load(repository / "motion_net" / "1" / form.filename)
+    shapes = [(5, 1), (3, 2), (2, 3), (2, 4), (1, 9), (3, 6)]
+    with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+        for batch, views in shapes:
+            clip = random_clips(MOTION.geometry, batch=batch, views=views, seed=batch * views).numpy()
+            expected, given = run(clip), infer(client, clip)
+            np.testing.assert_allclose(given[0], expected[0], atol=1e-5)
+            np.testing.assert_allclose(given[1], expected[1], rtol=1e-3, atol=1e-4)
+
+
+def test_the_memory_of_a_run_is_that_of_its_parts(repository: Path) -> None:
+    """240 clips are what eight requests of 10 views x 3 crops give the network at once."""
+    change_config(repository, bound_to(4))
+    clip = random_clips(MOTION.geometry, batch=8, views=30, seed=1).numpy()
+    with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+        (pid,) = stubs(triton, "motion_net")
+        infer(client, clip[:1, :4])
+        before = peak_megabytes(pid)
+        infer(client, clip)
+        grown = peak_megabytes(pid) - before
+    # The clips themselves, as they come in, are 23 MiB; in one run 240 of them take over 200 more.
+    assert grown < 80
+
+
+def bound_to(clips: int) -> Callable[[pb.ModelConfig], object]:
+    def change(config: pb.ModelConfig) -> None:
+        config.parameters["max_clips_at_once"].string_value = str(clips)
+
+    return change
+
+
+def peak_megabytes(pid: int) -> float:
+    """Of the process's own memory at any time."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path, count: int) -> None:
     def set_count(config: pb.ModelConfig) -> None:
@@ -92,20 +134,7 @@ def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path, c
 
     change_config(repository, set_count)
     with Triton(repository, **ANY_PORTS) as triton:
-        assert len(stubs_of(triton, "motion_net")) == count
-
-
-def stubs_of(triton: Triton, model: str) -> list[Path]:
-    """The processes of a Python model's instances; each names its server's backends and its model."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:
-            continue
-        if words[0].startswith(str(triton.log_path.parent)) and any(word.startswith(f"{model}_") for word in words):
-            found.append(path)
-    return found
+        assert len(stubs(triton, "motion_net")) == count
 
 
 def test_a_gpu_that_the_config_asks_for_and_is_not_there_is_an_error(repository: Path) -> None:

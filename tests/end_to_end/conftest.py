@@ -1,0 +1,48 @@
+"""A server of its own for a test that hurts it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clipserve_export.configs import parse_config, print_config
+from clipserve_export.formats import FormatName
+from clipserve_export.motion.videos import write_motion_video
+from clipserve_server.triton import Triton
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Something that moves left."""
+    path = tmp_path_factory.mktemp("videos") / "left.mp4"
+    write_motion_video(path, "moving left", 1_234_567)
+    return path
+
+
+@pytest.fixture
+def motion_repository(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Path:
+    """`motion` as ONNX, to spoil."""
+    for name in ("decode", "motion", "motion_net"):
+        shutil.copytree(repositories("onnx") / name, tmp_path / "repository" / name)
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def serve(motion_repository: Path) -> Iterator[Callable[..., Triton]]:
+    """Serve `motion` with these parameters in the decode step's config."""
+    running: list[Triton] = []
+
+    def start(**parameters: str) -> Triton:
+        path = motion_repository / "decode" / "config.pbtxt"
+        config = parse_config(path.read_text())
+        for name, value in parameters.items():
+            config.parameters[name].string_value = value
+        path.write_text(print_config(config))
+        running.append(Triton(motion_repository, http_port=0, grpc_port=0, metrics_port=0))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for triton in running:
+        triton.stop()

@@ -1,0 +1,171 @@
+"""Work that nobody waits for is not done, and work that nobody can wait for is refused.
+
+What reaches the decode step of an ensemble is the request's `timeout`, which a client sets to the deadline of its call.
+A cancellation does not: Triton 2.51 hands it on between two steps only (server issue 6739, core change 263).
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.watching import decode_workers, metric, wait_for
+from tritonclient import grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from clipserve_export.configs import parse_config, print_config
+from clipserve_server.triton import Triton
+
+CLIP = "CLIP_8X8_64_64"
+SLOW_NETWORK = """
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(0.4)
+        outputs = [pb_utils.Tensor("SCORES", np.zeros((1, 12), np.float32)),
+                   pb_utils.Tensor("FEATURES", np.zeros((1, 192), np.float32))]
+        return [pb_utils.InferenceResponse(outputs) for _ in requests]
+"""
+
+
+class Caller:
+    """Sends one video again and again and notes the answers."""
+
+    def __init__(self, url: str, video: Path) -> None:
+        self._client = triton_grpc.InferenceServerClient(url)
+        self._video = np.array([[video.read_bytes()]], dtype=np.object_)
+        self.answers: dict[str, InferenceServerException | None] = {}
+
+    def ask(self, name: str, *, model: str = "motion", output: str = "SCORES", **arguments: Any) -> Any:
+        """Call `model`; `answers[name]` will be the error, or None. Gives what cancels the call."""
+        tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
+        tensor.set_data_from_numpy(self._video)
+
+        def note(result: object, error: InferenceServerException | None) -> None:
+            self.answers[name] = error
+
+        outputs = [triton_grpc.InferRequestedOutput(output)]
+        return self._client.async_infer(model, [tensor], note, outputs=outputs, **arguments)
+
+
+@contextmanager
+def busy(triton: Triton, caller: Caller) -> Iterator[None]:
+    """The only decode worker is held up at a video while the block runs."""
+    (pid,) = decode_workers(triton)
+    os.kill(pid, signal.SIGSTOP)
+    caller.ask("slow")
+    time.sleep(0.3)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def decoded(triton: Triton, outcome: str) -> float:
+    return metric(triton, f'clipserve_decode_total{{outcome="{outcome}"}}')
+
+
+def test_a_request_whose_timeout_passes_while_it_waits_is_not_decoded(
+    serve: Callable[..., Triton], video: Path
+) -> None:
+    triton = serve(workers="1")
+    caller = Caller(triton.grpc_url, video)
+    with busy(triton, caller):
+        # With a deadline, which ends the call on the client's side, and without one.
+        caller.ask("gone", client_timeout=0.5, timeout=500_000)
+        caller.ask("late", timeout=500_000)
+        caller.ask("patient", timeout=60_000_000)
+        caller.ask("kept")
+        assert wait_for(lambda: "gone" in caller.answers, 5)
+        time.sleep(0.3)
+    assert wait_for(lambda: len(caller.answers) == 5, 20)
+    assert [caller.answers[name] for name in ("slow", "patient", "kept")] == [None] * 3
+    gone, late = caller.answers["gone"], caller.answers["late"]
+    assert gone is not None
+    assert gone.status() == "StatusCode.DEADLINE_EXCEEDED"
+    assert late is not None
+    assert late.status() == "StatusCode.UNAVAILABLE"
+    assert "[busy] no decoder was free within 0.5 s" in late.message()
+    assert decoded(triton, "expired") == 2
+    assert decoded(triton, "ok") == 3
+
+
+def test_a_request_to_the_decode_step_itself_that_is_cancelled_is_not_decoded(
+    serve: Callable[..., Triton], video: Path
+) -> None:
+    triton = serve(workers="1")
+    caller = Caller(triton.grpc_url, video)
+    with busy(triton, caller):
+        cancelled = caller.ask("cancelled", model="decode", output=CLIP)
+        caller.ask("deadline", model="decode", output=CLIP, client_timeout=0.5)
+        time.sleep(0.2)
+        cancelled.cancel()
+        assert wait_for(lambda: len(caller.answers) == 2, 5)
+        time.sleep(0.3)
+    assert wait_for(lambda: "slow" in caller.answers, 20)
+    assert wait_for(lambda: decoded(triton, "cancelled") == 2, 5)
+    assert decoded(triton, "ok") == 1
+
+
+def test_a_request_to_a_model_that_is_cancelled_never_reaches_the_network(
+    serve: Callable[..., Triton], video: Path
+) -> None:
+    triton = serve(workers="1")
+    caller = Caller(triton.grpc_url, video)
+    with busy(triton, caller):
+        cancelled = caller.ask("cancelled")
+        time.sleep(0.2)
+        cancelled.cancel()
+        assert wait_for(lambda: "cancelled" in caller.answers, 5)
+        time.sleep(0.3)
+    assert wait_for(lambda: "slow" in caller.answers, 20)
+    refused = 'nv_inference_request_failure{model="motion_net",reason="CANCELED"'
+    assert wait_for(lambda: metric(triton, refused) == 1, 5)
+    assert metric(triton, 'nv_inference_request_success{model="motion_net"') == 1
+
+
+@pytest.fixture
+def slow_network(motion_repository: Path) -> None:
+    """In place of `motion_net`, with a queue of three."""
+    (motion_repository / "motion_net" / "1" / "model.py").write_text(SLOW_NETWORK)
+    for name in ("motion", "motion_net"):
+        path = motion_repository / name / "config.pbtxt"
+        config = parse_config(path.read_text())
+        config.max_batch_size = 1
+        if name == "motion_net":
+            config.backend, config.default_model_filename = "python", "model.py"
+            config.dynamic_batching.default_queue_policy.max_queue_size = 3
+        path.write_text(print_config(config))
+
+
+@pytest.mark.usefixtures("slow_network")
+def test_more_than_may_wait_for_the_network_is_refused_and_what_is_overdue_not_run(
+    serve: Callable[..., Triton], video: Path
+) -> None:
+    """Decoded clips would otherwise pile up without bound: decoding is the faster step."""
+    triton = serve()
+    caller = Caller(triton.grpc_url, video)
+    for number in range(12):
+        caller.ask(str(number))
+    assert wait_for(lambda: len(caller.answers) == 12, 20)
+    refused = [error for error in caller.answers.values() if error is not None]
+    assert 6 <= len(refused) <= 8, "one runs, one is about to, three wait"
+    assert {error.status() for error in refused} == {"StatusCode.UNAVAILABLE"}
+    run_before = metric(triton, 'nv_inference_request_success{model="motion_net"')
+    for number in range(3):
+        caller.ask(f"first {number}")
+    time.sleep(0.2)
+    caller.ask("overdue", timeout=300_000)
+    assert wait_for(lambda: len(caller.answers) == 16, 20)
+    overdue = caller.answers["overdue"]
+    assert overdue is not None
+    assert overdue.status() == "StatusCode.UNAVAILABLE"
+    assert metric(triton, 'nv_inference_request_success{model="motion_net"') == run_before + 3

@@ -1,0 +1,51 @@
+"""What tests see of a running service from outside: its metrics, its processes, and whether something comes true."""
+
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from clipserve_server.triton import Triton
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> bool:
+    """Whether `condition` comes true within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return bool(condition())
+
+
+def metric(triton: Triton, name: str) -> float:
+    """The sum of the metrics whose line begins with `name`."""
+    with urllib.request.urlopen(triton.metrics_url) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def decode_workers(triton: Triton) -> list[int]:
+    """Process ids, found by the code they run."""
+    code = f"PYTHONPATH={triton.repository}/decode/1".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"decode_pool.worker" in (folder / "cmdline").read_bytes() and code in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def stubs(triton: Triton, model: str) -> list[int]:
+    """Process ids of a Python model's instances; each names its server's backends and its model."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if words[0].startswith(str(triton.log_path.parent)) and any(word.startswith(f"{model}_") for word in words):
+            found.append(int(path.parent.name))
+    return found
