@@ -11,6 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
+from grpc import StatusCode  # type: ignore[import-untyped]
 from tritonclient.utils import InferenceServerException
 
 from clipserve import defaults
@@ -23,6 +24,7 @@ from clipserve.failures import (
     explain,
     explain_absence,
     give_up_waiting,
+    read_status,
 )
 from clipserve.patience import Patience
 from clipserve.results import Prediction
@@ -131,6 +133,9 @@ def _name_failure(exc: InferenceServerException, call: Call) -> Conversation[Cli
                 index = yield Ask("get_model_repository_index", seconds)
             case FollowUp.READY:
                 ready = yield Ask("is_model_ready", seconds, {"model_name": call.model})
-    except InferenceServerException:
-        pass  # no answer is an answer, too: the first failure stands
+    except InferenceServerException as silence:
+        # No answer is an answer, too: the first failure stands. But a server that knows no model and then is gone was
+        # on its way down: a Triton that stops unloads its models first.
+        if read_status(exc) is StatusCode.NOT_FOUND and read_status(silence) is StatusCode.UNAVAILABLE:
+            ready = False
     return explain(exc, call, index=index, ready=ready)

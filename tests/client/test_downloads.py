@@ -1,0 +1,161 @@
+"""Videos from http(s) addresses, fetched by the client from a real server on this machine."""
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from clipserve import (
+    DownloadLimits,
+    InvalidRequest,
+    RequestCancelled,
+    VideoClassifier,
+    VideoNotReadable,
+    VideoTooLarge,
+)
+
+VIDEO = b"video" * 1000
+
+
+class Site(BaseHTTPRequestHandler):
+    """Addresses named after what they do."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        {
+            "/clip.mp4": self.give,
+            "/empty.mp4": lambda: self.give(b""),
+            "/chunked.mp4": self.give_chunks,
+            "/endless.mp4": self.drip,
+            "/silent.mp4": lambda: self.server.release.wait(10),
+            "/torn.mp4": lambda: self.give(VIDEO, stated=len(VIDEO) + 1),
+            "/moved.mp4": lambda: self.redirect("/clip.mp4"),
+            "/to-file": lambda: self.redirect("file:///etc/hostname"),
+            "/to-ftp": lambda: self.redirect("ftp://localhost/clip.mp4"),
+            "/to-data": lambda: self.redirect("data:video/mp4;base64,AAAA"),
+            "/in-circles": lambda: self.redirect("/in-circles"),
+        }.get(self.path, lambda: self.send_error(404, "Nowhere"))()
+
+    def give(self, content=VIDEO, stated=None):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content) if stated is None else stated))
+        self.end_headers()
+        self.wfile.write(content)
+        self.close_connection = True
+
+    def give_chunks(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for _ in range(10):
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(VIDEO), VIDEO))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def drip(self):
+        self.send_response(200)
+        self.end_headers()
+        self.close_connection = True
+        while not self.server.release.wait(0.1):
+            self.wfile.write(b".")
+
+    def redirect(self, to):
+        self.send_response(302)
+        self.send_header("Location", to)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments): ...
+
+
+@pytest.fixture
+def site():
+    """The address of a running Site."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # a client that leaves is no news
+    server.release = threading.Event()
+    threading.Thread(target=server.serve_forever, args=[0.05]).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.release.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "moved.mp4"])
+def test_an_address_arrives_as_its_content_and_names_the_prediction(connect, triton, site, name):
+    prediction = connect().classify(f"{site}/{name}")
+    assert triton.videos == [VIDEO]
+    assert prediction.video == f"{site}/{name}"
+    (row,) = connect().classify_many(f"{site}/{name}")
+    assert (row.id, row.prediction.top.label) == (f"{site}/{name}", "archery")
+
+
+def test_an_answer_in_chunks_arrives_whole(connect, triton, site):
+    connect().classify(f"{site}/chunked.mp4")
+    assert triton.videos == [VIDEO * 10]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing.mp4", "the answer was 404 Nowhere"),
+        ("torn.mp4", "ended after 5,000 of 5,001 bytes"),
+        ("to-file", "file:///etc/hostname"),
+        ("to-ftp", "ftp"),
+        ("to-data", "data"),
+        ("in-circles", "infinite loop"),
+    ],
+)
+def test_what_cannot_be_fetched_is_not_readable_and_nothing_is_sent(connect, triton, site, name, said):
+    with pytest.raises(VideoNotReadable, match=said) as caught:
+        connect().classify(f"{site}/{name}")
+    assert caught.value.video == f"{site}/{name}"
+    assert not triton.metadata
+
+
+@pytest.mark.parametrize("address", ["http://", "http://127.0.0.1:1/a.mp4", "http://[::1/a.mp4", "http://a b/c.mp4"])
+def test_an_address_that_leads_nowhere_is_not_readable(connect, address):
+    with pytest.raises(VideoNotReadable):
+        connect().classify(address)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "chunked.mp4"])
+def test_a_download_ends_at_its_limit_of_size(connect, triton, site, name):
+    limits = DownloadLimits(max_bytes=4999)
+    with pytest.raises(VideoTooLarge, match=r"more than the 4,999 bytes.*max_bytes"):
+        connect(download_limits=limits).classify(f"{site}/{name}")
+    assert not triton.metadata
+
+
+@pytest.mark.parametrize("name", ["endless.mp4", "silent.mp4"])
+def test_a_download_ends_at_its_limit_of_time_however_it_drips(connect, site, name):
+    start = time.monotonic()
+    with pytest.raises(VideoNotReadable, match=r"longer than 0\.5 s"):
+        connect(download_limits=DownloadLimits(seconds=0.5)).classify(f"{site}/{name}")
+    assert 0.4 < time.monotonic() - start < 1.5
+
+
+def test_limits_are_positive():
+    for limits in ({"max_bytes": 0}, {"seconds": 0}, {"seconds": float("nan")}):
+        with pytest.raises(InvalidRequest, match="max_bytes is from 1"):
+            DownloadLimits(**limits)
+
+
+def test_closing_a_run_ends_its_downloads(triton, site):
+    with VideoClassifier("x3d_m", triton.url) as classifier:
+        stream = classifier.classify_many([f"{site}/silent.mp4", f"{site}/endless.mp4"])
+        timer = threading.Timer(0.3, stream.close)
+        timer.start()
+        start = time.monotonic()
+        with pytest.raises(RequestCancelled):
+            next(stream)
+        timer.join()
+        assert time.monotonic() - start < 1.5
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("clipserve")]
+
+
+def test_addresses_among_many_fail_alone(connect, site):
+    table = connect().classify_many([f"{site}/clip.mp4", f"{site}/missing.mp4", f"{site}/empty.mp4"]).table()
+    assert [row.error and row.error.code for row in table] == [None, "video-not-readable", "empty"]

@@ -1,0 +1,101 @@
+"""Feature vectors in bulk, in memory and in files."""
+
+import csv
+
+import grpc
+import numpy as np
+import pandas
+import pytest
+from typer.testing import CliRunner
+
+from clipserve import AsyncVideoClassifier, InvalidRequest, Row
+from clipserve.command_line import build_app
+from clipserve.embeddings import write_vectors
+
+
+@pytest.fixture
+def source(triton, tmp_path):
+    triton.failures_by_content[b"broken"] = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no")
+    for name in ("1.mp4", "2.mp4", "3.mp4"):
+        (tmp_path / name).write_bytes(b"broken" if name == "2.mp4" else name.encode())
+    return tmp_path
+
+
+def test_vectors_are_one_array_and_failures_are_beside_it(connect, source):
+    embeddings = connect().embed(source)
+    assert (embeddings.vectors.shape, embeddings.vectors.dtype) == ((2, 8), np.float32)
+    assert embeddings.videos == [str(source / "1.mp4"), str(source / "3.mp4")]
+    assert [row.error.code for row in embeddings.failures] == ["not-a-video"]
+    np.testing.assert_array_equal(np.asarray(embeddings), embeddings.vectors)
+
+
+def test_a_kept_failure_is_a_row_of_nan(connect, source):
+    embeddings = connect().embed(source, on_error="keep")
+    assert np.isnan(embeddings.vectors).all(axis=1).tolist() == [False, True, False]
+
+
+async def test_many_batches_may_be_embedded_at_once(triton):
+    async with AsyncVideoClassifier("x3d_m", triton.url) as classifier:
+        assert (await classifier.embed([b"a", b"b"])).vectors.shape == (2, 8)
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 12_345])
+def test_an_npy_grows_row_by_row_and_reads_back(make_row, tmp_path, count):
+    assert write_vectors((make_row(number) for number in range(count)), tmp_path / "x.npy") == count
+    vectors = np.load(tmp_path / "x.npy")
+    assert vectors.shape == ((count, 4) if count else (0, 0))
+    assert vectors.ravel()[::4].tolist() == list(range(count))
+    with (tmp_path / "x.csv").open(newline="") as file:
+        assert [line["id"] for line in csv.DictReader(file)] == list(map(str, range(count)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 1024, 2500])
+def test_a_parquet_reads_back(make_row, tmp_path, count):
+    write_vectors((make_row(number) for number in range(count)), tmp_path / "x.parquet")
+    frame = pandas.read_parquet(tmp_path / "x.parquet")
+    assert list(frame.columns) == ["id", "video", "label", "features"]
+    assert [vector[0] for vector in frame.features] == list(range(count))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.parquet"])
+def test_a_run_that_ends_in_the_middle_leaves_no_half_file(make_row, tmp_path, name):
+    def break_off():
+        yield make_row(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_vectors(break_off(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_ending_is_refused(tmp_path):
+    with pytest.raises(InvalidRequest, match=r"\.npy or \.parquet"):
+        write_vectors([], tmp_path / "x.txt")
+
+
+@pytest.fixture
+def make_row(connect):
+    prediction = connect().classify(b"video", features=True)
+
+    def make(number):
+        vector = np.full(4, number, np.float32)
+        return Row(str(number), "clip.mp4", type(prediction)(prediction.labels, "x3d_m", "clip.mp4", features=vector))
+
+    return make
+
+
+def test_the_command_writes_a_file_and_tells_failures(triton, source, tmp_path):
+    out = tmp_path / "x.npy"
+    result = CliRunner().invoke(build_app(), ["embed", str(source), "--out", str(out), "--url", triton.url])
+    assert result.exit_code == 1
+    assert np.load(out).shape == (2, 8)
+    assert "2.mp4': no" in result.stderr
+    assert f"{out}: 2 vectors; 1 failed" in result.stderr
+
+
+def test_the_command_without_a_server_writes_nothing(free_port, source, tmp_path):
+    arguments = ["embed", str(source), "--out", str(tmp_path / "x.npy"), "--url", f"localhost:{free_port}"]
+    result = CliRunner().invoke(build_app(), arguments)
+    assert result.exit_code == 2
+    assert "clipserve serve" in result.stderr
+    assert not (tmp_path / "x.npy").exists()

@@ -1,0 +1,257 @@
+"""Jobs that are killed and started again: no row lost, none twice, none torn."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from clipserve.command_line import build_app
+from clipserve_server.triton import Triton
+
+NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
+PROGRAM = "from clipserve.command_line import main; main()"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Forty videos, each with its own bytes."""
+    (tmp_path / "videos").mkdir()
+    for number in range(40):
+        (tmp_path / "videos" / f"{number}.mp4").write_bytes(b"%d" % number)
+    return tmp_path
+
+
+@pytest.fixture
+def run(triton, folder):
+    """Run `clipserve classify` on the videos into results.jsonl."""
+
+    def run_command(*arguments, source=None, url=None):
+        sources = [str(source or folder / "videos")]
+        return CliRunner().invoke(
+            build_app(),
+            ["classify", *sources, "--out", str(folder / "results.jsonl"), "--url", url or triton.url, *arguments],
+        )
+
+    return run_command
+
+
+def begin(source, out, url, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "classify", str(source), "--out", str(out), "--url", url, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_rows(out):
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def numbers(out):
+    return [row["row"] for row in read_rows(out)]
+
+
+def wait_for_rows(out, count, process):
+    end = time.monotonic() + 30
+    while not (out.exists() and len(out.read_bytes().splitlines()) >= count):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_job_writes_a_line_for_each_video_in_order(run, triton, folder):
+    triton.failures_by_content[b"7"] = NOT_A_VIDEO
+    result = run()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "40 rows, 40 of them new, 1 failed" in result.stderr
+    rows = read_rows(folder / "results.jsonl")
+    assert [row["row"] for row in rows] == list(range(40))
+    assert rows[3].keys() == {"row", "id", "video", "model", "labels", "milliseconds"}
+    assert rows[7].keys() == {"row", "id", "video", "error"}
+    assert rows[7]["error"]["class"] == "NotAVideo"
+
+
+def test_a_finished_job_has_nothing_left_to_do(run, triton, folder):
+    run()
+    before = (folder / "results.jsonl").read_bytes()
+    assert run().exit_code == 0
+    assert (folder / "results.jsonl").read_bytes() == before
+    assert len(triton.requests) == 40
+
+
+def test_a_client_that_is_killed_goes_on_where_it_was(triton, folder):
+    triton.delay = 0.02
+    out = folder / "results.jsonl"
+    for rows in (5, 12, 25):
+        process = begin(folder / "videos", out, triton.url)
+        wait_for_rows(out, rows, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    process = begin(folder / "videos", out, triton.url)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert sorted(numbers(out)) == list(range(40))
+    # Done again is only what was under way, at most the rows that run ahead.
+    assert len(triton.requests) <= 40 + 3 * 5 * 4
+
+
+@pytest.mark.parametrize("torn", [b'{"row": 40, "id": "x', b'{"row": 40, "id": "x", "labels": []}', b"\x00\x00"])
+def test_a_torn_last_line_is_cut_off(run, folder, torn):
+    out = folder / "results.jsonl"
+    run()
+    lines = out.read_bytes().splitlines(keepends=True)
+    out.write_bytes(b"".join(lines[:30]) + torn)
+    assert run().exit_code == 0
+    assert numbers(out) == list(range(40))
+
+
+def test_failures_that_are_not_about_the_video_are_tried_again(run, triton, folder):
+    out = folder / "results.jsonl"
+    triton.failures_by_content[b"3"] = NOT_A_VIDEO
+    triton.failures_by_content[b"5"] = (grpc.StatusCode.INTERNAL, "the network broke")
+    (folder / "videos" / "9.mp4").rename(folder / "away")
+    (folder / "videos" / "9.mp4").symlink_to("nowhere")
+    (folder / "list.csv").write_text("path\n" + "".join(f"videos/{number}.mp4\n" for number in range(40)))
+    assert run(source=folder / "list.csv").exit_code == 1
+    failed = [row["row"] for row in read_rows(out) if "error" in row]
+    assert failed == [3, 5, 9]
+    triton.failures_by_content.clear()
+    (folder / "away").replace(folder / "videos" / "9.mp4")
+    assert run(source=folder / "list.csv").exit_code == 1
+    assert sorted(numbers(out)) == list(range(40))
+    assert [row["row"] for row in read_rows(out) if "error" in row] == [3]
+
+
+def test_two_jobs_do_not_write_to_one_file(run, triton, folder):
+    triton.hold = True
+    process = begin(folder / "videos", folder / "results.jsonl", triton.url)
+    try:
+        while not triton.under_way:
+            time.sleep(0.01)
+        result = run()
+        assert result.exit_code == 2
+        assert "another job is writing" in result.stderr
+    finally:
+        process.kill()
+        process.communicate()
+    triton.release.set()
+    triton.hold = False
+    assert run().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "mvit_base_16x4"], "model 'x3d_m', now 'mvit_base_16x4'"),
+        (["--top-k", "2"], "top_k 5, now 2"),
+        (["--sampling", "clip"], "sampling 'uniform', now 'clip'"),
+        (["--shard", "1/2"], "shard '1/1', now '1/2'"),
+    ],
+)
+def test_other_settings_are_refused(run, folder, arguments, said):
+    run()
+    before = (folder / "results.jsonl").read_bytes()
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert (folder / "results.jsonl").read_bytes() == before
+
+
+def test_a_deadline_may_change(run):
+    run("--timeout", "30")
+    assert run("--timeout", "60", "--parallel", "2").exit_code == 0
+
+
+def test_a_source_that_has_changed_is_refused_but_may_grow_at_its_end(run, folder):
+    run()
+    (folder / "videos" / "40.mp4").write_bytes(b"40")
+    assert run().exit_code == 0
+    assert numbers(folder / "results.jsonl") == list(range(41))
+    (folder / "videos" / "20a.mp4").write_bytes(b"20a")
+    result = run()
+    assert result.exit_code == 2
+    assert "row 21" in result.stderr
+    assert "the source has changed" in result.stderr
+    (folder / "videos" / "20a.mp4").unlink()
+    (folder / "videos" / "40.mp4").unlink()
+    assert "not in the source any more" in run().stderr
+
+
+def test_a_file_that_no_job_wrote_is_left_alone(run, folder):
+    (folder / "results.jsonl").write_text("mine\n")
+    result = run()
+    assert result.exit_code == 2
+    assert "choose another --out" in result.stderr
+    assert (folder / "results.jsonl").read_text() == "mine\n"
+
+
+def test_shards_share_the_source_between_them(triton, folder):
+    for shard in (1, 2, 3):
+        arguments = ["--shard", f"{shard}/3", "--out", str(folder / f"{shard}.jsonl"), "--url", triton.url]
+        assert CliRunner().invoke(build_app(), ["classify", str(folder / "videos"), *arguments]).exit_code == 0
+    shares = [numbers(folder / f"{shard}.jsonl") for shard in (1, 2, 3)]
+    assert shares == [list(range(start, 40, 3)) for start in range(3)]
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
+def test_a_shard_that_is_none_is_refused(run, shard):
+    result = run("--shard", shard)
+    assert result.exit_code == 2
+    assert "2/4" in result.stderr
+
+
+def test_a_server_that_stays_away_ends_the_job_with_what_is_done(run, folder, triton, free_port):
+    triton.models["x3d_m"].ready = False
+    result = run("--patience", "0.5", "--timeout", "0.5")
+    assert result.exit_code == 2
+    assert "goes on from here" in result.stderr
+    assert numbers(folder / "results.jsonl") == []
+    triton.models["x3d_m"].ready = True
+    assert run("--patience", "0.5", "--timeout", "0.5").exit_code == 0
+
+
+def test_a_real_server_that_dies_and_one_that_stops_in_the_middle_are_waited_for(
+    motion_repository, motion_videos, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    videos = sorted(motion_videos.glob("*.mp4"))
+    (tmp_path / "list.csv").write_text("path\n" + "".join(f"{videos[number % 4]}\n" for number in range(300)))
+    out = tmp_path / "results.jsonl"
+    port, process = 0, None
+    try:
+        for end, rows in ((signal.SIGKILL, 30), (signal.SIGTERM, 150), (None, None)):
+            with Triton(motion_repository, models=["motion"], http_port=0, grpc_port=port, metrics_port=0) as server:
+                port = int(server.grpc_url.rpartition(":")[2])
+                process = process or begin(
+                    tmp_path / "list.csv", out, server.grpc_url, "--model", "motion", "--patience", "120"
+                )
+                if end is None:
+                    _, said = process.communicate(timeout=120)
+                else:
+                    wait_for_rows(out, rows, process)
+                    end_triton(server, end)
+    finally:
+        if process:
+            process.kill()
+    assert process.returncode == 0, said
+    rows = read_rows(out)
+    assert [row["row"] for row in rows] == list(range(300))
+    for row in rows:
+        assert row["labels"][0]["label"] in row["video"]
+
+
+def end_triton(server, end):
+    """Send a signal to Triton's own process, and wait for its end."""
+    guard = server._guard.pid
+    (triton,) = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
+    os.kill(int(triton), end)
+    server._guard.wait(60)
