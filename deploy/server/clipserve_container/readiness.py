@@ -25,15 +25,16 @@ class Readiness:
         self._url, self._names, self._repository, self._processes = url, names, repository, processes
         self._stubs: set[str] = set()
 
-    def find_problems(self) -> list[str]:
-        """One entry for each model that is not ready; empty when all are."""
-        unready = [f"{name}: {why}" for name in self._names if (why := ask(f"{self._url}/v2/models/{name}/ready"))]
+    def look(self) -> dict[str, str]:
+        """Each model, with why it is not ready; empty where it is."""
+        models = {name: ask(f"{self._url}/v2/models/{name}/ready") for name in self._names}
         alive = find_stubs(self._repository, self._processes)
-        unready += [f"{name}: its process died" for name in sorted(self._stubs - alive)]
-        if not unready:
+        for name in self._stubs - alive:
+            models[name] = "its process died"
+        if not any(models.values()):
             # Which models have a process is seen, not known: it depends on their backend.
             self._stubs = alive & set(self._names)
-        return unready
+        return models
 
 
 def ask(url: str) -> str:

@@ -75,7 +75,17 @@ class Service:
 
     def find_problems(self) -> list[str]:
         """Why no request should be sent here; empty when it may."""
-        return ["the server is stopping"] if self._leaving.is_set() else self._readiness.find_problems()
+        if self._leaving.is_set():
+            return ["the server is stopping"]
+        return name_problems(self._readiness.look())
+
+    def write_metrics(self) -> str:
+        """What Triton's own metrics lack: which model is ready. In Prometheus' text format."""
+        lines = ["# HELP clipserve_model_ready 1 when the model takes requests", "# TYPE clipserve_model_ready gauge"]
+        lines += [
+            f'clipserve_model_ready{{model="{name}"}} {int(not why)}' for name, why in self._readiness.look().items()
+        ]
+        return "\n".join(lines) + "\n"
 
     def _drain(self, triton: subprocess.Popen[bytes]) -> None:
         """Take no new requests and let those under way finish, as long as there is time."""
@@ -97,7 +107,7 @@ class Service:
         """End a Triton that was ready and has not been for several looks in a row."""
         was_ready, failures = False, 0
         while not self._leaving.wait(self._watch_seconds):
-            problems = self._readiness.find_problems()
+            problems = name_problems(self._readiness.look())
             was_ready, failures = was_ready or not problems, failures + 1 if problems else 0
             if problems and was_ready:
                 say(f"not ready, {failures} times in a row: {'; '.join(problems)}")
@@ -113,21 +123,31 @@ class Service:
             timeout = 10
 
             def do_GET(self) -> None:
-                if self.path != "/ready":
+                if self.path == "/metrics":
+                    self.answer(200, "text/plain; version=0.0.4", service.write_metrics())
+                elif self.path == "/ready":
+                    problems = service.find_problems()
+                    text = json.dumps({"ready": not problems, "problems": problems})
+                    self.answer(503 if problems else 200, "application/json", text)
+                else:
                     self.send_error(404)
-                    return
-                problems = service.find_problems()
-                body = json.dumps({"ready": not problems, "problems": problems}).encode()
-                self.send_response(503 if problems else 200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
+
+            def answer(self, status: int, kind: str, text: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(text.encode())
 
             def log_message(self, format: str, *arguments: object) -> None:
                 pass  # somebody asks every second
 
         return Handler
+
+
+def name_problems(models: dict[str, str]) -> list[str]:
+    """Of the models that are not ready."""
+    return [f"{name}: {why}" for name, why in models.items() if why]
 
 
 def pause(seconds: float, triton: subprocess.Popen[bytes]) -> None:
