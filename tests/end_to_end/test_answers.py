@@ -101,17 +101,25 @@ def test_labels_come_with_the_index_they_have_in_the_label_file(
     assert all(labels[scored.index] == scored.label for scored in prediction)
 
 
-def test_the_report_says_what_was_looked_at(service: Service, real_videos: list[Path]) -> None:
+def test_the_report_says_what_was_looked_at(service: Service, spec: ModelSpec, real_videos: list[Path]) -> None:
     path = next(path for path in real_videos if path.name == "bigbuckbunny.mp4")
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        size, frames = (stream.width, stream.height), sum(1 for _ in container.decode(video=0))
-    with VideoClassifier("motion", url=service.url) as classifier:
+        size, rate = (stream.width, stream.height), float(stream.average_rate or 0)
+        times = [float(frame.time or 0) for frame in container.decode(video=0)]
+    with VideoClassifier(spec.name, url=service.url) as classifier:
         report = classifier.classify(path, report=True).report
     assert report is not None
-    assert (report["codec"], report["frames"]) == ("h264", frames)
+    assert (report["codec"], report["frames"]) == ("h264", len(times))
     assert (report["width"], report["height"]) == size
+    assert report["fps"] == pytest.approx(rate, rel=0.01)
+    assert report["duration_seconds"] == pytest.approx(len(times) / rate, rel=0.01)
     assert report["truncated"] is False
+    assert 0 < report["decode_milliseconds"] < 30_000
+    # One view, uniform: the first frame, the last, and those between at PyTorchVideo's numbers.
+    ((used,),) = report["timestamps_seconds"].values()
+    numbers = torch.linspace(0, len(times) - 1, spec.geometry.frames).long()
+    assert used == pytest.approx([times[number] - times[0] for number in numbers], abs=2e-3)
     assert json.dumps(report)
 
 

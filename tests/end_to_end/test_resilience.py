@@ -114,6 +114,20 @@ def test_each_limit_is_set_in_the_config_and_has_its_own_error(
     assert next(iter(parameters.values())) in str(raised.value).replace(",", "")
 
 
+def test_a_network_may_take_fewer_clips_of_a_video_than_the_protocol_allows(
+    serve: Callable[..., Triton], video: Path
+) -> None:
+    triton = serve(MAX_CLIP_8X8_64_64="6")
+    tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[video.read_bytes()]], dtype=np.object_))
+    with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+        client.infer("motion", [tensor], parameters={"policy": "clip", "views": 2, "crops": 3})
+        with pytest.raises(InferenceServerException, match=r"3 views x 3 crops are 9 clips.* at most 6") as raised:
+            client.infer("motion", [tensor], parameters={"policy": "clip", "views": 3, "crops": 3})
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert "[invalid-request]" in raised.value.message()
+
+
 def test_a_setting_that_is_no_number_keeps_the_model_from_loading(serve: Callable[..., Triton]) -> None:
     with pytest.raises(ModelLoadError, match=r"decode does not load: .*max_frames"):
         serve(max_frames="plenty")

@@ -1,0 +1,141 @@
+"""A server that polls its repository takes up every export, whatever its format, and loses no request meanwhile."""
+
+import random
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.watching import wait_for
+from tritonclient import grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from clipserve import VideoClassifier
+from clipserve.errors import ClipserveError
+from clipserve_export.exporting import export_model
+from clipserve_export.formats import FORMATS, FormatName
+from clipserve_export.repository import publish, staging, write_configs
+from clipserve_export.specs import SPECS
+from clipserve_server.triton import Triton
+
+MOTION = SPECS["motion"]
+NAMES: tuple[FormatName, ...] = ("torchscript", "onnx")
+CALLERS = 2
+
+
+class PollingTriton(Triton):
+    """As deployments run it: the repository is looked at every second."""
+
+    def _arguments(self, folder: Path, backends: Path) -> list[str]:
+        explicit = ("--load-model", "--model-control-mode")
+        kept = [argument for argument in super()._arguments(folder, backends) if not argument.startswith(explicit)]
+        return [*kept, "--model-control-mode=poll", "--repository-poll-secs=1", "--exit-on-error=false"]
+
+
+class Exporter:
+    """Publishes networks that were exported before, as an export does in the end."""
+
+    def __init__(self, repository: Path, prepared: dict[FormatName, Path]) -> None:
+        self.repository, self._prepared = repository, prepared
+
+    def publish(self, name: FormatName) -> None:
+        labels = (self.repository / MOTION.net_name / "labels.txt").read_text().splitlines()
+        with staging(self.repository, MOTION) as staged:
+            shutil.copytree(self._prepared[name], staged, dirs_exist_ok=True)
+            publish(self.repository, MOTION, FORMATS[name], labels, staged)
+
+
+@pytest.fixture(scope="module")
+def prepared(repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The version folder of `motion` in each format."""
+    folder = tmp_path_factory.mktemp("prepared")
+    write_configs(folder)
+    export_model(
+        MOTION, format_name="torchscript", weights_source="pretrained", labels_file=None, repository=folder, reuse=True
+    )
+    version = Path(MOTION.net_name) / "1"
+    return {"torchscript": folder / version, "onnx": repositories("onnx") / version}
+
+
+@pytest.fixture
+def triton(motion_repository: Path) -> Iterator[Triton]:
+    with PollingTriton(motion_repository, http_port=0, grpc_port=0, metrics_port=0) as triton:
+        yield triton
+
+
+class Crowd:
+    """Callers that classify without a pause, and what became of it."""
+
+    def __init__(self, url: str, video: Path) -> None:
+        self._url, self._video = url, video
+        self._finished = threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
+        self.outcomes: Counter[str] = Counter()
+
+    def __enter__(self) -> "Crowd":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finished.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        with VideoClassifier("motion", url=self._url) as classifier:
+            while not self._finished.is_set():
+                try:
+                    self.outcomes[classifier.classify(self._video).top.label] += 1
+                except ClipserveError as error:
+                    self.outcomes["try again" if error.retryable else f"final: {error}"] += 1
+
+
+def serves(triton: Triton, name: FormatName) -> bool:
+    """Whether the network in this format is what the server has loaded."""
+    with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+        try:
+            backend = client.get_model_config(MOTION.net_name).config.backend
+            return backend == FORMATS[name].backend and client.is_model_ready("motion")
+        except InferenceServerException:
+            return False
+
+
+def test_exports_in_alternating_formats_cost_no_request(
+    triton: Triton, prepared: dict[FormatName, Path], video: Path
+) -> None:
+    exporter, chance = Exporter(triton.repository, prepared), random.Random(3)
+    with Crowd(triton.grpc_url, video) as crowd:
+        for name in NAMES:
+            exporter.publish(name)
+            assert wait_for(lambda name=name: serves(triton, name), 30), f"{name} is not served"  # type: ignore[misc]
+        # Faster than the server takes them up, and at any moment of its look around.
+        for turn in range(8):
+            exporter.publish(NAMES[turn % 2])
+            time.sleep(chance.uniform(0, 1.5))
+        assert wait_for(lambda: serves(triton, NAMES[1]), 30)
+        before = crowd.outcomes["moving left"]
+        assert wait_for(lambda: crowd.outcomes["moving left"] > before + 10, 10)
+    assert set(crowd.outcomes) <= {"moving left", "try again"}
+    assert crowd.outcomes["moving left"] > 20 * crowd.outcomes["try again"]
+
+
+def test_a_server_that_looks_in_the_instant_without_a_version_serves_what_it_has(
+    triton: Triton, prepared: dict[FormatName, Path], video: Path
+) -> None:
+    """The instant between an export's two renames, drawn out to three looks, and one at the next format."""
+    net = triton.repository / MOTION.net_name
+    with Crowd(triton.grpc_url, video) as crowd:
+        assert wait_for(lambda: crowd.outcomes["moving left"] > 5, 10)
+        (net / "1").rename(net / ".away")
+        before = crowd.outcomes["moving left"]
+        time.sleep(3.5)
+        assert serves(triton, "onnx")
+        assert crowd.outcomes["moving left"] > before + 10
+        (net / ".away").rename(net / "1")
+        Exporter(triton.repository, prepared).publish("torchscript")
+        assert wait_for(lambda: serves(triton, "torchscript"), 30)
+    assert set(crowd.outcomes) == {"moving left"}
