@@ -104,8 +104,6 @@ def list_facts(inquiry: Inquiry) -> list[tuple[str, str]]:
         facts.append(("frames", f"{report['frames']}"))
     if report.get("decoded_frames"):
         facts.append(("decoded", f"{report['decoded_frames']} of them"))
-    if report.get("pixel_format"):
-        facts.append(("pixels", str(report["pixel_format"])))
     return facts
 
 
