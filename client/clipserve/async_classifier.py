@@ -114,6 +114,7 @@ class AsyncVideoClassifier:
 
         >>> async for row in classifier.classify_many("videos/"): ...
         """
+        self._check_open()
         run = plan_run(
             source,
             self._settings,
@@ -217,6 +218,10 @@ class AsyncVideoClassifier:
             return entry.fail(error, (time.perf_counter() - start) * 1000)
         return entry.answer(prediction, (time.perf_counter() - start) * 1000)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
+
     async def _hold(self, conversation: Conversation[Result]) -> Result:
         """Take the steps of a conversation until it returns or raises."""
         try:
@@ -234,8 +239,7 @@ class AsyncVideoClassifier:
     async def _take(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        if self._closed:
-            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
+        self._check_open()
         try:
             return await getattr(self._client, step.method)(
                 **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds

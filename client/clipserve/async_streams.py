@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from clipserve import defaults
 from clipserve.entries import Entry
+from clipserve.errors import RequestCancelled
 from clipserve.rows import Row
 from clipserve.runs import Reading, Run
 from clipserve.tally import Summary
@@ -101,11 +102,12 @@ class AsyncRowStream:
         if not self._begun:
             self._entries.check()
             return None
-        if self._ordered:
-            # wait() leaves the call alone when the waiting task is cancelled; close() decides about calls.
-            await asyncio.wait([self._begun[0]])
-            return self._begun.popleft().result()
-        done, _ = await asyncio.wait(self._begun, return_when=asyncio.FIRST_COMPLETED)
+        # wait() leaves the calls alone when the waiting task is cancelled; close() decides about them.
+        waited = [self._begun[0]] if self._ordered else self._begun
+        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        # By another task, or with its classifier: to end the iteration would look like success.
+        if self._closed:
+            raise RequestCancelled("the run was closed before all of its videos were classified")
         task = next(task for task in self._begun if task in done)
         self._begun.remove(task)
         return task.result()

@@ -157,6 +157,7 @@ class VideoClassifier:
             InvalidRequest: an argument is not what is allowed, or `source` is none, such as a CSV without the column
                 `path`.
         """
+        self._check_open()
         run = plan_run(
             source,
             self._settings,
@@ -262,6 +263,10 @@ class VideoClassifier:
             return entry.fail(error, (time.perf_counter() - start) * 1000)
         return entry.answer(prediction, (time.perf_counter() - start) * 1000)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
+
     def _hold(
         self,
         conversation: Conversation[Result],
@@ -285,8 +290,7 @@ class VideoClassifier:
     def _take(self, step: Step, client: Any, pause: Callable[[float], None]) -> Any:
         if isinstance(step, Pause):
             return pause(step.seconds)
-        if self._closed:
-            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
+        self._check_open()
         return getattr(client, step.method)(
             **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
         )

@@ -41,7 +41,7 @@ class Silence:
 
 
 class Bar:
-    """rich's bar: videos done, of how many if that is known, rate, failures."""
+    """rich's bar: videos done, of how many if that is known, time, failures."""
 
     def __init__(self, total: int | None) -> None:
         from rich.console import Console
@@ -56,11 +56,16 @@ class Bar:
             console=Console(stderr=True),
             transient=True,
         )
+        self._total, self._done = total, 0
         self._task = self._progress.add_task("videos", total=total, failed="")
 
     def advance(self, failures: int) -> None:
         self._progress.start()  # not before there is something to show; harmless when started
         failed = f"{failures} failed" if failures else ""
+        self._done += 1
+        if self._total is not None and self._done > self._total:
+            self._total = None  # it counted folders or lists that hold more than one video
+            self._progress.reset(self._task, total=None, completed=self._done - 1)
         self._progress.update(self._task, advance=1, failed=failed)
 
     def close(self) -> None:

@@ -152,7 +152,7 @@ def test_wrong_usage_exits_with_2_and_sends_nothing(run, triton, arguments):
 def test_help_shows_examples_and_every_command():
     runner = CliRunner(env={"COLUMNS": "100"})
     shown = runner.invoke(build_app(), ["--help"]).stdout
-    for command in ("classify", "export", "serve"):
+    for command in ("classify", "embed", "evaluate", "demo", "export", "serve"):
         assert f" {command} " in shown
     assert "clipserve classify *.mp4 --json | jq" in (runner.invoke(build_app(), ["classify", "--help"]).stdout)
 
@@ -184,3 +184,62 @@ def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
     assert process.returncode == 130
     assert not stdout
     assert "Traceback" not in stderr
+
+
+def test_a_folder_and_a_list_are_sources_too(run, files, tmp_path):
+    (tmp_path / "labels.csv").write_text("id,path,label\n7,archery.mp4,archery\n")
+    lines = read_lines(run(str(tmp_path), str(tmp_path / "labels.csv"), "--json").stdout)
+    assert [line["file"] for line in lines] == [*files, files[0]]
+    assert (lines[2]["id"], lines[2]["label"]) == ("7", "archery")
+
+
+def test_a_wrong_column_is_told_with_those_there_are(run, tmp_path, triton):
+    (tmp_path / "labels.csv").write_text("id,file\n7,archery.mp4\n")
+    result = run(str(tmp_path / "labels.csv"))
+    assert result.exit_code == 2
+    assert "no column 'path'; it has 'id', 'file'" in result.stderr
+    assert not triton.metadata
+
+
+def test_sampling_options_are_sent(run, files, triton):
+    options = ["--sampling", "clip", "--views", "2", "--crops", "3", "--start", "0.5", "--end", "2"]
+    assert run(files[0], *options, "--quality", "reference").exit_code == 0
+    (request,) = triton.requests
+    assert {
+        name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in request.parameters.items()
+    } == {
+        "policy": "clip",
+        "views": 2,
+        "crops": 3,
+        "start_seconds": 0.5,
+        "end_seconds": 2.0,
+        "quality": "reference",
+    }
+
+
+def test_sampling_that_makes_no_sense_is_refused(run, files, triton):
+    result = run(files[0], "--views", "2")
+    assert (result.exit_code, triton.metadata) == (2, [])
+    assert "add sampling='clip'" in result.stderr
+
+
+def test_so_many_videos_are_sent_at_once(run, files, triton):
+    triton.delay = 0.1
+    assert run(*files * 4, "--parallel", "3").exit_code == 0
+    assert triton.most_under_way == 3
+
+
+def test_a_failed_file_may_be_left_out_or_end_the_run(run, files, triton):
+    refuse_second(triton)
+    result = run(*reversed(files), "--json", "--on-error", "drop")
+    assert result.exit_code == 1
+    assert [line["file"] for line in read_lines(result.stdout)] == files[:1]
+    assert "no container" in result.stderr
+    result = run(*reversed(files), "--json", "--on-error", "raise")
+    assert result.exit_code == 1
+    assert [line["error"]["code"] for line in read_lines(result.stdout)] == ["not-a-video"]
+
+
+def test_a_share_of_the_files_may_be_taken(run, files):
+    lines = read_lines(run(*files, "--json", "--shard", "2/2").stdout)
+    assert [line["file"] for line in lines] == files[1:]

@@ -7,7 +7,19 @@ import pytest
 
 HEAVY = (
     *("typer", "rich", "click", "torch", "torchvision", "pytorchvideo", "onnx", "onnxruntime"),
-    *("av", "pandas", "PIL", "pytriton", "aiohttp", "clipserve_export", "clipserve_server"),
+    *(
+        "av",
+        "pandas",
+        "pyarrow",
+        "sklearn",
+        "matplotlib",
+        "gradio",
+        "PIL",
+        "pytriton",
+        "aiohttp",
+        "clipserve_export",
+        "clipserve_server",
+    ),
 )
 
 BLOCK = """
@@ -31,14 +43,20 @@ def run_without(blocked, program):
     )
 
 
-def test_the_client_classifies_with_nothing_else_installed(triton):
+def test_the_client_classifies_with_nothing_else_installed(triton, tmp_path):
     program = f"""
 from clipserve import VideoClassifier
 with VideoClassifier(url={triton.url!r}) as classifier:
     print(classifier.classify(b"video"))
+    table = classifier.classify_many([b"video", b"video"], features=True).table()
+    table.to_jsonl({str(tmp_path / "table.jsonl")!r})
+    table.to_csv({str(tmp_path / "table.csv")!r})
+    classifier.embed([b"video"]).save({str(tmp_path / "vectors.npy")!r})
 """
     result = run_without(HEAVY, program)
     assert result.stdout.startswith("Prediction('<bytes>': archery 0.93"), result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "vectors.npy").exists()
 
 
 def test_importing_the_client_prints_nothing_and_starts_no_thread():

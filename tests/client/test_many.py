@@ -1,5 +1,6 @@
 """Many videos through a real gRPC connection, blocking and awaited."""
 
+import asyncio
 import gc
 import itertools
 import signal
@@ -205,6 +206,17 @@ async def test_leaving_the_async_stream_cancels_its_calls(triton):
         assert (await anext(stream)).id == "0"
         start = time.monotonic()
     assert time.monotonic() - start < 1
+
+
+async def test_closing_the_classifier_ends_a_waiting_stream_without_cancelling_its_task(triton):
+    triton.hold = True
+    classifier = AsyncVideoClassifier("x3d_m", triton.url)
+    task = asyncio.create_task(classifier.classify_many([GOOD] * 9).table())
+    while not triton.under_way:
+        await asyncio.sleep(0.01)
+    await classifier.close()
+    with pytest.raises(RequestCancelled):
+        await task
 
 
 def test_ctrl_c_leaves_no_thread_and_no_call(triton):

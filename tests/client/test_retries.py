@@ -97,6 +97,5 @@ def test_patience_that_ran_out_once_is_not_spent_on_every_video(connect, triton)
 def test_a_closed_classifier_begins_no_run(connect):
     classifier = connect()
     classifier.close()
-    (row,) = classifier.classify_many([VIDEO])
-    assert isinstance(row.error, InvalidRequest)
-    assert "closed" in str(row.error)
+    with pytest.raises(InvalidRequest, match="closed"):
+        classifier.classify_many([VIDEO])
