@@ -118,16 +118,16 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
     with gr.Blocks(title="clipserve", analytics_enabled=False, delete_cache=CLEAN_SECONDS) as blocks:
         header = gr.HTML(rendering.render_header(server.url, ()), elem_id="cs-top-bar")
         with gr.Row(elem_id="cs-columns"):
-            with gr.Column(scale=5, min_width=300, elem_id="cs-left"):
+            with gr.Column(scale=5, min_width=260, elem_id="cs-left"):
                 preview = gr.HTML(elem_id="cs-preview-place")
                 # Not gr.Video: that one takes for an error what only this browser cannot play, an AVI file for one.
                 file = gr.File(label="Video", show_label=False, height=DROP_HEIGHT_PIXELS, elem_id="cs-file")
                 if samples:
                     gallery = _add_gallery(samples)
                 with gr.Row():
-                    name = gr.Dropdown(label="Model", choices=[], elem_id="cs-model", scale=3, min_width=160)
+                    name = gr.Dropdown(label="Model", choices=[], elem_id="cs-model", scale=3, min_width=130)
                     top_k = gr.Slider(
-                        1, MOST_LABELS, value=defaults.TOP_K, step=1, label="Labels", scale=2, min_width=140
+                        1, MOST_LABELS, value=defaults.TOP_K, step=1, label="Labels", scale=2, min_width=110
                     )
                 with gr.Accordion("Which frames it looks at", open=False, elem_id="cs-sampling"):
                     sampling = gr.Radio(
@@ -151,7 +151,7 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
                         [("fast", "fast"), ("as in training", "reference")], value=defaults.QUALITY, label="Scaling"
                     )
                 button = gr.Button("Classify", variant="primary", elem_id="cs-classify")
-            with gr.Column(scale=7, min_width=300, elem_id="cs-right"):
+            with gr.Column(scale=7, min_width=260, elem_id="cs-right"):
                 answer = gr.HTML(rendering.render_empty(samples=bool(samples)), elem_id="cs-answer-place")
                 filmstrip = gr.HTML(elem_id="cs-filmstrip-place")
                 facts = gr.HTML(elem_id="cs-facts-place")
