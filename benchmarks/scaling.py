@@ -2,7 +2,8 @@
 
 The reference converts a whole frame to RGB, as PyAV does by default, and scales it with
 `torch.nn.functional.interpolate` (bilinear, no antialias). Each filter scales every twelfth frame of the
-real videos to short side 256 in one pass. Writes scaling.md to benchmarks/results/.
+real videos to short side 256 in one pass. A second table shows what the filter used does to scores and features
+(scaling_scores.py). Writes scaling.md to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from decode_footage import real_videos
+from scaling_scores import score_table
 
 SHORT_SIDE = 256
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -76,6 +78,7 @@ def main() -> None:
             pixels = [frame.to_ndarray().astype(np.float32) for frame in scaled]
             cells = f"{milliseconds:.2f} | {describe(pixels, plain)} | {describe(pixels, exact)}"
             lines.append(f"| {path.stem} {width} x {height} | {name} | {cells} |")
+    lines += ["", *score_table()]
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "scaling.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
