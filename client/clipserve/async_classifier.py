@@ -5,21 +5,18 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import Self, Unpack
 from weakref import WeakSet
-
-from tritonclient.grpc.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 from clipserve import conversations, defaults
 from clipserve.async_streams import AsyncRowStream
+from clipserve.async_wire import AsyncWire
 from clipserve.cancellation import Cancellation
 from clipserve.channel import Settings, Tls
-from clipserve.conversations import Conversation, Pause, Result, Step
 from clipserve.downloads import DownloadLimits
 from clipserve.embeddings import Embeddings, collect_embeddings
 from clipserve.entries import Entry
-from clipserve.errors import ClipserveError, InvalidRequest, RequestCancelled
+from clipserve.errors import ClipserveError
 from clipserve.exchange import Exchange, start_exchange
 from clipserve.patience import Patience
 from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
@@ -59,10 +56,8 @@ class AsyncVideoClassifier:
             timeout_seconds=timeout_seconds,
             download_limits=download_limits,
         )
-        self._client_arguments = self._settings.client_arguments()
-        self._open_client: Any = None
+        self._wire = AsyncWire(self._settings)
         self._streams: WeakSet[AsyncRowStream] = WeakSet()
-        self._closed = False
 
     async def classify(
         self,
@@ -96,8 +91,8 @@ class AsyncVideoClassifier:
         exchange = await self._start_exchange(video, question, Cancellation())
         call = call.about(exchange.video.name)
         if retry:
-            return await self._hold(conversations.classify_patiently(exchange, call, Patience(0)))
-        return await self._hold(conversations.classify(exchange, call))
+            return await self._wire.hold(conversations.classify_patiently(exchange, call, Patience(0)))
+        return await self._wire.hold(conversations.classify(exchange, call))
 
     def classify_many(
         self,
@@ -114,7 +109,7 @@ class AsyncVideoClassifier:
 
         >>> async for row in classifier.classify_many("videos/"): ...
         """
-        self._check_open()
+        self._wire.check_open()
         run = plan_run(
             source,
             self._settings,
@@ -152,20 +147,18 @@ class AsyncVideoClassifier:
 
     async def models(self) -> list[str]:
         """Names of the models that are ready to take videos; see `VideoClassifier.models`."""
-        return await self._hold(conversations.list_models(self._settings.start_call(None)))
+        return await self._wire.hold(conversations.list_models(self._settings.start_call(None)))
 
     async def wait_until_ready(self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS) -> None:
         """Wait for the server and the model; see `VideoClassifier.wait_until_ready`."""
         call = self._settings.start_call(timeout_seconds)
-        await self._hold(conversations.wait_until_ready(call))
+        await self._wire.hold(conversations.wait_until_ready(call))
 
     async def close(self) -> None:
         """Close the connection. Calls under way end with RequestCancelled."""
-        self._closed = True
         for stream in list(self._streams):
             await stream.close()
-        if self._open_client is not None:
-            await self._open_client.close()
+        await self._wire.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -180,14 +173,6 @@ class AsyncVideoClassifier:
 
     def __repr__(self) -> str:
         return f"AsyncVideoClassifier({self.model!r}, {self._settings.url!r})"
-
-    @property
-    def _client(self) -> Any:
-        # gRPC binds a channel to the loop that is there when it is made, so not in __init__, which
-        # may run before any loop does.
-        if self._open_client is None:
-            self._open_client = InferenceServerClient(**self._client_arguments)
-        return self._open_client
 
     async def _start_exchange(self, video: VideoSource, question: Question, cancellation: Cancellation) -> Exchange:
         """Read the video in a thread, which ends when the waiting task is cancelled."""
@@ -213,40 +198,7 @@ class AsyncVideoClassifier:
             exchange = await self._start_exchange(entry.video, run.question, run.cancellation)
             start = time.perf_counter()
             conversation = conversations.classify_patiently(exchange, run.call.about(entry.name), run.patience)
-            prediction = await self._hold(conversation)
+            prediction = await self._wire.hold(conversation)
         except ClipserveError as error:
             return entry.fail(error, (time.perf_counter() - start) * 1000)
         return entry.answer(prediction, (time.perf_counter() - start) * 1000)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
-
-    async def _hold(self, conversation: Conversation[Result]) -> Result:
-        """Take the steps of a conversation until it returns or raises."""
-        try:
-            step = next(conversation)
-            while True:
-                try:
-                    answer = await self._take(step)
-                except InferenceServerException as exc:
-                    step = conversation.throw(exc)
-                else:
-                    step = conversation.send(answer)
-        except StopIteration as end:
-            return cast(Result, end.value)
-
-    async def _take(self, step: Step) -> Any:
-        if isinstance(step, Pause):
-            return await asyncio.sleep(step.seconds)
-        self._check_open()
-        try:
-            return await getattr(self._client, step.method)(
-                **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
-            )
-        except asyncio.CancelledError:
-            # gRPC raises it for calls that close() ended, too; only a cancelled task may see it.
-            task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):
-                raise RequestCancelled("the classifier was closed", model=self.model) from None
-            raise

@@ -1,22 +1,18 @@
 """The classifier for ordinary, blocking code."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import Self, Unpack
 from weakref import WeakSet
-
-from tritonclient.grpc import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 from clipserve import conversations, defaults
 from clipserve.channel import Settings, Tls
-from clipserve.conversations import Conversation, Pause, Result, Step
 from clipserve.downloads import DownloadLimits
 from clipserve.embeddings import Embeddings, collect_embeddings
 from clipserve.entries import Entry
-from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.errors import ClipserveError
 from clipserve.exchange import start_exchange
 from clipserve.patience import Patience
 from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
@@ -27,6 +23,7 @@ from clipserve.sources import Source
 from clipserve.streams import RowStream
 from clipserve.tally import OnError
 from clipserve.videos import VideoSource
+from clipserve.wire import Wire
 
 
 class VideoClassifier:
@@ -71,9 +68,8 @@ class VideoClassifier:
             timeout_seconds=timeout_seconds,
             download_limits=download_limits,
         )
-        self._client: Any = InferenceServerClient(**self._settings.client_arguments())
+        self._wire = Wire(self._settings)
         self._streams: WeakSet[RowStream] = WeakSet()
-        self._closed = False
 
     def classify(
         self,
@@ -125,8 +121,8 @@ class VideoClassifier:
         exchange = start_exchange(video, model=self.model, question=question, limits=self._settings.download_limits)
         call = call.about(exchange.video.name)
         if retry:
-            return self._hold(conversations.classify_patiently(exchange, call, Patience(0)))
-        return self._hold(conversations.classify(exchange, call))
+            return self._wire.hold(conversations.classify_patiently(exchange, call, Patience(0)))
+        return self._wire.hold(conversations.classify(exchange, call))
 
     def classify_many(
         self,
@@ -157,7 +153,7 @@ class VideoClassifier:
             InvalidRequest: an argument is not what is allowed, or `source` is none, such as a CSV without the column
                 `path`.
         """
-        self._check_open()
+        self._wire.check_open()
         run = plan_run(
             source,
             self._settings,
@@ -169,8 +165,8 @@ class VideoClassifier:
             patience_seconds=patience_seconds,
         )
         # A connection of its own: closing it is what ends blocking calls that are under way.
-        client: Any = InferenceServerClient(**self._settings.client_arguments())
-        stream = RowStream(run, partial(self._classify_entry, run, client), end_calls=client.close)
+        wire = Wire(self._settings, run.cancellation.pause)
+        stream = RowStream(run, partial(self._classify_entry, run, wire), end_calls=wire.close)
         self._streams.add(stream)
         return stream
 
@@ -208,7 +204,7 @@ class VideoClassifier:
         Raises:
             ServerError: the server did not answer, or answered with a failure.
         """
-        return self._hold(conversations.list_models(self._settings.start_call(None)))
+        return self._wire.hold(conversations.list_models(self._settings.start_call(None)))
 
     def wait_until_ready(self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS) -> None:
         """Wait until the server answers and the model, with every model it is made of, is ready.
@@ -220,14 +216,13 @@ class VideoClassifier:
             AccessDenied, ServerFailed: waiting longer would not help.
         """
         call = self._settings.start_call(timeout_seconds)
-        self._hold(conversations.wait_until_ready(call))
+        self._wire.hold(conversations.wait_until_ready(call))
 
     def close(self) -> None:
         """Close the connection. Calls under way end with RequestCancelled."""
-        self._closed = True
         for stream in list(self._streams):
             stream.close()
-        self._client.close()
+        self._wire.close()
 
     def __enter__(self) -> Self:
         return self
@@ -243,7 +238,7 @@ class VideoClassifier:
     def __repr__(self) -> str:
         return f"VideoClassifier({self.model!r}, {self._settings.url!r})"
 
-    def _classify_entry(self, run: Run, client: Any, entry: Entry) -> Row:
+    def _classify_entry(self, run: Run, wire: Wire, entry: Entry) -> Row:
         """All that one video of a run needs, in one thread."""
         if isinstance(entry.video, ClipserveError):
             return entry.fail(entry.video)
@@ -258,39 +253,7 @@ class VideoClassifier:
             )
             start = time.perf_counter()
             conversation = conversations.classify_patiently(exchange, run.call.about(entry.name), run.patience)
-            prediction = self._hold(conversation, client, run.cancellation.pause)
+            prediction = wire.hold(conversation)
         except ClipserveError as error:
             return entry.fail(error, (time.perf_counter() - start) * 1000)
         return entry.answer(prediction, (time.perf_counter() - start) * 1000)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise InvalidRequest("this classifier is closed; make a new one", model=self.model)
-
-    def _hold(
-        self,
-        conversation: Conversation[Result],
-        client: Any = None,
-        pause: Callable[[float], None] = time.sleep,
-    ) -> Result:
-        """Take the steps of a conversation until it returns or raises."""
-        client = client or self._client
-        try:
-            step = next(conversation)
-            while True:
-                try:
-                    answer = self._take(step, client, pause)
-                except InferenceServerException as exc:
-                    step = conversation.throw(exc)
-                else:
-                    step = conversation.send(answer)
-        except StopIteration as end:
-            return cast(Result, end.value)
-
-    def _take(self, step: Step, client: Any, pause: Callable[[float], None]) -> Any:
-        if isinstance(step, Pause):
-            return pause(step.seconds)
-        self._check_open()
-        return getattr(client, step.method)(
-            **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
-        )

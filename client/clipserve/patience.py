@@ -40,12 +40,12 @@ class Patience:
             return None
         if self._gone or not (self._answered or isinstance(error, ServerBusy)):
             return None
-        limit = min(defaults.LONGEST_RETRY_SECONDS, defaults.FIRST_RETRY_SECONDS * 2 ** min(attempt, 30))
-        pause = random.uniform(0, limit)
-        if waited + pause >= max(self._seconds or 0, call.timeout_seconds):
+        left = max(self._seconds or 0, call.timeout_seconds) - waited
+        if left < defaults.FIRST_RETRY_SECONDS:
             self._gone = not isinstance(error, ServerBusy)
             return None
-        return pause
+        limit = min(defaults.LONGEST_RETRY_SECONDS, defaults.FIRST_RETRY_SECONDS * 2 ** min(attempt, 30))
+        return random.uniform(0, min(limit, left))
 
     def note_answer(self) -> None:
         """The server is there."""

@@ -42,7 +42,7 @@ def test_asking_again_ends_with_the_deadline(connect, triton):
     start = time.monotonic()
     (row,) = connect().classify_many([VIDEO], timeout_seconds=1.0)
     assert isinstance(row.error, ServerBusy)
-    assert 0.4 < time.monotonic() - start < 1.5
+    assert 0.7 < time.monotonic() - start < 1.6
     assert len(triton.requests) > 1
 
 
