@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from clipserve import defaults
+from clipserve import defaults, tally
 from clipserve.classifier import VideoClassifier
 from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
 from clipserve.commands.connection import Connection, ModelOption
 from clipserve.commands.option_groups import spread_options
 from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error
 from clipserve.entries import Entry
-from clipserve.errors import AccessDenied, ClipserveError, ModelNotReady, ServerUnavailable, UnknownModel
+from clipserve.errors import ClipserveError, ModelNotReady, ServerUnavailable
 from clipserve.jobs import AWAY, describe_settings, run_job
 from clipserve.question import Options
 from clipserve.result_files import ResultFile
@@ -23,7 +23,7 @@ from clipserve.sources import Source, read_entries
 from clipserve.tally import OnError
 
 # These would fail every video alike, so they are reported once.
-HOPELESS = (ServerUnavailable, AccessDenied, UnknownModel, ModelNotReady)
+HOPELESS = (*tally.HOPELESS, ServerUnavailable, ModelNotReady)
 
 
 @spread_options
