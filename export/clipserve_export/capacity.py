@@ -1,7 +1,7 @@
 """How much memory a network takes, and the bounds that follow from it.
 
 A request may ask for 30 clips of one video (10 views x 3 crops), and Triton's batcher joins requests of equal shape, so
-a network can be handed `max_batch_size` x 30 clips at once. Without bounds that is 36 GiB for x3d_m and 174 for
+a network can be handed `max_batch_size` x 30 clips at once. Without bounds that is 36 GiB for x3d_m and 173 for
 mvit_base_32x3. Two bounds hold whatever backend runs the network, because Triton and the decode step keep them: how
 many videos share a run, and how many clips a video may have. The stand-ins keep a third: they take a run in parts.
 """

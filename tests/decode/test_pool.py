@@ -160,6 +160,23 @@ def test_a_full_queue_is_busy_which_is_worth_trying_again(start: Callable[..., D
     assert pool.submit(job(video)).result(30)
 
 
+def test_videos_that_wait_are_bounded_in_bytes_too(start: Callable[..., DecodePool], video: bytes) -> None:
+    """Sixty-four of the largest that may come would be 32 GiB."""
+    pool = start(max_waiting_megabytes=1)
+    pid = pause(pool)
+    first = pool.submit(job(video))
+    assert wait_for(first.running, 5)
+    large = video + bytes(3 * 2**20)
+    alone = pool.submit(job(large))
+    with pytest.raises(Busy, match="more than 1 MiB") as raised:
+        pool.submit(job(video))
+    assert raised.value.retryable
+    os.kill(pid, signal.SIGCONT)
+    assert first.result(30)
+    assert alone.result(30)
+    assert pool.submit(job(video)).result(30)
+
+
 def test_a_request_that_was_cancelled_is_not_decoded(start: Callable[..., DecodePool], video: bytes) -> None:
     pool = start()
     pid = pause(pool)

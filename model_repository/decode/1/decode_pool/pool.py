@@ -42,6 +42,7 @@ class DecodePool:
     ) -> None:
         self._settings, self._limits, self._on_restart = settings, limits, on_restart
         self._jobs: queue.Queue[tuple[Job, Future[Decoded], Cancelled]] = queue.Queue(settings.max_waiting)
+        self._waiting_bytes, self._count = 0, threading.Lock()
         self._closing = threading.Event()
         # The kernel kills a worker when the thread that started it ends, so each thread starts its own.
         self._posts = [_Post(self, number) for number in range(settings.worker_count)]
@@ -56,16 +57,31 @@ class DecodePool:
         """Queue a job. Its future is cancelled, and it is not run, when `cancelled()` is true as its turn comes.
 
         Raises:
-            Busy: as many jobs wait as may.
+            Busy: as many jobs wait as may, or as many bytes.
         """
         future: Future[Decoded] = Future()
-        try:
-            self._jobs.put_nowait((job, future, cancelled))
-        except queue.Full:
-            raise Busy(
-                f"{self._settings.max_waiting} videos wait for {len(self._posts)} decoders already; try again later"
-            ) from None
+        megabytes = self._settings.max_waiting_megabytes
+        with self._count:
+            if self._waiting_bytes and self._waiting_bytes + len(job.video) > megabytes * 2**20:
+                raise Busy(
+                    f"the videos that wait for {len(self._posts)} decoders and this one have more than {megabytes} MiB;"
+                    " try again later"
+                )
+            try:
+                self._jobs.put_nowait((job, future, cancelled))
+            except queue.Full:
+                raise Busy(
+                    f"{self._settings.max_waiting} videos wait for {len(self._posts)} decoders already; try again later"
+                ) from None
+            self._waiting_bytes += len(job.video)
         return future
+
+    def _take(self) -> tuple[Job, Future[Decoded], Cancelled]:
+        """The next job in the queue. Raises queue.Empty after LOOK_SECONDS without one."""
+        job, future, cancelled = self._jobs.get(timeout=LOOK_SECONDS)
+        with self._count:
+            self._waiting_bytes -= len(job.video)
+        return job, future, cancelled
 
     @property
     def waiting(self) -> int:
@@ -114,7 +130,7 @@ class _Post:
         self._start()
         while not pool._closing.is_set():
             try:
-                job, future, cancelled = pool._jobs.get(timeout=LOOK_SECONDS)
+                job, future, cancelled = pool._take()
             except queue.Empty:
                 self._replace_if_dead()
                 continue

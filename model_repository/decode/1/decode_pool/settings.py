@@ -15,6 +15,7 @@ class PoolSettings:
     Attributes:
         workers: processes that decode, one video at a time each; 0 is one for each core this process may use.
         max_waiting: videos that may wait for a worker; one more is answered `busy`.
+        max_waiting_megabytes: that these may have together; one video may always wait, however large.
         max_decode_seconds: for one video, after which its worker is killed.
         max_worker_megabytes: of memory that a worker may take for one video, on top of what it starts with.
 
@@ -24,6 +25,7 @@ class PoolSettings:
 
     workers: int = 0
     max_waiting: int = 64
+    max_waiting_megabytes: int = 2048
     max_decode_seconds: int = 30
     max_worker_megabytes: int = 2048
 
