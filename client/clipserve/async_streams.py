@@ -37,6 +37,7 @@ class AsyncRowStream:
         self._gate = asyncio.Semaphore(run.parallel)
         self._ordered = run.ordered
         self._begun: deque[asyncio.Task[Row]] = deque()
+        self._ended = False
         self._closed = False
 
     @property
@@ -80,6 +81,7 @@ class AsyncRowStream:
                 if not self._tally.drops(row):
                     return row
         except BaseException:  # a cancelled task, too
+            self._ended = True
             await self.close()
             raise
         await self.close()
@@ -95,8 +97,16 @@ class AsyncRowStream:
 
     async def _take(self) -> Row | None:
         """The next row that is due; None at the end."""
-        if self._closed:
+        if self._ended:
             return None
+        row = None if self._closed else await self._wait_for_row()
+        # By another task, or with its classifier: to end the iteration would look like success.
+        if self._closed:
+            raise RequestCancelled("the run was closed before all of its videos were classified")
+        self._ended = row is None
+        return row
+
+    async def _wait_for_row(self) -> Row | None:
         while len(self._begun) < self._room and (entry := self._entries.read()) is not None:
             self._begun.append(asyncio.create_task(self._pass_gate(entry)))
         if not self._begun:
@@ -105,9 +115,8 @@ class AsyncRowStream:
         # wait() leaves the calls alone when the waiting task is cancelled; close() decides about them.
         waited = [self._begun[0]] if self._ordered else self._begun
         done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        # By another task, or with its classifier: to end the iteration would look like success.
         if self._closed:
-            raise RequestCancelled("the run was closed before all of its videos were classified")
+            return None
         task = next(task for task in self._begun if task in done)
         self._begun.remove(task)
         return task.result()

@@ -45,6 +45,7 @@ class RowStream:
         self._begun: Line = InOrder() if run.ordered else AsFinished()
         # A worker does all that one video needs, reading included: no row hops between more threads than two.
         self._workers = ThreadPoolExecutor(run.parallel, "clipserve")
+        self._ended = False
         self._closing = threading.Lock()
         self._closed = False
 
@@ -89,6 +90,7 @@ class RowStream:
                 if not self._tally.drops(row):
                     return row
         except BaseException:  # Ctrl-C, too
+            self._ended = True
             self.close()
             raise
         self.close()
@@ -107,23 +109,27 @@ class RowStream:
 
     def _take(self) -> Row | None:
         """The next row that is due; None at the end."""
-        if self._closed:
-            return None
-        while len(self._begun) < self._room and (entry := self._entries.read()) is not None:
-            self._begun.add(self._workers.submit(self._work, entry))
-        if not len(self._begun):
-            self._entries.check()
+        if self._ended:
             return None
         row: Row | None = None
         try:
-            row = self._begun.take()
+            row = self._wait_for_row()
         except Exception:
             if not self._closed:
                 raise
         # By another thread, or with its classifier: to end the iteration would look like success.
         if self._closed:
             raise RequestCancelled("the run was closed before all of its videos were classified")
+        self._ended = row is None
         return row
+
+    def _wait_for_row(self) -> Row | None:
+        while len(self._begun) < self._room and (entry := self._entries.read()) is not None:
+            self._begun.add(self._workers.submit(self._work, entry))
+        if len(self._begun):
+            return self._begun.take()
+        self._entries.check()
+        return None
 
 
 class Line(Protocol):
