@@ -9,7 +9,8 @@ many videos share a run, and how many clips a video may have. The stand-ins keep
 from clipserve_export.specs import Geometry, ModelSpec
 
 # MiB that one clip more takes, measured as the peak of a process running the ONNX file in ONNX Runtime 1.32 on a CPU
-# with 1, 2 and 4 clips (motion 30, x3d_xs 16). The network's own weights and the library, 65 to 340, come on top.
+# with 1, 2 and 4 clips (motion 30, x3d_xs 16). The network's own weights and the library, 65 to 340, come on top. Five
+# requests of 10 x 3 views at once bring x3d_s's stand-in to 1,803 MiB, all told.
 CLIP_MEGABYTES = {
     "x3d_xs": 18,
     "x3d_s": 62,

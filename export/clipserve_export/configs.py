@@ -64,6 +64,11 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int) -> pb.ModelConfig
         dynamic_batching=pb.ModelDynamicBatching(default_queue_policy=queue_policy(spec)),
     )
     config.parameters["max_clips_at_once"].string_value = str(part_clips(spec))
+    if form.backend == "onnxruntime":
+        # A pattern keeps a second copy of what a run needs for every shape there was, and views make many; the arena
+        # gives nothing back. Without them x3d_s takes half the memory in the same time.
+        config.parameters["enable_mem_pattern"].string_value = "0"
+        config.parameters["enable_mem_arena"].string_value = "0"
     return config
 
 

@@ -8,7 +8,7 @@ from clipserve_server.standing_in import Arrays, StandIn
 
 
 class TritonPythonModel(StandIn):
-    """Runs model.onnx; understands the C++ backend's parameter `intra_op_thread_count`."""
+    """Runs model.onnx. Of the C++ backend's parameters it understands the names below."""
 
     session: onnxruntime.InferenceSession
 
@@ -19,6 +19,8 @@ class TritonPythonModel(StandIn):
         # Not the machine's cores but those this process may use, which a container limits.
         cores = len(os.sched_getaffinity(0))
         options.intra_op_num_threads = int(self.instance.parameters.get("intra_op_thread_count", cores))
+        options.enable_mem_pattern = self.instance.parameters.get("enable_mem_pattern", "1") == "1"
+        options.enable_cpu_mem_arena = self.instance.parameters.get("enable_mem_arena", "1") == "1"
         # Spinning wins microseconds for this session and takes them from the decoder beside it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(self.instance.model_file, options, providers=self._providers())
