@@ -43,7 +43,7 @@ class Reliability:
 
     @property
     def _gaps(self) -> Floats:
-        return np.nan_to_num(np.abs(self.accuracy - self.confidence))
+        return np.asarray(np.nan_to_num(np.abs(self.accuracy - self.confidence)))
 
 
 def measure_reliability(

@@ -125,6 +125,11 @@ class Evaluation:
         return len(self.positions)
 
     @property
+    def failed(self) -> bool:
+        """Whether any video has no answer."""
+        return bool(self.failures)
+
+    @property
     def videos_per_second(self) -> float:
         """Answered videos by the time the whole source took."""
         return self.answered / self.seconds if self.seconds else 0.0
@@ -189,7 +194,7 @@ class Evaluation:
         """A page that needs nothing but itself, also written to `path` if there is one.
 
         Raises:
-            ModuleNotFoundError: matplotlib or jinja2 is missing; says what to install.
+            InvalidRequest: matplotlib or jinja2 is not installed.
         """
         from clipserve.evaluation.pages import render_evaluation
 

@@ -22,6 +22,7 @@ CSS_COLOURS = {INK: "currentColor", ACCENT: "var(--accent)", WRONG: "var(--wrong
 # An image holds no CSS either: colours that are seen on white and on black, made paler by transparency.
 RIGHT_RGB, WRONG_RGB = (0.13, 0.50, 0.68), (0.85, 0.33, 0.18)
 FAINTEST, STRONGEST = 0.25, 0.85  # a single mistake among many should still be seen
+FAINTEST_DOT = 0.6
 
 MOST_NAMED_CLASSES = 24  # with more, names and numbers no longer fit
 
@@ -128,6 +129,7 @@ def _dot_cells(axes: "Axes", confusion: Confusion) -> None:
     """Dots larger than their cells: one of 400 x 400 cells is smaller than a point of ink."""
     rows, columns = np.nonzero(confusion.counts)
     colours = _colour_cells(confusion.counts)[rows, columns]
+    colours[:, 3] = np.maximum(colours[:, 3], FAINTEST_DOT)
     order = np.argsort(colours[:, 3])  # the strong ones on top
     points = max(2.2, 400 / len(confusion.classes))
     axes.scatter(
