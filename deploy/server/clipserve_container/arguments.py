@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipserve_container.repository import PublicModel, names_to_load
-from clipserve_container.settings import GRPC_PORT, HTTP_PORT, METRICS_PORT, Settings
+from clipserve_container.settings import GRPC_PORT, HTTP_PORT, LEAVING_SECONDS, METRICS_PORT, Settings
 
 TRITON = "tritonserver"
 # What rules the server rather than asks it something. Closed to everybody without the key.
@@ -12,8 +12,6 @@ ADMIN_HEADER = "clipserve-admin"
 # What clients need; closed as well where an api_key is set. health stays open: it tells nothing but ready or not.
 CLIENT_APIS = ("inference", "metadata", "model-config")
 CLIENT_HEADER = "clipserve-api"
-# Kept from exit_seconds for the end itself.
-LEAVING_SECONDS = 5
 
 
 def triton_command(
@@ -34,8 +32,8 @@ def triton_command(
         # A server that lacks a model it was told to serve does not start: better no container than a half one.
         "--exit-on-error=true",
         "--strict-readiness=true",
-        # Requests were let finish before (clipserve_container.service); this is for what is left.
-        f"--exit-timeout-secs={LEAVING_SECONDS - 1}",
+        # Requests were given time before (clipserve_container.service); this is for what is left.
+        f"--exit-timeout-secs={LEAVING_SECONDS - 2}",
         f"--http-port={HTTP_PORT}",
         f"--grpc-port={GRPC_PORT}",
         f"--metrics-port={METRICS_PORT}",

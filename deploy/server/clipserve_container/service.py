@@ -1,8 +1,9 @@
 """Triton and the little it needs around it: a port that says whether to send requests, a watch, and a soft end.
 
 Why not Triton alone: at SIGTERM it refuses the *next step* of requests under way ("Server is stopping, scheduler for
-model has stopped accepting new inference requests", 2.51), so every ensemble being served fails. And a Python model
-whose process died stays dead, while Docker restarts only what has ended.
+model has stopped accepting new inference requests", 2.51), so every ensemble being served fails; unloading the ensemble
+first does the same to them. It tells nobody how many are under way, so they are given time. And a Python model whose
+process died stays dead, while Docker restarts only what has ended.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
 
 from clipserve_container.readiness import Readiness
-from clipserve_container.repository_api import RepositoryApi
+from clipserve_container.settings import LEAVING_SECONDS
 
 POLL_SECONDS = 0.1
 
@@ -25,28 +26,25 @@ POLL_SECONDS = 0.1
 class Service:
     """One run of Triton.
 
-    ensembles: the public models; requests come to them alone. ready_port: where GET /ready is answered, 0 is any.
-    restart_after: failures of the watch in a row after which Triton is ended; 0 is never.
-    drain_seconds: between saying "not ready" and refusing requests, for a balancer to hear of it.
-    exit_seconds: for requests under way.
+    ready_port: where GET /ready is answered, 0 is any.
+    watch_seconds, restart_after: how often the watch looks, and after how many failures in a row it ends Triton; 0 is
+        never.
+    drain_seconds: between saying "not ready" and ending Triton: for requests under way, and for a balancer to hear.
     """
 
     def __init__(
         self,
         command: list[str],
         readiness: Readiness,
-        api: RepositoryApi,
-        ensembles: list[str],
         *,
         ready_port: int,
         restart_after: int,
         watch_seconds: float,
         drain_seconds: float,
-        exit_seconds: float,
     ) -> None:
-        self._command, self._readiness, self._api, self._ensembles = command, readiness, api, ensembles
+        self._command, self._readiness = command, readiness
         self._restart_after, self._watch_seconds = restart_after, watch_seconds
-        self._drain_seconds, self._exit_seconds = drain_seconds, exit_seconds
+        self._drain_seconds = drain_seconds
         self._leaving = threading.Event()
         self._server = ThreadingHTTPServer(("", ready_port), self._make_handler())
         self.ready_port = self._server.server_port
@@ -59,16 +57,16 @@ class Service:
 
         def leave(number: int, frame: FrameType | None) -> None:
             if self._leaving.is_set():
-                triton.terminate()  # asked twice: at once
+                triton.terminate()  # asked twice: now
             self._leaving.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, leave)
         while triton.poll() is None:
             if self._leaving.wait(POLL_SECONDS):
-                self._drain(triton)
-                triton.terminate()
-                triton.wait()
+                say(f"stopping: not ready any more, and {self._drain_seconds:g} s for requests under way")
+                pause(self._drain_seconds, triton)
+                end(triton)
         self._server.server_close()
         # A shell's way to say "by signal n"; a negative status would be lost.
         return triton.returncode if triton.returncode >= 0 else 128 - triton.returncode
@@ -87,22 +85,6 @@ class Service:
         ]
         return "\n".join(lines) + "\n"
 
-    def _drain(self, triton: subprocess.Popen[bytes]) -> None:
-        """Take no new requests and let those under way finish, as long as there is time."""
-        deadline = time.monotonic() + self._exit_seconds
-        say("stopping: no new requests")
-        pause(min(self._drain_seconds, self._exit_seconds), triton)
-        for name in self._ensembles:
-            # Its steps stay: requests under way still need them.
-            self._api.unload(name)
-        while time.monotonic() < deadline and triton.poll() is None:
-            live = self._api.list_live()
-            if live is None or live.isdisjoint(self._ensembles):
-                say("stopping: every request is answered")
-                return
-            time.sleep(POLL_SECONDS)
-        say("stopping: requests under way have had their time")
-
     def _watch(self, triton: subprocess.Popen[bytes]) -> None:
         """End a Triton that was ready and has not been for several looks in a row."""
         was_ready, failures = False, 0
@@ -113,7 +95,7 @@ class Service:
                 say(f"not ready, {failures} times in a row: {'; '.join(problems)}")
                 if self._restart_after and failures >= self._restart_after:
                     say("ending Triton, to be started anew")
-                    triton.terminate()
+                    end(triton)
                     return
 
     def _make_handler(self) -> type[BaseHTTPRequestHandler]:
@@ -148,6 +130,16 @@ class Service:
 def name_problems(models: dict[str, str]) -> list[str]:
     """Of the models that are not ready."""
     return [f"{name}: {why}" for name, why in models.items() if why]
+
+
+def end(triton: subprocess.Popen[bytes]) -> None:
+    """Ask it to end, and make it: one that runs out of its time crashes and then hangs (seen in 2.51)."""
+    triton.terminate()
+    try:
+        triton.wait(LEAVING_SECONDS - 1)
+    except subprocess.TimeoutExpired:
+        triton.kill()
+        triton.wait()
 
 
 def pause(seconds: float, triton: subprocess.Popen[bytes]) -> None:

@@ -13,6 +13,8 @@ Tls = Literal["off", "server", "mutual"]
 
 # Inside the container; which of the host's ports lead here is docker-compose.yml's business.
 HTTP_PORT, GRPC_PORT, METRICS_PORT, READY_PORT = 8000, 8001, 8002, 8003
+# Kept from exit_seconds for the end itself.
+LEAVING_SECONDS = 6
 
 
 class SettingError(ValueError):
@@ -31,8 +33,8 @@ class Settings:
         tls: of the gRPC port; `mutual` asks clients for a certificate, too.
         secrets: folder of server.pem, server.key, ca.pem, admin_key, api_key.
         state: folder where the admin key of this start is kept for `reload`.
-        exit_seconds: from `docker stop` to SIGKILL; requests under way have all but 5 of them.
-        drain_seconds: of those, how long new requests are still taken while a balancer hears that they should not be.
+        exit_seconds: from `docker stop` to SIGKILL.
+        drain_seconds: of those, how long requests are still answered, while a balancer hears to send no new ones.
         watch_seconds: between looks at the models.
         restart_after: failed looks in a row after which Triton is ended, to be started anew; 0 is never.
         video_megabytes: of an upload, for the estimate of shared memory.
@@ -52,7 +54,7 @@ class Settings:
     secrets: Path = Path("/run/clipserve/secrets")
     state: Path = Path("/tmp/clipserve")
     exit_seconds: int = 30
-    drain_seconds: int = 3
+    drain_seconds: int = 10
     watch_seconds: int = 10
     restart_after: int = 3
     video_megabytes: int = 8
@@ -82,6 +84,13 @@ class Settings:
                 raise SettingError(f"CLIPSERVE_{name} is {value!r}, but it is one of {', '.join(allowed)}")
             return value
 
+        exit_seconds = number("EXIT_SECONDS", cls.exit_seconds, LEAVING_SECONDS)
+        drain_seconds = number("DRAIN_SECONDS", cls.drain_seconds, 0)
+        if drain_seconds > exit_seconds - LEAVING_SECONDS:
+            raise SettingError(
+                f"CLIPSERVE_DRAIN_SECONDS is {drain_seconds}, but of the {exit_seconds} of CLIPSERVE_EXIT_SECONDS"
+                f" {LEAVING_SECONDS} are for the end itself: raise the one or lower the other"
+            )
         try:
             options = tuple(shlex.split(text("TRITON_OPTIONS", "")))
         except ValueError as error:
@@ -94,8 +103,8 @@ class Settings:
             tls=cast(Tls, one_of("TLS", cls.tls, get_args(Tls))),
             secrets=Path(text("SECRETS", str(cls.secrets))),
             state=Path(text("STATE", str(cls.state))),
-            exit_seconds=number("EXIT_SECONDS", cls.exit_seconds, 6),
-            drain_seconds=number("DRAIN_SECONDS", cls.drain_seconds, 0),
+            exit_seconds=exit_seconds,
+            drain_seconds=drain_seconds,
             watch_seconds=number("WATCH_SECONDS", cls.watch_seconds, 1),
             restart_after=number("RESTART_AFTER", cls.restart_after, 0),
             video_megabytes=number("VIDEO_MEGABYTES", cls.video_megabytes, 1),

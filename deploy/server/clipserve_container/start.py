@@ -7,12 +7,11 @@ import secrets
 import sys
 from pathlib import Path
 
-from clipserve_container.arguments import LEAVING_SECONDS, triton_command
+from clipserve_container.arguments import triton_command
 from clipserve_container.check import report
 from clipserve_container.checks import find_problems
 from clipserve_container.readiness import Readiness
 from clipserve_container.repository import choose_models, names_to_load
-from clipserve_container.repository_api import RepositoryApi
 from clipserve_container.service import Service
 from clipserve_container.settings import HTTP_PORT, READY_PORT, SettingError, Settings
 
@@ -31,20 +30,15 @@ def main(more: list[str]) -> int:
         *triton_command(settings, models, admin_key=admin_key(settings), api_key=read_key(settings, "api_key")),
         *more,
     ]
-    key = admin_key(settings)
-    url = f"http://127.0.0.1:{HTTP_PORT}"
-    command = triton_command(settings, models, admin_key=key, api_key=read_key(settings, "api_key"))
+    command = triton_command(settings, models, admin_key=admin_key(settings), api_key=read_key(settings, "api_key"))
     try:
         service = Service(
             [*command, *more],
-            Readiness(url, names_to_load(models), settings.repository),
-            RepositoryApi(url, key),
-            [model.name for model in models],
+            Readiness(f"http://127.0.0.1:{HTTP_PORT}", names_to_load(models), settings.repository),
             ready_port=READY_PORT,
             restart_after=settings.restart_after,
             watch_seconds=settings.watch_seconds,
             drain_seconds=settings.drain_seconds,
-            exit_seconds=settings.exit_seconds - LEAVING_SECONDS,
         )
         return service.run()
     except FileNotFoundError:

@@ -1,0 +1,56 @@
+"""What runs in the server's container is no installed package: it is found where the image copies it from."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+sys.path.insert(0, str(DEPLOY / "server"))
+
+from clipserve_container.settings import Settings  # noqa: E402
+
+from clipserve_export.motion.videos import write_motion_video  # noqa: E402
+from tests.deploy.certificates import Certificates, make_certificates  # noqa: E402
+from tests.deploy.embedded import EmbeddedServer  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def onnx_repository(repositories: Callable[[str], Path]) -> Path:
+    """A repository with every model as ONNX."""
+    return repositories("onnx")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """What deploy/tls/make_certificates.sh makes, with a client of each of two authorities."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def bouncing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of which the model `motion` says "bouncing"."""
+    path = tmp_path_factory.mktemp("videos") / "bouncing.mp4"
+    write_motion_video(path, "bouncing", 100_007)
+    return path
+
+
+@pytest.fixture(scope="module")
+def start_server(
+    onnx_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., EmbeddedServer]]:
+    """Start a Triton with the container's own command line."""
+    running: list[EmbeddedServer] = []
+
+    def start(**options: object) -> EmbeddedServer:
+        keys = {name: options.pop(name) for name in ("admin_key", "api_key") if name in options}
+        settings = Settings(repository=onnx_repository, models=("motion",), gpu="none", **options)  # type: ignore[arg-type]
+        running.append(EmbeddedServer(settings, tmp_path_factory.mktemp("server"), **keys))  # type: ignore[arg-type]
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()

@@ -1,0 +1,177 @@
+"""The process around Triton: when it says ready, how it stops, and what it does about a model that died."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clipserve_container.readiness import find_stubs
+from clipserve_container.settings import Settings
+
+from clipserve import VideoClassifier
+from clipserve_export.motion.videos import write_video
+from clipserve_server.wheel import find_wheel
+from tests.deploy.embedded import EmbeddedServer, find_free_ports
+
+ROOT = Path(__file__).parents[2]
+
+
+class Running:
+    """A Service in a process of its own, as in the container."""
+
+    def __init__(self, exported: Path, folder: Path) -> None:
+        # A name of its own: unlike a container, this machine may run other servers over the same folder.
+        repository = folder / "repository"
+        repository.symlink_to(exported)
+        self.server = EmbeddedServer(Settings(repository=repository, models=("motion",), gpu="none"), folder)
+        (self.ready_port,) = find_free_ports(1)
+        self.log_path = folder / "service.log"
+        given = {
+            "command": self.server.command(),
+            "url": self.server.http_url,
+            "names": ["decode", "motion_net", "motion"],
+            "repository": str(repository),
+            "ready_port": self.ready_port,
+        }
+        path = os.pathsep.join([str(ROOT), str(ROOT / "deploy" / "server")])
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.deploy.running_service", json.dumps(given)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**find_wheel().environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+            )
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of the ready port; 0 where nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ready_port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 60
+        while self.get("/ready")[0] != 200:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.1)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+
+@pytest.fixture
+def running(onnx_repository, tmp_path):
+    service = Running(onnx_repository, tmp_path)
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.process.terminate()
+            service.process.wait(40)
+
+
+@pytest.fixture(scope="module")
+def slow_video(tmp_path_factory):
+    """Takes a decoder half a second and more."""
+    path = tmp_path_factory.mktemp("videos") / "slow.mp4"
+    noise = np.random.default_rng(0).integers(0, 255, (8, 360, 640, 3), dtype=np.uint8)
+    options = {"preset": "ultrafast", "crf": "36", "bf": "0"}
+    write_video(path, (noise[i % 8] for i in range(300)), options=options)
+    return path
+
+
+def test_requests_under_way_are_answered_before_the_server_stops(running, slow_video):
+    with VideoClassifier("motion", running.server.grpc_url) as classifier, ThreadPoolExecutor(6) as pool:
+        expected = classifier.classify(slow_video).top.label
+        answers = [pool.submit(classifier.classify, slow_video) for _ in range(6)]
+        wait_for(lambda: count_waiting(running.server), lambda waiting: waiting > 0, pause=0.005)
+        running.process.send_signal(signal.SIGTERM)
+        assert wait_for(lambda: running.get("/ready")[0], lambda status: status == 503)
+        assert not all(answer.done() for answer in answers), "too little to do for this test"
+        assert [answer.result(30).top.label for answer in answers] == [expected] * 6
+    assert running.process.wait(30) == 0
+
+
+def test_a_model_whose_process_died_is_noticed_and_triton_ended(running):
+    assert set(json.loads(running.get("/ready")[1])) == {"ready", "problems"}
+    assert 'clipserve_model_ready{model="decode"} 1' in running.get("/metrics")[1]
+    # Once more after the watch has seen which models have a process.
+    time.sleep(0.5)
+    os.kill(find_stub(running, "decode"), signal.SIGKILL)
+    status, body = wait_for(lambda: running.get("/ready"), lambda answer: answer[0] == 503)
+    assert (status, json.loads(body)["problems"]) == (503, ["decode: its process died"])
+    running.process.wait(30)
+    assert "ending Triton, to be started anew" in running.log
+
+
+def test_a_triton_that_is_killed_ends_the_container_with_its_signal(running):
+    (triton,) = find_children(running.process.pid)
+    os.kill(triton, signal.SIGKILL)
+    assert running.process.wait(30) == 128 + signal.SIGKILL
+
+
+def test_before_the_models_are_loaded_the_answer_is_no(onnx_repository, tmp_path):
+    service = Running(onnx_repository, tmp_path)
+    try:
+        status, body = wait_for(lambda: service.get("/ready"), lambda answer: answer[0] != 0)
+        assert status == 503
+        assert "motion_net" in body
+    finally:
+        service.process.terminate()
+        service.process.wait(40)
+
+
+def test_only_living_processes_of_this_repository_are_models(tmp_path):
+    for number, arguments in enumerate(
+        [
+            ["/opt/triton_python_backend_stub", "/models/decode/1/model.py", "shm"],
+            ["/opt/triton_python_backend_stub", "/elsewhere/other/1/model.py", "shm"],
+            ["python3", "/models/motion_net/1/model.py"],
+            [],  # a process that died and is not waited for
+        ]
+    ):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "cmdline").write_text("\0".join(arguments))
+    assert find_stubs(Path("/models"), tmp_path) == {"decode"}
+
+
+def wait_for(ask, enough, *, seconds=30, pause=0.05):
+    """Ask until the answer is enough; returns it."""
+    deadline = time.monotonic() + seconds
+    while not enough(answer := ask()):
+        assert time.monotonic() < deadline, answer
+        time.sleep(pause)
+    return answer
+
+
+def count_waiting(server: EmbeddedServer) -> float:
+    """Videos that wait for a decoder."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['metrics']}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("clipserve_decode_waiting "))
+
+
+def find_children(pid: int) -> list[int]:
+    """Processes that this one started."""
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def find_stub(running: Running, model: str) -> int:
+    """The process of a Python model of this very server."""
+    (triton,) = find_children(running.process.pid)
+    (pid,) = (pid for pid in find_children(triton) if f"/{model}/1/" in Path(f"/proc/{pid}/cmdline").read_text())
+    return pid
