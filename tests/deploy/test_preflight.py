@@ -1,0 +1,216 @@
+"""Bad settings get a clear error, and Triton is not started."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clipserve_container.checks import (
+    check_certificates,
+    check_driver,
+    check_repository,
+    check_secrets,
+    check_shared_memory,
+    find_problems,
+    shared_memory_needed,
+)
+from clipserve_container.ports import find_taken
+from clipserve_container.repository import choose_models, names_to_load, read_models
+from clipserve_container.settings import SettingError, Settings
+
+from clipserve_server import repository as protobuf_reader
+from tests.deploy.certificates import run_script
+
+ROOT = Path(__file__).parents[2]
+
+
+def only(problems):
+    """The one problem there is."""
+    (problem,) = problems
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TLS", "yes", "CLIPSERVE_TLS is 'yes', but it is one of off, server, mutual"),
+        ("GPU", "1", "one of required, none"),
+        ("EXIT_SECONDS", "soon", "whole number from 6"),
+        ("DRAIN_SECONDS", "60", "raise the one or lower the other"),
+        ("VIDEO_MEGABYTES", "-1", "whole number from 1"),
+        ("TRITON_OPTIONS", "--x='", "cannot be split"),
+    ],
+)
+def test_a_setting_that_is_none_names_itself_and_what_is_allowed(name, value, says):
+    with pytest.raises(SettingError, match=says):
+        Settings.from_environment({f"CLIPSERVE_{name}": value})
+
+
+def test_an_empty_variable_is_one_that_is_not_set():
+    empty = {f"CLIPSERVE_{name.upper()}": "" for name in Settings.__dataclass_fields__}
+    assert Settings.from_environment(empty) == Settings.from_environment({}) == Settings()
+
+
+class TestRepository:
+    def test_that_is_missing_is_told(self, tmp_path):
+        assert "no model repository" in only(check_repository(Settings(repository=tmp_path / "none")))
+
+    def test_that_is_empty_says_how_to_fill_it(self, tmp_path):
+        assert "docker compose run --rm export" in only(check_repository(Settings(repository=tmp_path)))
+
+    def test_with_configs_alone_counts_as_empty(self, tmp_path):
+        for path in (ROOT / "model_repository").glob("*/config.pbtxt"):
+            (tmp_path / path.parent.name).mkdir()
+            shutil.copy(path, tmp_path / path.parent.name)
+        problem = only(check_repository(Settings(repository=tmp_path)))
+        assert "is empty" in problem
+        assert "x3d_m" in problem
+
+    def test_without_a_model_asked_for_says_which_there_are(self, onnx_repository):
+        problem = only(check_repository(Settings(repository=onnx_repository, models=("x3d_xxl",))))
+        assert "'x3d_xxl', but the repository has" in problem
+
+    def test_is_read_as_protobuf_reads_it(self):
+        folder = ROOT / "model_repository"
+        ours = {name: model.steps for name, model in read_models(folder).items()}
+        assert ours == {name: model.steps for name, model in protobuf_reader.read_repository(folder).items()}
+
+    def test_loads_steps_before_what_calls_them(self, onnx_repository):
+        names = names_to_load(choose_models(onnx_repository, ("x3d_m", "motion")))
+        assert names == ["decode", "x3d_m_net", "motion_net", "x3d_m", "motion"]
+
+
+class TestDriver:
+    def test_that_is_missing_offers_the_cpu(self, tmp_path):
+        problem = only(check_driver(Settings(), tmp_path / "version"))
+        assert "no NVIDIA driver" in problem
+        assert "docker-compose.cpu.yml" in problem
+
+    def test_that_is_too_old_is_told(self, tmp_path):
+        (tmp_path / "version").write_text(
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\nGCC version: gcc version 12.3.0\n"
+        )
+        assert "is 535.104.05, but" in only(check_driver(Settings(), tmp_path / "version"))
+
+    @pytest.mark.parametrize("flavour", ["Kernel Module  580.95.05", "Open Kernel Module for x86_64  595.10"])
+    def test_that_is_new_enough_passes(self, tmp_path, flavour):
+        (tmp_path / "version").write_text(f"NVRM version: NVIDIA UNIX {flavour}  Release Build\n")
+        assert not list(check_driver(Settings(), tmp_path / "version"))
+
+    def test_is_not_asked_for_on_the_cpu(self, tmp_path):
+        assert not list(check_driver(Settings(gpu="none"), tmp_path / "version"))
+
+
+class TestCertificates:
+    def test_of_the_script_pass(self, certificates):
+        assert not list(check_certificates(Settings(tls="mutual", secrets=certificates.server)))
+
+    @pytest.mark.parametrize("name", ["server.pem", "server.key", "ca.pem"])
+    def test_that_are_missing_are_named(self, certificates, tmp_path, name):
+        folder = shutil.copytree(certificates.server, tmp_path / "server")
+        (folder / name).unlink()
+        problem = only(check_certificates(Settings(tls="mutual", secrets=folder)))
+        assert f"{name} is missing" in problem
+        assert "make_certificates.sh" in problem
+
+    def test_with_the_key_of_another_are_told(self, certificates, tmp_path):
+        folder = shutil.copytree(certificates.server, tmp_path / "server")
+        shutil.copy(certificates.root / "foreign" / "server" / "server.key", folder)
+        assert "no certificate and its key" in only(check_certificates(Settings(tls="server", secrets=folder)))
+
+    def test_that_expired_are_told(self, certificates, tmp_path):
+        folder = shutil.copytree(certificates.server, tmp_path / "server")
+        for arguments in (
+            ["req", "-new", "-key", "server.key", "-subj", "/CN=x", "-out", "x.csr"],
+            ["x509", "-req", "-in", "x.csr", "-signkey", "server.key", "-days", "-1", "-out", "server.pem"],
+        ):
+            subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+        assert "expired on 20" in only(check_certificates(Settings(tls="server", secrets=folder)))
+
+    def test_are_not_asked_for_without_tls(self, tmp_path):
+        assert not list(check_certificates(Settings(secrets=tmp_path)))
+
+    def test_the_script_refuses_a_name_that_would_change_the_certificate(self, tmp_path):
+        done = run_script("--folder", str(tmp_path), "evil\nDNS:bank.example")
+        assert done.returncode == 1
+        assert "letters, digits" in done.stderr
+
+    def test_the_script_keeps_keys_to_their_owner(self, certificates):
+        keys = [path for path in certificates.root.rglob("*") if path.suffix == ".key" or path.name == "proxy.pem"]
+        assert len(keys) == 8
+        assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
+
+
+@pytest.mark.parametrize("key", ["short", "with a space in it, and long enough", "long-enough\nbut-two-lines"])
+def test_a_key_that_cannot_travel_in_a_header_is_refused(tmp_path, key):
+    (tmp_path / "admin_key").write_text(key)
+    assert "admin_key must be" in only(check_secrets(Settings(secrets=tmp_path)))
+
+
+def test_too_little_shared_memory_says_how_much_is_needed(onnx_repository, tmp_path):
+    settings = Settings(repository=onnx_repository, video_megabytes=2**30)
+    needed = shared_memory_needed(settings)
+    assert f"CLIPSERVE_SHM_SIZE={-(-needed // 2**20)}m" in only(check_shared_memory(settings, tmp_path))
+
+
+def test_the_formula_of_shared_memory_is_the_stated_one(onnx_repository):
+    workers = len(os.sched_getaffinity(0))
+    clip = 16 * 356 * 356 * 3  # x3d_l's, the largest
+    expected = 64 * 2**20 + (64 + workers) * (8 * 2**20 + 2 * clip)
+    assert shared_memory_needed(Settings(repository=onnx_repository, video_megabytes=8, views=2)) == expected
+
+
+def test_a_port_that_is_taken_names_the_variable_to_change():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        problem = only(find_taken({"CLIPSERVE_PORT": port, "CLIPSERVE_METRICS_PORT": "0"}))
+    assert f"127.0.0.1:{port} cannot be had for gRPC" in problem
+    assert "CLIPSERVE_PORT" in problem
+
+
+def run_start(module, tmp_path, **variables):
+    """The entry point as the container runs it, with a tritonserver that tells that it was started."""
+    program = tmp_path / "bin" / "tritonserver"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\necho started "$@" > {tmp_path}/started\n')
+    program.chmod(0o755)
+    environment = {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "deploy" / "server"),
+        "CLIPSERVE_STATE": str(tmp_path / "state"),
+        "CLIPSERVE_SECRETS": str(tmp_path / "secrets"),
+        **{f"CLIPSERVE_{name}": str(value) for name, value in variables.items()},
+    }
+    command = [sys.executable, "-m", f"clipserve_container.{module}"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+@pytest.mark.parametrize("module", ["start", "check"])
+def test_nothing_starts_when_something_is_wrong_and_all_of_it_is_told(module, tmp_path, onnx_repository):
+    done = run_start(module, tmp_path, REPOSITORY=tmp_path / "none", GPU="none", TLS="server")
+    assert done.returncode == 1
+    assert "no model repository" in done.stderr
+    assert "server.pem is missing" in done.stderr
+    assert not (tmp_path / "started").exists()
+
+
+def test_the_server_starts_with_a_key_of_its_own_that_nobody_else_can_read(tmp_path, onnx_repository):
+    done = run_start("start", tmp_path, REPOSITORY=onnx_repository, GPU="none", MODELS="motion", VIDEO_MEGABYTES=1)
+    assert done.returncode == 0, done.stderr
+    key = tmp_path / "state" / "admin_key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    started = (tmp_path / "started").read_text()
+    assert f"--grpc-restricted-protocol=model-repository,shared-memory,statistics,trace,logging:clipserve-admin={key.read_text()}" in started  # fmt: skip  # noqa: E501
+    assert "--load-model=decode --load-model=motion_net --load-model=motion " in started
+
+
+def test_a_good_machine_has_no_problem(onnx_repository, tmp_path, certificates):
+    settings = Settings(
+        repository=onnx_repository, gpu="none", tls="mutual", secrets=certificates.server, state=tmp_path / "state"
+    )
+    assert find_problems(settings) == []
