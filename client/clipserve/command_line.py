@@ -1,7 +1,6 @@
 """The program `clipserve`: one command from each package of the distribution."""
 
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ def build_app() -> "typer.Typer":
     from clipserve import __version__
     from clipserve.commands.classify import classify
     from clipserve.commands.embed import embed
+    from clipserve.evaluation.command import evaluate
     from clipserve.showcase.command import demo
     from clipserve_export.command_line import export
     from clipserve_server.command_line import serve
@@ -53,10 +53,7 @@ def build_app() -> "typer.Typer":
 
     app.command()(classify)
     app.command()(embed)
-    if find_spec("clipserve.evaluation.command"):
-        from clipserve.evaluation.command import evaluate
-
-        app.command()(evaluate)
+    app.command()(evaluate)
     app.command()(demo)
     app.command()(export)
     app.command()(serve)
