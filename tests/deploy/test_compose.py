@@ -1,0 +1,278 @@
+"""The whole stack in a real Docker engine: `make test-compose`.
+
+Takes some minutes and root, so it runs only when CLIPSERVE_COMPOSE is set. Leaves no container, image, volume or
+network of its own behind; an engine that was not running before does not run afterwards.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from clipserve import VideoClassifier
+from tests.deploy.bases import BASES, RELEASE, SLIM, build_bases, torch_index
+from tests.deploy.embedded import find_free_ports
+from tests.deploy.engine import NoEngine, docker_engine, run
+
+ROOT = Path(__file__).parents[2]
+FILES = ["docker-compose.yml", "docker-compose.cpu.yml", "tests/deploy/docker-compose.test.yml"]
+PORTS = ("PORT", "METRICS_PORT", "PROXY_PORT", "PROMETHEUS_PORT", "DEMO_PORT")
+
+pytestmark = pytest.mark.skipif(not os.environ.get("CLIPSERVE_COMPOSE"), reason="make test-compose runs it")
+
+
+class Stack:
+    """A compose project of this test's own."""
+
+    def __init__(self, environment: dict[str, str], repository: Path, videos: Path) -> None:
+        self.ports = dict(zip(PORTS, find_free_ports(len(PORTS)), strict=True))
+        self.repository = repository
+        self.environment = {
+            **environment,
+            "COMPOSE_PROJECT_NAME": f"clipserve-test-{os.getpid()}",
+            "COMPOSE_FILE": os.pathsep.join(FILES),
+            "COMPOSE_PROFILES": "",
+            "CLIPSERVE_RELEASE": RELEASE,
+            "CLIPSERVE_TAG": f"test-{os.getpid()}",
+            "CLIPSERVE_PYTHON_IMAGE": SLIM,
+            "CLIPSERVE_HAPROXY_IMAGE": "clipserve-test/haproxy",
+            "CLIPSERVE_PROMETHEUS_IMAGE": "clipserve-test/prometheus",
+            "CLIPSERVE_REPOSITORY": str(repository),
+            "CLIPSERVE_VIDEOS": str(videos),
+            "CLIPSERVE_MODELS": "motion",
+            "CLIPSERVE_REPLICAS": "2",
+            "CLIPSERVE_MEMORY": "4g",
+            "CLIPSERVE_WATCH_SECONDS": "2",
+            "CLIPSERVE_DRAIN_SECONDS": "3",
+            "CLIPSERVE_EXIT_SECONDS": "15",
+            **{f"CLIPSERVE_{name}": str(port) for name, port in self.ports.items()},
+        }
+
+    def compose(self, *arguments: object, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+        """docker compose ..., with variables beside the stack's own."""
+        environment = {**self.environment, **variables}
+        return run("docker", "compose", *arguments, check=check, cwd=ROOT, env=environment)
+
+    def docker(self, *arguments: object, check: bool = True) -> str:
+        """What docker ... prints."""
+        return run("docker", *arguments, check=check, env=self.environment).stdout.strip()
+
+    def container(self, service: str) -> str:
+        """The id of the service's first container."""
+        return self.compose("ps", "-q", service).stdout.split()[0]
+
+    def inspect(self, service: str, form: str) -> str:
+        """docker inspect --format."""
+        return self.docker("inspect", "--format", form, self.container(service))
+
+
+@pytest.fixture(scope="module")
+def stack(onnx_repository: Path, bouncing: Path) -> Iterator[Stack]:
+    """Images are built, nothing runs yet."""
+    folder = Path(tempfile.mkdtemp(prefix="clipserve-compose-"))
+    folder.chmod(0o755)
+    try:
+        with docker_engine(folder) as environment:
+            repository = folder / "models"
+            for name in ("decode", "motion", "motion_net"):
+                shutil.copytree(onnx_repository / name, repository / name)
+            (folder / "videos").mkdir()
+            shutil.copy(bouncing, folder / "videos" / "bouncing.mp4")
+            run("chown", "-R", "1000:1000", repository)
+            run("chmod", "-R", "a+rX", folder)
+            stack = Stack(environment, repository, folder / "videos")
+            try:
+                build_bases(folder, environment)
+                stack.compose("build", "server", "client")
+                yield stack
+            finally:
+                stack.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
+                images = stack.docker("images", "-q", f"clipserve-*:{stack.environment['CLIPSERVE_TAG']}").split()
+                stack.docker("rmi", "-f", *images, *BASES, check=False)
+    except NoEngine as error:
+        (pytest.fail if os.environ["CLIPSERVE_COMPOSE"] == "required" else pytest.skip)(str(error))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def scaled(stack: Stack) -> Stack:
+    """One server, two replicas, the proxy and Prometheus, all healthy."""
+    services = ("server", "replica", "proxy", "prometheus")
+    stack.compose("--profile", "scale", "--profile", "monitoring", "up", "-d", "--wait", *services)
+    return stack
+
+
+@pytest.mark.parametrize("files", [[FILES[0]], FILES[:2], [FILES[0], "docker-compose.http.yml"], FILES])
+def test_every_combination_of_files_is_valid(stack, files):
+    stack.compose("--profile", "*", "config", "--quiet", COMPOSE_FILE=os.pathsep.join(files))
+
+
+def test_without_a_gpu_nothing_asks_for_one(stack):
+    config = json.loads(stack.compose("--profile", "*", "config", "--format", "json").stdout)
+    reserving = [name for name, what in config["services"].items() if "nvidia" in json.dumps(what.get("deploy", {}))]
+    assert reserving == []
+
+
+class TestCheck:
+    def test_says_that_the_server_would_start(self, stack):
+        assert "ready to serve motion" in stack.compose("run", "--rm", "check").stdout
+
+    @pytest.mark.parametrize(
+        ("variables", "says"),
+        [
+            ({"CLIPSERVE_MODELS": "x3d_m"}, "'x3d_m', but the repository has motion"),
+            ({"CLIPSERVE_TLS": "mutual"}, "server.pem is missing"),
+            ({"CLIPSERVE_SHM_SIZE": "64m"}, "shared memory is 64 MiB, but"),
+            ({"CLIPSERVE_EXIT_SECONDS": "7"}, "raise the one or lower the other"),
+        ],
+    )
+    def test_says_what_is_wrong(self, stack, variables, says):
+        done = stack.compose("run", "--rm", "check", check=False, **variables)
+        assert done.returncode == 1
+        assert says in done.stderr
+
+    def test_says_that_there_is_no_driver(self, stack):
+        if Path("/proc/driver/nvidia/version").exists():
+            pytest.skip("this machine has one")
+        done = stack.compose("run", "--rm", "-e", "CLIPSERVE_GPU=required", "check", check=False)
+        assert "no NVIDIA driver on this host" in done.stderr
+
+    def test_says_which_port_is_taken(self, scaled):
+        done = scaled.compose("run", "--rm", "check", check=False)
+        assert f"127.0.0.1:{scaled.ports['PORT']} cannot be had for gRPC" in done.stderr
+
+
+def test_a_client_in_another_container_classifies_a_video(scaled):
+    done = scaled.compose("run", "--rm", "client", "classify", "--model", "motion", "--json", "bouncing.mp4")
+    assert "bouncing" in done.stdout.splitlines()[0]
+
+
+def test_the_server_can_write_nothing_and_has_no_privilege(scaled):
+    probe = "id -u; grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /opt/x /models/x /run/clipserve/secrets/x"
+    done = scaled.compose("exec", "server", "sh", "-c", probe, check=False)
+    assert done.stdout.split() == ["1000", "CapEff:", "0000000000000000", "NoNewPrivs:", "1"]
+    assert done.stderr.count("Read-only file system") == 3
+
+
+def test_only_loopback_is_listened_on(scaled):
+    bound = [scaled.inspect(name, "{{json .NetworkSettings.Ports}}") for name in ("server", "proxy", "prometheus")]
+    hosts = {entry["HostIp"] for ports in bound for entries in json.loads(ports).values() for entry in entries or []}
+    assert hosts == {"127.0.0.1"}
+
+
+def test_the_operator_reloads_a_model_from_inside(scaled):
+    done = scaled.compose("exec", "server", "python3", "-m", "clipserve_container.reload")
+    assert done.stdout.splitlines() == ["motion_net: loaded", "motion: loaded"]
+
+
+class Load:
+    """Four clients that classify through the proxy until told to stop; no answer may be missing."""
+
+    def __init__(self, stack: Stack, video: Path, *, retry: bool) -> None:
+        self._classifier = VideoClassifier("motion", f"127.0.0.1:{stack.ports['PROXY_PORT']}")
+        self._video, self._retry, self._stop = video.read_bytes(), retry, False
+        self._pool = ThreadPoolExecutor(4)
+        self.answers: list[str] = []
+
+    def __enter__(self) -> "Load":
+        self._clients = [self._pool.submit(self._work) for _ in range(4)]
+        self.wait_for_more(40)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop = True
+        self._pool.shutdown()
+        self._classifier.close()
+
+    def wait_for_more(self, answers: int) -> None:
+        """Until so many more are there."""
+        enough = len(self.answers) + answers
+        deadline = time.monotonic() + 60
+        while len(self.answers) < enough and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def finish(self) -> None:
+        """Raises what a client got instead of an answer."""
+        self._stop = True
+        for client in self._clients:
+            client.result(60)
+
+    def _work(self) -> None:
+        while not self._stop:
+            self.answers.append(self._classifier.classify(self._video, retry=self._retry).top.label)
+
+
+def test_a_triton_killed_under_load_loses_no_request_and_comes_back(scaled, bouncing):
+    with Load(scaled, bouncing, retry=True) as load:
+        os.kill(int(scaled.inspect("replica", "{{.State.Pid}}")), signal.SIGKILL)
+        load.wait_for_more(100)
+        load.finish()
+    assert set(load.answers) == {"bouncing"}
+    assert wait_until(lambda: scaled.inspect("replica", "{{.RestartCount}} {{.State.Health.Status}}") == "1 healthy")
+
+
+def test_a_triton_stopped_under_load_is_not_noticed_by_clients_that_never_retry(scaled, bouncing):
+    with Load(scaled, bouncing, retry=False) as load:
+        replica = scaled.container("replica")
+        scaled.docker("stop", replica)
+        assert scaled.docker("inspect", "--format", "{{.State.ExitCode}}", replica) == "0"
+        load.wait_for_more(100)
+        load.finish()
+        scaled.docker("start", replica)
+    assert set(load.answers) == {"bouncing"}
+
+
+def test_a_model_whose_process_died_gets_its_server_started_anew(scaled):
+    kill = (
+        "import glob, os\n"
+        "for path in glob.glob('/proc/[0-9]*/cmdline'):\n"
+        "    words = open(path).read().split(chr(0))\n"
+        "    if words[0].endswith('triton_python_backend_stub') and '/decode/' in words[1]:\n"
+        "        os.kill(int(path.split('/')[2]), 9)\n"
+    )
+    scaled.compose("exec", "server", "python3", "-c", kill)
+    assert wait_until(lambda: scaled.inspect("server", "{{.RestartCount}} {{.State.Health.Status}}") == "1 healthy")
+
+
+def test_prometheus_sees_every_triton_and_the_proxy(scaled):
+    address = f"http://127.0.0.1:{scaled.ports['PROMETHEUS_PORT']}/api/v1/query?"
+
+    def ask(query: str) -> dict[str, float]:
+        with urllib.request.urlopen(address + urllib.parse.urlencode({"query": query}), timeout=10) as answer:
+            results = json.load(answer)["data"]["result"]
+        return {json.dumps(result["metric"], sort_keys=True): float(result["value"][1]) for result in results}
+
+    assert wait_until(lambda: sorted(ask("count by (job) (up == 1)").values()) == [1, 1, 3, 3])
+    assert wait_until(lambda: sum(ask('clipserve_model_ready{model="motion"}').values()) == 3)
+    assert sum(ask('nv_inference_request_success{model="motion"}').values()) > 0
+    assert wait_until(lambda: sum(ask("haproxy_backend_active_servers").values()) == 3)
+
+
+def test_the_exporter_fills_the_repository(stack, tmp_path_factory):
+    with torch_index(tmp_path_factory.mktemp("torch")) as index:
+        stack.compose("build", "export", TEST_TORCH_INDEX=index)
+    shutil.rmtree(stack.repository / "motion_net" / "1")
+    done = stack.compose("run", "--rm", "export", "motion", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (stack.repository / "motion_net" / "1" / "model.onnx").stat().st_uid == 1000
+
+
+def wait_until(holds, seconds=90):
+    """Whether it holds before so many seconds are over."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.5)
+    return False
