@@ -120,3 +120,9 @@ def test_mistakes_are_counted_by_truth_and_answer():
     assert confusion.classes.tolist() == [3, 7, 9]
     assert confusion.counts.tolist() == [[1, 1, 0], [2, 1, 0], [0, 0, 1]]
     assert confusion.pairs() == [(7, 3, 2), (3, 7, 1)]
+
+
+def test_the_confusion_matrix_is_scikit_learns(random_answers):
+    scores, truths = random_answers
+    answers = scores.argmax(axis=1)
+    assert (metrics.confuse(answers, truths).counts == reference.confusion_matrix(truths, answers)).all()

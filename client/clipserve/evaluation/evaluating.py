@@ -25,7 +25,7 @@ UnknownLabels: TypeAlias = Literal["raise", "miss"]
 # More than any model has: the server returns as many as there are.
 ALL_CLASSES = 1_000_000
 # How long a server may take to say that it has the models of a comparison.
-READY_SECONDS = 10.0
+READY_SECONDS = 5.0
 # What evaluation itself asks for.
 NOT_FOR_CALLERS = ("top_k", "features", "report")
 

@@ -105,7 +105,7 @@ class Evaluation:
 
     @cached_property
     def figures(self) -> Mapping[str, Figure]:
-        """Every figure by name; empty if nothing was answered."""
+        """Every figure by name; empty if nothing was answered, without those of classes if no true label is a class."""
         if not self.answered:
             return {}
         others = {

@@ -120,11 +120,14 @@ def measure_videos(scores: npt.NDArray[np.float32], truths: Sequence[tuple[int, 
 
 
 def summarise(per_video: Mapping[str, Floats], others: Mapping[str, float]) -> dict[str, Figure]:
-    """Figures by name in the order of MEANINGS: means of `per_video` with their intervals, and `others` as they are."""
+    """Figures by name in the order of MEANINGS: means of `per_video` with their intervals, and `others` as they are.
+
+    What is NaN is left out: where no label is known to the model, no class has an accuracy.
+    """
     figures = {}
     for name in MEANINGS:
         if name in per_video:
             figures[name] = Figure(name, float(per_video[name].mean()), mean_interval(per_video[name]))
-        else:
+        elif not np.isnan(others[name]):
             figures[name] = Figure(name, others[name])
     return figures

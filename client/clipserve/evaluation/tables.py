@@ -57,7 +57,9 @@ def summarise(evaluation: Evaluation) -> str:
     if evaluation.failures:
         text += "; failed: " + ", ".join(f"{count} {code}" for code, count in evaluation.failures_by_code.items())
     if evaluation.unknown_labels:
-        text += f"; {len(evaluation.unknown_labels)} true labels are no class of the model and count as missed"
+        count = len(evaluation.unknown_labels)
+        what = "1 true label is" if count == 1 else f"{count} true labels are"
+        text += f"; {what} no class of the model and counted as missed"
     return text
 
 

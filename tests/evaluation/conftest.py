@@ -1,0 +1,50 @@
+"""A real Triton with `motion`, and videos of every motion with their labels."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+
+from clipserve_export.motion.scenes import LABELS
+from clipserve_export.motion.videos import write_motion_video
+from clipserve_server.triton import Triton
+
+
+@pytest.fixture(scope="session")
+def motion_url() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMP_NUM_THREADS", "1")
+        with Triton(export_motion(), models=["motion"], **ANY_PORTS) as triton:
+            yield triton.grpc_url
+
+
+@pytest.fixture(scope="session")
+def motion_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short videos of each of the twelve motions, named after them: moving_left-0.mp4."""
+    folder = tmp_path_factory.mktemp("motions")
+    for label in LABELS:
+        for number in range(2):
+            path = folder / f"{label.replace(' ', '_')}-{number}.mp4"
+            write_motion_video(path, label, UNSEEN_SEED + number, width=160, height=120, seconds=1.2)
+    (folder / "broken.mp4").write_bytes(b"no video at all" * 100)
+    return folder
+
+
+WriteList = Callable[..., Path]
+
+
+@pytest.fixture
+def write_list(tmp_path: Path, motion_folder: Path) -> WriteList:
+    """Write labels.csv about videos of the folder: all of them by default, under their own labels."""
+
+    def write(rows: list[tuple[str, str]] | None = None, *, header: str = "id,path,label") -> Path:
+        if rows is None:
+            names = sorted(path.name for path in motion_folder.glob("*-*.mp4"))
+            rows = [(name, name.rpartition("-")[0]) for name in names]
+        lines = [f"{number},{motion_folder / name},{label}" for number, (name, label) in enumerate(rows)]
+        path = tmp_path / "labels.csv"
+        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+        return path
+
+    return write

@@ -1,0 +1,49 @@
+"""What a server says with six digits keeps its order."""
+
+import numpy as np
+import pytest
+from tests.evaluation.evaluations import make_evaluation
+
+from clipserve import Prediction, ScoredLabel
+from clipserve.evaluation import Comparison
+from clipserve.evaluation.answers import read_scores
+
+
+def predict(*scores):
+    labels = tuple(ScoredLabel(f"class {index}", index, score) for index, score in scores)
+    return Prediction(labels=labels, model="m", video="v")
+
+
+def test_equal_scores_keep_the_order_of_the_server():
+    index, scores = read_scores(predict((3, 0.5), (1, 0.5), (0, 0.0), (2, 0.0), (4, 0.0)))
+    assert index == [3, 1, 0, 2, 4]
+    assert (np.diff(scores) < 0).all()
+    assert scores == pytest.approx([0.5, 0.5, 0, 0, 0], abs=1e-6)
+
+
+def test_a_sure_model_with_four_hundred_classes_keeps_its_order():
+    order = np.random.default_rng(4).permutation(400).tolist()
+    index, scores = read_scores(predict(*((place, 1.0 if place == order[0] else 0.0) for place in order)))
+    row = np.empty(400, dtype=np.float32)
+    row[index] = scores
+    assert np.argsort(-row, kind="stable").tolist() == order
+    assert row.max() == 1.0
+
+
+def test_scores_that_fall_are_left_alone():
+    assert read_scores(predict((0, 0.75), (1, 0.25)))[1].tolist() == [0.75, 0.25]
+
+
+def test_evaluations_of_different_videos_are_not_compared():
+    with pytest.raises(ValueError, match="same videos"):
+        Comparison({"a": make_evaluation(seed=1), "b": make_evaluation(seed=2)})
+
+
+def test_a_better_model_is_clearly_better():
+    comparison = Comparison({"worse": make_evaluation(skill=1.0), "better": make_evaluation(skill=5.0)})
+    contrast = comparison.contrasts["better"]
+    assert contrast["top_1_accuracy"].interval.low > 0
+    assert contrast["brier_score"].value < 0
+    assert all(difference.is_clear and difference.is_better for difference in contrast.differences)
+    assert contrast.p < 0.001
+    assert comparison.baseline == "worse"

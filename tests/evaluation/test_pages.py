@@ -1,0 +1,94 @@
+"""Report pages need nothing but themselves, and look right in a real browser."""
+
+import re
+
+import pytest
+from playwright.sync_api import sync_playwright
+from tests.conftest import find_browser
+from tests.evaluation.evaluations import make_evaluation
+
+from clipserve.evaluation import Comparison
+
+
+@pytest.fixture(scope="module")
+def reports():
+    few = make_evaluation(failures=3)
+    return {
+        "few classes": few,
+        "many classes": make_evaluation(classes=400, videos=500, skill=6.0),
+        "one video": make_evaluation(videos=1),
+        "comparison": Comparison({"few": few, "weak <b>": make_evaluation(name="weak", failures=3, skill=1.0)}),
+    }
+
+
+@pytest.mark.parametrize("name", ["few classes", "many classes", "one video", "comparison"])
+def test_a_page_names_no_address(reports, name):
+    page = re.sub(r"data:image/png;base64,[^\"]*", "data:", reports[name].to_html())
+    assert not re.search(r"https?:|//[a-z]|@import|<script|<!ENTITY", page, re.IGNORECASE)
+    for address in re.findall(r"""(?:src|href)=["']?([^"' >]*)""", page):
+        assert address.startswith(("#", "data:")), address
+
+
+def test_ids_are_unique_on_a_page_with_several_plots(reports):
+    page = reports["comparison"].to_html()
+    ids = re.findall(r'<[a-zA-Z]+[^>]* id="([^"]+)"', page)
+    assert ids
+    assert len(ids) == len(set(ids))
+
+
+def test_what_comes_from_outside_stays_text(reports):
+    assert "<b>no</b>" not in reports["few classes"].to_html()
+    assert "&lt;b&gt;no&lt;/b&gt; video opens" in reports["few classes"].to_html()
+    assert "weak <b>" not in reports["comparison"].to_html()
+
+
+def test_the_page_has_all_that_a_reader_asks_for(reports):
+    page = reports["few classes"].to_html()
+    for text in ("top-1 accuracy", "expected calibration error", "class 003", "3 of 63 videos", "localhost:8001"):
+        assert text in page
+    assert page.count("<svg") == 2
+
+
+def test_a_page_of_four_hundred_classes_stays_small(reports):
+    assert len(reports["many classes"].to_html()) < 500_000
+
+
+@pytest.mark.needs("browser")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_them_without_complaint_or_request(reports, tmp_path, scheme):
+    complaints, requests = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        backgrounds = set()
+        for name, report in reports.items():
+            path = tmp_path / f"{name}.html"
+            report.to_html(path)
+            page.goto(path.as_uri())
+            wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            assert not page.evaluate(wide), f"{name} scrolls sideways"
+            style = "(element) => getComputedStyle(element)"
+            ink = page.locator("body").evaluate(f"{style}.color")
+            # Plots take the page's ink, so they can be read on either background.
+            assert page.locator("svg text").first.evaluate(f"{style}.fill") == ink
+            backgrounds.add(page.locator("body").evaluate(f"{style}.backgroundColor"))
+        browser.close()
+    assert not complaints
+    assert all(address.startswith(("file:", "data:")) for address in requests)
+    (background,) = backgrounds
+    assert (background == "rgb(20, 24, 26)") == (scheme == "dark")
+
+
+@pytest.mark.needs("browser")
+def test_a_telephone_shows_the_page_without_scrolling_sideways(reports, tmp_path):
+    path = tmp_path / "report.html"
+    reports["few classes"].to_html(path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        browser.close()
