@@ -149,8 +149,7 @@ def test_a_million_videos_are_held_a_few_at_a_time(connect):
     assert most <= 2 * 5 * 4  # what runs ahead, and what threads have not let go of
     stream.close()
     del stream
-    gc.collect()
-    assert not alive
+    wait_until(lambda: gc.collect() is not None and not alive)  # threads that read may still be at it
 
 
 def test_closing_ends_calls_and_threads_at_once(triton):
