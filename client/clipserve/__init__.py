@@ -47,6 +47,7 @@ from clipserve.errors import (
     VideoTooLarge,
     VideoTooLong,
 )
+from clipserve.evaluation import Comparison, Evaluation, compare, evaluate
 from clipserve.results import Prediction, ScoredLabel
 from clipserve.rows import Row
 from clipserve.sources import Source, read_entries
@@ -62,6 +63,7 @@ __all__ = [
     "AsyncRowStream",
     "AsyncVideoClassifier",
     "ClipserveError",
+    "Comparison",
     "DeadlineExceeded",
     "DecodeCrashed",
     "DecodeOutOfMemory",
@@ -70,6 +72,7 @@ __all__ = [
     "Embeddings",
     "EmptyVideo",
     "Entry",
+    "Evaluation",
     "InvalidRequest",
     "LimitExceeded",
     "ModelNotReady",
@@ -100,5 +103,7 @@ __all__ = [
     "VideoTooLarge",
     "VideoTooLong",
     "__version__",
+    "compare",
+    "evaluate",
     "read_entries",
 ]

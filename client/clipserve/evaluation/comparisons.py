@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipserve.evaluation.evaluations import Evaluation, write_text
+from clipserve.evaluation.extra import load
 from clipserve.evaluation.figures import MEANINGS, Figure
 from clipserve.evaluation.intervals import Interval, mcnemar_p, paired_interval
 
@@ -132,10 +133,8 @@ class Comparison:
         return write_text(render_comparison(self), path)
 
     def show(self, console: "Console | None" = None) -> None:
-        """Print the tables to the terminal."""
-        from rich.console import Console
-
-        (console or Console()).print(self)
+        """Print the tables to the terminal. Raises InvalidRequest if rich is not installed."""
+        (console or load("rich.console").Console()).print(self)
 
     def __rich__(self) -> "RenderableType":
         from clipserve.evaluation.tables import tabulate_comparison

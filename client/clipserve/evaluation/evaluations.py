@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from clipserve.evaluation import metrics
 from clipserve.evaluation.calibration import Reliability, measure_reliability
+from clipserve.evaluation.extra import load
 from clipserve.evaluation.figures import KS, Figure, Floats, measure_videos, rank, summarise
 
 if TYPE_CHECKING:
@@ -201,10 +202,8 @@ class Evaluation:
         return write_text(render_evaluation(self), path)
 
     def show(self, console: "Console | None" = None) -> None:
-        """Print the tables to the terminal."""
-        from rich.console import Console
-
-        (console or Console()).print(self)
+        """Print the tables to the terminal. Raises InvalidRequest if rich is not installed."""
+        (console or load("rich.console").Console()).print(self)
 
     def __rich__(self) -> "RenderableType":
         from clipserve.evaluation.tables import tabulate_evaluation
