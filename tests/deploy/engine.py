@@ -56,6 +56,10 @@ def docker_engine(folder: Path) -> Iterator[dict[str, str]]:
             for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
                 run("umount", "-l", mount, check=False)
             shutil.rmtree(folder / "docker", ignore_errors=True)
+            # dockerd leaves its bridge; what it wrote into the packet filter goes with the next start or boot.
+            run("umount", "/run/docker/netns/default", check=False)
+            if shutil.which("ip"):
+                run("ip", "link", "delete", "docker0", check=False)
 
 
 def start_daemon(folder: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:

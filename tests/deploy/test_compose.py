@@ -18,9 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tritonclient import grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
 
-from clipserve import VideoClassifier
+from clipserve import ServerUnavailable, Tls, VideoClassifier
 from tests.deploy.bases import BASES, RELEASE, SLIM, build_bases, torch_index
+from tests.deploy.certificates import SCRIPT
 from tests.deploy.embedded import find_free_ports
 from tests.deploy.engine import NoEngine, docker_engine, run
 
@@ -257,6 +260,29 @@ def test_prometheus_sees_every_triton_and_the_proxy(scaled):
     assert wait_until(lambda: sum(ask('clipserve_model_ready{model="motion"}').values()) == 3)
     assert sum(ask('nv_inference_request_success{model="motion"}').values()) > 0
     assert wait_until(lambda: sum(ask("haproxy_backend_active_servers").values()) == 3)
+
+
+def test_with_mutual_tls_the_proxy_serves_certified_clients_and_lets_nobody_rule(scaled, bouncing):
+    # Beside the repository, since the containers' user must reach it.
+    secrets = scaled.repository.parent / "secrets"
+    done = subprocess.run([SCRIPT, "--folder", secrets, "--client", "alice"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    variables = {"CLIPSERVE_TLS": "mutual", "CLIPSERVE_SECRETS": str(secrets / "server"), "CLIPSERVE_REPLICAS": "1"}
+    scaled.compose("--profile", "scale", "up", "-d", "--wait", "server", "replica", "proxy", **variables)
+    alice = secrets / "clients" / "alice"
+    tls = Tls(alice / "ca.pem", alice / "client.key", alice / "client.pem")
+    for name in ("PROXY_PORT", "PORT"):
+        with VideoClassifier("motion", f"localhost:{scaled.ports[name]}", tls=tls) as classifier:
+            assert classifier.classify(bouncing).top.label == "bouncing"
+        stranger = VideoClassifier("motion", f"localhost:{scaled.ports[name]}", tls=Tls(alice / "ca.pem"))
+        with stranger, pytest.raises(ServerUnavailable):
+            stranger.classify(bouncing, timeout_seconds=5)
+    with triton_grpc.InferenceServerClient(
+        f"localhost:{scaled.ports['PROXY_PORT']}", creds=tls.credentials()
+    ) as client:
+        with pytest.raises(InferenceServerException) as refused:
+            client.unload_model("motion")
+        assert refused.value.status() == "StatusCode.PERMISSION_DENIED"
 
 
 def test_the_exporter_fills_the_repository(stack, tmp_path_factory):
