@@ -32,12 +32,15 @@ def find_browser() -> str | None:
 # What only some machines have. CLIPSERVE_REQUIRE=docker,gpu turns the skips into failures.
 NEEDS: dict[str, Callable[[], bool]] = {
     "docker": lambda: _succeeds("docker", "info"),
+    "bf16": lambda: "amx_bf16" in Path("/proc/cpuinfo").read_text(),
     "gpu": lambda: _succeeds("nvidia-smi"),
     "browser": lambda: find_browser() is not None,
 }
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Answers are compared to the last digits, so no server of the tests may choose bf16 by itself.
+    os.environ.setdefault("CLIPSERVE_CPU_PRECISION", "fp32")
     config.addinivalue_line("markers", "needs(name): skipped where the machine lacks it (docker, gpu, browser)")
     unknown = required() - NEEDS.keys()
     if unknown:

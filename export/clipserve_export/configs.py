@@ -69,6 +69,9 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int) -> pb.ModelConfig
         # gives nothing back. Without them x3d_s takes half the memory in the same time.
         config.parameters["enable_mem_pattern"].string_value = "0"
         config.parameters["enable_mem_arena"].string_value = "0"
+        # Counts for instances on a CPU only: OpenVINO runs these networks two to four times as fast there.
+        accelerators = config.optimization.execution_accelerators
+        accelerators.cpu_execution_accelerator.add(name="openvino")
     return config
 
 

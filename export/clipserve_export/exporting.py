@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from clipserve_export.bf16 import Bf16, check_bf16
 from clipserve_export.configs import net_config, print_config
 from clipserve_export.errors import WeightsError
 from clipserve_export.formats import FORMATS, FormatName
@@ -21,8 +22,8 @@ from clipserve_export.specs import ModelSpec
 from clipserve_export.weights import PACKAGE, file_hash, find_checkpoint, load_weights, origin_of
 
 Progress = Callable[[str], None]
-RECIPE = ("specs.py", "zoo.py", "clips.py", "network.py", "weights.py", "formats.py", "motion/network.py")
-VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime")
+RECIPE = ("specs.py", "zoo.py", "clips.py", "network.py", "weights.py", "tuning.py", "formats.py", "motion/network.py")
+VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class ExportRecord:
     classes: int
     file_bytes: int
     parity: Parity
+    bf16: Bf16 | None  # None where it was not asked: TorchScript, or a processor that does not compute in it
     versions: dict[str, str]
     recipe: str  # sha256 of the code that made it
 
@@ -75,6 +77,7 @@ def export_model(
         progress("comparing it with the network")
         parity = compare(network, form.load(path), spec.geometry)
         parity.require()
+        bf16 = check_bf16(network, path, spec.geometry) if form.name == "onnx" else None
         record = ExportRecord(
             model=spec.name,
             format=format_name,
@@ -83,6 +86,7 @@ def export_model(
             classes=len(labels),
             file_bytes=path.stat().st_size,
             parity=parity,
+            bf16=bf16,
             versions={package: version(package) for package in VERSIONED},
             recipe=recipe(),
         )

@@ -19,6 +19,11 @@ MEAN, STD = (
 )  # on [0, 1] RGB, every channel alike (pytorchvideo docs/source/model_zoo.md)
 
 
+def normalise(clips: Tensor) -> Tensor:
+    """uint8 [B, T, S, S, 3] RGB -> float [B, 3, T, S, S], channels last in memory as they came."""
+    return (clips.permute(0, 4, 1, 2, 3).float() / 255 - MEAN) / STD
+
+
 class ActionNetwork(nn.Module):
     """What every served network has in common.
 
@@ -35,9 +40,7 @@ class ActionNetwork(nn.Module):
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, V, T, S, S, 3] RGB -> SCORES float [N, K], FEATURES float [N, D]."""
         batch, views = clip.shape[0], clip.shape[1]
-        frames = clip.flatten(0, 1).permute(0, 4, 1, 2, 3)
-        frames = (frames.float() / 255 - MEAN) / STD
-        embedding = self.embed(frames)
+        embedding = self.embed(normalise(clip.flatten(0, 1)))
         scores = self.projection(embedding).softmax(-1).mean(1)
         features = embedding.mean(1)
         return (

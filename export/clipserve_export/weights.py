@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import WeightsError
-from clipserve_export.network import MEAN, STD, build_hub_model, projection_key
+from clipserve_export.network import build_hub_model, normalise, projection_key
 from clipserve_export.specs import ModelSpec
 from clipserve_export.zoo import pytorchvideo
 
@@ -159,7 +159,6 @@ def settle_batch_norms(model: nn.Module, spec: ModelSpec) -> None:
     for norm in norms:
         norm.momentum = None  # a plain average instead of a moving one
     clips = random_clips(spec.geometry, batch=4, views=1, seed=RANDOM_SEED)
-    frames = (clips[:, 0].permute(0, 4, 1, 2, 3).float() / 255 - MEAN) / STD
     with torch.no_grad():
-        model.train()(frames)
+        model.train()(normalise(clips[:, 0]))
     model.eval()

@@ -2,10 +2,19 @@
 
 import signal
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Precision(StrEnum):
+    """PRECISIONS as typer takes them."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
 def serve(
@@ -24,6 +33,10 @@ def serve(
     start_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="How long the models may take to load.")
     ] = 300.0,
+    cpu_precision: Annotated[
+        Precision,
+        typer.Option(help="What ONNX networks compute in on a CPU; auto: bf16 where it held."),
+    ] = Precision.AUTO,
 ) -> None:
     """Serve a model repository from this machine, with the Triton of the wheel nvidia-pytriton.
 
@@ -58,6 +71,7 @@ def serve(
                 grpc_port=grpc_port,
                 metrics_port=metrics_port,
                 start_seconds=start_seconds,
+                cpu_precision=cpu_precision.value,
                 progress=lambda ready, total: status.update(f"starting Triton: {ready} of {total} models ready"),
             )
             triton.start()

@@ -6,6 +6,7 @@ parameter `max_clips_at_once` bounds the memory of a run.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +27,22 @@ class Instance:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]  # in the order of the config
     device_id: int | None  # of the GPU; None on the CPU
+    cpu_accelerators: tuple[str, ...]  # that the config names for instances on the CPU
     parameters: dict[str, str]
+
+    @property
+    def threads(self) -> int:
+        """How many threads a run may take; the C++ backend's parameter, or a thread a core."""
+        # Not the machine's cores but those this process may use, which a container limits.
+        return int(self.parameters.get("intra_op_thread_count", len(os.sched_getaffinity(0))))
 
     @classmethod
     def from_arguments(cls, arguments: dict[str, str]) -> "Instance":
         """From the arguments of `initialize`."""
         config = json.loads(arguments["model_config"])
-        if config.get("optimization", {}).get("execution_accelerators"):
-            pb_utils.Logger.log_warn(f"{config['name']}: the stand-in takes no notice of execution_accelerators")
+        accelerators = config.get("optimization", {}).get("execution_accelerators", {})
+        if accelerators.get("gpu_execution_accelerator"):
+            pb_utils.Logger.log_warn(f"{config['name']}: the stand-in takes no notice of GPU accelerators")
         return cls(
             model_file=Path(
                 arguments["model_repository"], arguments["model_version"], config["default_model_filename"]
@@ -41,6 +50,7 @@ class Instance:
             inputs=tuple(entry["name"] for entry in config["input"]),
             outputs=tuple(entry["name"] for entry in config["output"]),
             device_id=int(arguments["model_instance_device_id"]) if arguments["model_instance_kind"] == "GPU" else None,
+            cpu_accelerators=tuple(entry["name"] for entry in accelerators.get("cpu_execution_accelerator", [])),
             parameters={name: value["string_value"] for name, value in config.get("parameters", {}).items()},
         )
 

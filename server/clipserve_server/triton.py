@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from clipserve_server.backends import lay_out_backends
 from clipserve_server.errors import ModelLoadError, PortTaken, ServerStartError
 from clipserve_server.guard import remove_traces, shm_prefix
+from clipserve_server.precision import PRECISION_VARIABLE, check_precision, wanted_precision
 from clipserve_server.repository import ServedModel, choose_models
 from clipserve_server.wheel import find_wheel
 
@@ -35,6 +36,7 @@ class Triton:
         ...  # triton.grpc_url
 
     models: the public models to serve; all that are exported where none is named. A port of 0 is any free one.
+    cpu_precision: what ONNX files are run in on the CPU, see precision.py; None: what CLIPSERVE_CPU_PRECISION says.
     Entering waits until every model is ready and raises ServerStartError otherwise; leaving ends every process.
     """
 
@@ -49,6 +51,7 @@ class Triton:
         metrics_port: int = 8002,
         start_seconds: float = START_SECONDS,
         options: Sequence[str] = (),
+        cpu_precision: str | None = None,
         progress: Progress = lambda ready, total: None,
     ) -> None:
         self.repository = repository
@@ -57,6 +60,7 @@ class Triton:
         self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._start_seconds = start_seconds
         self._options = tuple(options)
+        self._cpu_precision = check_precision(cpu_precision or wanted_precision())
         self._progress = progress
         self._folder: Path | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -105,7 +109,7 @@ class Triton:
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=wheel.environment(),
+                    env={**wheel.environment(), PRECISION_VARIABLE: self._cpu_precision},
                     start_new_session=True,
                 )
             self._wait_until_ready()

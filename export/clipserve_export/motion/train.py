@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from clipserve_export.motion.clips import draw_clips
 from clipserve_export.motion.network import build_motion_network
 from clipserve_export.motion.scenes import LABELS
-from clipserve_export.network import MEAN, STD
+from clipserve_export.network import normalise
 
 BATCH = 32
 PEAK_RATE, WEIGHT_DECAY, SMOOTHING = 5e-3, 0.02, 0.05
@@ -68,11 +68,6 @@ def vary(clip: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tenso
         rows, columns = (torch.arange(clip.shape[1]).add(by).clamp(0, clip.shape[1] - 1) for by in shift)
         clip = clip[:, rows][:, :, columns]
     return clip, label
-
-
-def normalise(clips: Tensor) -> Tensor:
-    """uint8 [N, T, S, S, 3] -> float [N, 3, T, S, S], in the memory layout that is fast."""
-    return ((clips.float() / 255 - MEAN) / STD).permute(0, 4, 1, 2, 3)
 
 
 def predict(network: nn.Module, clips: Tensor) -> Tensor:

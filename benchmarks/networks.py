@@ -1,0 +1,180 @@
+"""Measures the networks alone on the CPU, runtime by runtime: `python benchmarks/networks.py`.
+
+Every runtime gets the same uint8 clips, the same weights and the same number of threads, turn by
+turn in one process; the median of the turns counts, and the ratios to torch eager are the claim.
+Writes networks.csv and networks.md to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from clipserve_export.clips import random_clips
+from clipserve_export.formats import write_onnx, write_torchscript
+from clipserve_export.network import ActionNetwork, served_network
+from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_export.weights import random_weights
+
+RESULTS = Path(__file__).parent / "results"
+CASES = (
+    ("x3d_xs", 1),
+    ("x3d_s", 1),
+    ("x3d_m", 1),
+    ("x3d_m", 4),
+    ("mvit_base_16x4", 1),
+    ("mvit_base_16x4", 4),
+)
+EAGER = "torch eager"
+PACKAGES = ("torch", "onnxruntime", "openvino")
+Run = Callable[[NDArray[np.uint8]], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One runtime on one model and batch; the error is that of the features, relative to their largest."""
+
+    model: str
+    clips: int
+    runtime: str
+    seconds: float
+    error: float
+
+
+def list_runtimes(network: ActionNetwork, spec: ModelSpec, folder: Path, threads: int) -> Iterator[tuple[str, Run]]:
+    """Each runtime by name, ready to run."""
+    import onnxruntime
+    import openvino
+
+    def run_torch(module: Any) -> Run:
+        def run(clip: NDArray[np.uint8]) -> tuple[Any, Any]:
+            with torch.inference_mode():
+                scores, features = module(torch.from_numpy(clip))
+            return scores, features
+
+        return run
+
+    yield EAGER, run_torch(network)
+    with torch.no_grad():
+        example = random_clips(spec.geometry, batch=2, views=2, seed=0)
+        plain = torch.jit.freeze(torch.jit.trace(network, example, check_trace=False))
+    yield "TorchScript, as traced", run_torch(plain)
+    write_torchscript(network, spec.geometry, folder / "model.pt")
+    yield "TorchScript, as exported", run_torch(torch.jit.load(folder / "model.pt"))
+    path = folder / "model.onnx"
+    write_onnx(network, spec.geometry, path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    yield "ONNX Runtime", lambda clip: tuple(session.run(["SCORES", "FEATURES"], {"CLIP": clip}))
+    core = openvino.Core()
+    precisions = ["f32", "bf16"] if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ["f32"]
+    for precision in precisions:
+        hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        request = core.compile_model(core.read_model(path), "CPU", hints).create_infer_request()
+
+        def run(clip: NDArray[np.uint8], request: Any = request) -> tuple[Any, Any]:
+            results = request.infer({"CLIP": clip}, share_inputs=True)
+            return results["SCORES"].copy(), results["FEATURES"].copy()
+
+        yield f"OpenVINO {precision}", run
+
+
+def measure(spec: ModelSpec, clips: int, turns: int, threads: int) -> list[Measurement]:
+    """Let the runtimes take turns at one batch."""
+    torch.set_num_threads(threads)
+    network = served_network(spec, random_weights(spec).state)
+    batch = random_clips(spec.geometry, batch=clips, views=1, seed=3).numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        runtimes = dict(list_runtimes(network, spec, Path(folder), threads))
+    expected = np.asarray(runtimes[EAGER](batch)[1])
+    errors = {name: _distance(np.asarray(run(batch)[1]), expected) for name, run in runtimes.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runtimes}
+    for _ in range(turns):
+        for name, run in runtimes.items():
+            run(batch)  # Warm: the threads of the runtime before it have gone to sleep.
+            started = time.perf_counter()
+            run(batch)
+            seconds[name].append(time.perf_counter() - started)
+    return [
+        Measurement(spec.name, clips, name, statistics.median(taken), errors[name]) for name, taken in seconds.items()
+    ]
+
+
+def _distance(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def write_results(measurements: list[Measurement], threads: int) -> None:
+    """Write the table as CSV and Markdown."""
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / "networks.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["model", "clips", "runtime", "milliseconds", "feature_error"])
+        for m in measurements:
+            writer.writerow([m.model, m.clips, m.runtime, f"{m.seconds * 1000:.1f}", f"{m.error:.1e}"])
+    lines = [
+        f"{threads} threads, {_processor()}, "
+        + ", ".join(f"{p} {version(p)}" for p in ("torch", "onnxruntime", "openvino")),
+        "",
+        "Times faster than torch eager in the same run; in brackets the relative error of the features.",
+        "Random weights: the speed is that of any weights, the error is not.",
+        "",
+    ]
+    cases = list(dict.fromkeys((m.model, m.clips) for m in measurements))
+    lines += [f"| | {' | '.join(f'{model}, {clips}' for model, clips in cases)} |", f"|---|{'---:|' * len(cases)}"]
+    found = {(m.model, m.clips, m.runtime): m for m in measurements}
+    for runtime in dict.fromkeys(m.runtime for m in measurements):
+        cells = []
+        for model, clips in cases:
+            m, eager = found[model, clips, runtime], found[model, clips, EAGER]
+            cells.append(f"{eager.seconds / m.seconds:.2f} ({m.error:.0e})")
+        lines.append(f"| {runtime} | {' | '.join(cells)} |")
+    milliseconds = [f"{found[model, clips, EAGER].seconds * 1000:.0f} ms" for model, clips in cases]
+    lines.append(f"| {EAGER}, milliseconds a batch | {' | '.join(milliseconds)} |")
+    (RESULTS / "networks.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--only", default="", help="part of the names of the models to measure")
+    arguments = parser.parse_args()
+    measurements: list[Measurement] = []
+    for name, clips in CASES:
+        if arguments.only in name:
+            measurements += measure(SPECS[name], clips, arguments.turns, arguments.threads)
+            rows = [
+                f"{m.runtime} {m.seconds * 1000:.0f} ms" for m in measurements if (m.model, m.clips) == (name, clips)
+            ]
+            print(f"{name}, {clips} clips: {', '.join(rows)}", flush=True)
+    write_results(measurements, arguments.threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""In which precision, and by which library, ONNX networks run on a CPU."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tritonclient import grpc as triton_grpc
+
+from clipserve_export.bf16 import FEATURE_TOLERANCE
+from clipserve_export.clips import random_clips
+from clipserve_export.configs import parse_config, print_config
+from clipserve_export.exporting import export_model
+from clipserve_export.repository import write_configs
+from clipserve_export.specs import SPECS
+from clipserve_server.errors import ServerStartError
+from clipserve_server.precision import choose_precision
+from clipserve_server.triton import Triton
+
+MOTION = SPECS["motion"]
+CLIP = random_clips(MOTION.geometry, batch=2, views=3, seed=5).numpy()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("repository")
+    write_configs(repository)
+    export_model(MOTION, format_name="onnx", weights_source="pretrained", labels_file=None, repository=repository)
+    return repository
+
+
+def ask(repository: Path, precision: str) -> tuple[np.ndarray, str]:  # type: ignore[type-arg]
+    """FEATURES of CLIP, and what Triton wrote into its log."""
+    with Triton(repository, http_port=0, grpc_port=0, metrics_port=0, cpu_precision=precision) as triton:
+        tensor = triton_grpc.InferInput("CLIP", CLIP.shape, "UINT8")
+        tensor.set_data_from_numpy(CLIP)
+        with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+            return client.infer("motion_net", [tensor]).as_numpy("FEATURES"), triton.log_path.read_text()
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:  # type: ignore[type-arg]
+    return float(np.abs(one - other).max() / np.abs(other).max())
+
+
+def test_openvino_and_onnx_runtime_give_one_answer(exported: Path, tmp_path: Path) -> None:
+    by_openvino, log = ask(exported, "fp32")
+    assert "by OpenVINO in fp32" in log
+    path = exported / "motion_net" / "config.pbtxt"
+    text = path.read_text()
+    config = parse_config(text)
+    config.ClearField("optimization")
+    path.write_text(print_config(config))
+    try:
+        by_onnx_runtime, log = ask(exported, "fp32")
+    finally:
+        path.write_text(text)
+    assert "OpenVINO" not in log
+    assert difference(by_openvino, by_onnx_runtime) < 1e-5
+
+
+@pytest.mark.needs("bf16")
+def test_bf16_runs_in_bf16_and_stays_near(exported: Path) -> None:
+    in_bf16, log = ask(exported, "bf16")
+    assert "by OpenVINO in bf16" in log
+    in_fp32, _ = ask(exported, "fp32")
+    assert 1e-5 < difference(in_bf16, in_fp32) < 2 * FEATURE_TOLERANCE
+
+
+@pytest.mark.needs("bf16")
+def test_an_export_says_whether_its_network_holds_in_bf16(exported: Path) -> None:
+    found = json.loads((exported / "motion_net" / "1" / "export.json").read_text())["bf16"]
+    assert found["parity"]["feature_error"] > 1e-5
+    held = found["parity"]["feature_error"] <= FEATURE_TOLERANCE and found["parity"]["score_error"] <= 0.01
+    assert found["holds"] == (held and found["parity"]["top1_agreements"] == found["parity"]["clips"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_bf16", "held", "chosen"),
+    [
+        ("auto", True, True, "bf16"),
+        ("auto", True, False, "fp32"),
+        ("auto", True, None, "fp32"),
+        ("auto", False, True, "fp32"),
+        ("fp32", True, True, "fp32"),
+        ("bf16", True, False, "bf16"),
+    ],
+)
+def test_bf16_is_chosen_only_where_the_export_found_it_holds(
+    tmp_path: Path, wanted: str, has_bf16: bool, held: bool | None, chosen: str
+) -> None:
+    record = tmp_path / "export.json"
+    record.write_text(json.dumps({"bf16": None if held is None else {"holds": held}}))
+    assert choose_precision(wanted, processor_has_bf16=has_bf16, record=record) == chosen
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: None, lambda path: path.write_text("{"), lambda path: path.write_text("[]")]
+)
+def test_without_a_word_from_the_export_auto_is_fp32(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "export.json").write_text(text)
+    assert choose_precision("auto", processor_has_bf16=True, record=tmp_path / "export.json") == "fp32"
+
+
+def test_a_precision_that_is_not_to_be_had_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ServerStartError, match="does not compute in bf16"):
+        choose_precision("bf16", processor_has_bf16=False, record=tmp_path / "export.json")
+    with pytest.raises(ServerStartError, match="auto, fp32, bf16, got 'fp8'"):
+        Triton(tmp_path, cpu_precision="fp8")
