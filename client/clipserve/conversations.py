@@ -53,8 +53,9 @@ Conversation: TypeAlias = Generator[Step, Any, Result]
 
 def classify(exchange: Exchange, call: Call, *, timeout_seconds: float | None = None) -> Conversation[Prediction]:
     """Send the video, read the prediction. Another timeout than the call's is for an attempt among several."""
+    seconds = timeout_seconds or call.timeout_seconds
     try:
-        result = yield Ask("infer", timeout_seconds or call.timeout_seconds, exchange.infer_arguments())
+        result = yield Ask("infer", seconds, exchange.infer_arguments(seconds))
     except InferenceServerException as exc:
         raise (yield from _name_failure(exc, call)) from exc
     return exchange.read_prediction(result)

@@ -37,8 +37,11 @@ class Exchange:
     video: Video
     question: Question
 
-    def infer_arguments(self) -> dict[str, Any]:
-        """Arguments of tritonclient's `infer`: a batch of one video, and the outputs asked for."""
+    def infer_arguments(self, timeout_seconds: float) -> dict[str, Any]:
+        """Arguments of tritonclient's `infer`: a batch of one video, and the outputs asked for.
+
+        The deadline goes with the request: a server that is this late neither decodes nor runs it.
+        """
         video = InferInput(VIDEO, [1, 1], "BYTES")
         video.set_data_from_numpy(np.array([[self.video.content]], dtype=np.object_))
         # Triton sorts and names the best classes itself: labels never live in the client.
@@ -52,6 +55,7 @@ class Exchange:
             "inputs": [video],
             "outputs": outputs,
             "parameters": self.question.parameters(),
+            "timeout": max(1, round(timeout_seconds * 1e6)),
         }
 
     def read_prediction(self, result: Any) -> Prediction:

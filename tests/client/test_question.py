@@ -40,7 +40,16 @@ def test_an_unknown_option_is_refused_with_those_there_are(connect):
 
 
 def read_parameters(request):
-    return {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in request.parameters.items()}
+    """What a request says besides its deadline."""
+    values = {name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in request.parameters.items()}
+    assert values.pop("timeout") > 0
+    return values
+
+
+def test_the_deadline_is_sent_in_microseconds(connect, triton):
+    connect(timeout_seconds=20).classify(VIDEO)
+    connect().classify(VIDEO, timeout_seconds=0.75)
+    assert [request.parameters["timeout"].int64_param for request in triton.requests] == [20_000_000, 750_000]
 
 
 def test_what_is_left_at_its_default_is_not_sent(connect, triton):

@@ -18,6 +18,7 @@ from tests.watching import decode_workers, metric, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from clipserve import DeadlineExceeded, VideoClassifier
 from clipserve_export.configs import parse_config, print_config
 from clipserve_server.triton import Triton
 
@@ -96,6 +97,18 @@ def test_a_request_whose_timeout_passes_while_it_waits_is_not_decoded(
     assert "[busy] no decoder was free within 0.5 s" in late.message()
     assert decoded(triton, "expired") == 2
     assert decoded(triton, "ok") == 3
+
+
+def test_the_client_sends_its_deadline_along(serve: Callable[..., Triton], video: Path) -> None:
+    triton = serve(workers="1")
+    caller = Caller(triton.grpc_url, video)
+    with busy(triton, caller), VideoClassifier("motion", triton.grpc_url) as classifier:
+        with pytest.raises(DeadlineExceeded):
+            classifier.classify(video, timeout_seconds=0.5)
+        time.sleep(0.3)
+    assert wait_for(lambda: "slow" in caller.answers, 20)
+    assert wait_for(lambda: decoded(triton, "expired") == 1, 5)
+    assert decoded(triton, "ok") == 1
 
 
 def test_a_request_to_the_decode_step_itself_that_is_cancelled_is_not_decoded(
