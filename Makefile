@@ -40,6 +40,7 @@ check: $(READY) ## Lint, format, types, and the committed configs against the sp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clipserve export --check
+	$(BIN)/python examples/make_notebook.py --check
 
 .PHONY: format
 format: $(READY) ## Put the code into its form.
@@ -50,6 +51,20 @@ format: $(READY) ## Put the code into its form.
 bench-decode: $(READY) ## Measure decoding beside torchcodec, decord, OpenCV and PyAV (half an hour).
 	$(PIP) install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/decode.py
+
+.PHONY: bench-networks
+bench-networks: $(READY) ## Measure the networks alone on this CPU, runtime by runtime.
+	$(BIN)/python benchmarks/networks.py
+
+.PHONY: bench-client
+bench-client: $(READY) ## Measure what the client itself costs.
+	$(BIN)/python benchmarks/client.py failures
+	$(BIN)/python benchmarks/client.py overhead
+	$(BIN)/python benchmarks/client.py parallel
+
+.PHONY: codelab
+codelab: $(READY) ## Walk through the video classification codelab with our API.
+	@$(BIN)/python examples/codelab.py
 
 .PHONY: fuzz
 fuzz: $(READY) ## Send 10,000 damaged files through a real server.
