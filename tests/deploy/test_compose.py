@@ -52,6 +52,7 @@ class Stack:
             "CLIPSERVE_PROMETHEUS_IMAGE": "clipserve-test/prometheus",
             "CLIPSERVE_REPOSITORY": str(repository),
             "CLIPSERVE_VIDEOS": str(videos),
+            "CLIPSERVE_SECRETS": str(repository.parent / "secrets" / "server"),
             "CLIPSERVE_MODELS": "motion",
             "CLIPSERVE_REPLICAS": "2",
             "CLIPSERVE_MEMORY": "4g",
@@ -91,6 +92,8 @@ def stack(onnx_repository: Path, bouncing: Path) -> Iterator[Stack]:
                 shutil.copytree(onnx_repository / name, repository / name)
             (folder / "videos").mkdir()
             shutil.copy(bouncing, folder / "videos" / "bouncing.mp4")
+            (folder / "secrets" / "server").mkdir(parents=True)
+            (folder / "secrets" / "server" / "admin_key").write_text("the-key-of-the-operator")
             run("chown", "-R", "1000:1000", repository)
             run("chmod", "-R", "a+rX", folder)
             stack = Stack(environment, repository, folder / "videos")
@@ -262,12 +265,19 @@ def test_prometheus_sees_every_triton_and_the_proxy(scaled):
     assert wait_until(lambda: sum(ask("haproxy_backend_active_servers").values()) == 3)
 
 
+def test_the_page_of_the_demo_is_served(scaled):
+    scaled.compose("build", "demo")
+    scaled.compose("--profile", "demo", "up", "-d", "--wait", "demo")
+    with urllib.request.urlopen(f"http://127.0.0.1:{scaled.ports['DEMO_PORT']}/config", timeout=10) as answer:
+        assert "motion" in answer.read().decode()
+
+
 def test_with_mutual_tls_the_proxy_serves_certified_clients_and_lets_nobody_rule(scaled, bouncing):
     # Beside the repository, since the containers' user must reach it.
     secrets = scaled.repository.parent / "secrets"
     done = subprocess.run([SCRIPT, "--folder", secrets, "--client", "alice"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    variables = {"CLIPSERVE_TLS": "mutual", "CLIPSERVE_SECRETS": str(secrets / "server"), "CLIPSERVE_REPLICAS": "1"}
+    variables = {"CLIPSERVE_TLS": "mutual", "CLIPSERVE_REPLICAS": "1"}
     scaled.compose("--profile", "scale", "up", "-d", "--wait", "server", "replica", "proxy", **variables)
     alice = secrets / "clients" / "alice"
     tls = Tls(alice / "ca.pem", alice / "client.key", alice / "client.pem")
