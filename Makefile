@@ -34,6 +34,10 @@ demo: $(READY) ## Export models, start Triton, classify real videos through gRPC
 test: $(READY) check ## The checks and the whole test suite.
 	$(BIN)/pytest
 
+.PHONY: test-compose
+test-compose: $(READY) ## Bring the compose stack up in a real Docker engine, break it, take it down (five minutes, root).
+	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py
+
 .PHONY: check
 check: $(READY) ## Lint, format, types, and the committed configs against the specs.
 	$(BIN)/ruff check .

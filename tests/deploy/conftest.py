@@ -11,7 +11,6 @@ DEPLOY = ROOT / "deploy"
 sys.path.insert(0, str(DEPLOY / "server"))
 
 from clipserve_container.settings import Settings  # noqa: E402
-
 from clipserve_export.motion.videos import write_motion_video  # noqa: E402
 from tests.deploy.certificates import Certificates, make_certificates  # noqa: E402
 from tests.deploy.embedded import EmbeddedServer  # noqa: E402

@@ -11,7 +11,6 @@ from pathlib import Path
 from clipserve_container.arguments import triton_command
 from clipserve_container.repository import choose_models
 from clipserve_container.settings import Settings
-
 from clipserve_server.backends import lay_out_backends
 from clipserve_server.wheel import find_wheel
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from clipserve_container.checks import (
     check_certificates,
     check_driver,
@@ -20,7 +21,6 @@ from clipserve_container.checks import (
 from clipserve_container.ports import find_taken
 from clipserve_container.repository import choose_models, names_to_load, read_models
 from clipserve_container.settings import SettingError, Settings
-
 from clipserve_server import repository as protobuf_reader
 from tests.deploy.certificates import run_script
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clipserve_container.readiness import find_stubs
-from clipserve_container.settings import Settings
 
 from clipserve import VideoClassifier
+from clipserve_container.readiness import find_stubs
+from clipserve_container.settings import Settings
 from clipserve_export.motion.videos import write_video
 from clipserve_server.wheel import find_wheel
 from tests.deploy.embedded import EmbeddedServer, find_free_ports
