@@ -93,9 +93,7 @@ def test_bf16_is_chosen_only_where_the_export_found_it_holds(
     assert choose_precision(wanted, processor_has_bf16=has_bf16, record=record) == chosen
 
 
-@pytest.mark.parametrize(
-    "write", [lambda path: None, lambda path: path.write_text("{"), lambda path: path.write_text("[]")]
-)
+@pytest.mark.parametrize("text", [None, "{", "[]"])
 def test_without_a_word_from_the_export_auto_is_fp32(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "export.json").write_text(text)
