@@ -172,6 +172,8 @@ def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that starts something in the background has it ignore SIGINT, and so all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         end = time.monotonic() + 10

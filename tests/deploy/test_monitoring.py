@@ -56,9 +56,17 @@ def ask(onnx_repository, bouncing, tmp_path_factory):
 
     try:
         service.wait_until_ready()
-        end = time.monotonic() + 6
+        end = time.monotonic() + 60
+
+        def scraped() -> bool:
+            try:
+                return bool(query('count_over_time(nv_inference_request_success{model="motion"}[8s]) >= 5'))
+            except OSError:  # Prometheus does not listen yet
+                return False
+
         with VideoClassifier("motion", service.server.grpc_url) as classifier:
-            while time.monotonic() < end:
+            while not scraped():
+                assert time.monotonic() < end, "Prometheus did not scrape the service"
                 classifier.classify(bouncing)
                 with pytest.raises(ClipserveError):
                     classifier.classify(b"no video")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.watching import decode_workers, metric, wait_for
+from tests.watching import decode_workers, metric, stubs, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -64,16 +64,8 @@ def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[
 
 def test_no_ffmpeg_in_the_process_that_talks_to_triton(service) -> None:  # type: ignore[no-untyped-def]
     """A crash there would end the model for good."""
-    loaded = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes()
-            if str(service.repository).encode() in words and b"python_backend_stub" in words:
-                loaded[words] = "libavcodec" in (folder / "maps").read_text()
-        except OSError:
-            continue
-    decode = [has for words, has in loaded.items() if b"/decode/" in words]
-    assert decode == [False]
+    (pid,) = stubs(service.triton, "decode")
+    assert "libavcodec" not in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_more_than_the_queue_holds_is_refused_as_busy_and_the_service_goes_on(
