@@ -13,12 +13,12 @@ archery 0.93
 from importlib.metadata import version
 
 from clipserve.async_classifier import AsyncVideoClassifier
-from clipserve.async_streams import AsyncRowStream
+from clipserve.batches.async_streams import AsyncRowStream
+from clipserve.batches.rows import Row
+from clipserve.batches.streams import RowStream
+from clipserve.batches.tally import Summary
 from clipserve.channel import Tls
 from clipserve.classifier import VideoClassifier
-from clipserve.downloads import DownloadLimits
-from clipserve.embeddings import Embeddings
-from clipserve.entries import Entry
 from clipserve.errors import (
     AccessDenied,
     ClipserveError,
@@ -49,12 +49,12 @@ from clipserve.errors import (
 )
 from clipserve.evaluation import Comparison, Evaluation, compare, evaluate
 from clipserve.results import Prediction, ScoredLabel
-from clipserve.rows import Row
-from clipserve.sources import Source, read_entries
-from clipserve.streams import RowStream
-from clipserve.table import Table
-from clipserve.tally import Summary
-from clipserve.videos import VideoSource
+from clipserve.sources.downloads import DownloadLimits
+from clipserve.sources.entries import Entry
+from clipserve.sources.reading import Source, read_entries
+from clipserve.sources.videos import VideoSource
+from clipserve.tables.embeddings import Embeddings
+from clipserve.tables.table import Table
 
 __version__ = version("clipserve")
 

@@ -9,23 +9,23 @@ from typing import Self, Unpack
 from weakref import WeakSet
 
 from clipserve import conversations, defaults
-from clipserve.async_streams import AsyncRowStream
 from clipserve.async_wire import AsyncWire
-from clipserve.cancellation import Cancellation
+from clipserve.batches.async_streams import AsyncRowStream
+from clipserve.batches.cancellation import Cancellation
+from clipserve.batches.rows import Row
+from clipserve.batches.runs import Run, plan_run
+from clipserve.batches.tally import OnError
 from clipserve.channel import Settings, Tls
-from clipserve.downloads import DownloadLimits
-from clipserve.embeddings import Embeddings, collect_embeddings
-from clipserve.entries import Entry
 from clipserve.errors import ClipserveError
 from clipserve.exchange import Exchange, start_exchange
 from clipserve.patience import Patience
 from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
 from clipserve.results import Prediction
-from clipserve.rows import Row
-from clipserve.runs import Run, plan_run
-from clipserve.sources import Source
-from clipserve.tally import OnError
-from clipserve.videos import VideoSource
+from clipserve.sources.downloads import DownloadLimits
+from clipserve.sources.entries import Entry
+from clipserve.sources.reading import Source
+from clipserve.sources.videos import VideoSource
+from clipserve.tables.embeddings import Embeddings, collect_embeddings
 
 
 class AsyncVideoClassifier:

@@ -11,9 +11,9 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 
 from clipserve import defaults
-from clipserve.downloads import DownloadLimits
 from clipserve.errors import InvalidRequest
 from clipserve.failures import Call
+from clipserve.sources.downloads import DownloadLimits
 
 # What gRPC takes: "-bin" keys carry base64 and are of no use here.
 _HEADER_KEY = re.compile(r"[0-9a-z_.-]+")

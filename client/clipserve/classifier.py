@@ -8,21 +8,21 @@ from typing import Self, Unpack
 from weakref import WeakSet
 
 from clipserve import conversations, defaults
+from clipserve.batches.rows import Row
+from clipserve.batches.runs import Run, plan_run
+from clipserve.batches.streams import RowStream
+from clipserve.batches.tally import OnError
 from clipserve.channel import Settings, Tls
-from clipserve.downloads import DownloadLimits
-from clipserve.embeddings import Embeddings, collect_embeddings
-from clipserve.entries import Entry
 from clipserve.errors import ClipserveError
 from clipserve.exchange import start_exchange
 from clipserve.patience import Patience
 from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
 from clipserve.results import Prediction
-from clipserve.rows import Row
-from clipserve.runs import Run, plan_run
-from clipserve.sources import Source
-from clipserve.streams import RowStream
-from clipserve.tally import OnError
-from clipserve.videos import VideoSource
+from clipserve.sources.downloads import DownloadLimits
+from clipserve.sources.entries import Entry
+from clipserve.sources.reading import Source
+from clipserve.sources.videos import VideoSource
+from clipserve.tables.embeddings import Embeddings, collect_embeddings
 from clipserve.wire import Wire
 
 

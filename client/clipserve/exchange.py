@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
-from clipserve.cancellation import Cancellation
-from clipserve.downloads import DownloadLimits
+from clipserve.batches.cancellation import Cancellation
 from clipserve.errors import ClipserveError, UnexpectedAnswer
 from clipserve.question import Question
 from clipserve.results import Prediction, ScoredLabel
-from clipserve.videos import Video, VideoSource, read_video
+from clipserve.sources.downloads import DownloadLimits
+from clipserve.sources.videos import Video, VideoSource, read_video
 
 VIDEO = "VIDEO"  # in, BYTES [1, 1]
 SCORES = "SCORES"  # out, FP32 [1, K]; with a class count BYTES [1, top_k]

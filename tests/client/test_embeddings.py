@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, Row
 from clipserve.command_line import build_app
-from clipserve.embeddings import write_vectors
+from clipserve.tables.embeddings import write_vectors
 
 
 @pytest.fixture

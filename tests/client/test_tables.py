@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from clipserve import InvalidRequest
-from clipserve.table_drawing import draw_table
+from clipserve.tables.drawing import draw_table
 
 SOURCE = [
     {"id": 1, "path": b"good", "label": "archery"},

@@ -7,20 +7,21 @@ from typing import Annotated
 
 import typer
 
-from clipserve import defaults, tally
+from clipserve import defaults
+from clipserve.batches import tally
+from clipserve.batches.tally import OnError
 from clipserve.classifier import VideoClassifier
 from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
 from clipserve.commands.connection import Connection, ModelOption
 from clipserve.commands.option_groups import spread_options
 from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error
-from clipserve.entries import Entry
 from clipserve.errors import ClipserveError, ModelNotReady, ServerUnavailable
-from clipserve.jobs import AWAY, describe_settings, run_job
+from clipserve.jobs.job import AWAY, describe_settings, run_job
+from clipserve.jobs.result_files import ResultFile
+from clipserve.jobs.shards import Shard
 from clipserve.question import Options
-from clipserve.result_files import ResultFile
-from clipserve.shards import Shard
-from clipserve.sources import Source, read_entries
-from clipserve.tally import OnError
+from clipserve.sources.entries import Entry
+from clipserve.sources.reading import Source, read_entries
 
 # These would fail every video alike, so they are reported once.
 HOPELESS = (*tally.HOPELESS, ServerUnavailable, ModelNotReady)

@@ -8,18 +8,18 @@ from typing import Annotated
 import typer
 
 from clipserve import defaults
+from clipserve.batches.rows import Row
+from clipserve.batches.streams import RowStream
 from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
 from clipserve.commands.classify import HOPELESS
 from clipserve.commands.connection import Connection, ModelOption
 from clipserve.commands.option_groups import spread_options
 from clipserve.commands.output import print_error
-from clipserve.embeddings import write_vectors
 from clipserve.errors import ClipserveError
+from clipserve.jobs.shards import Shard
 from clipserve.question import ask_for_features
-from clipserve.rows import Row
-from clipserve.shards import Shard
-from clipserve.sources import read_entries
-from clipserve.streams import RowStream
+from clipserve.sources.reading import read_entries
+from clipserve.tables.embeddings import write_vectors
 
 
 @spread_options

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
-from clipserve.row_lines import describe_error, describe_prediction
-from clipserve.rows import Row
+from clipserve.tables.lines import describe_error, describe_prediction
 
 
 class Output(Protocol):

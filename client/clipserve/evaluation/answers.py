@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clipserve import tally
-from clipserve.entries import Entry
+from clipserve.batches import tally
+from clipserve.batches.rows import Row
+from clipserve.batches.streams import RowStream
 from clipserve.errors import InvalidRequest, ModelNotReady, ServerUnavailable, UnexpectedAnswer
 from clipserve.evaluation.evaluations import Failure, LabelledVideo
 from clipserve.evaluation.truths import ClassNames, describe_unknown, split_label
 from clipserve.results import Prediction
-from clipserve.rows import Row
-from clipserve.streams import RowStream
+from clipserve.sources.entries import Entry
 
 # Figures over the videos that a server answered before it went away would say little about the model.
 HOPELESS = (*tally.HOPELESS, ServerUnavailable, ModelNotReady)

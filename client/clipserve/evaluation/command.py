@@ -19,7 +19,7 @@ from clipserve.evaluation.comparisons import Comparison
 from clipserve.evaluation.evaluating import Trial, UnknownLabels, run_trials
 from clipserve.evaluation.evaluations import Evaluation
 from clipserve.evaluation.extra import DRAWING, MEASURING, check_installed
-from clipserve.sources import read_entries
+from clipserve.sources.reading import read_entries
 
 STDOUT = Path("-")
 NARROWEST = 80  # a pipe has no width

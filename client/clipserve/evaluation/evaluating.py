@@ -18,7 +18,7 @@ from clipserve.evaluation.comparisons import Comparison
 from clipserve.evaluation.evaluations import Evaluation
 from clipserve.evaluation.extra import MEASURING, check_installed
 from clipserve.question import Options, read_options
-from clipserve.sources import Source, read_entries
+from clipserve.sources.reading import Source, read_entries
 
 UnknownLabels: TypeAlias = Literal["raise", "miss"]
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from clipserve.errors import InvalidRequest
 from clipserve.showcase.filmstrip import draw_poster
-from clipserve.sources import VIDEO_SUFFIXES
+from clipserve.sources.reading import VIDEO_SUFFIXES
 
 # What one looks through at a glance; each costs a moment at the start.
 MOST_SAMPLES = 16

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from clipserve import defaults
-from clipserve.cancellation import Cancellation
-from clipserve.downloads import DownloadLimits, download
+from clipserve.batches.cancellation import Cancellation
 from clipserve.errors import EmptyVideo, InvalidRequest, VideoNotReadable, VideoTooLarge
+from clipserve.sources.downloads import DownloadLimits, download
 
 VideoSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 

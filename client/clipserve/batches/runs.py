@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from clipserve.cancellation import Cancellation
+from clipserve.batches.cancellation import Cancellation
+from clipserve.batches.progress import open_progress
+from clipserve.batches.tally import OnError, Tally
 from clipserve.channel import Settings, check_patience
-from clipserve.entries import Entries, Entry
 from clipserve.errors import InvalidRequest
 from clipserve.failures import Call
 from clipserve.patience import Patience
-from clipserve.progress import open_progress
 from clipserve.question import Options, Question, read_options
-from clipserve.sources import Source, count_entries, read_entries
-from clipserve.tally import OnError, Tally
+from clipserve.sources.entries import Entries, Entry
+from clipserve.sources.reading import Source, count_entries, read_entries
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Unpack
 
 from clipserve import defaults
 from clipserve.classifier import VideoClassifier
-from clipserve.entries import Entry
 from clipserve.errors import InvalidRequest, ModelNotReady, ServerBusy, ServerUnavailable
+from clipserve.jobs.result_files import ResultFile
+from clipserve.jobs.shards import Shard
 from clipserve.question import Options, read_options
-from clipserve.result_files import ResultFile
-from clipserve.shards import Shard
-from clipserve.sources import Source, read_entries
+from clipserve.sources.entries import Entry
+from clipserve.sources.reading import Source, read_entries
 
 # The server, not a video: these never become rows of a file that is to be gone on with.
 AWAY = (ServerUnavailable, ServerBusy, ModelNotReady)

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
 from clipserve.results import Prediction
-from clipserve.rows import Row
 
 
 def write_line(row: Row, number: int | None = None) -> str:

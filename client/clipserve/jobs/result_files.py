@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError, InvalidRequest, VideoError
-from clipserve.row_lines import write_line
-from clipserve.rows import Row
+from clipserve.tables.lines import write_line
 
 
 class ResultFile:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipserve.entries import Entries, Entry, ReadEntries
 from clipserve.errors import InvalidRequest, VideoNotReadable
-from clipserve.videos import is_address
+from clipserve.sources.entries import Entries, Entry, ReadEntries
+from clipserve.sources.videos import is_address
 
 COLUMNS = ("id", "path", "label")  # of these only `path` must be there; others are left alone
 JSON_LINES = (".jsonl", ".ndjson")

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
 from clipserve.results import Prediction
-from clipserve.rows import Row
-from clipserve.videos import VideoSource, name_video
+from clipserve.sources.videos import VideoSource, name_video
 
 Entries: TypeAlias = Iterator["Entry"]
 ReadEntries: TypeAlias = Callable[[], Entries]

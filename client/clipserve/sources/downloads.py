@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipserve import defaults
-from clipserve.cancellation import Cancellation
+from clipserve.batches.cancellation import Cancellation
 from clipserve.errors import InvalidRequest, VideoNotReadable, VideoTooLarge
 
 CHUNK_BYTES = 256 * 1024

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from clipserve.batches.rows import Row
+from clipserve.batches.tally import Summary
 from clipserve.errors import InvalidRequest
-from clipserve.rows import Row
-from clipserve.tally import Summary
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -68,7 +68,7 @@ class Table:
         Raises:
             InvalidRequest: rich is not installed.
         """
-        from clipserve.table_drawing import show_table
+        from clipserve.tables.drawing import show_table
 
         show_table(self, rows)
 
@@ -78,19 +78,19 @@ class Table:
         Raises:
             InvalidRequest: pandas is not installed.
         """
-        from clipserve.table_files import make_frame
+        from clipserve.tables.files import make_frame
 
         return make_frame(self.rows)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the columns of `to_pandas`, without features, as CSV in UTF-8."""
-        from clipserve.table_files import write_csv
+        from clipserve.tables.files import write_csv
 
         write_csv(self.rows, path)
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write one JSON object a row, in UTF-8, with features and reports; see row_lines.py."""
-        from clipserve.table_files import write_jsonl
+        from clipserve.tables.files import write_jsonl
 
         write_jsonl(self.rows, path)
 
@@ -100,7 +100,7 @@ class Table:
         Raises:
             InvalidRequest: pyarrow is not installed.
         """
-        from clipserve.table_files import write_parquet
+        from clipserve.tables.files import write_parquet
 
         write_parquet(self.rows, path)
 
@@ -117,7 +117,7 @@ class Table:
         return f"{len(self)} rows: {self.summary}"
 
     def _repr_html_(self) -> str:
-        from clipserve.table_drawing import write_html
+        from clipserve.tables.drawing import write_html
 
         return write_html(self, SHOWN_ROWS)
 

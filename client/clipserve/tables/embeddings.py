@@ -12,9 +12,9 @@ from typing import IO, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from clipserve.batches.rows import Row
 from clipserve.errors import InvalidRequest
-from clipserve.rows import Row
-from clipserve.table import Table
+from clipserve.tables.table import Table
 
 BATCH_ROWS = 1024  # of a parquet file's row group
 

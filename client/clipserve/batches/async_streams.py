@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from clipserve import defaults
-from clipserve.entries import Entry
+from clipserve.batches.rows import Row
+from clipserve.batches.runs import Reading, Run
+from clipserve.batches.tally import Summary
 from clipserve.errors import RequestCancelled
-from clipserve.rows import Row
-from clipserve.runs import Reading, Run
-from clipserve.tally import Summary
+from clipserve.sources.entries import Entry
 
 if TYPE_CHECKING:
-    from clipserve.table import Table
+    from clipserve.tables.table import Table
 
 Work = Callable[[Entry], Awaitable[Row]]
 
@@ -52,7 +52,7 @@ class AsyncRowStream:
 
     async def table(self) -> Table:
         """All rows that are left, dropped failures beside them."""
-        from clipserve.table import Table
+        from clipserve.tables.table import Table
 
         kept: list[Row] = []
         dropped: list[Row] = []

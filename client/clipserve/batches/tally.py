@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
+from clipserve.batches.progress import Progress
+from clipserve.batches.rows import Row
 from clipserve.errors import AccessDenied, InvalidRequest, UnknownModel
-from clipserve.progress import Progress
-from clipserve.rows import Row
 
 OnError: TypeAlias = Literal["keep", "raise", "drop"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipserve.batches.rows import Row
 from clipserve.errors import InvalidRequest
-from clipserve.row_lines import write_line
-from clipserve.rows import Row
+from clipserve.tables.lines import write_line
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from clipserve.entries import Entries, Entry
 from clipserve.errors import ClipserveError, InvalidRequest, VideoNotReadable
-from clipserve.records import LISTS, Origin, open_list, read_frame, read_record
-from clipserve.videos import VideoSource, is_address
+from clipserve.sources.entries import Entries, Entry
+from clipserve.sources.records import LISTS, Origin, open_list, read_frame, read_record
+from clipserve.sources.videos import VideoSource, is_address
 
 Source: TypeAlias = VideoSource | Entry | Mapping[str, Any] | Iterable[Any]
 

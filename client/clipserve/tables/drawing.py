@@ -4,13 +4,13 @@ import sys
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from clipserve.batches.rows import Row
 from clipserve.errors import InvalidRequest
-from clipserve.rows import Row
 
 if TYPE_CHECKING:
     from rich.table import Table as Drawing
 
-    from clipserve.table import Table
+    from clipserve.tables.table import Table
 
 SHOWN_LABELS = 3
 BAR_CELLS = 10

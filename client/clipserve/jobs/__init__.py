@@ -1,0 +1,1 @@
+"""Runs that go on where they were, and shares of a run."""

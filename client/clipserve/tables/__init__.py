@@ -1,0 +1,1 @@
+"""What is left when a run is over: tables, files, arrays."""
