@@ -1,10 +1,12 @@
 """From a failed call to one of the errors in errors.py, without the network.
 
-The gRPC status decides, never the text around it: tables below are total. Two things refine it:
+The gRPC status decides, and the text around it only where Triton has one status for several things: tables below are
+total. Three things refine it:
 
 * A stable code in brackets, `[not-a-video] the bytes ...`, that the decode step puts first in its
   message. Triton may put words of its own ahead of it ("in ensemble 'x3d_m', ...").
 * One question back to the server, where a status has several causes (see `FollowUp`).
+* Triton's words for a model that is known but not loaded, where that question finds nothing.
 """
 
 import re
@@ -55,6 +57,9 @@ CODE_ERRORS: dict[str, type[ClipserveError]] = {
         errors.InvalidRequest,
     )
 }
+
+# Of a model whose every version is unloaded, on its way or failed (2.51; of one it has never seen: "is not found").
+_NOT_LOADED = "has no available versions"
 
 _BRACKETED = re.compile(r"\[([a-z][a-z0-9-]*)\]\s*")
 _STATUSES = {str(status): status for status in grpc.StatusCode}
@@ -125,6 +130,8 @@ def explain(exc: Any, call: Call, *, index: Any = None, ready: bool | None = Non
         return explain_absence(call, part=call.model, index=index)
     elif ready is not None:
         kind = errors.ServerBusy if ready else errors.ModelNotReady
+    elif status is grpc.StatusCode.NOT_FOUND and _NOT_LOADED in text:
+        kind = errors.ModelNotReady
     message = _write_message(kind, status, text, call)
     return kind(message, video=call.video, model=call.model)
 

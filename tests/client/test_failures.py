@@ -129,6 +129,15 @@ def test_a_model_that_failed_to_load_is_not_ready_rather_than_unknown(connect, t
     assert caught.value.video == "<bytes>"
 
 
+@pytest.mark.parametrize("index", ["refused", "answered, when the model is back"])
+def test_a_model_that_is_known_but_not_loaded_is_not_ready_whatever_the_index_says(connect, triton, index):
+    triton.failure = (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'x3d_m' has no available versions")
+    if index == "refused":
+        triton.closed_to = "RepositoryIndex"
+    with pytest.raises(errors.ModelNotReady, match=r"no available versions.*wait_until_ready"):
+        connect().classify(VIDEO)
+
+
 def test_a_full_queue_is_busy_and_not_an_absent_server(connect, triton):
     triton.failure = (
         grpc.StatusCode.UNAVAILABLE,
