@@ -202,6 +202,7 @@ class VideoClassifier:
         """Names of the models that are ready to take videos, sorted.
 
         Raises:
+            AccessDenied: the server keeps the list for those with a key; the message names its header.
             ServerError: the server did not answer, or answered with a failure.
         """
         return self._wire.hold(conversations.list_models(self._settings.start_call(None)))

@@ -24,6 +24,7 @@ from clipserve.failures import (
     explain,
     explain_absence,
     give_up_waiting,
+    is_refusal,
     read_status,
 )
 from clipserve.patience import Patience
@@ -120,7 +121,13 @@ def _check_ready(call: Call, timeout_seconds: float) -> Conversation[None]:
 
 def _check_part(call: Call, part: str, timeout_seconds: float) -> Conversation[None]:
     if not (yield Ask("is_model_ready", timeout_seconds, {"model_name": part})):
-        index = yield Ask("get_model_repository_index", timeout_seconds)
+        index = None
+        try:
+            index = yield Ask("get_model_repository_index", timeout_seconds)
+        except InferenceServerException as exc:
+            # The model may come up all the same, so this ends no wait.
+            if not is_refusal(exc):
+                raise
         raise explain_absence(call, part=part, index=index)
 
 
@@ -135,8 +142,12 @@ def _name_failure(exc: InferenceServerException, call: Call) -> Conversation[Cli
             case FollowUp.READY:
                 ready = yield Ask("is_model_ready", seconds, {"model_name": call.model})
     except InferenceServerException as silence:
-        # No answer is an answer, too: the first failure stands. But a server that knows no model and then is gone was
-        # on its way down: a Triton that stops unloads its models first.
-        if read_status(exc) is StatusCode.NOT_FOUND and read_status(silence) is StatusCode.UNAVAILABLE:
+        # No answer is an answer, too: the first failure stands.
+        if is_refusal(silence):
+            # Whoever refuses is there; so what was unavailable before was not the server.
+            ready = True if read_status(exc) is StatusCode.UNAVAILABLE else None
+        # But a server that knows no model and then is gone was on its way down: a Triton that stops unloads its models
+        # first.
+        elif read_status(exc) is StatusCode.NOT_FOUND and read_status(silence) is StatusCode.UNAVAILABLE:
             ready = False
     return explain(exc, call, index=index, ready=ready)

@@ -1,12 +1,13 @@
 """From a failed call to one of the errors in errors.py, without the network.
 
 The gRPC status decides, and the text around it only where Triton has one status for several things: tables below are
-total. Three things refine it:
+total. Four things refine it:
 
 * A stable code in brackets, `[not-a-video] the bytes ...`, that the decode step puts first in its
   message. Triton may put words of its own ahead of it ("in ensemble 'x3d_m', ...").
 * One question back to the server, where a status has several causes (see `FollowUp`).
 * Triton's words for a model that is known but not loaded, where that question finds nothing.
+* Triton's words for a call that it keeps for those with a key: it says UNAVAILABLE there as well.
 """
 
 import re
@@ -61,6 +62,9 @@ CODE_ERRORS: dict[str, type[ClipserveError]] = {
 # Of a model whose every version is unloaded, on its way or failed (2.51; of one it has never seen: "is not found").
 _NOT_LOADED = "has no available versions"
 
+# The status of it is UNAVAILABLE (2.51), whatever key was shown; see --grpc-restricted-protocol.
+_RESTRICTED = re.compile(r"This protocol is restricted(?:, expecting header '([^']+)')?")
+
 _BRACKETED = re.compile(r"\[([a-z][a-z0-9-]*)\]\s*")
 _STATUSES = {str(status): status for status in grpc.StatusCode}
 
@@ -103,9 +107,14 @@ def read_status(exc: Any) -> grpc.StatusCode:
     return _STATUSES.get(exc.status(), grpc.StatusCode.UNKNOWN)
 
 
+def is_refusal(exc: Any) -> bool:
+    """Whether the server is there, and does not let this client ask."""
+    return STATUS_ERRORS[read_status(exc)] is errors.AccessDenied or bool(_RESTRICTED.match(_read_text(exc)))
+
+
 def choose_follow_up(exc: Any) -> FollowUp | None:
     """What to ask before `explain`; None if the failure speaks for itself."""
-    if _find_code(_read_text(exc)) is not None:
+    if _find_code(_read_text(exc)) is not None or is_refusal(exc):
         return None
     return {
         grpc.StatusCode.NOT_FOUND: FollowUp.INDEX,
@@ -126,6 +135,8 @@ def explain(exc: Any, call: Call, *, index: Any = None, ready: bool | None = Non
     if found := _find_code(text):
         kind = CODE_ERRORS[found[1]]
         text = text[found.end() :]
+    elif is_refusal(exc):
+        kind = errors.AccessDenied
     elif index is not None and call.model not in list_public_models(index):
         return explain_absence(call, part=call.model, index=index)
     elif ready is not None:
@@ -141,8 +152,15 @@ def explain_absence(call: Call, *, part: str, index: Any) -> ClipserveError:
 
     Args:
         part: the model that is absent: `call.model` itself, or a step of that ensemble.
-        index: the server's RepositoryIndexResponse.
+        index: the server's RepositoryIndexResponse; None if it refuses to give it.
     """
+    if index is None:
+        return errors.ModelNotReady(
+            f"model {part!r} at {call.url} is not ready, or not there: the server keeps its list of models from this"
+            " client, so the name is worth a second look. Its log says more.",
+            video=call.video,
+            model=call.model,
+        )
     entries = [entry for entry in index.models if entry.name == part]
     if not entries:
         models = list_public_models(index)
@@ -212,10 +230,7 @@ def _write_message(
             " longer timeout_seconds, a shorter video, or the server less to do at once."
         )
     if kind is errors.AccessDenied:
-        return (
-            f"the server at {call.url} denies access ({text}). Give credentials as"
-            " headers={'authorization': ...}, or a client certificate with tls=Tls(...)."
-        )
+        return f"the server at {call.url} denies access ({text}). {_ask_for_credentials(text)}"
     if kind is errors.LimitExceeded:
         return (
             f"{about}a limit of {call.url}, or of a proxy on the way, was reached ({text}). Send"
@@ -223,3 +238,17 @@ def _write_message(
         )
     # Nothing the caller can do: hand on exactly what came.
     return f"{about}the server at {call.url} failed with {status.name}: {text}"
+
+
+def _ask_for_credentials(text: str) -> str:
+    """What to give, as far as the server tells."""
+    restricted = _RESTRICTED.match(text)
+    if restricted and (header := restricted[1]):
+        return (
+            f"It wants the key that its operator set in the header {header!r}: give it as headers={{{header!r}: KEY}},"
+            f" or on the command line as --header '{header}: KEY'."
+        )
+    return (
+        "Give credentials as headers={'authorization': ...} (on the command line --header 'authorization: ...'), or a"
+        " client certificate with tls=Tls(...)."
+    )

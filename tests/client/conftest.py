@@ -31,6 +31,8 @@ from clipserve_export.repository import write_configs
 from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
 
+ADMIN = {"triton-grpc-protocol-admin-key": "secret"}
+
 
 @dataclass
 class FakeModel:
@@ -82,6 +84,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
     counting: threading.Lock = field(default_factory=threading.Lock)
     release: threading.Event = field(default_factory=threading.Event)
     hold: bool = False  # let inferences wait for `release`
+    restricted: tuple[str, ...] = ()  # methods' names that only those with the key ADMIN may call
     closed_to: str = ""  # a method's name that fails with `failure`, too
     requests: list[Any] = field(default_factory=list)
     metadata: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -169,6 +172,11 @@ class FakeTriton(GRPCInferenceServiceServicer):
 
     def _note(self, method: str, context: Any) -> None:
         self.metadata.append((method, dict(context.invocation_metadata())))
+        if method in self.restricted and not ADMIN.items() <= self.metadata[-1][1].items():
+            # Word for word what Triton 2.51 says.
+            context.abort(
+                grpc.StatusCode.UNAVAILABLE, f"This protocol is restricted, expecting header '{next(iter(ADMIN))}'"
+            )
         if self.failure and self.closed_to == method:
             context.abort(*self.failure)
 
