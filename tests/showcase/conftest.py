@@ -21,6 +21,14 @@ def motion_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def restricted_url() -> Iterator[str]:
+    """A Triton that lists its models only for those with a key."""
+    options = ["--grpc-restricted-protocol=model-repository:admin-key=secret"]
+    with Triton(export_motion(), models=["motion"], options=options, **ANY_PORTS) as triton:
+        yield triton.grpc_url
+
+
+@pytest.fixture(scope="session")
 def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two good samples, one of them nothing that a browser plays, and a bad one."""
     folder = tmp_path_factory.mktemp("samples")

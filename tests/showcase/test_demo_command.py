@@ -36,6 +36,13 @@ def test_a_model_that_the_server_lacks_is_refused_with_those_it_has(motion_url: 
     assert "the server has no model 'x3d_q'; it has motion" in done.stderr
 
 
+def test_a_server_that_does_not_list_its_models_wants_a_key_or_a_model_s_name(restricted_url: str) -> None:
+    done = run_demo("--url", restricted_url)
+    assert done.returncode == 2
+    assert "--header 'triton-grpc-protocol-admin-key: KEY'" in done.stderr
+    assert "With --model NAME the page does without" in done.stderr
+
+
 def test_an_empty_repository_cannot_be_served(tmp_path: Path) -> None:
     done = run_demo("--serve", "--repository", str(tmp_path))
     assert done.returncode == 2

@@ -148,3 +148,15 @@ def test_a_server_that_goes_away_gets_a_sentence_and_one_that_comes_back_an_answ
         page.locator("#cs-samples button:has-text('crossing')").click()
         expect(page.locator("#cs-top")).to_contain_text("crossing", timeout=WAIT_MILLISECONDS)
         page.close()
+
+
+def test_a_server_that_does_not_list_its_models_answers_for_the_one_that_is_named(
+    browser: Browser, restricted_url: str, sample_folder: Path
+) -> None:
+    with open_showcase(restricted_url, model="motion", samples=sample_folder, port=0) as showcase:
+        page = browser.new_page()
+        page.goto(showcase.address)
+        page.wait_for_selector("#cs-server:has-text('1 model')")
+        page.locator("#cs-samples button:has-text('crossing')").click()
+        expect(page.locator("#cs-top")).to_contain_text("crossing", timeout=WAIT_MILLISECONDS)
+        page.close()

@@ -10,7 +10,7 @@ import typer
 
 from clipserve.commands.connection import Connection
 from clipserve.commands.option_groups import spread_options
-from clipserve.errors import ClipserveError, InvalidRequest, ServerFailed, ServerUnavailable
+from clipserve.errors import AccessDenied, ClipserveError, InvalidRequest, ServerFailed, ServerUnavailable
 
 
 @spread_options
@@ -77,6 +77,8 @@ def demo(
             errors.print(f"error: {error}", markup=False)
             if isinstance(error, ServerUnavailable):
                 errors.print("`clipserve demo --serve` starts one for the page.", markup=False)
+            if isinstance(error, AccessDenied) and model is None:
+                errors.print("With --model NAME the page does without the list of models.", markup=False)
             raise typer.Exit(2) from error
         console.print(f"the page is at {showcase.address}", markup=False)
         if showcase.shared_address:

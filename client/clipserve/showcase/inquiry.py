@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from clipserve import defaults
 from clipserve.classifier import VideoClassifier
-from clipserve.errors import InvalidRequest, VideoNotReadable
+from clipserve.errors import AccessDenied, InvalidRequest, VideoNotReadable
 from clipserve.question import Question
 from clipserve.results import Prediction
 
@@ -55,18 +55,25 @@ class Server:
     Args:
         open_classifier: makes one for the model of that name. They are shared by all visitors and closed on leaving.
         url: for messages.
+        named: the model to go by where the server keeps its list of models from us.
     """
 
-    def __init__(self, open_classifier: OpenClassifier, url: str) -> None:
+    def __init__(self, open_classifier: OpenClassifier, url: str, *, named: str | None = None) -> None:
         self.url = url
+        self._named = named
         self._open = open_classifier
         self._classifiers: dict[str, VideoClassifier] = {}
 
     def models(self) -> list[str]:
-        """The models that take videos. Raises ServerError."""
+        """The models that take videos, as far as the server tells. Raises ServerError."""
         # Asking for the list needs a classifier, but no model of that name.
         with self._open(defaults.MODEL) as classifier:
-            return classifier.models()
+            try:
+                return classifier.models()
+            except AccessDenied:
+                if self._named is None:
+                    raise
+                return [self._named]
 
     def ask(self, file: Path, model: str, question: Question) -> Inquiry:
         """Classify a file. Raises ClipserveError, with messages that name the file and no folder."""

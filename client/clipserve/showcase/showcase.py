@@ -68,7 +68,8 @@ def open_showcase(
 
     Args:
         url: host:port of the clipserve server's gRPC port.
-        model: the one to begin with; None: the client's default, or the first there is.
+        model: the one to begin with; None: the client's default, or the first there is. Where the server keeps its
+            list of models from us, the only one.
         samples: folder of videos to pick from; None: generated motions, where the server has `motion`.
         host, port: to serve the page at; port 0 is any that is free.
         share: also at a public address, through Gradio's tunnel: whoever knows it may use the page for a week.
@@ -77,6 +78,7 @@ def open_showcase(
 
     Raises:
         InvalidRequest: an argument is not what is allowed, or the package gradio is not there.
+        AccessDenied: no model is named, and the server does not list its own.
         ServerError: no server answers at `url`.
     """
     open_classifier = functools.partial(
@@ -110,7 +112,7 @@ def serve_page(
     """As `open_showcase`, with whatever makes classifiers. Raises what that one raises."""
     gr = import_gradio()
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Server(open_classifier, url))
+        server = stack.enter_context(Server(open_classifier, url, named=model))
         models = server.models()
         # Generated motions mean something to the model trained on them, and nothing to others.
         generated = samples is None and "motion" in models and model in (None, "motion")
