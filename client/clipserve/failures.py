@@ -250,5 +250,5 @@ def _ask_for_credentials(text: str) -> str:
         )
     return (
         "Give credentials as headers={'authorization': ...} (on the command line --header 'authorization: ...'), or a"
-        " client certificate with tls=Tls(...)."
+        " client certificate with tls=Tls(...) (--client-key, --client-certificate)."
     )

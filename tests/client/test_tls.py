@@ -5,8 +5,10 @@ import subprocess
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
 from clipserve import ServerUnavailable, Tls
+from clipserve.command_line import build_app
 
 VIDEO = b"video"
 
@@ -64,3 +66,52 @@ def test_a_client_shows_its_certificate_where_asked(connect, start, make_triton,
     stranger = connect(url=url, tls=Tls(root_certificates=certificates / "ca.pem"))
     with pytest.raises(ServerUnavailable):
         stranger.classify(VIDEO, timeout_seconds=5)
+
+
+@pytest.fixture
+def run(start, make_triton, certificates, tmp_path):
+    """Run a command on one video against a server that asks clients for a certificate."""
+    url = serve(start, make_triton, certificates, ask_clients=True)
+    video = tmp_path / "archery.mp4"
+    video.write_bytes(VIDEO)
+    trust = ["--root-certificates", str(certificates / "ca.pem"), "--url", url]
+
+    def run_command(command, *arguments):
+        return CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), [command, str(video), *trust, *arguments])
+
+    return run_command
+
+
+@pytest.mark.parametrize("command", ["classify", "embed"])
+def test_a_command_shows_the_certificate_it_is_given(run, certificates, command, tmp_path):
+    mine = ["--client-key", str(certificates / "client.key"), "--client-certificate", str(certificates / "client.pem")]
+    out = ["--out", str(tmp_path / "features.npy")] if command == "embed" else []
+    result = run(command, *mine, *out)
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_command_without_a_certificate_is_turned_away(run):
+    result = run("classify", "--timeout", "5")
+    assert result.exit_code == 2
+    assert "no server answers" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("--client-key", "--client-certificate"), ("--client-certificate", "--client-key")]
+)
+def test_a_key_without_its_certificate_is_wrong_usage(run, certificates, given, missing):
+    result = run("classify", given, str(certificates / "client.pem"))
+    assert result.exit_code == 2
+    assert f"Invalid value for {missing}" in result.stderr
+    assert "goes with its certificate" in result.stderr
+
+
+def test_a_certificate_alone_encrypts(triton, certificates, tmp_path):
+    """A server in the clear answers nobody who encrypts."""
+    (tmp_path / "archery.mp4").write_bytes(VIDEO)
+    mine = ["--client-key", str(certificates / "client.key"), "--client-certificate", str(certificates / "client.pem")]
+    ask = ["classify", str(tmp_path / "archery.mp4"), "--url", triton.url, "--timeout", "5"]
+    assert CliRunner().invoke(build_app(), ask).exit_code == 0
+    sent = len(triton.metadata)
+    assert CliRunner().invoke(build_app(), [*ask, *mine]).exit_code == 2
+    assert len(triton.metadata) == sent

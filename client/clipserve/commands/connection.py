@@ -34,6 +34,14 @@ class Connection:
         Path | None,
         typer.Option(metavar="PEM", help="Authorities to trust; implies --tls.", show_default=False),
     ] = None
+    client_key: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="Your own key, where the server asks for a certificate.", show_default=False),
+    ] = None
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="The certificate of --client-key; both imply --tls.", show_default=False),
+    ] = None
     header: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME:VALUE", help="Sent with every call; may be repeated.", show_default=False),
@@ -46,11 +54,22 @@ class Connection:
                 model,
                 self.url,
                 timeout_seconds=self.timeout,
-                tls=Tls(self.root_certificates) if self.tls or self.root_certificates else None,
+                tls=self._choose_tls(),
                 headers=_read_headers(self.header or []),
             )
         except ClipserveError as error:
             raise typer.BadParameter(str(error)) from error
+
+    def _choose_tls(self) -> Tls | None:
+        if (self.client_key is None) != (self.client_certificate is None):
+            missing = "--client-key" if self.client_key is None else "--client-certificate"
+            raise typer.BadParameter(
+                "a key goes with its certificate: give --client-key and --client-certificate, or neither",
+                param_hint=missing,
+            )
+        if self.tls or self.root_certificates or self.client_key:
+            return Tls(self.root_certificates, self.client_key, self.client_certificate)
+        return None
 
 
 def _read_headers(pairs: list[str]) -> dict[str, str]:
