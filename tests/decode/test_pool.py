@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ from synthesis import Clip
 from tests.watching import wait_for
 
 from clip_decode.engine import decode_clips
-from clip_decode.errors import Busy, Crashed, NotAVideo, OutOfMemory, TimedOut
+from clip_decode.errors import Busy, Crashed, NotAVideo, OutOfMemory, TimedOut, error_classes
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
 from decode_pool.messages import Decoded, Job
+from decode_pool.metrics import DecodeMetrics
 from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings, available_cores
 
@@ -241,11 +244,26 @@ def test_a_worker_may_not_write_files(start: Callable[..., DecodePool]) -> None:
         assert [line.split()[len(name.split())] for line in limits.splitlines() if line.startswith(name)] == ["0"]
 
 
-@pytest.mark.parametrize(("quota", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None)])
-def test_the_pool_sizes_itself_to_the_cores_it_may_use(tmp_path: Path, quota: str, cores: int | None) -> None:
-    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+QUOTAS = {
+    "none at all": ({}, None),
+    "one and a half": ({"cpu.max": "150000 100000"}, 2),
+    "a half": ({"cpu.max": "50000 100000"}, 1),
+    "unlimited": ({"cpu.max": "max 100000"}, None),
+    "one and a half, v1": ({"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+    "a half, v1": ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+    "unlimited, v1": ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "cores"), QUOTAS.values(), ids=QUOTAS)
+def test_the_pool_sizes_itself_to_the_cores_it_may_use(
+    tmp_path: Path, files: dict[str, str], cores: int | None
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{content}\n")
     mine = len(os.sched_getaffinity(0))
-    assert available_cores(tmp_path / "cpu.max") == min(mine, cores or mine)
+    assert available_cores(tmp_path) == min(mine, cores or mine)
     assert PoolSettings(workers=0).worker_count >= 1
     assert PoolSettings(workers=3).worker_count == 3
 
@@ -254,3 +272,39 @@ def test_the_pool_sizes_itself_to_the_cores_it_may_use(tmp_path: Path, quota: st
 def test_a_setting_out_of_bounds_is_refused(config: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="decode pool"):
         PoolSettings.from_config(config)
+
+
+class Families:
+    """pb_utils.MetricFamily, which exists only inside Triton: the values of all metrics, by family and labels."""
+
+    COUNTER, GAUGE = "counter", "gauge"
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], float] = {}
+
+    def __call__(self, *, name: str, description: str, kind: str) -> Any:
+        return SimpleNamespace(Metric=lambda labels: self.add(name, labels))
+
+    def add(self, family: str, labels: dict[str, str]) -> Any:
+        key = family, ",".join(labels.values())
+        assert key not in self.values
+        self.values[key] = 0
+
+        def increment(amount: float) -> None:
+            self.values[key] += amount
+
+        return SimpleNamespace(increment=increment)
+
+    def family(self, name: str) -> dict[str, float]:
+        return {labels: value for (family, labels), value in self.values.items() if family == name}
+
+
+def test_every_outcome_is_counted_from_zero_on() -> None:
+    """A first failure that comes together with its counter is none to Prometheus' rate()."""
+    families = Families()
+    metrics = DecodeMetrics(families)
+    outcomes = ["ok", "cancelled", "expired", "failed", *error_classes()]
+    assert families.family("clipserve_decode_total") == dict.fromkeys(outcomes, 0)
+    for outcome in outcomes:
+        metrics.count_outcome(outcome)
+    assert families.family("clipserve_decode_total") == dict.fromkeys(outcomes, 1)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from clip_decode.errors import error_classes
+
+# What a video ends in where it is no error of clip_decode; "failed" is a defect of the decode step.
+OTHER_OUTCOMES = ("ok", "cancelled", "expired", "failed")
+
 # Seconds. The lowest holds a phone clip on a fast core, the highest what the time limit lets through.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -37,7 +42,9 @@ class DecodeMetrics:
         self._by_outcome: dict[str, Any] = {}
         self._by_bound = {bound: self._buckets.Metric(labels={"le": f"{bound:g}"}) for bound in BUCKETS}
         self._everything = self._buckets.Metric(labels={"le": "+Inf"})
-        self.count_outcome("ok", 0)
+        # From the start: Prometheus' rate() sees nothing of a counter that comes into being at 1.
+        for outcome in (*OTHER_OUTCOMES, *error_classes()):
+            self.count_outcome(outcome, 0)
 
     def count_outcome(self, outcome: str, videos: int = 1) -> None:
         """Count a video that ended so."""

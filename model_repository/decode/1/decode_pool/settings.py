@@ -54,12 +54,28 @@ class PoolSettings:
         return self.workers or available_cores()
 
 
-def available_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores this process may use: its affinity, and the quota of its container (docker run --cpus)."""
+def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores this process may use: its affinity, and the quota of its container (docker run --cpus).
+
+    cgroup: where its control groups are, of version 1 or 2.
+    """
     cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cgroup.read_text().split()
-        # Rounded up: half a core is still one worker.
-        return max(1, min(cores, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no cgroup v2, or a quota of "max"
-        return cores
+    for read in (_read_quota, _read_quota_v1):
+        try:
+            quota, period = read(cgroup)
+        except (OSError, ValueError):  # another version's files, or a quota of "max"
+            continue
+        # A quota of -1 is none. Rounded up: half a core is still one worker.
+        return max(1, min(cores, -(-quota // period))) if quota > 0 and period > 0 else cores
+    return cores
+
+
+def _read_quota(cgroup: Path) -> tuple[int, int]:
+    """Microseconds of processor time, in so many of the clock."""
+    quota, period = (cgroup / "cpu.max").read_text().split()
+    return int(quota), int(period)
+
+
+def _read_quota_v1(cgroup: Path) -> tuple[int, int]:
+    folder = cgroup / "cpu"
+    return int((folder / "cpu.cfs_quota_us").read_text()), int((folder / "cpu.cfs_period_us").read_text())
