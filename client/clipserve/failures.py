@@ -3,8 +3,8 @@
 The gRPC status decides, and the text around it only where Triton has one status for several things: tables below are
 total. Four things refine it:
 
-* A stable code in brackets, `[not-a-video] the bytes ...`, that the decode step puts first in its
-  message. Triton may put words of its own ahead of it ("in ensemble 'x3d_m', ...").
+* A stable code in brackets, `[not-a-video] the bytes ...`, that the decode step puts first in its message. Triton may
+  put words of its own ahead of it ("in ensemble 'x3d_m', ...").
 * One question back to the server, where a status has several causes (see `FollowUp`).
 * Triton's words for a model that is known but not loaded, where that question finds nothing.
 * Triton's words for a call that it keeps for those with a key: it says UNAVAILABLE there as well.
@@ -87,18 +87,17 @@ class FollowUp(Enum):
     """What to ask the server before naming a failure."""
 
     INDEX = auto()
-    """What is in the repository. Triton says NOT_FOUND of a model that nobody has put there and of
-    one that failed to load; and a message about an unknown model should list those there are.
+    """What is in the repository. Triton says NOT_FOUND of a model that nobody has put there and of one that failed to
+    load; and a message about an unknown model should list those there are.
     """
 
     READY = auto()
     """Whether the model is ready.
 
-    UNAVAILABLE is said by the channel when nobody listens, and by Triton when a queue is full or a
-    model is not loaded. Nothing but English text tells them apart: all come without metadata and
-    with debug strings of the same form (grpcio 1.85). So ask. A server that answers "ready" refused
-    because it is busy; one that answers "not ready" lacks the model; one that does not answer is
-    not there. (One that came up in between passes for busy: both are retryable.)
+    UNAVAILABLE is said by the channel when nobody listens, and by Triton when a queue is full or a model is not loaded.
+    Nothing but English text tells them apart: all come without metadata and with debug strings of the same form (grpcio
+    1.85). So ask. A server that answers "ready" refused because it is busy; one that answers "not ready" lacks the
+    model; one that does not answer is not there. (One that came up in between passes for busy: both are retryable.)
     """
 
 
@@ -196,12 +195,7 @@ def _find_code(text: str) -> re.Match[str] | None:
     return next((found for found in _BRACKETED.finditer(text) if found[1] in CODE_ERRORS), None)
 
 
-def _write_message(
-    kind: type[ClipserveError],
-    status: grpc.StatusCode,
-    text: str,
-    call: Call,
-) -> str:
+def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: str, call: Call) -> str:
     """What came, what is allowed, what to do next."""
     text = text.rstrip(".")
     about = f"{call.video!r}: " if call.video else ""
