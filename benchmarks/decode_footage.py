@@ -99,17 +99,26 @@ def footage_folder() -> Path:
 
 def prepare(folder: Path) -> Iterator[Path]:
     """Every file to measure, encoded where it is not there yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    real = real_videos()
     for footage in FOOTAGE:
-        path = folder / footage.name
-        if not path.exists():
-            print(f"encoding {footage.name}", flush=True)
-            (original,) = (video for video in real if video.stem == footage.source)
-            with av.open(str(original)) as container:
-                source = list(container.decode(video=0))
-            partial = path.with_stem(f"partial-{path.stem}")
-            footage.write(partial, source)
-            partial.rename(path)
-        yield path
-    yield from real
+        yield encode(footage, folder)
+    yield from real_videos()
+
+
+def encode(footage: Footage, folder: Path) -> Path:
+    """The file in `folder`, encoded if it is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / footage.name
+    if not path.exists():
+        print(f"encoding {footage.name}", flush=True)
+        (original,) = (video for video in real_videos() if video.stem == footage.source)
+        with av.open(str(original)) as container:
+            source = list(container.decode(video=0))
+        partial = path.with_stem(f"partial-{path.stem}")
+        footage.write(partial, source)
+        partial.rename(path)
+    return path
+
+
+def kinetics_like(seconds: int = 10) -> Path:
+    """A file like those of Kinetics: H.264, 340 x 256, ten seconds unless told otherwise."""
+    return encode(Footage(f"h264-256p-{seconds}s.mp4", "libx264", 340, 256, seconds, 250), footage_folder())
