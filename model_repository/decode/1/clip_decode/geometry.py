@@ -42,7 +42,7 @@ class Geometry:
         """Read {"frames": 16, "stride": 5, "short_side": 256, "crop": 256}; digits in text pass."""
         if set(config) != set(_BOUNDS):
             raise ValueError(f"a geometry has {sorted(_BOUNDS)}, this one has {sorted(config)}")
-        return cls(**{name: _whole(name, value) for name, value in config.items()})
+        return cls(**{name: read_digits(value) for name, value in config.items()})  # type: ignore[arg-type]
 
     @property
     def clip_thirtieths(self) -> int:
@@ -50,9 +50,8 @@ class Geometry:
         return self.frames * self.stride
 
 
-def _whole(name: str, value: object) -> int:
+def read_digits(value: object) -> object:
+    """The number that a text of digits stands for; anything else as it came, for its reader to judge."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise TypeError(f"{name} is {value!r}, but a geometry is made of whole numbers")
+    return value

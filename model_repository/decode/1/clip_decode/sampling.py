@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InvalidRequest
-from .geometry import STRIDE_FRAMES_PER_SECOND, Geometry
+from .geometry import STRIDE_FRAMES_PER_SECOND, Geometry, read_digits
 
 Policy = Literal["uniform", "clip"]
 Quality = Literal["fast", "reference"]
@@ -111,7 +111,7 @@ class Sampling:
             if name not in known:
                 raise InvalidRequest(f"no such parameter: {_shown(name)}; there are {', '.join(known)}")
             if name in ("views", "crops"):
-                value = _whole(name, value)
+                value = read_digits(value)
             elif name in ("start_seconds", "end_seconds"):
                 value = _real(name, value)
             values[name] = value
@@ -150,14 +150,6 @@ def clip_moments(geometry: Geometry, views: int, start: Fraction, end: Fraction)
 def _shown(value: object) -> str:
     text = repr(value) if isinstance(value, int | float | str | None) else type(value).__name__
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def _whole(name: str, value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise InvalidRequest(f"{name} is {_shown(value)}, but a whole number is needed")
 
 
 def _real(name: str, value: object) -> float | None:
