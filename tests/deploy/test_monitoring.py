@@ -86,6 +86,13 @@ def test_a_panel_shows_something_or_says_that_it_needs_a_gpu(ask, panel):
         assert all(value >= 0 for value in values), "not a number, or below zero"
 
 
+def test_the_panel_of_outcomes_leaves_out_those_that_never_came(ask):
+    (panel,) = (panel for panel in PANELS if "by outcome" in panel["title"])
+    # The fixture sent videos and what is none; every other outcome is counted as 0.
+    assert len(ask("sum by (outcome) (clipserve_decode_total)")) > 2
+    assert len(ask(panel["targets"][0]["expr"].replace("$__rate_interval", "10s"))) == 2
+
+
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
 def test_an_alert_has_data_to_judge_or_says_that_it_needs_a_gpu(ask, alert):
     # Rates over five minutes are not to be had from six seconds.

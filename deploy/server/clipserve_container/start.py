@@ -26,10 +26,6 @@ def main(more: list[str]) -> int:
     if problems:
         return report(problems)
     models = choose_models(settings.repository, settings.models)
-    command = [
-        *triton_command(settings, models, admin_key=admin_key(settings), api_key=read_key(settings, "api_key")),
-        *more,
-    ]
     command = triton_command(settings, models, admin_key=admin_key(settings), api_key=read_key(settings, "api_key"))
     try:
         service = Service(
