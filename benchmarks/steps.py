@@ -1,4 +1,4 @@
-"""One step of the service by itself: its tensors in shared memory, because in the ensemble they never leave the server."""
+"""One step of the service by itself, its tensors in shared memory: in the ensemble they never leave the server."""
 
 from __future__ import annotations
 
