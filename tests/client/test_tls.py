@@ -90,6 +90,20 @@ def test_a_command_shows_the_certificate_it_is_given(run, certificates, command,
     assert result.exit_code == 0, result.stderr
 
 
+def test_a_command_finds_its_certificates_in_the_environment(start, make_triton, certificates, tmp_path):
+    url = serve(start, make_triton, certificates, ask_clients=True)
+    (tmp_path / "archery.mp4").write_bytes(VIDEO)
+    ask = ["classify", str(tmp_path / "archery.mp4"), "--url", url, "--timeout", "5"]
+    paths = {
+        "CLIPSERVE_ROOT_CERTIFICATES": str(certificates / "ca.pem"),
+        "CLIPSERVE_CLIENT_KEY": str(certificates / "client.key"),
+        "CLIPSERVE_CLIENT_CERTIFICATE": str(certificates / "client.pem"),
+    }
+    assert CliRunner(env=paths).invoke(build_app(), ask).exit_code == 0
+    # As compose writes what is not set.
+    assert CliRunner(env=dict.fromkeys(paths, "")).invoke(build_app(), ask).exit_code == 2
+
+
 def test_a_command_without_a_certificate_is_turned_away(run):
     result = run("classify", "--timeout", "5")
     assert result.exit_code == 2

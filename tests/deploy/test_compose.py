@@ -53,6 +53,7 @@ class Stack:
             "CLIPSERVE_REPOSITORY": str(repository),
             "CLIPSERVE_VIDEOS": str(videos),
             "CLIPSERVE_SECRETS": str(repository.parent / "secrets" / "server"),
+            "CLIPSERVE_CLIENT_SECRETS": str(repository.parent / "secrets" / "clients"),
             "CLIPSERVE_MODELS": "motion",
             "CLIPSERVE_REPLICAS": "2",
             "CLIPSERVE_MEMORY": "4g",
@@ -93,6 +94,7 @@ def stack(onnx_repository: Path, bouncing: Path) -> Iterator[Stack]:
             (folder / "videos").mkdir()
             shutil.copy(bouncing, folder / "videos" / "bouncing.mp4")
             (folder / "secrets" / "server").mkdir(parents=True)
+            (folder / "secrets" / "clients").mkdir()
             (folder / "secrets" / "server" / "admin_key").write_text("the-key-of-the-operator")
             run("chown", "-R", "1000:1000", repository)
             run("chmod", "-R", "a+rX", folder)
@@ -287,6 +289,13 @@ def test_with_mutual_tls_the_proxy_serves_certified_clients_and_lets_nobody_rule
         stranger = VideoClassifier("motion", f"localhost:{scaled.ports[name]}", tls=Tls(alice / "ca.pem"))
         with stranger, pytest.raises(ServerUnavailable):
             stranger.classify(bouncing, timeout_seconds=5)
+    # The containers of clients show the certificate of the one they are named.
+    variables["CLIPSERVE_CLIENT"] = "alice"
+    ask = ("run", "--rm", "--no-deps", "client", "classify", "--model", "motion", "--json", "bouncing.mp4")
+    assert "bouncing" in scaled.compose(*ask, **variables).stdout
+    scaled.compose("--profile", "demo", "up", "-d", "--wait", "--no-deps", "demo", **variables)
+    with urllib.request.urlopen(f"http://127.0.0.1:{scaled.ports['DEMO_PORT']}/config", timeout=10) as answer:
+        assert "motion" in answer.read().decode()
     with triton_grpc.InferenceServerClient(
         f"localhost:{scaled.ports['PROXY_PORT']}", creds=tls.credentials()
     ) as client:

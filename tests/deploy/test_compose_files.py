@@ -1,6 +1,10 @@
-"""What the compose files promise, read as text: no Docker needed."""
+"""What the compose files promise, read as text: no Docker engine needed."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +27,12 @@ def load(path):
 
 
 SERVICES = load(ROOT / "docker-compose.yml")["services"]
+
+
+def has_compose():
+    """Whether there is the command; it reads files without an engine."""
+    version = ["docker", "compose", "version"]
+    return shutil.which("docker") is not None and subprocess.run(version, capture_output=True).returncode == 0
 
 
 def read_example():
@@ -63,6 +73,27 @@ def test_every_port_is_bound_to_the_address_that_was_asked_for(path):
 
 def test_only_what_serves_by_default_has_no_profile():
     assert [name for name, service in SERVICES.items() if "profiles" not in service] == ["server"]
+
+
+@pytest.mark.skipif(not has_compose(), reason="needs docker compose; no engine")
+@pytest.mark.parametrize("service", ["client", "demo"])
+def test_a_service_that_calls_the_server_takes_the_certificates_of_the_client_it_is_named(service):
+    def read(name):
+        done = subprocess.run(
+            ["docker", "compose", "--profile", "*", "config", "--format", "json"],
+            cwd=ROOT,
+            env={**os.environ, "COMPOSE_FILE": "docker-compose.yml", "CLIPSERVE_CLIENT": name},
+            capture_output=True,
+            check=True,
+        )
+        found = json.loads(done.stdout)["services"][service]
+        (folder,) = (volume for volume in found["volumes"] if volume["target"] == "/run/clipserve/clients")
+        assert folder["read_only"]
+        files = ("ROOT_CERTIFICATES", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+        return [found["environment"][f"CLIPSERVE_{file}"] for file in files]
+
+    assert read("") == ["", "", ""]
+    assert read("alice") == [f"/run/clipserve/clients/alice/{file}" for file in ("ca.pem", "client.key", "client.pem")]
 
 
 def test_packages_of_the_server_are_pinned_by_hash_to_the_versions_everything_is_tested_with():

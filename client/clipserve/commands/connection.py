@@ -32,15 +32,30 @@ class Connection:
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False
     root_certificates: Annotated[
         Path | None,
-        typer.Option(metavar="PEM", help="Authorities to trust; implies --tls.", show_default=False),
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_ROOT_CERTIFICATES",
+            help="Authorities to trust; implies --tls.",
+            show_default=False,
+        ),
     ] = None
     client_key: Annotated[
         Path | None,
-        typer.Option(metavar="PEM", help="Your own key, where the server asks for a certificate.", show_default=False),
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_CLIENT_KEY",
+            help="Your own key, where the server asks for a certificate.",
+            show_default=False,
+        ),
     ] = None
     client_certificate: Annotated[
         Path | None,
-        typer.Option(metavar="PEM", help="The certificate of --client-key; both imply --tls.", show_default=False),
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_CLIENT_CERTIFICATE",
+            help="The certificate of --client-key; both imply --tls.",
+            show_default=False,
+        ),
     ] = None
     header: Annotated[
         list[str] | None,
