@@ -1,4 +1,4 @@
-"""The codelab's way: PyAV decodes every frame to RGB, T of them are kept, scaled and cropped; torch runs the network."""
+"""The codelab's way: PyAV decodes every frame to RGB; T of them are scaled and cropped; torch runs the network."""
 
 from __future__ import annotations
 

@@ -92,6 +92,7 @@ def choose_setting(contestant: Contestant, videos: Sequence[str], make_seat: Mak
     best, most = contestant.settings[0], 0.0
     for setting in contestant.settings:
         with make_seat(contestant, setting) as seat:
+            seat.wait_until_ready()
             take_turn(contestant, seat, videos[:2], number=-1)
             turn = take_turn(contestant, seat, videos, number=-1)
         say(turn, contestant.title, f" ({describe(setting)})")
@@ -117,10 +118,13 @@ def measure(
     slices: list[Slice] = []
     with ExitStack() as stack:
         seats: dict[str, Seat] = {}
+        print("starting all", flush=True)
         for one in contestants:
             if not one.seat:
-                print(f"starting {one.title}", flush=True)
                 seats[one.key] = stack.enter_context(make_seat(one, settings[one.key]))
+        stack.callback(lambda: [seat.ask_to_stop() for seat in seats.values()])
+        for seat in seats.values():
+            seat.wait_until_ready()
         times: dict[str, int] = {}
         for number in range(rounds + 1):
             print(f"round {number} of {rounds}" if number else "warming up, watching memory", flush=True)

@@ -32,7 +32,8 @@ class ContestantFailed(Exception):
 class Seat:
     """The process of one contestant with one setting; a context manager that ends all it started.
 
-    libraries: the library path for it. log: where its output goes.
+    Entered, it is on its way; `wait_until_ready` before its first video.
+    libraries: the library path for it. log: where its output goes. folder: for its temporary files.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Seat:
         self.contestant, self.setting = contestant, setting
         self._ground, self._libraries, self._log, self._folder = ground, libraries, log, folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._started: list[psutil.Process] = []  # the whole tree, as it was when it was asked to stop
 
     @property
     def pid(self) -> int:
@@ -66,17 +68,16 @@ class Seat:
                 # Ctrl-C is for the one who measures, who then ends all of them.
                 start_new_session=True,
             )
-        try:
-            self._read(START_SECONDS, lambda: None)
-        except BaseException:
-            self.stop()
-            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop(patient=kind is None)
+
+    def wait_until_ready(self) -> None:
+        """Wait until it would take videos. Raises ContestantFailed."""
+        self._read(START_SECONDS, lambda: None)
 
     def classify(
         self, videos: Sequence[str], *, concurrency: int, watch_memory: bool = False
@@ -96,7 +97,9 @@ class Seat:
             self._process.stdin.flush()
         except BrokenPipeError as error:
             raise self._failure("its process has ended") from error
-        return self._read(SLICE_SECONDS, look), peak
+        reply = self._read(SLICE_SECONDS, look)
+        look()  # A short slice may have gone by between two looks.
+        return reply, peak
 
     def _read(self, seconds: float, look: Callable[[], None]) -> dict[str, Any]:
         assert self._process is not None
@@ -116,13 +119,18 @@ class Seat:
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
         return ContestantFailed(f"{self.contestant.title}: {reason}\n{tail}")
 
+    def ask_to_stop(self) -> None:
+        """Let it end by itself while others are asked as well."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            self._started = self._started or list(members(self._process.pid))
+            self._process.stdin.close()
+
     def stop(self, *, patient: bool = True) -> None:
         """End the process and what it started; not patient: what is under way is not waited for."""
         if self._process is None:
             return
-        started = list(members(self._process.pid))
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self.ask_to_stop()
         if not patient:
             self._process.terminate()
         try:
@@ -130,7 +138,7 @@ class Seat:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        _, alive = psutil.wait_procs(started[1:], timeout=3)
+        _, alive = psutil.wait_procs(self._started[1:], timeout=3)
         for process in alive:
             process.kill()
         self._process = None
