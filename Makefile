@@ -51,6 +51,12 @@ format: $(READY) ## Put the code into its form.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: bench
+bench: $(READY) ## Measure clipserve beside the codelab's script, a process pool, a plain ensemble and LitServe (an hour).
+	$(PIP) install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/side_by_side.py
+	$(BIN)/python benchmarks/side_by_side.py --model motion
+
 .PHONY: bench-decode
 bench-decode: $(READY) ## Measure decoding beside torchcodec, decord, OpenCV and PyAV (half an hour).
 	$(PIP) install -q -c constraints.txt -e '.[bench]'
