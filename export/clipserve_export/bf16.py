@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipserve_export.formats import Run
 from clipserve_export.network import ActionNetwork
-from clipserve_export.parity import Parity, compare
+from clipserve_export.parity import Parity, Tolerance, compare
 from clipserve_export.specs import Geometry
 
 # Seen: 5e-3 (x3d_m) to 9e-3 (mvit_base_16x4) in features with random weights.
@@ -37,13 +37,9 @@ def check_bf16(network: ActionNetwork, path: Path, geometry: Geometry) -> Bf16 |
     core = openvino.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
-    parity = compare(network, load_bf16(core, path), geometry, shapes=CHECKED_SHAPES, seed=SEED)
-    holds = (
-        parity.score_error <= SCORE_TOLERANCE
-        and parity.feature_error <= FEATURE_TOLERANCE
-        and parity.top1_agreements == parity.clips
-    )
-    return Bf16(holds=holds, parity=parity)
+    tolerance = Tolerance(scores=SCORE_TOLERANCE, features=FEATURE_TOLERANCE)
+    parity = compare(network, load_bf16(core, path), geometry, tolerance=tolerance, shapes=CHECKED_SHAPES, seed=SEED)
+    return Bf16(holds=parity.holds and parity.top1_agreements == parity.clips, parity=parity)
 
 
 def load_bf16(core: openvino.Core, path: Path) -> Run:

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
+from clipserve.commands.option_groups import spread_options
+from clipserve_export.serving_options import ServingOptions
 from clipserve_export.specs import SPECS
+
+RepositoryOption = Annotated[Path, typer.Option(metavar="DIR", help="The Triton model repository.")]
+REPOSITORY = Path("model_repository")
 
 
 class FormatChoice(StrEnum):
@@ -17,6 +22,15 @@ class FormatChoice(StrEnum):
     torchscript = "torchscript"
 
 
+class PrecisionChoice(StrEnum):
+    """The precisions, as words for the command line."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+@spread_options
 def export(
     models: Annotated[
         list[str] | None,
@@ -24,6 +38,10 @@ def export(
     ] = None,
     *,
     format: Annotated[FormatChoice, typer.Option(help="The file the network is written as.")] = FormatChoice.onnx,
+    precision: Annotated[
+        PrecisionChoice,
+        typer.Option(help="What the network computes in, between the normalised clip and the embedding."),
+    ] = PrecisionChoice.fp32,
     weights: Annotated[
         str,
         typer.Option(
@@ -36,12 +54,14 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Class names, one a line, as many as the weights have classes."),
     ] = None,
-    repository: Annotated[Path, typer.Option(metavar="DIR", help="The Triton model repository to publish in.")] = Path(
-        "model_repository"
-    ),
+    version: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Publish as this version. (default: the newest, anew)"),
+    ] = None,
+    repository: RepositoryOption = REPOSITORY,
     reuse: Annotated[
         bool,
-        typer.Option("--reuse", help="Leave a model alone that the same code made from the same weights."),
+        typer.Option("--reuse", help="Leave a model alone that the same code made from the same, to be served alike."),
     ] = False,
     check: Annotated[
         bool,
@@ -49,8 +69,9 @@ def export(
     ] = False,
     configs: Annotated[
         bool,
-        typer.Option("--configs", help="Write the generated configs and label files only, no networks."),
+        typer.Option("--configs", help="Write configs and label files only, no networks; with MODELS, their options."),
     ] = False,
+    serving: ServingOptions,
 ) -> None:
     """Export networks into a Triton model repository.
 
@@ -60,66 +81,80 @@ def export(
     clipserve export x3d_m mvit_base_32x3
     clipserve export motion --format torchscript
     clipserve export x3d_s --weights my_checkpoint.pt --labels my_labels.txt
+    clipserve export x3d_m --precision fp16 --accelerator tensorrt
+    clipserve export x3d_m --configs --instances 2
     """
     from rich.console import Console
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         from clipserve_export.errors import ExportError
         from clipserve_export.exporting import export_model
+        from clipserve_export.formats import FORMATS
         from clipserve_export.repository import find_drift, write_configs
+        from clipserve_export.serving_changes import change_serving, present_serving
+        from clipserve_export.versions import explain_publication
     except ModuleNotFoundError as error:
         console.print(f"clipserve export needs {error.name}: pip install 'clipserve[export]'", markup=False)
         raise typer.Exit(2) from error
 
+    def fail(words: str, status: int) -> typer.Exit:
+        console.print(words, style="red" if status == 1 else None, markup=False)
+        return typer.Exit(status)
+
+    unknown = [name for name in models or [] if name not in SPECS]
+    if unknown or not (models or check or configs):
+        came = f"there is no model {unknown[0]!r}" if unknown else "no model was named"
+        raise fail(f"{came}; there are {', '.join(SPECS)}", 2)
+    if serving != ServingOptions() and not models:
+        raise fail("serving options are a model's: name the models that they are for", 2)
+    specs = [SPECS[name] for name in dict.fromkeys(models or [])]
+    if len(specs) > 1 and (labels or weights not in ("pretrained", "random")):
+        raise fail("one checkpoint or label file fits one model: name one model", 2)
+
     try:
         if check:
             drift = find_drift(repository)
-            console.print(*drift, sep="", end="", markup=False, soft_wrap=True)
+            console.print(*drift, sep="", end="", markup=False)
             if drift:
-                console.print(f"{len(drift)} files differ from the specs: run clipserve export --configs", markup=False)
-                raise typer.Exit(1)
+                raise fail(f"{len(drift)} files differ from the specs: run clipserve export --configs", 1)
             console.print(f"{repository} is as the specs say", markup=False)
             return
         if configs:
-            for path in write_configs(repository):
+            written = write_configs(repository)
+            for spec in specs:
+                written += change_serving(repository, spec, serving.choose)
+            for path in dict.fromkeys(written):
                 console.print(f"wrote {path}", markup=False)
             return
     except ExportError as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise fail(str(error), 1) from error
 
-    unknown = [name for name in models or [] if name not in SPECS]
-    if not models or unknown:
-        came = f"there is no model {unknown[0]!r}" if unknown else "no model was named"
-        console.print(f"{came}; there are {', '.join(SPECS)}", markup=False)
-        raise typer.Exit(2)
-    if len(models) > 1 and (labels or weights not in ("pretrained", "random")):
-        console.print("one checkpoint or label file fits one model: name one model", markup=False)
-        raise typer.Exit(2)
-
-    for name in dict.fromkeys(models):
+    for spec in specs:
         started = time.monotonic()
-        with console.status(name) as status:
+        with console.status(spec.name) as status:
             try:
                 record = export_model(
-                    SPECS[name],
+                    spec,
                     format_name=format.value,
+                    precision=precision.value,
                     weights_source=weights,
                     labels_file=labels,
+                    version_number=version,
+                    serving=serving.choose(present_serving(repository, spec, FORMATS[format.value])),
                     repository=repository,
                     reuse=reuse,
-                    progress=lambda step, name=name, status=status: status.update(f"{name}: {step}"),  # type: ignore[misc]
+                    progress=lambda step, name=spec.name, status=status: status.update(f"{name}: {step}"),  # type: ignore[misc]
                 )
             except ExportError as error:
-                console.print(f"{name}: {error}", style="red", markup=False, soft_wrap=True)
-                raise typer.Exit(1) from error
+                raise fail(f"{spec.name}: {error}", 1) from error
         if record is None:
-            console.print(f"{name}: is already exported as {format.value} from these weights", markup=False)
+            console.print(f"{spec.name}: is already exported as {format.value} from these weights", markup=False)
             continue
         console.print(
-            f"{name}: {format.value}, {record.file_bytes / 1e6:.1f} MB, weights {record.weights},"
-            f" {time.monotonic() - started:.0f} s\n  {record.parity}",
+            f"{spec.name}: {format.value}, {precision.value}, {record.file_bytes / 1e6:.1f} MB, weights"
+            f" {record.weights}, {time.monotonic() - started:.0f} s\n  {record.parity}",
             markup=False,
-            soft_wrap=True,
         )
+        for words in explain_publication(repository, spec, record.version):
+            console.print(f"  {words}", markup=False)

@@ -10,13 +10,16 @@ from collections.abc import Iterable
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from clipserve_export.capacity import MOST_CLIPS, MOST_VIDEOS, max_clips, max_videos, max_waiting, part_clips
+from clipserve_export.capacity import MOST_CLIPS, MOST_VIDEOS, max_clips, max_waiting, part_clips
 from clipserve_export.formats import Format
+from clipserve_export.serving import Serving
+from clipserve_export.serving_config import write_ensemble_choices, write_net_choices
 from clipserve_export.specs import Geometry, ModelSpec
 
 DECODE = "decode"
 # A request that names no timeout of its own waits ten minutes for a network, then it is refused.
 QUEUE_MICROSECONDS = 600_000_000
+DEFAULTS = Serving()
 NOTICE = "# Made by `clipserve export`; `clipserve export --check` compares it with the specs.\n"
 
 
@@ -48,19 +51,16 @@ def clip_dims(geometry: Geometry) -> list[int]:
     return [-1, geometry.frames, geometry.crop, geometry.crop, 3]
 
 
-def net_config(spec: ModelSpec, form: Format, *, classes: int) -> pb.ModelConfig:
+def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving = DEFAULTS) -> pb.ModelConfig:
     """The network: clips in, scores and features out."""
     config = pb.ModelConfig(
         name=spec.net_name,
         backend=form.backend,
         default_model_filename=form.filename,
-        max_batch_size=max_videos(spec),
         input=[pb.ModelInput(name="CLIP", data_type=pb.TYPE_UINT8, dims=clip_dims(spec.geometry))],
         # The order is the order of the network's outputs: LibTorch goes by it.
         output=_answers(spec, classes, label_filename="labels.txt"),
-        # One on each GPU, or one on the CPU. Left out, the CPU gets two, which fight for its cores.
-        instance_group=[pb.ModelInstanceGroup(count=1)],
-        # Requests that wait while the network is busy run together; nobody waits for company.
+        # Requests that wait while the network is busy run together; nobody waits for company unless it was chosen.
         dynamic_batching=pb.ModelDynamicBatching(default_queue_policy=queue_policy(spec)),
     )
     config.parameters["max_clips_at_once"].string_value = str(part_clips(spec))
@@ -69,9 +69,7 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int) -> pb.ModelConfig
         # gives nothing back. Without them x3d_s takes half the memory in the same time.
         config.parameters["enable_mem_pattern"].string_value = "0"
         config.parameters["enable_mem_arena"].string_value = "0"
-        # Counts for instances on a CPU only: OpenVINO runs these networks two to four times as fast there.
-        accelerators = config.optimization.execution_accelerators
-        accelerators.cpu_execution_accelerator.add(name="openvino")
+    write_net_choices(config, spec, serving)
     return config
 
 
@@ -88,13 +86,12 @@ def queue_policy(spec: ModelSpec) -> pb.ModelQueuePolicy:
     )
 
 
-def ensemble_config(spec: ModelSpec, *, classes: int) -> pb.ModelConfig:
-    """The public model: decode, then the network."""
+def ensemble_config(spec: ModelSpec, *, classes: int, serving: Serving = DEFAULTS) -> pb.ModelConfig:
+    """The public model: decode, then the newest version of the network that is loaded."""
     output_name = spec.geometry.output_name
-    return pb.ModelConfig(
+    config = pb.ModelConfig(
         name=spec.name,
         platform="ensemble",
-        max_batch_size=max_videos(spec),
         input=[pb.ModelInput(name="VIDEO", data_type=pb.TYPE_STRING, dims=[1])],
         output=[
             *_answers(spec, classes),
@@ -117,6 +114,8 @@ def ensemble_config(spec: ModelSpec, *, classes: int) -> pb.ModelConfig:
             ]
         ),
     )
+    write_ensemble_choices(config, spec, serving)
+    return config
 
 
 def _answers(spec: ModelSpec, classes: int, *, label_filename: str = "") -> list[pb.ModelOutput]:

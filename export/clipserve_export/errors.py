@@ -3,7 +3,10 @@
 ExportError
 ├── WeightsError      the weights cannot be had, read or fitted into the network
 ├── LabelsError       the label file does not fit the weights
+├── PrecisionError    the format cannot hold this precision
 ├── ParityError       the exported file does not compute what the network computes
+├── ServingError      the serving options contradict each other, the model or the format
+├── VersionError      the version is not there, or does not go with the others
 └── RepositoryError   the model repository is not what the specs say
 """
 
@@ -20,8 +23,20 @@ class LabelsError(ExportError):
     """The label file does not fit the weights."""
 
 
+class PrecisionError(ExportError):
+    """The format cannot hold this precision."""
+
+
 class ParityError(ExportError):
     """The exported file does not compute what the network computes."""
+
+
+class ServingError(ExportError):
+    """The serving options contradict each other, the model or the format."""
+
+
+class VersionError(ExportError):
+    """The version is not there, or does not go with the others."""
 
 
 class RepositoryError(ExportError):

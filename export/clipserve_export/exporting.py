@@ -11,18 +11,32 @@ from pathlib import Path
 import torch
 
 from clipserve_export.bf16 import Bf16, check_bf16
-from clipserve_export.configs import net_config, print_config
 from clipserve_export.errors import WeightsError
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.labels import labels_for, published_labels, read_labels
 from clipserve_export.network import served_network
 from clipserve_export.parity import Parity, compare
-from clipserve_export.repository import CONFIG, LABELS, RECORD, VERSION, label_text, publish, staging
+from clipserve_export.precision import TOLERANCES, in_precision, require_writable
+from clipserve_export.repository import (
+    LABELS,
+    RECORD,
+    VERSION,
+    Chosen,
+    label_text,
+    model_configs,
+    publish,
+    staging,
+)
+from clipserve_export.serving import Precision, Serving
+from clipserve_export.serving_changes import fit_serving, present_serving
 from clipserve_export.specs import ModelSpec
+from clipserve_export.tensor_names import mark_tensors
+from clipserve_export.versions import published_numbers, read_record, require_fellowship, require_versions
 from clipserve_export.weights import PACKAGE, file_hash, find_checkpoint, load_weights, origin_of
 
 Progress = Callable[[str], None]
 RECIPE = ("specs.py", "zoo.py", "clips.py", "network.py", "weights.py", "tuning.py", "formats.py", "motion/network.py")
+REDUCED_RECIPE = ("precision.py",)  # has a part only in what is not fp32
 VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
@@ -31,7 +45,9 @@ class ExportRecord:
     """What is known of a published file; lies beside it as export.json."""
 
     model: str
+    version: int
     format: FormatName
+    precision: Precision
     weights: str  # where they came from
     weights_sha256: str
     classes: int
@@ -40,6 +56,7 @@ class ExportRecord:
     bf16: Bf16 | None  # None where it was not asked: TorchScript, or a processor that does not compute in it
     versions: dict[str, str]
     recipe: str  # sha256 of the code that made it
+    tensor_suffix: str | None  # of ONNX: what tells its TensorRT engines from another's
 
     def to_json(self) -> str:
         """The text of export.json."""
@@ -53,19 +70,31 @@ def export_model(
     weights_source: str,
     labels_file: Path | None,
     repository: Path,
+    precision: Precision = "fp32",
+    version_number: int | None = None,
+    serving: Serving | None = None,
     reuse: bool = False,
     progress: Progress = lambda _: None,
 ) -> ExportRecord | None:
     """Export one model into `repository`; None where `reuse` found it already made from the same by the same code.
 
-    Raises ExportError; nothing is published then.
+    version_number: None replaces the newest version there is, or makes the first. serving: None keeps what was chosen
+    before, as `Serving.for_format` does. Raises ExportError; nothing is published then.
     """
     form = FORMATS[format_name]
-    if reuse and is_current(repository, spec, format_name, weights_source, labels_file):
+    require_writable(form, precision)
+    number = version_number or (published_numbers(repository, spec) or [int(VERSION)])[-1]
+    serving = serving or present_serving(repository, spec, form)
+    serving = fit_serving(spec, form, serving, precision=precision)
+    if reuse and is_current(
+        repository, spec, format_name, weights_source, labels_file, precision=precision, number=number, serving=serving
+    ):
         return None
     progress("reading weights")
     weights = load_weights(spec, weights_source)
     labels = labels_for(spec, labels_file, classes=weights.classes(spec))
+    require_versions(spec, serving.keep, [*published_numbers(repository, spec), number])
+    require_fellowship(repository, spec, number, form=form, labels=labels, serving=serving)
     try:
         network = served_network(spec, weights.state)
     except RuntimeError as error:
@@ -73,14 +102,17 @@ def export_model(
     with staging(repository, spec) as folder:
         path = folder / form.filename
         progress(f"writing {form.filename}")
-        form.write(network, spec.geometry, path)
+        form.write(in_precision(network, precision), spec.geometry, path)
+        suffix = mark_tensors(path, f"{weights.sha256} {precision}") if form.name == "onnx" else None
         progress("comparing it with the network")
-        parity = compare(network, form.load(path), spec.geometry)
+        parity = compare(network, form.load(path), spec.geometry, tolerance=TOLERANCES[precision])
         parity.require()
         bf16 = check_bf16(network, path, spec.geometry) if form.name == "onnx" else None
         record = ExportRecord(
             model=spec.name,
+            version=number,
             format=format_name,
+            precision=precision,
             weights=weights.origin,
             weights_sha256=weights.sha256,
             classes=len(labels),
@@ -88,45 +120,58 @@ def export_model(
             parity=parity,
             bf16=bf16,
             versions={package: version(package) for package in VERSIONED},
-            recipe=recipe(),
+            recipe=recipe(precision),
+            tensor_suffix=suffix,
         )
         (folder / RECORD).write_text(record.to_json())
         progress("publishing")
-        publish(repository, spec, form, labels, folder)
+        publish(repository, spec, form, labels, folder, version=number, serving=serving)
     return record
 
 
 @cache
-def recipe() -> str:
+def recipe(precision: Precision = "fp32") -> str:
     """A hash of the code that decides what is in an exported file: another recipe may give another file."""
     digest = hashlib.sha256()
-    for name in RECIPE:
+    for name in RECIPE if precision == "fp32" else RECIPE + REDUCED_RECIPE:
         digest.update((PACKAGE / name).read_bytes())
     digest.update(torch.__version__.encode() + version("onnxscript").encode())
     return digest.hexdigest()
 
 
 def is_current(
-    repository: Path, spec: ModelSpec, format_name: FormatName, weights_source: str, labels_file: Path | None
+    repository: Path,
+    spec: ModelSpec,
+    format_name: FormatName,
+    weights_source: str,
+    labels_file: Path | None,
+    *,
+    precision: Precision,
+    number: int,
+    serving: Serving,
 ) -> bool:
-    """Whether the published file was made from these weights, in this format, by this code, with these labels.
+    """Whether the published version is of these weights, format, precision, code, labels and serving options.
 
     Asked without building a network: random weights are what the recipe makes them.
     """
     net, form = repository / spec.net_name, FORMATS[format_name]
-    try:
-        record = json.loads((net / VERSION / RECORD).read_text())
-        config, labels = (net / CONFIG).read_text(), (net / LABELS).read_text()
-    except (OSError, ValueError):
-        return False
     wanted_labels = read_labels(labels_file or published_labels(spec))
+    configs = model_configs(spec, Chosen(form=form, classes=len(wanted_labels), serving=serving))
+    record = read_record(repository, spec, number)
+    try:
+        configs_agree = all((repository / path).read_text() == text for path, text in configs.items())
+        labels = (net / LABELS).read_text()
+    except OSError:
+        return False
     checkpoint = find_checkpoint(spec, weights_source)
     return (
-        (net / VERSION / form.filename).exists()
+        (net / str(number) / form.filename).exists()
         and record.get("format") == format_name
+        and record.get("precision", "fp32") == precision
         and record.get("weights") == origin_of(spec, weights_source)
         and (checkpoint is None or record.get("weights_sha256") == file_hash(checkpoint))
-        and record.get("recipe") == recipe()
+        and record.get("recipe") == recipe(precision)
+        and (serving.accelerator != "tensorrt" or bool(record.get("tensor_suffix")))
         and labels == label_text(wanted_labels)
-        and config == print_config(net_config(spec, form, classes=len(wanted_labels)))
+        and configs_agree
     )

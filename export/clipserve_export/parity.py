@@ -19,24 +19,40 @@ FEATURE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far an exported network may be from the network itself."""
+
+    scores: float  # absolute, on probabilities
+    features: float  # relative to the largest feature
+
+
+FLOAT32 = Tolerance(scores=SCORE_TOLERANCE, features=FEATURE_TOLERANCE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far an exported network is from the network itself."""
+    """How far an exported network is from the network itself, in float32."""
 
     clips: int  # compared
     top1_agreements: int  # clips with the same best class
     score_error: float  # max |difference| of SCORES
     feature_error: float  # max |difference| of FEATURES over their largest magnitude
+    tolerance: Tolerance = FLOAT32
+
+    @property
+    def holds(self) -> bool:
+        """Whether both errors are within tolerance; a NaN is not."""
+        return self.score_error <= self.tolerance.scores and self.feature_error <= self.tolerance.features
 
     def require(self) -> None:
-        """Raise ParityError unless both errors are within tolerance."""
-        # Asked this way round so that NaN fails.
-        if not (self.score_error <= SCORE_TOLERANCE and self.feature_error <= FEATURE_TOLERANCE):
+        """Raise ParityError unless it holds."""
+        if not self.holds:
             raise ParityError(f"the export does not compute what the network does, nothing was written: {self}")
 
     def __str__(self) -> str:
         return (
-            f"max error {self.score_error:.1e} in scores (allowed {SCORE_TOLERANCE:.0e}),"
-            f" {self.feature_error:.1e} in features (relative, allowed {FEATURE_TOLERANCE:.0e}),"
+            f"max error {self.score_error:.1e} in scores (allowed {self.tolerance.scores:.0e}),"
+            f" {self.feature_error:.1e} in features (relative, allowed {self.tolerance.features:.0e}),"
             f" top-1 equal in {self.top1_agreements} of {self.clips} clips"
         )
 
@@ -46,6 +62,7 @@ def compare(
     exported: Run,
     geometry: Geometry,
     *,
+    tolerance: Tolerance = FLOAT32,
     shapes: Sequence[tuple[int, int]] = CHECKED_SHAPES,
     seed: int | None = None,
 ) -> Parity:
@@ -72,6 +89,7 @@ def compare(
         top1_agreements=agreements,
         score_error=score_error,
         feature_error=feature_error,
+        tolerance=tolerance,
     )
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -12,18 +13,22 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_export.configs import (
     DECODE,
+    DEFAULTS,
     decode_config,
     ensemble_config,
     net_config,
     parse_config,
     print_config,
 )
+from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import FORMATS, Format
 from clipserve_export.labels import published_labels, read_labels
+from clipserve_export.serving import Serving
+from clipserve_export.serving_config import read_serving
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import PACKAGE
 
-VERSION = "1"
+VERSION = "1"  # the first, of networks; the only one of ensembles and the decode step
 CONFIG, LABELS, RECORD = "config.pbtxt", "labels.txt", "export.json"
 # The decode step's code: in the checkout, and in a wheel where the build puts a copy.
 DECODE_SOURCES = (
@@ -37,35 +42,54 @@ def label_text(labels: Sequence[str]) -> str:
     return "".join(f"{label}\n" for label in labels)
 
 
-def expected_files(repository: Path) -> dict[Path, str]:
-    """Every generated text file, by its path, as the specs would have it.
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What an export chose for a model, as its configs tell."""
 
-    The format and the class count of a network are the exporter's choice, so they are read from the file that is there;
-    where none is, it is ONNX with the published classes.
+    form: Format
+    classes: int
+    serving: Serving
+
+
+def expected_files(repository: Path) -> dict[Path, str]:
+    """Every generated text file, by its path, as the specs and the choices made would have it.
+
+    The format, the class count and the serving options are choices, so they are read from the file that is there; where
+    none is, it is ONNX with the published classes and the defaults.
     """
     files = {Path(DECODE, CONFIG): print_config(decode_config(SPECS.values()))}
     for spec in SPECS.values():
         labels = read_labels(published_labels(spec))
-        form, classes = _chosen(repository / spec.net_name / CONFIG) or (
-            FORMATS["onnx"],
-            len(labels),
-        )
-        files[Path(spec.name, CONFIG)] = print_config(ensemble_config(spec, classes=classes))
+        chosen = read_chosen(repository, spec) or Chosen(form=FORMATS["onnx"], classes=len(labels), serving=DEFAULTS)
+        files |= model_configs(spec, chosen)
         files[Path(spec.name, VERSION, ".gitkeep")] = ""  # an ensemble needs a version folder
-        files[Path(spec.net_name, CONFIG)] = print_config(net_config(spec, form, classes=classes))
-        if classes == len(labels):
+        if chosen.classes == len(labels):
             files[Path(spec.net_name, LABELS)] = label_text(labels)
     return files
 
 
-def _chosen(path: Path) -> tuple[Format, int] | None:
+def model_configs(spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
+    """The configs of a network and of its ensemble, which must agree, by their paths."""
+    net = net_config(spec, chosen.form, classes=chosen.classes, serving=chosen.serving)
+    ensemble = ensemble_config(spec, classes=chosen.classes, serving=chosen.serving)
+    return {Path(spec.net_name, CONFIG): print_config(net), Path(spec.name, CONFIG): print_config(ensemble)}
+
+
+def read_chosen(repository: Path, spec: ModelSpec) -> Chosen | None:
+    """The choices in the configs of a model; None where there is no config of a network to read."""
     try:
-        config = parse_config(path.read_text())
+        net = read_config(repository, spec.net_name)
     except (OSError, text_format.ParseError):
         return None
-    formats = [form for form in FORMATS.values() if form.backend == config.backend]
-    scores = [output.dims[0] for output in config.output if output.name == "SCORES" and output.dims]
-    return (formats[0], scores[0]) if formats and scores else None
+    try:
+        ensemble = read_config(repository, spec.name)
+    except (OSError, text_format.ParseError):
+        ensemble = pb.ModelConfig()
+    formats = [form for form in FORMATS.values() if form.backend == net.backend]
+    scores = [output.dims[0] for output in net.output if output.name == "SCORES" and output.dims]
+    if not formats or not scores:
+        return None
+    return Chosen(form=formats[0], classes=scores[0], serving=read_serving(spec, net, ensemble))
 
 
 def find_drift(repository: Path) -> list[str]:
@@ -146,28 +170,54 @@ def staging(repository: Path, spec: ModelSpec) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(repository: Path, spec: ModelSpec, form: Format, labels: Sequence[str], staged: Path) -> Path:
-    """Make the staged version folder the model's, with the configs and labels that fit it.
+def publish(
+    repository: Path,
+    spec: ModelSpec,
+    form: Format,
+    labels: Sequence[str],
+    staged: Path,
+    *,
+    version: int = int(VERSION),
+    serving: Serving = DEFAULTS,
+) -> Path:
+    """Make the staged folder the model's version, with the configs and labels that fit it.
 
     The version folder goes in by one rename after everything else is in place, and an older one goes out by one
     rename before: a server that polls sees a whole model or, for an instant, none. A network in another format stays
     beside the new one, unused, for a server that read the old config and is about to load it. Gives the folder
     published.
     """
-    net, version = repository / spec.net_name, repository / spec.net_name / VERSION
+    net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
+    configs = model_configs(spec, Chosen(form=form, classes=len(labels), serving=serving))
     place_decode(repository)
     replace_text(repository / DECODE / CONFIG, print_config(decode_config(SPECS.values())))
-    if version.exists():
+    if folder.exists():
         for other in FORMATS.values():
-            if other.name != form.name and (version / other.filename).exists():
-                (staged / other.filename).hardlink_to(version / other.filename)
-        version.rename(staged.parent / "replaced")
+            if other.name != form.name and (folder / other.filename).exists():
+                (staged / other.filename).hardlink_to(folder / other.filename)
+        folder.rename(staged.parent / "replaced")
     replace_text(net / LABELS, label_text(labels))
-    replace_text(net / CONFIG, print_config(net_config(spec, form, classes=len(labels))))
-    staged.rename(version)
+    replace_text(net / CONFIG, configs[Path(spec.net_name, CONFIG)])
+    staged.rename(folder)
     replace_text(repository / spec.name / VERSION / ".gitkeep", "")
-    replace_text(repository / spec.name / CONFIG, print_config(ensemble_config(spec, classes=len(labels))))
-    return version
+    replace_text(repository / spec.name / CONFIG, configs[Path(spec.name, CONFIG)])
+    return folder
+
+
+def write_serving(repository: Path, spec: ModelSpec, serving: Serving) -> list[Path]:
+    """Change the serving options of a model whose configs are there, and nothing else; gives the files written.
+
+    Raises RepositoryError.
+    """
+    chosen = read_chosen(repository, spec)
+    if chosen is None:
+        raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
+    written = []
+    for path, text in model_configs(spec, replace(chosen, serving=serving)).items():
+        if not (repository / path).exists() or (repository / path).read_text() != text:
+            replace_text(repository / path, text)
+            written.append(repository / path)
+    return written
 
 
 def read_config(repository: Path, model: str) -> pb.ModelConfig:

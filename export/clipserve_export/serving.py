@@ -1,0 +1,92 @@
+"""How a network is served: what the operator of a server chooses, and the specs leave open.
+
+The choices live in config.pbtxt and nowhere else. They are written there by serving_config.py and read back from it, so
+a config is as it should be when some choice gives it, and an export that is told nothing keeps what was chosen before.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from clipserve_export.capacity import max_videos
+from clipserve_export.errors import ServingError
+from clipserve_export.specs import ModelSpec
+
+Accelerator = Literal["none", "cuda", "tensorrt"]
+CpuAccelerator = Literal["openvino", "none"]
+Precision = Literal["fp32", "fp16", "bf16"]
+
+NEWEST = "latest:1"  # Triton's own version policy, where a config names none
+_LATEST = re.compile(r"latest(?::([1-9]\d*))?")
+_LIST = re.compile(r"[1-9]\d*(?:,[1-9]\d*)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """The choices for one model. The defaults are those of the committed configs."""
+
+    instances: int = 1  # on each GPU, or on the CPU
+    gpus: tuple[int, ...] = ()  # () leaves it to Triton: every GPU there is, or the CPU
+    max_batch: int | None = None  # videos in one run; None: what capacity.py allows
+    queue_delay: int = 0  # microseconds that a request waits for others to run with
+    max_queue: int | None = None  # requests that wait for the network; None: what capacity.py allows
+    max_inflight: int = 0  # requests between two steps of the ensemble; 0 sets no bound
+    accelerator: Accelerator = "none"  # of instances on a GPU
+    cpu_accelerator: CpuAccelerator = "openvino"  # of instances on a CPU
+    tensorrt_precision: Precision = "fp32"  # follows the network's
+    warm_up: bool = False
+    cache: bool = False
+    keep: str = NEWEST  # which versions are loaded: latest:K, all, or 1,2
+
+    def batch_for(self, spec: ModelSpec) -> int:
+        """How many videos of `spec` may share a run."""
+        return self.max_batch or max_videos(spec)
+
+    def for_format(self, backend: str, *, before: str | None) -> "Serving":
+        """The same for a file of another backend: the accelerators are ONNX Runtime's, and chosen for it."""
+        if before in (None, backend):
+            return self
+        return replace(self, accelerator="none", cpu_accelerator="openvino")
+
+    def require_possible(self, spec: ModelSpec, backend: str) -> None:
+        """Raise ServingError for a choice that the model or its backend cannot keep."""
+        bound = max_videos(spec)
+        if not 1 <= self.batch_for(spec) <= bound:
+            raise ServingError(
+                f"--max-batch {self.max_batch}: {spec.name} takes 1 to {bound} videos in a run; more would not fit into"
+                " the memory that capacity.py allows for one"
+            )
+        if backend != "onnxruntime" and self.accelerator != "none":
+            raise ServingError(
+                f"--accelerator {self.accelerator} is ONNX Runtime's, and this network is TorchScript: choose"
+                " --format onnx, or --accelerator none (LibTorch runs it on the GPU all the same)"
+            )
+
+
+def parse_gpus(text: str) -> tuple[int, ...]:
+    """`0,1` -> (0, 1); `all` -> (). Raises ServingError."""
+    if text == "all":
+        return ()
+    if not re.fullmatch(r"\d+(,\d+)*", text) or len(set(text.split(","))) != len(text.split(",")):
+        raise ServingError(f"--gpus {text!r}: give the numbers of GPUs, each once, such as 0,1, or all")
+    return tuple(map(int, text.split(",")))
+
+
+def parse_keep(text: str) -> str:
+    """A version policy in its one spelling: `latest:K`, `all` or `1,2`. Raises ServingError."""
+    if text == "all":
+        return text
+    if latest := _LATEST.fullmatch(text):
+        return f"latest:{latest[1] or 1}"
+    if _LIST.fullmatch(text):
+        return ",".join(map(str, sorted(set(map(int, text.split(","))))))
+    raise ServingError(f"versions {text!r}: give latest:K for the K newest, all, or their numbers, such as 1,2")
+
+
+def choose_versions(keep: str, published: list[int]) -> list[int]:
+    """Which of the published versions a server loads under a policy, ascending."""
+    if keep == "all":
+        return sorted(published)
+    if latest := _LATEST.fullmatch(keep):
+        return sorted(published)[-int(latest[1] or 1) :]
+    return sorted(set(published) & set(map(int, keep.split(","))))

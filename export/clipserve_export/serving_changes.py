@@ -1,0 +1,43 @@
+"""Serving options between a model that is there and what is asked for it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from clipserve_export.errors import RepositoryError
+from clipserve_export.formats import Format
+from clipserve_export.repository import read_chosen, write_serving
+from clipserve_export.serving import Precision, Serving
+from clipserve_export.specs import ModelSpec
+from clipserve_export.versions import (
+    published_numbers,
+    require_engines,
+    require_versions,
+    written_precision,
+)
+
+
+def present_serving(repository: Path, spec: ModelSpec, form: Format) -> Serving:
+    """The options that the model is served with, as far as a file of this format can keep them."""
+    chosen = read_chosen(repository, spec)
+    return chosen.serving.for_format(form.backend, before=chosen.form.backend) if chosen else Serving()
+
+
+def fit_serving(spec: ModelSpec, form: Format, serving: Serving, *, precision: Precision) -> Serving:
+    """The options for a network in `precision`. Raises ServingError where they are not possible."""
+    serving.require_possible(spec, form.backend)
+    return replace(serving, tensorrt_precision=precision if serving.accelerator == "tensorrt" else "fp32")
+
+
+def change_serving(repository: Path, spec: ModelSpec, change: Callable[[Serving], Serving]) -> list[Path]:
+    """Give a model other serving options without exporting it again; gives the files written. Raises ExportError."""
+    chosen = read_chosen(repository, spec)
+    if chosen is None:
+        raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
+    precision = written_precision(repository, spec)
+    serving = fit_serving(spec, chosen.form, change(chosen.serving), precision=precision)
+    numbers = published_numbers(repository, spec)
+    if numbers:
+        require_versions(spec, serving.keep, numbers)
+    require_engines(repository, spec, numbers, serving)
+    return write_serving(repository, spec, serving)

@@ -1,0 +1,135 @@
+"""The choices of serving.py in the messages of a config.pbtxt: written into them, and read back.
+
+The parameter names of the accelerators are those of Triton's ONNX Runtime backend (its README and src/onnxruntime.cc).
+"""
+
+from typing import get_args
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+from clipserve_export.capacity import max_clips, max_videos, max_waiting
+from clipserve_export.serving import NEWEST, Precision, Serving
+from clipserve_export.specs import Geometry, ModelSpec
+
+# Where the container may write: engines take minutes to build, and are built for one kind of GPU.
+ENGINE_FOLDER = "/cache"
+TENSORRT = {
+    "max_workspace_size_bytes": str(4 * 2**30),
+    "trt_engine_cache_enable": "1",
+    "trt_timing_cache_enable": "1",
+    # Where a sum of squares leaves the range of fp16, MViT's answers are no numbers.
+    "trt_layer_norm_fp32_fallback": "1",
+}
+# Views make many shapes. By default each is tried with every algorithm of cuDNN when it first comes (0, EXHAUSTIVE),
+# and memory grows in powers of two. Not as a `gpu_execution_accelerator` named cuda: once a config has parameters, the
+# backend overwrites what stands there with its defaults for these two.
+CUDA = {"cudnn_conv_algo_search": "1", "arena_extend_strategy": "1"}
+
+
+def write_net_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving) -> None:
+    """Put the choices into a network's config; `serving` must be possible."""
+    config.max_batch_size = serving.batch_for(spec)
+    # One on each GPU, or one on the CPU. Left out, the CPU gets two, which fight for its cores.
+    group = config.instance_group.add(count=serving.instances)
+    if serving.gpus:
+        group.kind = pb.ModelInstanceGroup.KIND_GPU
+        group.gpus.extend(serving.gpus)
+    config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay
+    if serving.max_queue is not None:
+        config.dynamic_batching.default_queue_policy.max_queue_size = serving.max_queue
+    if config.backend == "onnxruntime":
+        _write_accelerators(config, serving)
+    if serving.warm_up:
+        config.model_warmup.extend(_warm_ups(spec, serving))
+    if serving.cache:
+        config.response_cache.enable = True
+    _write_versions(config, serving.keep)
+
+
+def _write_accelerators(config: pb.ModelConfig, serving: Serving) -> None:
+    accelerators = config.optimization.execution_accelerators
+    if serving.cpu_accelerator == "openvino":
+        # Counts for instances on a CPU only: OpenVINO runs these networks two to four times as fast there.
+        accelerators.cpu_execution_accelerator.add(name="openvino")
+    if serving.accelerator == "tensorrt":
+        # No explicit shape profiles: they must name the inputs of every part that ONNX Runtime cuts the graph into,
+        # and one that is not named keeps the model from loading. The warm-up shows TensorRT the range instead.
+        tensorrt = accelerators.gpu_execution_accelerator.add(name="tensorrt")
+        folders = {"trt_engine_cache_path": ENGINE_FOLDER, "trt_timing_cache_path": ENGINE_FOLDER}
+        for key, value in {"precision_mode": serving.tensorrt_precision.upper(), **TENSORRT, **folders}.items():
+            tensorrt.parameters[key] = value
+    if serving.accelerator == "cuda":
+        for key, value in CUDA.items():
+            config.parameters[key].string_value = value
+    if not accelerators.ByteSize():
+        config.ClearField("optimization")
+
+
+def _warm_ups(spec: ModelSpec, serving: Serving) -> list[pb.ModelWarmup]:
+    """The smallest run and a full one of single clips; for TensorRT the largest, because engines are built for it."""
+    most = serving.batch_for(spec)
+    largest = (most, max_clips(spec)) if serving.accelerator == "tensorrt" else (most, 1)
+    return [_warm_up(spec.geometry, batch, views) for batch, views in dict.fromkeys([(1, 1), largest])]
+
+
+def _warm_up(geometry: Geometry, batch: int, views: int) -> pb.ModelWarmup:
+    dims = [views, geometry.frames, geometry.crop, geometry.crop, 3]
+    clip = pb.ModelWarmup.Input(data_type=pb.TYPE_UINT8, dims=dims, random_data=True)
+    return pb.ModelWarmup(name=f"{batch} of {views} clips", batch_size=batch, inputs={"CLIP": clip})
+
+
+def _write_versions(config: pb.ModelConfig, keep: str) -> None:
+    if keep == NEWEST:
+        return
+    if keep == "all":
+        config.version_policy.all.SetInParent()
+    elif keep.startswith("latest:"):
+        config.version_policy.latest.num_versions = int(keep.partition(":")[2])
+    else:
+        config.version_policy.specific.versions.extend(map(int, keep.split(",")))
+
+
+def write_ensemble_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving) -> None:
+    """Put the choices into an ensemble's config."""
+    # The cache's key is the bytes of the clips and not their shape: two videos of one clip look like one video of two.
+    config.max_batch_size = 1 if serving.cache else serving.batch_for(spec)
+    if serving.max_inflight:
+        config.ensemble_scheduling.max_inflight_requests = serving.max_inflight
+
+
+def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig) -> Serving:
+    """The choices that these configs hold. What cannot have come from a choice is left out, and shows as drift."""
+    group = net.instance_group[0] if net.instance_group else pb.ModelInstanceGroup(count=1)
+    accelerators = net.optimization.execution_accelerators
+    tensorrt = [entry for entry in accelerators.gpu_execution_accelerator if entry.name == "tensorrt"]
+    queue = net.dynamic_batching.default_queue_policy.max_queue_size
+    cpu = {entry.name for entry in accelerators.cpu_execution_accelerator}
+    return Serving(
+        instances=max(1, group.count),
+        gpus=tuple(group.gpus) if group.kind == pb.ModelInstanceGroup.KIND_GPU else (),
+        max_batch=net.max_batch_size if 1 <= net.max_batch_size < max_videos(spec) else None,
+        queue_delay=net.dynamic_batching.max_queue_delay_microseconds,
+        max_queue=queue if queue not in (0, max_waiting(spec)) else None,
+        max_inflight=ensemble.ensemble_scheduling.max_inflight_requests,
+        accelerator="tensorrt" if tensorrt else "cuda" if CUDA.keys() & set(net.parameters) else "none",
+        cpu_accelerator="none" if net.backend == "onnxruntime" and "openvino" not in cpu else "openvino",
+        tensorrt_precision=_read_precision(tensorrt[0].parameters["precision_mode"]) if tensorrt else "fp32",
+        warm_up=bool(net.model_warmup),
+        cache=net.response_cache.enable,
+        keep=_read_versions(net.version_policy),
+    )
+
+
+def _read_precision(mode: str) -> Precision:
+    return next((precision for precision in get_args(Precision) if precision == mode.lower()), "fp32")
+
+
+def _read_versions(policy: pb.ModelVersionPolicy) -> str:
+    kind = policy.WhichOneof("policy_choice")
+    if kind == "all":
+        return "all"
+    if kind == "latest" and policy.latest.num_versions:
+        return f"latest:{policy.latest.num_versions}"
+    if kind == "specific" and policy.specific.versions:
+        return ",".join(map(str, policy.specific.versions))
+    return NEWEST

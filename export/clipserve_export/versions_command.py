@@ -1,0 +1,90 @@
+"""`clipserve versions`: which versions of a model there are, and which one answers."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipserve_export.command_line import REPOSITORY, RepositoryOption
+from clipserve_export.specs import SPECS
+
+if TYPE_CHECKING:
+    from clipserve_export.versions import PublishedVersion
+
+
+def versions(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="All that have versions by default.", show_default=False)
+    ] = None,
+    *,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|latest:K|all|1,2",
+            help="Have servers load this version, or these; the highest of them answers.",
+            show_default=False,
+        ),
+    ] = None,
+    reload: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Have the server there load the model anew; its gRPC port, which must not ask for a key.",
+            show_default=False,
+        ),
+    ] = None,
+    repository: RepositoryOption = REPOSITORY,
+) -> None:
+    """List the versions of models, roll one out, or roll it back.
+
+    A running server goes by the new choice when it loads the model anew: with --reload, when it is told so by
+    `docker compose exec server python3 -m clipserve_container.reload MODEL`, or when it starts.
+
+    \b
+    clipserve versions
+    clipserve versions x3d_m --serve 1
+    clipserve versions x3d_m --serve latest --reload localhost:8001
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        from clipserve_export.errors import ExportError
+        from clipserve_export.reloading import reload_model
+        from clipserve_export.versions import read_versions, serve_versions
+    except ModuleNotFoundError as error:
+        console.print(f"clipserve versions needs {error.name}: pip install 'clipserve[export]'", markup=False)
+        raise typer.Exit(2) from error
+
+    if model is not None and model not in SPECS:
+        console.print(f"there is no model {model!r}; there are {', '.join(SPECS)}", markup=False)
+        raise typer.Exit(2)
+    if model is None and (serve or reload):
+        console.print("--serve and --reload are for one model: name it", markup=False)
+        raise typer.Exit(2)
+    try:
+        if model and serve:
+            serve_versions(repository, SPECS[model], serve)
+        for spec in [SPECS[model]] if model else SPECS.values():
+            for version in read_versions(repository, spec):
+                typer.echo(describe(spec.name, version))
+        if model and reload:
+            reload_model(SPECS[model], reload)
+            console.print(f"{reload} has loaded {model} anew", markup=False)
+    except ExportError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
+
+
+def describe(name: str, version: "PublishedVersion") -> str:
+    """One line for one version."""
+    record = version.record
+    parity = record.get("parity", {})
+    facts = [
+        f"{name} {version.number}",
+        "answers" if version.answers else "loaded" if version.loaded else "not loaded",
+        f"{record.get('format', 'unknown format')} {record.get('precision', 'fp32')}",
+        f"weights {record.get('weights', 'unknown')} {record.get('weights_sha256', '')[:12]}".rstrip(),
+    ]
+    if parity:
+        facts.append(f"off by {parity['score_error']:.1e} in scores, {parity['feature_error']:.1e} in features")
+    return "  ".join(facts)
