@@ -20,6 +20,7 @@ from clipserve_export.exporting import export_model
 from clipserve_export.repository import write_configs
 from clipserve_export.specs import SPECS
 from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty
+from clipserve_server.guard import shm_prefix
 from clipserve_server.triton import Triton
 
 ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
@@ -61,6 +62,11 @@ def traces() -> set[Path]:
     """Temporary folders and shared memory of servers on this machine."""
     folders = [Path(tempfile.gettempdir()), Path("/dev/shm")]
     return {path for folder in folders for path in folder.glob("*clipserve*triton*")}
+
+
+def traces_of(names: tuple[str, ...]) -> set[Path]:
+    """Those whose names begin so; a folder's name has hyphens where shared memory has underscores."""
+    return {path for path in traces() if path.name.replace("-", "_").startswith(names)}
 
 
 class Serve:
@@ -206,10 +212,11 @@ def test_a_repository_with_nothing_exported_says_how_to(tmp_path: Path) -> None:
 
 
 def test_two_servers_run_beside_each_other_and_shared_memory_is_given_back(exported: Path) -> None:
-    before = traces()
     with Triton(exported, **ANY_PORTS) as first, Triton(exported, **ANY_PORTS) as second:
         assert first.grpc_url != second.grpc_url
+        names = tuple(shm_prefix(triton.log_path.parent) for triton in (first, second))
         for triton in (first, second):
             with VideoClassifier("motion", url=triton.grpc_url) as classifier:
                 assert classifier.models() == ["motion"]
-    assert traces() == before
+        assert traces_of(names)
+    assert not traces_of(names)
