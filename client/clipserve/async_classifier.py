@@ -23,7 +23,7 @@ from clipserve.question import Options, Quality, Question, Sampling, ask_for_fea
 from clipserve.results import Prediction
 from clipserve.sources.downloads import DownloadLimits
 from clipserve.sources.entries import Entry
-from clipserve.sources.reading import Source
+from clipserve.sources.reading import Source, read_entries_later
 from clipserve.sources.videos import VideoSource
 from clipserve.tables.embeddings import Embeddings, collect_embeddings
 
@@ -108,6 +108,9 @@ class AsyncVideoClassifier:
         """Classify many videos, several at once; see `VideoClassifier.classify_many`.
 
         >>> async for row in classifier.classify_many("videos/"): ...
+
+        The source is read in a thread, so that the event loop never waits for a disk: a CSV without the column `path`
+        is an error of the first row.
         """
         self._wire.check_open()
         run = plan_run(
@@ -119,6 +122,7 @@ class AsyncVideoClassifier:
             ordered=ordered,
             progress=progress,
             patience_seconds=patience_seconds,
+            read=read_entries_later,
         )
         stream = AsyncRowStream(run, partial(self._classify_entry, run))
         self._streams.add(stream)

@@ -6,11 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from clipserve import defaults
+from clipserve.batches.feeds import Feed
 from clipserve.batches.rows import Row
-from clipserve.batches.runs import Reading, Run
+from clipserve.batches.runs import Run
 from clipserve.batches.tally import Summary
 from clipserve.errors import RequestCancelled
 from clipserve.sources.entries import Entry
@@ -25,15 +26,14 @@ class AsyncRowStream:
     """`RowStream` for asyncio: `async for row in ...`, or `await stream.table()`.
 
     Leave an unfinished stream by `await stream.close()`, by `async with`, or by closing its classifier. The source is
-    read in the event loop.
+    read in a thread of its own, a generator, too.
     """
 
     def __init__(self, run: Run, work: Work) -> None:
-        self._entries = Reading(run.entries)
+        self._feed = Feed(run.entries, run.parallel * defaults.READ_AHEAD)
         self._work = work
         self._tally = run.tally
         self._cancellation = run.cancellation
-        self._room = run.parallel * defaults.READ_AHEAD
         self._gate = asyncio.Semaphore(run.parallel)
         self._ordered = run.ordered
         self._begun: deque[asyncio.Task[Row]] = deque()
@@ -66,6 +66,7 @@ class AsyncRowStream:
         if self._closed:
             return
         self._closed = True
+        self._feed.close()
         self._cancellation.cancel()
         for task in self._begun:
             task.cancel()
@@ -95,6 +96,9 @@ class AsyncRowStream:
     ) -> None:
         await self.close()
 
+    def __del__(self) -> None:
+        self._feed.close()
+
     async def _take(self) -> Row | None:
         """The next row that is due; None at the end."""
         if self._ended:
@@ -107,19 +111,24 @@ class AsyncRowStream:
         return row
 
     async def _wait_for_row(self) -> Row | None:
-        while len(self._begun) < self._room and (entry := self._entries.read()) is not None:
-            self._begun.append(asyncio.create_task(self._pass_gate(entry)))
-        if not self._begun:
-            self._entries.check()
-            return None
-        # wait() leaves the calls alone when the waiting task is cancelled; close() decides about them.
-        waited = [self._begun[0]] if self._ordered else self._begun
-        done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        if self._closed:
-            return None
-        task = next(task for task in self._begun if task in done)
-        self._begun.remove(task)
-        return task.result()
+        while not self._closed:
+            while (entry := self._feed.take()) is not None:
+                self._begun.append(asyncio.create_task(self._pass_gate(entry)))
+            if not self._begun and self._feed.ended:
+                self._feed.check()
+                return None
+            due = [*self._begun][: 1 if self._ordered else None]
+            waited: list[asyncio.Future[Any]] = [*due]
+            if not self._feed.ended:
+                waited.append(self._feed.news())
+            # wait() leaves the calls alone when the waiting task is cancelled; close() decides about them.
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            done = next((task for task in due if task.done()), None)
+            if done is not None and not self._closed:
+                self._begun.remove(done)
+                self._feed.let_go()
+                return done.result()
+        return None
 
     async def _pass_gate(self, entry: Entry) -> Row:
         async with self._gate:

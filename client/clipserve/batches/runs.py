@@ -1,5 +1,6 @@
 """A run over many videos, checked and ready to begin: what the two streams have in common."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clipserve.batches.cancellation import Cancellation
@@ -49,8 +50,9 @@ def plan_run(
     ordered: bool,
     progress: bool | None,
     patience_seconds: float | None,
+    read: Callable[[Source], Entries] = read_entries,
 ) -> Run:
-    """Check everything, and open the source.
+    """Check everything, and open the source by `read`.
 
     Raises:
         InvalidRequest: an argument is not what is allowed, or this is no source.
@@ -59,7 +61,7 @@ def plan_run(
     if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
         raise InvalidRequest(f"parallel is a whole number from 1 on, got {parallel!r}")
     return Run(
-        entries=read_entries(source),
+        entries=read(source),
         question=question,
         call=settings.start_call(timeout_seconds),
         patience=Patience(check_patience(patience_seconds)),

@@ -43,6 +43,20 @@ def read_entries(source: Source) -> Entries:
     return _name_by_position(_read_any(source))
 
 
+def read_entries_later(source: Source) -> Entries:
+    """The same, but what a path stands for is looked up no earlier than the first entry, and so are its errors.
+
+    For callers whose thread must not wait for a disk.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _read_at_last(source)
+    return read_entries(source)
+
+
+def _read_at_last(source: Source) -> Entries:
+    yield from read_entries(source)
+
+
 def count_entries(source: Source) -> int | None:
     """How many entries there will be, if that is known without reading: of a list of files, say, or a data frame."""
     if isinstance(source, str | os.PathLike):
