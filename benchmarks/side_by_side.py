@@ -1,9 +1,10 @@
 """clipserve beside the other ways to do it, on this machine: `python benchmarks/side_by_side.py`, or `make bench`.
 
 The same video files and the same weights for all: (a) clipserve, in its default precision and in fp32; (b) the
-codelab's way (PyAV decodes all frames, torch runs the network, one video at a time), (c) the same with five threads,
-(d) torchcodec and ONNX Runtime in a process pool, (e) a plain Triton ensemble with a Python preprocessing model, and
-(f) LitServe. Each first tries its settings and keeps the best; then all take turns, slice by slice.
+codelab's way (PyAV decodes all frames, torch runs the network, one video at a time), as it is and with frame threads;
+(c) the same with five threads; (d) torchcodec and ONNX Runtime in a process pool; (e) a plain Triton ensemble with a
+Python preprocessing model; (f) LitServe. Each first tries its settings and keeps the best; then all take turns, slice
+by slice.
 
 Writes side_by_side.md, .csv and .png to benchmarks/results/ (with --model M: side_by_side_M.*; with --quick to
 .cache/side-by-side/quick). Needs the `bench` extra; who is not installed is left out. Leave the machine alone
@@ -52,6 +53,19 @@ def choose_contestants(only: Sequence[str]) -> tuple[list[Contestant], tuple[str
     return [one for one in wanted if one.is_installed], left_out
 
 
+def chosen_precision(ground: Ground) -> str:
+    """What clipserve computes in on this processor if not told otherwise."""
+    import openvino
+
+    from clipserve_server.precision import choose_precision
+
+    return choose_precision(
+        "auto",
+        processor_has_bf16="BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+        record=Path(ground.repository) / ground.spec.net_name / "1" / "export.json",
+    )
+
+
 def run(arguments: argparse.Namespace, scratch: Path) -> None:
     """Prepare, try out, measure, write."""
     spec = SPECS[arguments.model]
@@ -80,6 +94,7 @@ def run(arguments: argparse.Namespace, scratch: Path) -> None:
         model=spec.name,
         weights="its own weights" if is_motion else "seeded random weights",
         machine=describe_machine(*dict.fromkeys(packages)),
+        precision=chosen_precision(ground),
         load=load,
         videos=tuple(videos),
         left_out=left_out,

@@ -64,7 +64,15 @@ def list_contestants(cores: int) -> list[Contestant]:
             REFERENCE,
             "codelab's way, one process",
             codelab,
-            tuple({"decode": decode, "threads": cores, "concurrency": 1} for decode in ("AUTO", "SLICE")),
+            # PyAV's default, as in the operator that the codelab names (towhee/video-decode: cpu_decode.py).
+            ({"decode": "SLICE", "threads": cores, "concurrency": 1},),
+        ),
+        Contestant(
+            "codelab-frames",
+            "codelab's way, frame threads",
+            codelab,
+            # What one who knows PyAV would change first.
+            ({"decode": "AUTO", "threads": cores, "concurrency": 1},),
         ),
         Contestant(
             "codelab-five",

@@ -54,7 +54,8 @@ class PlainNetwork(nn.Module):
         self.network = network
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.network.projection(self.network.embed(frames)).softmax(-1).mean(1)
+        logits: Tensor = self.network.projection(self.network.embed(frames))
+        return logits.softmax(-1).mean(1)
 
 
 def prepare_ground(spec: ModelSpec) -> Ground:

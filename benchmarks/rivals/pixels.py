@@ -44,11 +44,13 @@ def read_with_torchcodec(video: str | bytes, geometry: Geometry, *, threads: int
 
     Scaling inside the decoder needs the size beforehand, so the header is read twice; still the faster way.
     """
-    from torchcodec.decoders import VideoDecoder
-    from torchcodec.transforms import Resize
+    from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]
+    from torchcodec.transforms import Resize  # type: ignore[attr-defined]
 
     try:
         header = VideoDecoder(video, seek_mode="approximate").metadata
+        if header.width is None or header.height is None:
+            raise ValueError("the header does not say how large the picture is")
         size = scaled_size(header.width, header.height, geometry.short_side)
         decoder = VideoDecoder(video, num_ffmpeg_threads=threads, transforms=[Resize(size)])
         frames = decoder.get_frames_at(choose_frames(len(decoder), geometry.frames).tolist()).data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +101,12 @@ def choose_setting(contestant: Contestant, videos: Sequence[str], make_seat: Mak
     return best
 
 
+def ask_all_to_stop(seats: Iterable[Seat]) -> None:
+    """So that they end side by side, not one after the other."""
+    for seat in seats:
+        seat.ask_to_stop()
+
+
 def measure(
     contestants: Sequence[Contestant],
     settings: Mapping[str, Setting],
@@ -122,7 +128,7 @@ def measure(
         for one in contestants:
             if not one.seat:
                 seats[one.key] = stack.enter_context(make_seat(one, settings[one.key]))
-        stack.callback(lambda: [seat.ask_to_stop() for seat in seats.values()])
+        stack.callback(ask_all_to_stop, seats.values())
         for seat in seats.values():
             seat.wait_until_ready()
         times: dict[str, int] = {}
