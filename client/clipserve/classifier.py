@@ -144,7 +144,8 @@ class VideoClassifier:
             on_error: a video that fails becomes a row with its error ("keep"), ends the run ("raise"), or is left out
                 and counted ("drop"). An unknown model and missing credentials end the run in any case.
             ordered: rows come in the order of the source; False: as they finish.
-            progress: show a bar on stderr; None: when that is a terminal.
+            progress: show a bar on stderr, or in the notebook; None: when stderr is a terminal, or when a notebook's
+                run takes longer than a second.
             patience_seconds: how long to wait for a server that is busy, away or loading, where that is longer than a
                 call's deadline. None: as long as the deadline, for a server that has answered before. See `Patience`.
             options: what to ask about each video, and `timeout_seconds`, as for `classify`.

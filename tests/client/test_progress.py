@@ -1,13 +1,19 @@
-"""A bar is shown on a terminal and nowhere else."""
+"""A bar is shown on a terminal and in a notebook, and nowhere else."""
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
+import grpc
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from clipserve import InvalidRequest
+
+NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
 
 PROGRAM = """
 from clipserve import VideoClassifier
@@ -56,3 +62,40 @@ def test_a_wanted_bar_without_rich_names_the_extra(connect, monkeypatch):
     with pytest.raises(InvalidRequest, match=r"pip install 'clipserve\[cli\]'"):
         connect().classify_many([b"video"], progress=True)
     assert len(connect().classify_many([b"video"], progress=None).table()) == 1
+
+
+def run_in_notebook(url, *runs):
+    """For each run (a source and what is said of progress), what its cell displays in the end: text and HTML."""
+    connect = f"from clipserve import VideoClassifier\nclassifier = VideoClassifier('x3d_m', {url!r})"
+    cells = [
+        f"table = classifier.classify_many({source}, parallel=2, progress={progress}).table()"
+        for source, progress in runs
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (connect, *cells)])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    outputs = [cell.outputs for cell in notebook.cells[1:]]
+    assert {output.output_type for cell in outputs for output in cell} <= {"display_data"}, "there is a warning"
+    return [[(output.data["text/plain"], output.data["text/html"]) for output in cell] for cell in outputs]
+
+
+def test_in_a_notebook_a_bar_that_is_wanted_counts_to_the_end(triton):
+    triton.failures_by_content[b"broken"] = NOT_A_VIDEO
+    counted, uncounted = run_in_notebook(
+        triton.url, ('[b"video"] * 5 + [b"broken"]', True), ('(b"video" for _ in range(3))', True)
+    )
+    ((text, html),) = counted
+    assert re.fullmatch(r"videos 6/6 in \d+ s, 1 failed", text)
+    assert '<progress value="6" max="6">' in html
+    ((text, html),) = uncounted
+    assert text.startswith("videos 3/? in")
+    assert "<progress" not in html
+
+
+def test_by_itself_it_appears_in_a_notebook_when_the_run_is_long(triton):
+    triton.delays[b"slow"] = 0.7
+    short, long, unwanted = run_in_notebook(
+        triton.url, ('[b"video"] * 2', None), ('[b"slow"] * 5', None), ('[b"slow"] * 5', False)
+    )
+    assert (short, unwanted) == ([], [])
+    ((text, _),) = long
+    assert text.startswith("videos 5/5 in")

@@ -1,9 +1,16 @@
-"""A bar on the terminal that shows how far a run has come."""
+"""A bar on the terminal or in a notebook that shows how far a run has come."""
 
 import sys
+import time
 from typing import Any, Protocol
 
 from clipserve.errors import InvalidRequest
+from clipserve.notebooks import in_notebook
+
+# Before a notebook shows a bar that nobody asked for: unlike a terminal's it stays, so short runs go without.
+NOTEBOOK_AFTER_SECONDS = 1.0
+# Between two pictures of it: each is a message to the browser.
+NOTEBOOK_EVERY_SECONDS = 0.2
 
 
 class Progress(Protocol):
@@ -17,12 +24,16 @@ class Progress(Protocol):
 
 
 def open_progress(wanted: bool | None, total: int | None) -> Progress:
-    """A bar on stderr: always, never, or, for None, when stderr is a terminal and rich is there.
+    """A bar: always, never, or, for None, when stderr is a terminal and rich is there, or in a notebook.
 
     Raises:
-        InvalidRequest: a bar is wanted and rich is not installed.
+        InvalidRequest: a bar is wanted and rich is not installed; a notebook does without it.
     """
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+    if wanted is False:
+        return Silence()
+    if in_notebook():
+        return NotebookBar(total, after_seconds=0 if wanted else NOTEBOOK_AFTER_SECONDS)
+    if wanted is None and not sys.stderr.isatty():
         return Silence()
     try:
         return Bar(total)
@@ -70,3 +81,38 @@ class Bar:
 
     def close(self) -> None:
         self._progress.stop()
+
+
+class NotebookBar:
+    """The browser's own bar and the same figures; rich's would need ipywidgets, and shows nothing without."""
+
+    def __init__(self, total: int | None, *, after_seconds: float) -> None:
+        self._total, self._done, self._failures = total, 0, 0
+        self._begun = time.monotonic()
+        self._due = self._begun + after_seconds
+        self._picture: Any = None
+
+    def advance(self, failures: int) -> None:
+        self._done, self._failures = self._done + 1, failures
+        if self._total is not None and self._done > self._total:
+            self._total = None
+        if time.monotonic() >= self._due:
+            self._show()
+
+    def close(self) -> None:
+        if self._picture is not None:
+            self._show()
+
+    def _show(self) -> None:
+        from IPython.display import display
+
+        self._due = time.monotonic() + NOTEBOOK_EVERY_SECONDS
+        total = "?" if self._total is None else self._total
+        failed = f", {self._failures} failed" if self._failures else ""
+        text = f"videos {self._done}/{total} in {time.monotonic() - self._begun:.0f} s{failed}"
+        bar = "" if self._total is None else f'<progress value="{self._done}" max="{self._total}"></progress> '
+        content = {"text/plain": text, "text/html": f"<div>{bar}{text}</div>"}
+        if self._picture is None:
+            self._picture = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._picture.update(content, raw=True)

@@ -1,11 +1,11 @@
 """A table for people: on a terminal with rich, in a notebook as HTML."""
 
-import sys
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipserve.batches.rows import Row
 from clipserve.errors import InvalidRequest
+from clipserve.notebooks import in_notebook
 
 if TYPE_CHECKING:
     from rich.table import Table as Drawing
@@ -19,7 +19,7 @@ _CELLS = " ▏▎▍▌▋▊▉█"
 
 def show_table(table: "Table", rows: int) -> None:
     """Display in a notebook, print anywhere else."""
-    if _in_notebook():
+    if in_notebook():
         from IPython.display import HTML, display
 
         display(HTML(write_html(table, rows)))  # type: ignore[no-untyped-call]
@@ -98,10 +98,3 @@ def _draw_bar(score: float) -> str:
     eighths = round(min(max(score, 0), 1) * BAR_CELLS * 8)
     full, part = divmod(eighths, 8)
     return "█" * full + (_CELLS[part] if part else "")
-
-
-def _in_notebook() -> bool:
-    # A shell that imported IPython runs in it; nothing is imported to find out.
-    ipython: Any = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
