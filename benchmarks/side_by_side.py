@@ -136,7 +136,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """The command; ends everything that it started, whatever happens."""
     arguments = read_arguments()
-    with tempfile.TemporaryDirectory(prefix="clipserve-side-by-side-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="side-by-side-") as scratch:
         try:
             run(arguments, Path(scratch))
         except ContestantFailed as error:
