@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 
 from clipserve import VideoClassifier
 from loadtest.analyzer import Analyzer
@@ -24,6 +25,7 @@ OVERHEAD_SECONDS = 1.5  # of a run of perf_analyzer beside its windows, until th
 SHARES = (0.25, 0.5, 0.75, 0.9)
 LOWEST_SHARE, HIGHEST_SHARE = 0.1, 1.25
 MOST_CLIPS = 32
+LEAST_AGREEMENT = 0.5  # of decoding time by the metrics with that by the answers' reports
 
 Say = Callable[[str], None]
 
@@ -58,11 +60,16 @@ class Plan:
 
 @dataclass
 class Results:
-    """What has been found so far."""
+    """What has been found so far.
+
+    Attributes:
+        decoding_is_known: the server's metrics count the decoders' work, so that waiting for one is told apart.
+    """
 
     measurements: list[Measurement] = field(default_factory=list)
     found: Found | None = None
     verdict: Verdict | None = None
+    decoding_is_known: bool = False
 
 
 @dataclass
@@ -84,7 +91,7 @@ class Campaign:
         plan = self.plan
         with self.server.open_classifier() as classifier, self._prepare():
             self.say(f"classifying {len(plan.videos)} videos without load")
-            unloaded = ask_unloaded(classifier, plan.videos)
+            unloaded = self._ask_unloaded(classifier)
             self._started = time.monotonic()
             for through in plan.through:
                 closed = [self.measure(through, Load("closed", value)) for value in plan.concurrencies]
@@ -95,6 +102,22 @@ class Campaign:
                 if through == "ensemble" and plan.halvings:
                     self._search(best)
             self.results.verdict = self._compare(classifier, unloaded)
+
+    def _ask_unloaded(self, classifier: VideoClassifier) -> Answers:
+        """Answers, and whether the metrics count decoding as the answers' own reports do."""
+        before = read_decoding_time(self.server.metrics_url)
+        unloaded = ask_unloaded(classifier, self.plan.videos)
+        after = read_decoding_time(self.server.metrics_url)
+        counted = after.mean_milliseconds_since(before) if before and after else None
+        reported = mean(float((answer.report or {}).get("decode_milliseconds", 0)) for answer in unloaded.values())
+        self.results.decoding_is_known = counted is not None and counted >= LEAST_AGREEMENT * reported
+        if self.server.metrics_url and not self.results.decoding_is_known:
+            told = "nothing" if counted is None else f"{counted:.1f} ms a video"
+            self.say(
+                f"the metrics at {self.server.metrics_url} tell {told} of decoding, the answers {reported:.1f} ms:"
+                " decoding is shown together with the wait for a decoder"
+            )
+        return unloaded
 
     def measure(self, through: Through, load: Load) -> Measurement:
         """One run, as a row of the results."""
@@ -153,9 +176,10 @@ class Campaign:
         model, inputs = self._targets[through]
         settings = self.plan.settings
         command = build_command(self.analyzer, self.server, settings, load, model=model, inputs=inputs, folder=folder)
-        before = read_decoding_time(self.server.metrics_url)
+        metrics_url = self.server.metrics_url if self.results.decoding_is_known else None
+        before = read_decoding_time(metrics_url)
         run_analyzer(command, self.analyzer.environment, folder, seconds=settings.seconds)
-        after = read_decoding_time(self.server.metrics_url)
+        after = read_decoding_time(metrics_url)
         network = self.server.steps.network
         return read_measurement(folder, through=through, load=load, network=network, before=before, after=after)
 

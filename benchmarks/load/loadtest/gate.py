@@ -54,11 +54,15 @@ Answers = Mapping[Path, Prediction]
 
 
 def ask_unloaded(classifier: VideoClassifier, videos: Sequence[Path]) -> Answers:
-    """One answer for each video, one at a time, twice: the first round warms the server up. Raises LoadTestError."""
+    """One answer for each video, one at a time, with its report; a few before that warm the server up.
+
+    Raises:
+        LoadTestError: a video gets no answer.
+    """
     try:
         for video in videos[:2]:
             classifier.classify(video, timeout_seconds=PATIENT_SECONDS)
-        return {video: classifier.classify(video, top_k=ALL_LABELS) for video in videos}
+        return {video: classifier.classify(video, top_k=ALL_LABELS, report=True) for video in videos}
     except ClipserveError as error:
         raise LoadTestError(f"without any load already: {error}") from error
 

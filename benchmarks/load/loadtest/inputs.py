@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,8 @@ def write_clips(path: Path, name: str, clips: Iterable[npt.NDArray[np.uint8]]) -
 
 
 def _write(path: Path, name: str, contents: Iterable[tuple[list[int], bytes]]) -> int:
-    requests, size = [], 0
+    requests: list[dict[str, Any]] = []
+    size = 0
     for shape, content in contents:
         size += len(content)
         if requests and size > MOST_MEGABYTES * 2**20:

@@ -35,6 +35,5 @@ def render_page(results: Results, plan: Plan, *, model: str, settings: Mapping[s
             rows=format_rows(results.measurements),
             headings=SHOWN,
             drawn={name: markup(svg) for name, svg in draw_svgs(results.measurements, plan.limit).items()},
-            knows_decoding=settings["metrics"] != "not read",
         )
     )

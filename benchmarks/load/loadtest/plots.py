@@ -100,7 +100,7 @@ def draw_split(measurements: Sequence[Measurement], palette: Palette) -> "Figure
     carried.sort(key=lambda found: (found.mode, found.load))
     if not carried:
         return None
-    figure: Figure = load("matplotlib.figure").Figure(figsize=(7.2, 0.9 + 0.27 * len(carried)), layout="constrained")
+    figure: Figure = load("matplotlib.figure").Figure(figsize=(10.8, 1.0 + 0.3 * len(carried)), layout="constrained")
     axes = figure.subplots()
     parts: tuple[tuple[str, dict[str, Any]], ...] = (
         ("decode", {"color": palette.accent}),

@@ -139,7 +139,9 @@ class Server:
         outputs = [
             {**output, "name": tensors[output["name"]]} for output in decoder["output"] if output["name"] in tensors
         ]
-        kept = {key: self.config[key] for key in ("platform", "max_batch_size", "input") if key in self.config}
+        kept: dict[str, Any] = {
+            key: self.config[key] for key in ("platform", "max_batch_size", "input") if key in self.config
+        }
         return {"name": name, **kept, "output": outputs, "ensemble_scheduling": {"step": [step]}}
 
     def _unload(self, name: str) -> None:

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from clipserve.evaluation.extra import load
 from loadtest.measurements import COLUMNS, Measurement
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 # Column -> heading and digits after the point, for people; files have every column under its own name.
 SHOWN: dict[str, tuple[str, int]] = {
@@ -26,11 +24,9 @@ SHOWN: dict[str, tuple[str, int]] = {
 MODES = {"closed": "at a time", "open": "a second"}
 
 
-def tabulate(measurements: Sequence[Measurement]) -> "DataFrame":
-    """A row for each measurement; by what was asked, then by load."""
-    import pandas
-
-    frame = pandas.DataFrame([vars(found) for found in measurements], columns=list(COLUMNS))
+def tabulate(measurements: Sequence[Measurement]) -> Any:
+    """A pandas frame with a row for each measurement; by what was asked, then by load."""
+    frame = load("pandas").DataFrame([vars(found) for found in measurements], columns=list(COLUMNS))
     order = {name: number for number, name in enumerate(dict.fromkeys(frame["through"]))}
     by = frame.assign(order=frame["through"].map(order)).sort_values(["order", "mode", "load"], kind="stable")
     return by.drop(columns="order").reset_index(drop=True)
@@ -46,9 +42,9 @@ def format_rows(measurements: Sequence[Measurement]) -> list[dict[str, str]]:
     rows = []
     for record in tabulate(measurements).to_dict("records"):
         cells = {name: _format(record[name], digits) for name, (_, digits) in SHOWN.items()}
-        load = f"{record['load']:g} {MODES[record['mode']]}"
+        strain = f"{record['load']:g} {MODES[record['mode']]}"
         late = f"{record['delayed']:g} % sent late" if record["delayed"] else ""
-        rows.append({"through": record["through"], "load": load, **cells, "failure": record["failure"] or late})
+        rows.append({"through": record["through"], "load": strain, **cells, "failure": record["failure"] or late})
     return rows
 
 
