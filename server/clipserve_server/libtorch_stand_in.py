@@ -2,28 +2,27 @@
 
 import torch
 
-from clipserve_server.standing_in import Arrays, StandIn
+from clipserve_server.device_memory import DeviceMemory, choose_device
+from clipserve_server.memory import Arrays
+from clipserve_server.standing_in import StandIn
 
 
 class TritonPythonModel(StandIn):
     """Runs model.pt. A tuple's values are the config's outputs in its order, as in the C++ backend."""
 
     module: torch.jit.ScriptModule
-    device: torch.device
 
     def load(self) -> None:
         """Load the module onto the device the instance group names."""
-        gpu = self.instance.device_id
-        if gpu is not None and not torch.cuda.is_available():
-            raise RuntimeError(
-                "Triton placed this model on a GPU, but the installed torch has no CUDA:"
-                " install a CUDA build of torch, or start with CUDA_VISIBLE_DEVICES= to serve on the CPU"
-            )
-        self.device = torch.device("cpu" if gpu is None else f"cuda:{gpu}")
-        self.module = torch.jit.load(self.instance.model_file, map_location=self.device)
+        # Left alone, torch takes a thread a core in every instance, and a second pool for operators side by side.
+        torch.set_num_threads(self.instance.threads)
+        torch.set_num_interop_threads(1)
+        device = choose_device(self.instance.device_id, remedy="install a CUDA build of torch")
+        self.memory = DeviceMemory(device)
+        self.module = torch.jit.load(self.instance.model_file, map_location=device)
 
     def run(self, inputs: Arrays) -> Arrays:
-        """One call of the module."""
+        """One call of the module; on a GPU it may still be computing when this returns."""
         with torch.inference_mode():
-            outputs = self.module(*(torch.from_numpy(array).to(self.device) for array in inputs))
-        return [output.cpu().numpy() for output in outputs]
+            outputs: Arrays = self.module(*inputs)
+        return outputs
