@@ -83,6 +83,7 @@ class Campaign:
     say: Say
     results: Results = field(default_factory=Results)
     _step: int = 0
+    _alone_seconds: float = 0.0  # of a request when there is no other
     _started: float = field(default_factory=time.monotonic)
     _targets: Mapping[Through, tuple[str, Path]] = field(default_factory=dict)
 
@@ -106,7 +107,9 @@ class Campaign:
     def _ask_unloaded(self, classifier: VideoClassifier) -> Answers:
         """Answers, and whether the metrics count decoding as the answers' own reports do."""
         before = read_decoding_time(self.server.metrics_url)
+        started = time.monotonic()
         unloaded = ask_unloaded(classifier, self.plan.videos)
+        self._alone_seconds = (time.monotonic() - started) / len(unloaded)
         after = read_decoding_time(self.server.metrics_url)
         counted = after.mean_milliseconds_since(before) if before and after else None
         reported = mean(float((answer.report or {}).get("decode_milliseconds", 0)) for answer in unloaded.values())
@@ -174,7 +177,7 @@ class Campaign:
         self._step += 1
         folder = self.folder / "raw" / f"{self._step:02}-{name}"
         model, inputs = self._targets[through]
-        settings = self.plan.settings
+        settings = self.plan.settings.stretched(load, self._alone_seconds)
         command = build_command(self.analyzer, self.server, settings, load, model=model, inputs=inputs, folder=folder)
         metrics_url = self.server.metrics_url if self.results.decoding_is_known else None
         before = read_decoding_time(metrics_url)
@@ -189,7 +192,7 @@ class Campaign:
         took = time.monotonic() - self._started
         each = took / self._step if self._step else self.plan.settings.seconds + OVERHEAD_SECONDS
         left = each * (total - self._step)
-        self.say(f"[{self._step + 1}/{total}] {what}; {left // 60:.0f}:{left % 60:02.0f} left at most")
+        self.say(f"[{self._step + 1}/{total}] {what}; about {left // 60:.0f}:{left % 60:02.0f} left")
 
     @contextmanager
     def _prepare(self) -> Iterator[None]:

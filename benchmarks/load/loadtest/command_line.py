@@ -61,9 +61,7 @@ def load(
         str,
         typer.Option(help="Open loop: requests a second, at random moments. auto: shares of the closed loop's best."),
     ] = "auto",
-    seconds: Annotated[
-        float, typer.Option(min=0.3, help="Of measuring, for each load; well above ten of the slowest answers.")
-    ] = 9.0,
+    seconds: Annotated[float, typer.Option(min=0.3, help="Of measuring, for each load; slow ones take longer.")] = 9.0,
     latency_limit: Annotated[
         float, typer.Option(metavar="MS", min=0, help="The search is for the highest rate within it.")
     ] = 200.0,

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest.analyzer import Analyzer
@@ -17,6 +17,7 @@ from loadtest.server import Server
 # idea of "stable" fails it ends without any numbers. How far they differ is a column of the table.
 WINDOWS = 3
 ANY_SPREAD = 10**9
+LEAST_REQUESTS = 10  # in a window of the open loop
 GRACE_SECONDS = 120.0  # to read the inputs, to connect, and for the last answers of an overloaded server
 STOP_SECONDS = 5.0
 
@@ -36,6 +37,18 @@ class Settings:
     percentile: int
     keep_requests: bool = False
     extra: str = ""
+
+    def stretched(self, load: Load, alone_seconds: float) -> "Settings":
+        """With windows long enough for this load: one in which nothing is answered makes perf_analyzer fail.
+
+        Args:
+            alone_seconds: of a request when there is no other.
+        """
+        if load.mode == "open":
+            window = LEAST_REQUESTS / load.value
+        else:
+            window = 2 * load.value * alone_seconds  # as if the server did one after the other
+        return replace(self, seconds=max(self.seconds, WINDOWS * window))
 
 
 def build_command(

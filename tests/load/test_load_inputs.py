@@ -1,0 +1,117 @@
+"""What is sent."""
+
+import base64
+import json
+import struct
+
+import numpy as np
+import pytest
+from loadtest.errors import LoadTestError
+from loadtest.inputs import list_videos, prefix_length, write_clips, write_videos
+from loadtest.loads import Load, read_numbers, read_through
+from loadtest.measurements import read_measurement
+from loadtest.runs import Settings, build_command, run_analyzer
+from loadtest.server import Server
+
+from clipserve import VideoClassifier
+
+
+def read_contents(path, name):
+    return [base64.b64decode(request[name]["content"]["b64"]) for request in json.loads(path.read_text())["data"]]
+
+
+def test_a_video_begins_with_its_length_in_four_bytes_little_endian():
+    assert prefix_length(b"x" * 258) == b"\x02\x01\x00\x00" + b"x" * 258
+
+
+def test_every_video_is_sent_as_it_is(videos, tmp_path):
+    paths = list_videos(videos, count=2)
+    assert write_videos(tmp_path / "videos.json", paths) == 2
+    contents = read_contents(tmp_path / "videos.json", "VIDEO")
+    assert [content[4:] for content in contents] == [path.read_bytes() for path in paths]
+    assert [struct.unpack("<I", content[:4])[0] for content in contents] == [path.stat().st_size for path in paths]
+
+
+def test_clips_keep_their_shape_and_bytes(tmp_path):
+    clip = np.arange(1 * 2 * 4 * 4 * 3, dtype=np.uint8).reshape(1, 2, 4, 4, 3)
+    write_clips(tmp_path / "clips.json", "CLIP", [clip])
+    (request,) = json.loads((tmp_path / "clips.json").read_text())["data"]
+    assert request["CLIP"]["shape"] == [1, 2, 4, 4, 3]
+    assert read_contents(tmp_path / "clips.json", "CLIP") == [clip.tobytes()]
+
+
+def test_clips_are_those_that_the_server_itself_decodes(restricted, videos):
+    server = Server(restricted.triton.grpc_url, "motion")
+    (video,) = list_videos(videos, count=1)
+    clips = server.decode(video)
+    assert clips.shape == (1, 8, 64, 64, 3)
+    assert clips.dtype == np.uint8
+    assert clips.std() > 1
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_triton_answers_what_has_the_prefix_and_nothing_else(analyzer, restricted, videos, tmp_path, prefixed):
+    paths = list_videos(videos, count=3)
+    inputs = tmp_path / "videos.json"
+    write_videos(inputs, paths)
+    if not prefixed:
+        data = json.loads(inputs.read_text())
+        for request, path in zip(data["data"], paths, strict=True):
+            request["VIDEO"]["content"]["b64"] = base64.b64encode(path.read_bytes()).decode()
+        inputs.write_text(json.dumps(data))
+    headers = {"triton-grpc-protocol-clipserve-admin": restricted.key_file.read_text().strip()}
+    server = Server(restricted.triton.grpc_url, "motion", headers=headers)
+    load, folder = Load("closed", 1), tmp_path / "run"
+    command = build_command(analyzer, server, Settings(0.9, 95), load, model="motion", inputs=inputs, folder=folder)
+    run_analyzer(command, analyzer.environment, folder, seconds=0.9)
+    found = read_measurement(folder, through="ensemble", load=load, network="motion_net")
+    assert bool(found.failure) is not prefixed
+    assert (found.requests > 0) is prefixed
+    assert headers["triton-grpc-protocol-clipserve-admin"] not in (folder / "command.json").read_text()
+
+
+def test_a_folder_without_videos_is_an_error(tmp_path):
+    with pytest.raises(LoadTestError, match="there is no video in the folder"):
+        list_videos(tmp_path, count=1)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(LoadTestError, match="there is no file"):
+        list_videos(tmp_path / "nowhere", count=1)
+
+
+@pytest.mark.parametrize("text", ["", "1,x", "0,1", "-2", "1.5"])
+def test_what_are_no_loads_is_an_error(text):
+    with pytest.raises(LoadTestError, match="--concurrency takes whole numbers above 0"):
+        read_numbers(text, "--concurrency", whole=True)
+
+
+def test_ways_through_come_in_their_order():
+    assert read_through("net,ensemble") == ["ensemble", "net"]
+    with pytest.raises(LoadTestError, match="ensemble, decode, net"):
+        read_through("ensemble,nat")
+
+
+def test_decode_alone_is_loaded_for_a_while_and_decodes(restricted, videos):
+    headers = {"triton-grpc-protocol-clipserve-admin": restricted.key_file.read_text().strip()}
+    server = Server(restricted.triton.grpc_url, "motion", headers=headers)
+    with server.decoder_alone() as name:
+        outputs = server.client.get_model_metadata(name, headers=headers).outputs
+        assert {output.name for output in outputs} == {"CLIP", "REPORT"}
+    assert not server.client.is_model_ready("motion_decode_alone")
+    with VideoClassifier("motion", restricted.triton.grpc_url) as classifier:
+        assert classifier.classify(list_videos(videos, count=1)[0]).top.score > 0.1
+
+
+def test_without_the_key_nothing_is_loaded_and_the_error_says_what_to_do(restricted):
+    server = Server(restricted.triton.grpc_url, "motion")
+    with pytest.raises(LoadTestError, match=r"--key-file.*leave `decode` out"), server.decoder_alone():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("load", "seconds"),
+    [(Load("open", 100), 3), (Load("open", 2), 15), (Load("closed", 1), 3), (Load("closed", 8), 24)],
+)
+def test_a_slow_load_gets_windows_in_which_something_is_answered(load, seconds):
+    assert Settings(3, 95).stretched(load, alone_seconds=0.5).seconds == seconds
