@@ -18,8 +18,9 @@ from clipserve_export.parity import FLOAT32, Tolerance
 from clipserve_export.serving import Precision
 
 TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-# Seen over 200 clips of the trained motion network: fp16 5e-3 in scores and 1.1e-2 in features, bf16 5e-2 and 8.4e-2, top-1
-# equal in 199 and 197. With random weights (x3d_xs, x3d_s, mvit_base_16x4): fp16 1e-5 and 2.2e-3, bf16 1e-4 and 1.3e-2.
+# Seen over 200 clips of the trained motion network: fp16 5e-3 in scores and 1.1e-2 in features, bf16 5e-2 and 8.4e-2,
+# top-1 equal in 199 and 197. With random weights (x3d_xs, x3d_s, mvit_base_16x4): fp16 1e-5 and 2.2e-3, bf16 1e-4 and
+# 1.3e-2.
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": FLOAT32,
     "fp16": Tolerance(scores=2e-2, features=3e-2),

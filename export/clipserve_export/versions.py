@@ -139,9 +139,9 @@ def explain_publication(repository: Path, spec: ModelSpec, number: int) -> list[
     (version,) = (version for version in read_versions(repository, spec) if version.number == number)
     words = []
     if chosen and not version.answers:
-        others = f"version policy {chosen.serving.keep}"
         words.append(
-            f"version {number} is not what is served ({others}): clipserve versions {spec.name} --serve {number}"
+            f"version {number} does not answer, by the version policy {chosen.serving.keep}:"
+            f" clipserve versions {spec.name} --serve {number}"
         )
     if chosen and chosen.serving.cache:
         words.append(

@@ -1,0 +1,182 @@
+"""What an operator chooses is in the configs, stays there, and is no drift."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.export.conftest import MOTION, Run
+
+from clipserve_export.capacity import max_clips, max_videos
+from clipserve_export.configs import ensemble_config, net_config, parse_config, print_config
+from clipserve_export.errors import PrecisionError, ServingError
+from clipserve_export.formats import FORMATS
+from clipserve_export.precision import require_writable
+from clipserve_export.repository import find_drift, read_chosen, read_config, write_configs, write_serving
+from clipserve_export.serving import Serving, choose_versions, parse_gpus, parse_keep
+from clipserve_export.serving_config import read_serving
+from clipserve_export.specs import SPECS, ModelSpec
+
+CHOICES = {
+    "defaults": Serving(),
+    "instances": Serving(instances=2, gpus=(0, 3)),
+    "batching": Serving(max_batch=1, queue_delay=2_000, max_queue=7),
+    "in flight": Serving(max_inflight=4),
+    "cuda": Serving(accelerator="cuda", cpu_accelerator="none"),
+    "tensorrt": Serving(accelerator="tensorrt", tensorrt_precision="fp16", warm_up=True),
+    "cache": Serving(cache=True, warm_up=True),
+    "two newest": Serving(keep="latest:2"),
+    "all": Serving(keep="all"),
+    "named": Serving(keep="1,3"),
+}
+# Of src/onnxruntime.cc in Triton's ONNX Runtime backend, which refuses to load a model with any other.
+TENSORRT_PARAMETERS = {
+    "precision_mode",
+    "max_workspace_size_bytes",
+    "trt_engine_cache_enable",
+    "trt_engine_cache_path",
+    "trt_timing_cache_enable",
+    "trt_timing_cache_path",
+    "trt_layer_norm_fp32_fallback",
+}
+every_model = pytest.mark.parametrize("spec", SPECS.values(), ids=lambda spec: spec.name)
+
+
+@every_model
+@pytest.mark.parametrize("serving", CHOICES.values(), ids=CHOICES)
+def test_a_choice_is_read_back_from_the_text_it_was_written_as(spec: ModelSpec, serving: Serving) -> None:
+    net = parse_config(print_config(net_config(spec, FORMATS["onnx"], classes=5, serving=serving)))
+    ensemble = parse_config(print_config(ensemble_config(spec, classes=5, serving=serving)))
+    same = None if serving.max_batch == max_videos(spec) else serving.max_batch
+    assert read_serving(spec, net, ensemble) == replace(serving, max_batch=same)
+
+
+@pytest.mark.parametrize("serving", CHOICES.values(), ids=CHOICES)
+def test_a_choice_is_no_drift_and_is_not_reset(repository: Path, serving: Serving) -> None:
+    write_configs(repository)
+    write_serving(repository, MOTION, serving)
+    assert find_drift(repository) == []
+    assert write_configs(repository) == []
+    chosen = read_chosen(repository, MOTION)
+    assert chosen is not None
+    assert chosen.serving == serving
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("motion_net", ("max_batch_size: 8", "max_batch_size: 9")),
+        ("motion_net", ("count: 1", "count: 1\n  kind: KIND_GPU")),
+        ("motion_net", ('name: "openvino"', 'name: "openvino"\n  parameters { key: "device" value: "GPU" }')),
+        ("motion_net", ("allow_timeout_override: true", "allow_timeout_override: false")),
+        ("motion", ("max_batch_size: 8", "max_batch_size: 4")),
+        ("motion", ("max_batch_size: 8", "max_batch_size: 8\nresponse_cache { enable: true }")),
+        ("decode", ("max_batch_size: 8", "max_batch_size: 8\nresponse_cache { enable: true }")),
+    ],
+)
+def test_what_no_choice_gives_is_drift(repository: Path, model: str, change: tuple[str, str]) -> None:
+    write_configs(repository)
+    path = repository / model / "config.pbtxt"
+    assert change[0] in path.read_text()
+    path.write_text(path.read_text().replace(*change))
+    assert len(find_drift(repository)) == 1
+
+
+@every_model
+def test_the_ensemble_takes_as_many_videos_as_the_network_and_one_where_answers_are_cached(spec: ModelSpec) -> None:
+    for most in (1, max_videos(spec)):
+        serving = Serving(max_batch=most)
+        assert net_config(spec, FORMATS["onnx"], classes=5, serving=serving).max_batch_size == most
+        assert ensemble_config(spec, classes=5, serving=serving).max_batch_size == most
+        cached = replace(serving, cache=True)
+        assert net_config(spec, FORMATS["onnx"], classes=5, serving=cached).max_batch_size == most
+        assert ensemble_config(spec, classes=5, serving=cached).max_batch_size == 1
+
+
+@every_model
+def test_tensorrt_is_given_what_its_backend_knows_and_is_shown_every_shape(spec: ModelSpec) -> None:
+    serving = CHOICES["tensorrt"]
+    config = net_config(spec, FORMATS["onnx"], classes=5, serving=serving)
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert set(accelerator.parameters) == TENSORRT_PARAMETERS
+    assert accelerator.parameters["precision_mode"] == "FP16"
+    shown = [(entry.batch_size, *entry.inputs["CLIP"].dims) for entry in config.model_warmup]
+    clip = (spec.geometry.frames, spec.geometry.crop, spec.geometry.crop, 3)
+    assert shown == [(1, 1, *clip), (max_videos(spec), max_clips(spec), *clip)]
+
+
+def test_options_come_one_by_one_and_stay_until_they_are_reset(repository: Path, run: Run) -> None:
+    def configs(*options: str) -> str:
+        status, said = run("export", "motion", "--configs", "--repository", repository, *options)
+        assert status == 0, said
+        return (repository / "motion_net" / "config.pbtxt").read_text()
+
+    before = configs()
+    configs("--instances", "2", "--max-batch", "4")
+    configs("--queue-delay", "500")
+    text = configs("--warm-up", "--gpus", "0,1")
+    for line in ("count: 2", "max_batch_size: 4", "max_queue_delay_microseconds: 500", "gpus: 1", "batch_size: 4"):
+        assert line in text
+    assert read_config(repository, "motion").max_batch_size == 4
+    assert run("export", "--check", "--repository", repository)[0] == 0
+    assert "warmup" not in configs("--no-warm-up")
+    assert configs("--reset") == before
+
+
+def test_tensorrt_brings_its_warm_up_along_unless_told_not_to(repository: Path, run: Run) -> None:
+    options = ("export", "motion", "--configs", "--repository", repository, "--accelerator")
+    record = repository / "motion_net" / "1" / "export.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"tensor_suffix": None}))
+    status, said = run(*options, "tensorrt")
+    assert status == 1, "a file from before its tensors were told apart"
+    assert "--version 1" in said
+    run("export", "motion", "--repository", repository)
+    assert run(*options, "tensorrt")[0] == 0
+    assert len(read_config(repository, "motion_net").model_warmup) == 2
+    assert run(*options, "tensorrt", "--no-warm-up")[0] == 0
+    assert not read_config(repository, "motion_net").model_warmup
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("motion", "--max-batch", "9"), "motion takes 1 to 8 videos in a run"),
+        (("x3d_l", "--max-batch", "8"), "x3d_l takes 1 to 2 videos in a run"),
+        (("motion", "--gpus", "0,0"), "each once"),
+        (("motion", "--keep", "newest"), "latest:K"),
+        (("motion", "--keep", "2"), "motion has no version 2; there are 1"),
+        (("--instances", "2"), "name the models"),
+        (("motion", "--format", "torchscript", "--accelerator", "tensorrt"), "--format onnx"),
+        (("motion", "--precision", "bf16"), "--format torchscript"),
+    ],
+)
+def test_an_impossible_choice_is_told_what_is_allowed_and_changes_nothing(
+    repository: Path, run: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    write_configs(repository)
+    before = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+    configs = [] if {"--format", "--precision"} & set(arguments) else ["--configs"]
+    status, output = run("export", *arguments, *configs, "--repository", repository)
+    assert status in (1, 2)
+    assert said in output
+    assert before == {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+
+
+def test_accelerators_do_not_outlive_the_format_they_were_chosen_for() -> None:
+    serving = Serving(instances=3, accelerator="cuda", cpu_accelerator="none")
+    assert serving.for_format("onnxruntime", before="onnxruntime") == serving
+    assert serving.for_format("pytorch", before="onnxruntime") == Serving(instances=3)
+    with pytest.raises(ServingError, match="LibTorch runs it on the GPU all the same"):
+        serving.require_possible(MOTION, "pytorch")
+    with pytest.raises(PrecisionError, match="opset"):
+        require_writable(FORMATS["onnx"], "bf16")
+
+
+def test_version_policies_mean_what_triton_takes_them_for() -> None:
+    published = [1, 2, 5]
+    meant = {"latest": [5], "latest:2": [2, 5], "all": published, "1": [1], "5,1": [1, 5], "3": []}
+    assert {keep: choose_versions(parse_keep(keep), published) for keep in meant} == meant
+    assert parse_gpus("all") == ()
+    for wrong in ("latest:0", "0", "1;2", "", "1,"):
+        with pytest.raises(ServingError):
+            parse_keep(wrong)

@@ -1,0 +1,169 @@
+"""Versions of a network: published beside each other, rolled out and back under load by a real Triton."""
+
+import shutil
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.export.conftest import MOTION, Run
+from tests.motion_repository import ANY_PORTS
+from tests.watching import wait_for
+
+from clipserve import VideoClassifier
+from clipserve.errors import ClipserveError
+from clipserve_export.exporting import export_model
+from clipserve_export.motion.videos import write_motion_video
+from clipserve_export.repository import read_config
+from clipserve_export.serving import Serving
+from clipserve_export.versions import published_numbers
+from clipserve_server.triton import Triton
+
+CALLERS = 3
+# Of a video that moves left: the true answer, and that of the weights which are off by one class.
+FIRST, SECOND = "moving left", "moving right"
+
+
+@pytest.fixture(scope="module")
+def two_versions(exported: Path, other_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`motion` with the other weights as version 2, of which nobody has been told. Not to be changed."""
+    folder = tmp_path_factory.mktemp("versions")
+    for name in ("decode", "motion", "motion_net"):
+        shutil.copytree(exported / name, folder / name)
+    export_model(
+        MOTION,
+        format_name="onnx",
+        weights_source=str(other_weights),
+        labels_file=None,
+        repository=folder,
+        version_number=2,
+        serving=Serving(keep="1"),
+    )
+    return folder
+
+
+@pytest.fixture
+def versions(two_versions: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(two_versions, tmp_path / "repository"))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("videos") / "left.mp4"
+    write_motion_video(path, "moving left", 1_234_567)
+    return path
+
+
+class Crowd:
+    """Callers that classify without a pause and try nothing twice, and what became of it."""
+
+    def __init__(self, url: str, video: Path) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self._url, self._video, self._over = url, video, threading.Event()
+        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
+
+    def __enter__(self) -> "Crowd":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self) -> None:
+        with VideoClassifier("motion", self._url) as classifier:
+            while not self._over.is_set():
+                try:
+                    self.outcomes[classifier.classify(self._video).top.label] += 1
+                except ClipserveError as error:
+                    self.outcomes[f"{type(error).__name__}: {error}"] += 1
+
+    def more(self, label: str, count: int = 20) -> bool:
+        """Whether that many more get this answer within half a minute."""
+        before = self.outcomes[label]
+        return wait_for(lambda: self.outcomes[label] >= before + count, 30)
+
+
+def test_a_version_is_rolled_out_and_back_by_one_line_each_and_no_request_fails(
+    versions: Path, video: Path, run: Run
+) -> None:
+    with (
+        Triton(versions, models=["motion"], **ANY_PORTS) as triton,
+        Crowd(triton.grpc_url, video) as crowd,
+    ):
+        assert crowd.more(FIRST)
+        assert crowd.outcomes[SECOND] == 0
+        for policy, answer in (("2", SECOND), ("1", FIRST), ("latest", SECOND), ("1", FIRST), ("all", SECOND)):
+            options = ("--serve", policy, "--reload", triton.grpc_url, "--repository", versions)
+            status, said = run("versions", "motion", *options)
+            assert status == 0, said
+            other = FIRST if answer == SECOND else SECOND
+            before = crowd.outcomes[other]
+            assert crowd.more(answer, 40)
+            assert crowd.outcomes[other] <= before + CALLERS, "the old version answers more than was under way"
+    assert set(crowd.outcomes) == {FIRST, SECOND}
+
+
+def test_a_version_that_does_not_load_leaves_the_one_before_it_serving(versions: Path, video: Path, run: Run) -> None:
+    (versions / "motion_net" / "2" / "model.onnx").write_bytes(b"no network")
+    with Triton(versions, models=["motion"], **ANY_PORTS) as triton, Crowd(triton.grpc_url, video) as crowd:
+        options = ("--serve", "2", "--reload", triton.grpc_url, "--repository", versions)
+        status, said = run("versions", "motion", *options)
+        assert status == 1
+        assert "has not loaded motion anew" in said
+        assert crowd.more(FIRST)
+    assert set(crowd.outcomes) == {FIRST}
+
+
+def test_the_list_says_what_each_version_is_and_which_answers(versions: Path, run: Run) -> None:
+    _, said = run("versions", "--repository", versions)
+    assert "motion 1 answers onnx fp32 weights pretrained (motion.pt)" in said
+    assert "motion 2 not loaded onnx fp32 weights file (rolled.pt)" in said
+    _, said = run("versions", "motion", "--serve", "all", "--repository", versions)
+    assert "motion 1 loaded onnx" in said
+    assert "motion 2 answers onnx" in said
+    assert run("export", "--check", "--repository", versions)[0] == 1, "the other models are not in this repository"
+
+
+@pytest.mark.parametrize(
+    ("serve", "said"),
+    [("3", "motion has no version 3; there are 1, 2"), ("newest", "give latest:K"), ("1,9", "no version 9")],
+)
+def test_a_version_that_is_not_there_is_not_chosen(versions: Path, run: Run, serve: str, said: str) -> None:
+    before = (versions / "motion_net" / "config.pbtxt").read_text()
+    status, output = run("versions", "motion", "--serve", serve, "--repository", versions)
+    assert status == 1
+    assert said in output
+    assert (versions / "motion_net" / "config.pbtxt").read_text() == before
+
+
+def test_versions_share_a_format_and_labels(versions: Path, run: Run, tmp_path: Path) -> None:
+    options = ("--repository", versions, "--version", 3)
+    status, said = run("export", "motion", "--format", "torchscript", *options)
+    assert (status, published_numbers(versions, MOTION)) == (1, [1, 2])
+    assert "version 1 of motion is not torchscript" in said
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"class {number}\n" for number in range(12)))
+    status, said = run("export", "motion", "--labels", labels, *options)
+    assert (status, published_numbers(versions, MOTION)) == (1, [1, 2])
+    assert "names other classes" in said
+    assert not list((versions / "motion_net").glob(".staging-*"))
+
+
+def test_an_export_names_its_version_and_says_where_it_does_not_answer(
+    repository: Path, run: Run, other_weights: Path
+) -> None:
+    options = ("motion", "--repository", repository)
+    first = (repository / "motion_net" / "1" / "model.onnx").read_bytes()
+    assert "clipserve versions" not in run("export", *options, "--weights", other_weights, "--version", 2)[1]
+    assert not read_config(repository, "motion_net").HasField("version_policy"), "the newest is Triton's own choice"
+    assert (repository / "motion_net" / "1" / "model.onnx").read_bytes() == first
+    run("versions", *options, "--serve", "1")
+    # Without a number it is the newest that is made anew; it does not come back by being exported.
+    status, said = run("export", *options)
+    assert status == 0
+    assert "version 2 does not answer, by the version policy 1: clipserve versions motion --serve 2" in said
+    assert published_numbers(repository, MOTION) == [1, 2]
