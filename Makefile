@@ -72,6 +72,12 @@ bench-client: $(READY) ## Measure what the client itself costs.
 	$(BIN)/python benchmarks/client.py overhead
 	$(BIN)/python benchmarks/client.py parallel
 
+# make loadtest URL=gpu1:8001 MODEL=x3d_m VIDEOS=videos KEY=admin_key OPTIONS='--concurrency 1,16,64 --latency-limit 300'
+.PHONY: loadtest
+loadtest: $(READY) ## Put a server under load with perf_analyzer; without URL=... one started here (four minutes).
+	@$(BIN)/python benchmarks/load --seconds 6 --concurrency 1,2,4 --search-steps 4 $(if $(URL),--url '$(URL)') \
+		$(if $(MODEL),--model '$(MODEL)') $(if $(VIDEOS),--videos '$(VIDEOS)') $(if $(KEY),--key-file '$(KEY)') $(OPTIONS)
+
 .PHONY: codelab
 codelab: $(READY) ## Walk through the video classification codelab with our API.
 	@$(BIN)/python examples/codelab.py

@@ -17,6 +17,7 @@ from rich.console import Console
 from clipserve import ClipserveError, Tls
 from loadtest.analyzer import Analyzer, digest_of, find_analyzer
 from loadtest.campaign import Campaign, Plan
+from loadtest.decoding_time import can_read
 from loadtest.errors import LoadTestError
 from loadtest.inputs import list_videos
 from loadtest.loads import Limit, read_numbers, read_through
@@ -88,11 +89,26 @@ def load(
     ] = "",
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False,
     root_certificates: Annotated[
-        Path | None, typer.Option(metavar="PEM", help="Authorities to trust; implies --tls.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_ROOT_CERTIFICATES",
+            help="Authorities to trust; implies --tls.",
+            show_default=False,
+        ),
     ] = None,
-    client_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Your own key.", show_default=False)] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", envvar="CLIPSERVE_CLIENT_KEY", help="Your own key.", show_default=False),
+    ] = None,
     client_certificate: Annotated[
-        Path | None, typer.Option(metavar="PEM", help="The certificate of --client-key.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_CLIENT_CERTIFICATE",
+            help="The certificate of --client-key.",
+            show_default=False,
+        ),
     ] = None,
     repository: Annotated[
         Path | None,
@@ -152,7 +168,7 @@ def load(
         if not url:
             say(f"starting Triton with {model}")
         chosen: AbstractContextManager[Server] = (
-            nullcontext(Server(url, model, metrics_url or None, chosen_tls, headers))
+            nullcontext(Server(url, model, _reachable(metrics_url, say), chosen_tls, headers))
             if url
             else embedded_server(model, repository, cpu_precision=cpu_precision)
         )
@@ -174,6 +190,14 @@ def load(
     verdict = campaign.results.verdict
     if verdict is None or not verdict.passed:
         raise typer.Exit(FAILED)
+
+
+def _reachable(metrics_url: str, say: Any) -> str | None:
+    """The address, if it answers: perf_analyzer fails where it cannot read metrics that it was told of."""
+    if metrics_url and not can_read(metrics_url):
+        say(f"no metrics at {metrics_url}: decoding is shown together with the wait for a decoder")
+        return None
+    return metrics_url or None
 
 
 def _speaker(console: Console) -> Any:

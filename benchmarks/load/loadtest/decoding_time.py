@@ -4,7 +4,6 @@ The decode step hands each video to a pool of processes and answers later, so th
 """
 
 import re
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
@@ -27,12 +26,21 @@ class DecodingTime:
 
 def read_decoding_time(metrics_url: str | None) -> DecodingTime | None:
     """None where the metrics cannot be read, or have no such numbers."""
-    if metrics_url is None:
-        return None
+    text = _read(metrics_url) if metrics_url else None
+    return None if text is None else parse_decoding_time(text)
+
+
+def can_read(metrics_url: str) -> bool:
+    """Whether anybody answers there."""
+    return _read(metrics_url) is not None
+
+
+def _read(metrics_url: str) -> str | None:
     try:
         with urllib.request.urlopen(metrics_url, timeout=SECONDS) as answer:
-            return parse_decoding_time(answer.read().decode())
-    except (OSError, urllib.error.URLError):
+            text: str = answer.read().decode()
+            return text
+    except (OSError, ValueError):
         return None
 
 

@@ -44,10 +44,8 @@ class Settings:
         Args:
             alone_seconds: of a request when there is no other.
         """
-        if load.mode == "open":
-            window = LEAST_REQUESTS / load.value
-        else:
-            window = 2 * load.value * alone_seconds  # as if the server did one after the other
+        # In the closed loop, as if the server did one request after the other.
+        window = LEAST_REQUESTS / load.value if load.mode == "open" else 2 * load.value * alone_seconds
         return replace(self, seconds=max(self.seconds, WINDOWS * window))
 
 
