@@ -14,6 +14,7 @@ from clipserve_export.exporting import export_model
 from clipserve_export.repository import write_configs
 from clipserve_export.specs import SPECS
 from clipserve_server.errors import ServerStartError
+from clipserve_server.openvino_runtime import OpenVinoRuntime
 from clipserve_server.precision import choose_precision
 from clipserve_server.triton import Triton
 
@@ -64,6 +65,19 @@ def test_bf16_runs_in_bf16_and_stays_near(exported: Path) -> None:
     assert "by OpenVINO in bf16" in log
     in_fp32, _ = ask(exported, "fp32")
     assert 1e-5 < difference(in_bf16, in_fp32) < 2 * FEATURE_TOLERANCE
+
+
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.needs("bf16"))])
+def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(exported: Path, precision: str) -> None:
+    """To the bit: clips that come together take another way than one that comes alone."""
+    runtime = OpenVinoRuntime(
+        exported / "motion_net" / "1" / "model.onnx", ["SCORES", "FEATURES"], threads=2, precision=precision
+    )
+    clips = random_clips(MOTION.geometry, batch=5, views=1, seed=6).numpy()
+    together = runtime.run({"CLIP": clips})
+    alone = [runtime.run({"CLIP": clip[None]}) for clip in clips]
+    for column, rows in zip(together, zip(*alone, strict=True), strict=True):
+        assert np.array_equal(column, np.concatenate(rows))
 
 
 @pytest.mark.needs("bf16")
