@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -98,6 +99,7 @@ def run(arguments: argparse.Namespace, scratch: Path) -> None:
         load=load,
         videos=tuple(videos),
         left_out=left_out,
+        is_claim=spec.name == DEFAULT_MODEL,
     )
     name = "side_by_side" + ("" if spec.name == DEFAULT_MODEL else f"_{spec.name}")
     arguments.results.mkdir(parents=True, exist_ok=True)
@@ -136,6 +138,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """The command; ends everything that it started, whatever happens."""
     arguments = read_arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     with tempfile.TemporaryDirectory(prefix="side-by-side-") as scratch:
         try:
             run(arguments, Path(scratch))
