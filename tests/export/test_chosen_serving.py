@@ -4,15 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.export.conftest import MOTION
 from tests.motion_repository import ANY_PORTS
 from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 
 from clipserve_export.clips import random_clips
-from clipserve_export.formats import FORMATS
+from clipserve_export.exporting import export_model
+from clipserve_export.formats import FORMATS, FormatName
+from clipserve_export.precision import TOLERANCES
 from clipserve_export.repository import write_serving
-from clipserve_export.serving import Serving
+from clipserve_export.serving import Precision, Serving
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
 
@@ -37,10 +40,37 @@ def test_tensorrt_changes_nothing_on_a_cpu_but_the_warm_up(repository: Path) -> 
         Triton(repository, models=["motion"], **ANY_PORTS) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,
     ):
-        tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
-        tensor.set_data_from_numpy(clip)
-        scores = client.infer("motion_net", [tensor]).as_numpy("SCORES")
+        scores = infer_scores(client, clip)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("form", "precision"), [("onnx", "fp16"), ("torchscript", "bf16")])
+def test_a_network_in_half_is_served_and_answers_as_the_one_in_float32(
+    exported: Path, tmp_path: Path, form: FormatName, precision: Precision
+) -> None:
+    clip = random_clips(MOTION.geometry, batch=3, views=2, seed=1).numpy()
+    expected, _ = FORMATS["onnx"].load(exported / "motion_net" / "1" / "model.onnx")(clip)
+    export_model(
+        MOTION,
+        format_name=form,
+        precision=precision,
+        weights_source="pretrained",
+        labels_file=None,
+        repository=tmp_path,
+    )
+    with (
+        Triton(tmp_path, models=["motion"], **ANY_PORTS) as triton,
+        triton_grpc.InferenceServerClient(triton.grpc_url) as client,
+    ):
+        scores = infer_scores(client, clip)
+    assert 0 < np.abs(scores - expected).max() <= TOLERANCES[precision].scores
+
+
+def infer_scores(client: triton_grpc.InferenceServerClient, clip: NDArray[np.uint8]) -> NDArray[np.float32]:
+    tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
+    tensor.set_data_from_numpy(clip)
+    scores: NDArray[np.float32] = client.infer("motion_net", [tensor]).as_numpy("SCORES")
+    return scores
 
 
 def test_a_bound_on_requests_in_flight_keeps_the_embedded_triton_from_loading_the_model(repository: Path) -> None:

@@ -123,6 +123,14 @@ def test_options_come_one_by_one_and_stay_until_they_are_reset(repository: Path,
     assert configs("--reset") == before
 
 
+def test_an_export_keeps_what_was_chosen_and_reuse_asks_for_it_too(repository: Path, run: Run) -> None:
+    options = ("export", "motion", "--reuse", "--repository", repository)
+    assert "already exported" in run(*options)[1]
+    assert "already exported" not in run(*options, "--instances", "2")[1], "served otherwise is not the same"
+    assert "already exported" in run(*options)[1]
+    assert read_config(repository, "motion_net").instance_group[0].count == 2
+
+
 def test_tensorrt_brings_its_warm_up_along_unless_told_not_to(repository: Path, run: Run) -> None:
     options = ("export", "motion", "--configs", "--repository", repository, "--accelerator")
     record = repository / "motion_net" / "1" / "export.json"
