@@ -10,18 +10,17 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from machine import describe_machine
 from numpy.typing import NDArray
 
 from clipserve_export.clips import random_clips
@@ -29,6 +28,7 @@ from clipserve_export.formats import write_onnx, write_torchscript
 from clipserve_export.network import ActionNetwork, served_network
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import random_weights
+from clipserve_server.openvino_runtime import OpenVinoRuntime
 
 RESULTS = Path(__file__).parent / "results"
 CASES = (
@@ -83,16 +83,18 @@ def list_runtimes(network: ActionNetwork, spec: ModelSpec, folder: Path, threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     yield "ONNX Runtime", lambda clip: tuple(session.run(["SCORES", "FEATURES"], {"CLIP": clip}))
     core = openvino.Core()
-    precisions = ["f32", "bf16"] if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ["f32"]
-    for precision in precisions:
-        hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    for precision, hint in (("fp32", "f32"), ("bf16", "bf16")) if has_bf16 else (("fp32", "f32"),):
+        hints = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         request = core.compile_model(core.read_model(path), "CPU", hints).create_infer_request()
 
         def run(clip: NDArray[np.uint8], request: Any = request) -> tuple[Any, Any]:
             results = request.infer({"CLIP": clip}, share_inputs=True)
             return results["SCORES"].copy(), results["FEATURES"].copy()
 
-        yield f"OpenVINO {precision}", run
+        yield f"OpenVINO of any shape, {precision}", run
+        served = OpenVinoRuntime(path, ["SCORES", "FEATURES"], threads=threads, precision=precision)
+        yield f"OpenVINO as served, {precision}", lambda clip, served=served: tuple(served.run({"CLIP": clip}))  # type: ignore[misc]
 
 
 def measure(spec: ModelSpec, clips: int, turns: int, threads: int) -> list[Measurement]:
@@ -129,8 +131,7 @@ def write_results(measurements: list[Measurement], threads: int) -> None:
         for m in measurements:
             writer.writerow([m.model, m.clips, m.runtime, f"{m.seconds * 1000:.1f}", f"{m.error:.1e}"])
     lines = [
-        f"{threads} threads, {_processor()}, "
-        + ", ".join(f"{p} {version(p)}" for p in ("torch", "onnxruntime", "openvino")),
+        f"{threads} threads; {describe_machine(*PACKAGES)}",
         "",
         "Times faster than torch eager in the same run; in brackets the relative error of the features.",
         "Random weights: the speed is that of any weights, the error is not.",
@@ -149,13 +150,6 @@ def write_results(measurements: list[Measurement], threads: int) -> None:
     lines.append(f"| {EAGER}, milliseconds a batch | {' | '.join(milliseconds)} |")
     (RESULTS / "networks.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def main() -> None:
