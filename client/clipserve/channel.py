@@ -123,7 +123,7 @@ def check_url(url: str) -> None:
     if not isinstance(url, str) or not url or url.startswith(("http:", "https:", "grpc:", "grpcs:")):
         raise InvalidRequest(
             f"url is host:port of the server's gRPC port, such as {defaults.URL!r}, without a"
-            f" scheme (tls=Tls() encrypts); got {url!r}"
+            f" scheme (tls=Tls(), or --tls, encrypts); got {url!r}"
         )
 
 

@@ -29,6 +29,7 @@ def build_app() -> "typer.Typer":
     from clipserve.evaluation.command import evaluate
     from clipserve.showcase.command import demo
     from clipserve_export.command_line import export
+    from clipserve_export.versions_command import versions
     from clipserve_server.command_line import serve
 
     app = typer.Typer(
@@ -56,5 +57,6 @@ def build_app() -> "typer.Typer":
     app.command()(evaluate)
     app.command()(demo)
     app.command()(export)
+    app.command()(versions)
     app.command()(serve)
     return app

@@ -173,8 +173,10 @@ def explain_absence(call: Call, *, part: str, index: Any) -> ClipserveError:
         return error
     # The first line: a reason may go on with the traceback of a Python model.
     reasons = dict.fromkeys(entry.reason.partition("\n")[0] for entry in entries if entry.reason)
+    others = ", ".join(list_public_models(index))
     return errors.ModelNotReady(
-        f"model {part!r} at {call.url} is not ready ({'; '.join(reasons) or 'no reason given'}). The"
+        f"model {part!r} at {call.url} is not ready ({'; '.join(reasons) or 'no reason given'})"
+        f"{f'; ready there: {others}' if others else ''}. The"
         " server's log says more; a model without weights needs `clipserve export` first.",
         video=call.video,
         model=call.model,
@@ -209,7 +211,7 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
         return (
             f"no server answers at {call.url} ({text}). Start one with `clipserve serve`, or give"
             " the host:port of its gRPC port (8001 unless changed; 8000 is HTTP) as url, and"
-            " tls=Tls() if it encrypts."
+            " tls=Tls() if it encrypts; on the command line, --url and --tls."
         )
     if kind is errors.ServerBusy:
         return f"{about}the server at {call.url} is busy ({text}). Try again in a moment, or send fewer videos at once."
@@ -221,7 +223,7 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
     if kind is errors.DeadlineExceeded:
         return (
             f"{about}no answer from {call.url} within {call.timeout_seconds:g} s ({text}). Give a"
-            " longer timeout_seconds, a shorter video, or the server less to do at once."
+            " longer timeout_seconds (--timeout), a shorter video, or the server less to do at once."
         )
     if kind is errors.AccessDenied:
         return f"the server at {call.url} denies access ({text}). {_ask_for_credentials(text)}"

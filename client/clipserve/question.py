@@ -72,7 +72,9 @@ class Question:
             raise InvalidRequest(f"crops is 1 or 3, got {self.crops!r}")
         views, crops = self.views or 1, self.crops or 1
         if views > 1 and self.sampling == "uniform":
-            raise InvalidRequest(f"uniform sampling has one view, got views={views}: add sampling='clip'")
+            raise InvalidRequest(
+                f"uniform sampling has one view, got views={views}: add sampling='clip' (--sampling clip)"
+            )
         if views * crops > defaults.MAX_CLIPS:
             raise InvalidRequest(
                 f"views x crops is at most {defaults.MAX_CLIPS}, got {views} x {crops}: take fewer views or crops"

@@ -186,6 +186,20 @@ def test_a_source_that_has_changed_is_refused_but_may_grow_at_its_end(run, folde
     assert "not in the source any more" in run().stderr
 
 
+@pytest.mark.parametrize("name", ["results.csv", "results"])
+def test_a_name_that_promises_another_format_is_wrong_usage(run, folder, name):
+    result = run("--out", str(folder / name))
+    assert result.exit_code == 2
+    assert "JSON lines" in result.stderr
+    assert not (folder / name).exists()
+
+
+def test_a_folder_that_is_not_there_is_told(run, folder):
+    result = run("--out", str(folder / "nowhere" / "results.jsonl"))
+    assert result.exit_code == 2
+    assert "The folder must be there" in result.stderr
+
+
 def test_a_file_that_no_job_wrote_is_left_alone(run, folder):
     (folder / "results.jsonl").write_text("mine\n")
     result = run()

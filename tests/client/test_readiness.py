@@ -34,6 +34,12 @@ def test_a_wait_in_vain_names_the_part_and_the_server_s_reason(connect, triton, 
         assert said in str(caught.value)
 
 
+def test_a_model_that_is_not_ready_is_told_with_those_that_are(connect, triton):
+    triton.models["x3d_m"].ready = False
+    with pytest.raises(ModelNotReady, match="ready there: mvit_base_16x4"):
+        connect().wait_until_ready(timeout_seconds=0.3)
+
+
 def test_parts_of_other_models_do_not_matter(connect, triton):
     triton.models["mvit_base_16x4_net"].ready = False
     connect().wait_until_ready(timeout_seconds=0.3)

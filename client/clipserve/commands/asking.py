@@ -28,20 +28,31 @@ class Asking:
     ] = defaults.SAMPLING
     views: Annotated[
         int | None,
-        typer.Option(metavar="N", help="With --sampling clip: clips, spread over the video.", show_default="1"),
+        typer.Option(
+            metavar="N", help="With --sampling clip: how many clips, spread over the video.", show_default="1"
+        ),
     ] = None
-    crops: Annotated[int | None, typer.Option(metavar="1|3", help="Squares cut from each frame.", show_default="1")] = (
-        None
-    )
+    crops: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1|3", help="Squares cut from each frame: the middle, or three side by side.", show_default="1"
+        ),
+    ] = None
     start: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Look at what comes after this.", show_default=False)
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Leave out what comes before this, counted from the first frame.",
+            show_default=False,
+        ),
     ] = None
     end: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Look at what comes before this.", show_default=False)
+        float | None,
+        typer.Option(metavar="SECONDS", help="Leave out what comes after this, counted likewise.", show_default=False),
     ] = None
-    quality: Annotated[Quality, typer.Option(help="Of scaling; reference repeats PyTorchVideo's to the rounding.")] = (
-        defaults.QUALITY
-    )
+    quality: Annotated[
+        Quality, typer.Option(help="How frames are scaled: fast, or as PyTorchVideo does, to the rounding.")
+    ] = defaults.QUALITY
 
     def options(self) -> Options:
         """As keyword arguments of `classify`, `classify_many` and `embed`."""

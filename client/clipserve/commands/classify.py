@@ -22,6 +22,7 @@ from clipserve.jobs.shards import Shard
 from clipserve.question import Options
 from clipserve.sources.entries import Entry
 from clipserve.sources.reading import Source, read_entries
+from clipserve.sources.records import JSON_LINES
 
 # These would fail every video alike, so they are reported once.
 HOPELESS = (*tally.HOPELESS, ServerUnavailable, ModelNotReady)
@@ -42,7 +43,7 @@ def classify(
         Path | None,
         typer.Option(
             metavar="FILE.jsonl",
-            help="Append a line for each video. Started again, go on where it was.",
+            help="Append a line of JSON for each video. Started again, go on where it was.",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +51,9 @@ def classify(
         str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
     ] = "1/1",
     parallel: ParallelOption = defaults.PARALLEL,
-    on_error: Annotated[OnError, typer.Option(help="Show a video that fails, stop at it, or leave it out.")] = "keep",
+    on_error: Annotated[
+        OnError, typer.Option(help="Show a video that fails, stop at it, or only tell of it.")
+    ] = "keep",
     patience: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="With --out: longest wait for a server that is away.")
     ] = defaults.JOB_PATIENCE_SECONDS,
@@ -75,9 +78,17 @@ def classify(
     2 if the server cannot be reached or has no such model.
     """
     if (features or report) and not (as_json or out):
-        raise typer.BadParameter("a table has no room for it; add --json", param_hint="--features/--report")
+        raise typer.BadParameter("a table has no room for it; add --json, or --out", param_hint="--features/--report")
     if out and (as_json or on_error != "keep"):
-        raise typer.BadParameter("a file has every row, and nothing is printed", param_hint="--out")
+        raise typer.BadParameter(
+            "a file has every row, failures among them, and nothing is printed: leave out --json and --on-error",
+            param_hint="--out",
+        )
+    if out and out.suffix.lower() not in JSON_LINES:
+        raise typer.BadParameter(
+            f"rows are written as JSON lines, so the file ends in {' or '.join(JSON_LINES)}; got {str(out)!r}",
+            param_hint="--out",
+        )
     options: Options = {**asking.options(), "top_k": top_k, "features": features, "report": report}
     classifier = connection.open_classifier(model)
     with classifier:

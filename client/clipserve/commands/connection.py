@@ -11,7 +11,9 @@ from clipserve.channel import Tls
 from clipserve.classifier import VideoClassifier
 from clipserve.errors import ClipserveError
 
-ModelOption = Annotated[str, typer.Option(help="Name of a model that the server has.")]
+ModelOption = Annotated[
+    str, typer.Option(metavar="NAME", help="A model that the server has; of a wrong name, the error lists those.")
+]
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,19 @@ class Connection:
     ...     with connection.open_classifier(model) as classifier: ...
     """
 
-    url: Annotated[str, typer.Option(envvar="CLIPSERVE_URL", help="host:port of the server's gRPC port.")] = (
+    url: Annotated[str, typer.Option(metavar="HOST:PORT", envvar="CLIPSERVE_URL", help="The server's gRPC port.")] = (
         defaults.URL
     )
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait for one video.")] = (
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Longest wait for the answer to one video.")] = (
         defaults.TIMEOUT_SECONDS
     )
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection; trust the usual authorities.")] = False
     root_certificates: Annotated[
         Path | None,
         typer.Option(
             metavar="PEM",
             envvar="CLIPSERVE_ROOT_CERTIFICATES",
-            help="Authorities to trust; implies --tls.",
+            help="Authorities to trust instead; implies --tls.",
             show_default=False,
         ),
     ] = None
@@ -59,7 +61,9 @@ class Connection:
     ] = None
     header: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:VALUE", help="Sent with every call; may be repeated.", show_default=False),
+        typer.Option(
+            metavar="NAME:VALUE", help="Sent with every call, such as a key; may be repeated.", show_default=False
+        ),
     ] = None
 
     def open_classifier(self, model: str) -> VideoClassifier:

@@ -35,7 +35,8 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of a model that the server has. Given several times, the others are held against the first.",
+            metavar="NAME",
+            help="A model that the server has. Given several times, the others are held against the first.",
             show_default=defaults.MODEL,
         ),
     ] = None,

@@ -177,7 +177,10 @@ def _lock(path: Path) -> IO[str]:
     try:
         file = name.open("a+", encoding="utf-8")
     except OSError as exc:
-        raise InvalidRequest(f"cannot write beside {str(path)!r}: {exc.strerror}") from exc
+        raise InvalidRequest(
+            f"cannot write {str(name)!r}, which is kept beside the results: {exc.strerror}. The folder must be there,"
+            " and writable."
+        ) from exc
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:

@@ -17,7 +17,8 @@ from clipserve.errors import AccessDenied, ClipserveError, InvalidRequest, Serve
 def demo(
     *,
     model: Annotated[
-        str | None, typer.Option(help="The model to begin with; the page has them all.", show_default=False)
+        str | None,
+        typer.Option(metavar="NAME", help="The model to begin with; the page has them all.", show_default=False),
     ] = None,
     samples: Annotated[
         Path | None,
@@ -25,8 +26,10 @@ def demo(
             metavar="FOLDER", help="Videos to pick from; generated ones for the model motion.", show_default=False
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to serve the page at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to serve the page; 0.0.0.0 for every interface.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: any that is free.")] = 7860,
     share: Annotated[
         bool, typer.Option("--share", help="Also at a public address, through Gradio's tunnel, for a week.")
     ] = False,

@@ -85,7 +85,7 @@ def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
     reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
     if isinstance(reason, TimeoutError):
         return f"it took longer than {limits.seconds:g} s; give download_limits=DownloadLimits(seconds=...)"
-    return str(reason) or type(reason).__name__
+    return str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
 
 
 class _Visit:
