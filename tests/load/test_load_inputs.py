@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from loadtest.arrivals import draw_gaps
 from loadtest.errors import LoadTestError
 from loadtest.inputs import list_videos, prefix_length, write_clips, write_videos
 from loadtest.loads import Load, read_numbers, read_through
@@ -63,7 +64,7 @@ def test_triton_answers_what_has_the_prefix_and_nothing_else(analyzer, restricte
     server = Server(restricted.triton.grpc_url, "motion", headers=headers)
     load, folder = Load("closed", 1), tmp_path / "run"
     command = build_command(analyzer, server, Settings(0.9, 95), load, model="motion", inputs=inputs, folder=folder)
-    run_analyzer(command, analyzer.environment, folder, seconds=0.9)
+    run_analyzer(command, analyzer.environment, folder, load=load, seconds=0.9)
     found = read_measurement(folder, through="ensemble", load=load, network="motion_net")
     assert bool(found.failure) is not prefixed
     assert (found.requests > 0) is prefixed
@@ -109,9 +110,31 @@ def test_without_the_key_nothing_is_loaded_and_the_error_says_what_to_do(restric
         pass
 
 
+@pytest.mark.parametrize(("rate", "seconds"), [(0.5, 4), (26.5, 2), (400, 3)])
+def test_requests_come_at_random_moments_and_exactly_at_the_rate(rate, seconds):
+    gaps = np.array(draw_gaps(rate, seconds))
+    assert gaps.mean() == pytest.approx(1 / rate)
+    # Of an exponential distribution, and in no order.
+    assert gaps.std() == pytest.approx(1 / rate, rel=0.1)
+    assert np.median(gaps) == pytest.approx(np.log(2) / rate, rel=0.05)
+    assert abs(np.corrcoef(gaps[:-1], gaps[1:])[0, 1]) < 0.3
+
+
 @pytest.mark.parametrize(
     ("load", "seconds"),
     [(Load("open", 100), 3), (Load("open", 2), 15), (Load("closed", 1), 3), (Load("closed", 8), 24)],
 )
 def test_a_slow_load_gets_windows_in_which_something_is_answered(load, seconds):
     assert Settings(3, 95).stretched(load, alone_seconds=0.5).seconds == seconds
+
+
+def test_the_server_gets_as_many_requests_a_second_as_were_asked_for(analyzer, restricted, videos, tmp_path):
+    inputs, folder, load = tmp_path / "clips.json", tmp_path / "run", Load("open", 30)
+    headers = {"triton-grpc-protocol-clipserve-admin": restricted.key_file.read_text().strip()}
+    server = Server(restricted.triton.grpc_url, "motion", headers=headers)
+    write_clips(inputs, server.steps.network_input, map(server.decode, list_videos(videos, count=2)))
+    settings = Settings(4.5, 95)
+    command = build_command(analyzer, server, settings, load, model="motion_net", inputs=inputs, folder=folder)
+    run_analyzer(command, analyzer.environment, folder, load=load, seconds=settings.seconds)
+    found = read_measurement(folder, through="net", load=load, network="motion_net")
+    assert found.throughput == pytest.approx(30, rel=0.12)

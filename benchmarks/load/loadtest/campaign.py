@@ -181,7 +181,7 @@ class Campaign:
         command = build_command(self.analyzer, self.server, settings, load, model=model, inputs=inputs, folder=folder)
         metrics_url = self.server.metrics_url if self.results.decoding_is_known else None
         before = read_decoding_time(metrics_url)
-        run_analyzer(command, self.analyzer.environment, folder, seconds=settings.seconds)
+        run_analyzer(command, self.analyzer.environment, folder, load=load, seconds=settings.seconds)
         after = read_decoding_time(metrics_url)
         network = self.server.steps.network
         return read_measurement(folder, through=through, load=load, network=network, before=before, after=after)

@@ -15,7 +15,7 @@ class Load:
 
     Attributes:
         mode: "closed": so many requests at a time, the next one when one is answered. "open": so many a second, at
-            random moments (Poisson), whether answered or not.
+            random moments (a Poisson process), whether answered or not.
         value: requests at a time, or a second.
     """
 
@@ -29,13 +29,6 @@ class Load:
     def slug(self) -> str:
         """For names of files."""
         return f"{self.mode}-{self.value:g}"
-
-    @property
-    def arguments(self) -> list[str]:
-        """perf_analyzer's."""
-        if self.mode == "closed":
-            return ["--concurrency-range", f"{self.value:g}:{self.value:g}:1"]
-        return ["--request-rate-range", f"{self.value:g}", "--request-distribution", "poisson"]
 
 
 @dataclass(frozen=True)

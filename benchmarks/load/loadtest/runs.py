@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loadtest.analyzer import Analyzer
+from loadtest.arrivals import write_gaps
 from loadtest.errors import LoadTestError
 from loadtest.loads import Load
 from loadtest.server import Server
@@ -20,6 +21,7 @@ ANY_SPREAD = 10**9
 LEAST_REQUESTS = 10  # in a window of the open loop
 GRACE_SECONDS = 120.0  # to read the inputs, to connect, and for the last answers of an overloaded server
 STOP_SECONDS = 5.0
+GAPS = "gaps.txt"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Settings:
 def build_command(
     analyzer: Analyzer, server: Server, settings: Settings, load: Load, *, model: str, inputs: Path, folder: Path
 ) -> list[str]:
-    """The command line; `folder` takes the files."""
+    """The command line; `folder` takes the files, and has GAPS for the open loop."""
+    closed = ["--concurrency-range", f"{load.value:g}:{load.value:g}:1"]
+    loop = closed if load.mode == "closed" else ["--request-intervals", str(folder / GAPS)]
     tls = server.tls
     files = {
         "--ssl-grpc-root-certifications-file": tls and tls.root_certificates,
@@ -62,7 +66,7 @@ def build_command(
     return [
         str(analyzer.command),
         *("-i", "grpc", "-u", server.url, "-m", model, "--input-data", str(inputs)),
-        *load.arguments,
+        *loop,
         # Asynchronous, or no more requests could be under way than it has threads.
         *("--async", "-v", "--measurement-mode", "time_windows"),
         *("--measurement-interval", f"{settings.seconds / WINDOWS * 1000:.0f}"),
@@ -77,13 +81,17 @@ def build_command(
     ]
 
 
-def run_analyzer(command: list[str], environment: Mapping[str, str], folder: Path, *, seconds: float) -> None:
-    """Run it, its words into said.txt and errors.txt of `folder`; it ends when this does.
+def run_analyzer(
+    command: list[str], environment: Mapping[str, str], folder: Path, *, load: Load, seconds: float
+) -> None:
+    """Run it, its words into said.txt and errors.txt of `folder`, which is made; it ends when this does.
 
     Raises:
         LoadTestError: it does not end.
     """
     folder.mkdir(parents=True)
+    if load.mode == "open":
+        write_gaps(folder / GAPS, load.value, seconds / WINDOWS)
     # Values of headers are secrets.
     shown = [word if before != "-H" else word.partition(":")[0] for before, word in zip(["", *command], command)]  # noqa: B905
     (folder / "command.json").write_text(json.dumps(shown, indent=1) + "\n")
