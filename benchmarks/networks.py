@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from machine import describe_machine
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
 from clipserve_export.clips import random_clips
 from clipserve_export.formats import write_onnx, write_torchscript
@@ -40,19 +41,25 @@ CASES = (
     ("mvit_base_16x4", 4),
 )
 EAGER = "torch eager"
+MATRIX_SIDE = 3072
 PACKAGES = ("torch", "onnxruntime", "openvino")
 Run = Callable[[NDArray[np.uint8]], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One runtime on one model and batch; the error is that of the features, relative to their largest."""
+    """One runtime on one model and batch.
+
+    error: of the features, relative to their largest. share: of the rate at which torch multiplies large matrices in
+    the same precision, on the same threads and in the same run: how near the network comes to what the cores can do.
+    """
 
     model: str
     clips: int
     runtime: str
     seconds: float
     error: float
+    share: float
 
 
 def list_runtimes(network: ActionNetwork, spec: ModelSpec, folder: Path, threads: int) -> Iterator[tuple[str, Run]]:
@@ -107,15 +114,38 @@ def measure(spec: ModelSpec, clips: int, turns: int, threads: int) -> list[Measu
     expected = np.asarray(runtimes[EAGER](batch)[1])
     errors = {name: _distance(np.asarray(run(batch)[1]), expected) for name, run in runtimes.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runtimes}
+    rates: dict[str, list[float]] = {"fp32": [], "bf16": []}
     for _ in range(turns):
+        rates["fp32"].append(matrix_rate(torch.float32))
+        rates["bf16"].append(matrix_rate(torch.bfloat16))
         for name, run in runtimes.items():
             run(batch)  # Warm: the threads of the runtime before it have gone to sleep.
             started = time.perf_counter()
             run(batch)
             seconds[name].append(time.perf_counter() - started)
-    return [
-        Measurement(spec.name, clips, name, statistics.median(taken), errors[name]) for name, taken in seconds.items()
-    ]
+    operations = count_operations(network, batch)
+    measurements = []
+    for name, taken in seconds.items():
+        median = statistics.median(taken)
+        rate = statistics.median(rates["bf16" if name.endswith("bf16") else "fp32"])
+        measurements.append(Measurement(spec.name, clips, name, median, errors[name], operations / median / rate))
+    return measurements
+
+
+def count_operations(network: ActionNetwork, batch: NDArray[np.uint8]) -> int:
+    """Multiplications and additions of the network's matrix products and convolutions."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.from_numpy(batch))
+    return int(counter.get_total_flops())
+
+
+def matrix_rate(precision: torch.dtype) -> float:
+    """Operations a second of one product of large matrices."""
+    matrix = torch.ones(MATRIX_SIDE, MATRIX_SIDE, dtype=precision)
+    matrix @ matrix
+    started = time.perf_counter()
+    matrix @ matrix
+    return 2 * MATRIX_SIDE**3 / (time.perf_counter() - started)
 
 
 def _distance(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -127,14 +157,17 @@ def write_results(measurements: list[Measurement], threads: int) -> None:
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / "networks.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["model", "clips", "runtime", "milliseconds", "feature_error"])
+        writer.writerow(["model", "clips", "runtime", "milliseconds", "feature_error", "matrix_share"])
         for m in measurements:
-            writer.writerow([m.model, m.clips, m.runtime, f"{m.seconds * 1000:.1f}", f"{m.error:.1e}"])
+            writer.writerow(
+                [m.model, m.clips, m.runtime, f"{m.seconds * 1000:.1f}", f"{m.error:.1e}", f"{m.share:.3f}"]
+            )
     lines = [
         f"{threads} threads; {describe_machine(*PACKAGES)}",
         "",
-        "Times faster than torch eager in the same run; in brackets the relative error of the features.",
-        "Random weights: the speed is that of any weights, the error is not.",
+        "Times faster than torch eager in the same run; after it the share of the rate at which torch multiplies large",
+        "matrices in that precision, and in brackets the relative error of the features. Random weights: the speed is that",
+        "of any weights, the error is not.",
         "",
     ]
     cases = list(dict.fromkeys((m.model, m.clips) for m in measurements))
@@ -144,7 +177,7 @@ def write_results(measurements: list[Measurement], threads: int) -> None:
         cells = []
         for model, clips in cases:
             m, eager = found[model, clips, runtime], found[model, clips, EAGER]
-            cells.append(f"{eager.seconds / m.seconds:.2f} ({m.error:.0e})")
+            cells.append(f"{eager.seconds / m.seconds:.2f}, {m.share:.0%} ({m.error:.0e})")
         lines.append(f"| {runtime} | {' | '.join(cells)} |")
     milliseconds = [f"{found[model, clips, EAGER].seconds * 1000:.0f} ms" for model, clips in cases]
     lines.append(f"| {EAGER}, milliseconds a batch | {' | '.join(milliseconds)} |")
