@@ -1,0 +1,100 @@
+"""The whole measurement: group after group until the time is over, written down after each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clipserve_export.specs import SPECS
+from gpu_matrix.budget import Budget
+from gpu_matrix.cells import BASELINE, FIRST_BATCHES, LATER_BATCHES, PRECISIONS, RUNTIMES, plan_groups
+from gpu_matrix.machine import describe_machine
+from gpu_matrix.meter import Meter
+from gpu_matrix.outcomes import LEAST_AGREEMENT, Book
+from gpu_matrix.programs import Networks
+from gpu_matrix.report import write_report
+from gpu_matrix.rounds import Match
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What to measure, and how thoroughly."""
+
+    models: Sequence[str]
+    batches: Sequence[int]
+    precisions: Sequence[str]
+    runtimes: Sequence[str]
+    rounds: int
+    least_seconds: float  # of one turn
+    compared_clips: int
+    weights: str = "random"
+
+    def weights_of(self, model: str) -> str:
+        """`motion` has weights of its own; of the others only random ones are to be had without a download."""
+        return "pretrained" if self.weights == "random" and SPECS[model].family == "motion" else self.weights
+
+
+def whole_setting() -> Setting:
+    """What the committed numbers are made with."""
+    return Setting(
+        models=("x3d_m", "mvit_base_16x4"),
+        batches=(*FIRST_BATCHES, *LATER_BATCHES),
+        precisions=PRECISIONS,
+        runtimes=RUNTIMES,
+        rounds=5,
+        least_seconds=0.03,
+        compared_clips=32,
+    )
+
+
+def quick_setting() -> Setting:
+    """A rehearsal in seconds; its numbers mean nothing."""
+    return Setting(
+        models=("motion",),
+        batches=(2, 1),
+        precisions=("bf16", "fp32"),
+        runtimes=("eager", "torchscript", "torchscript+graph", "onnxruntime-cuda"),
+        rounds=1,
+        least_seconds=0.002,
+        compared_clips=4,
+    )
+
+
+def measure_matrix(setting: Setting, device: torch.device, budget: Budget, folder: Path) -> str:
+    """Measure until all is done, the time is over or somebody interrupts; gives the page that was written."""
+    models = tuple(SPECS) if "all" in setting.models else tuple(setting.models)
+    meter = Meter(device, least_seconds=setting.least_seconds)
+    precisions = dict.fromkeys((*setting.precisions, BASELINE.precision))
+    sizes = (4096, 8192) if meter.on_gpu else (512,)
+    rates = {precision: meter.matrix_rate(precision, sizes) for precision in precisions}
+    book = Book()
+    matches: dict[str, Match] = {}
+    page = ""
+    try:
+        for group in plan_groups(
+            models, batches=setting.batches, precisions=setting.precisions, runtimes=setting.runtimes
+        ):
+            if group.model not in matches:
+                spec, weights = SPECS[group.model], setting.weights_of(group.model)
+                book.least_agreement[group.model] = 0.0 if weights == "random" else LEAST_AGREEMENT
+                matches[group.model] = Match(
+                    spec,
+                    Networks(spec, weights=weights, device=device),
+                    meter,
+                    budget,
+                    book,
+                    rounds=setting.rounds,
+                    compared_clips=setting.compared_clips,
+                )
+            matches[group.model].play(group)
+            page = write_report(folder, book, describe_machine(device), rates)
+            runtimes = ", ".join(dict.fromkeys(engine.runtime for engine in group.engines))
+            so_far = f"{len(book.measured)} cells so far, {budget.left:.0f} s left"
+            print(f"{group.model}, {group.batch} at once, {runtimes}: {so_far}", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted: what was measured is written", flush=True)
+        page = write_report(folder, book, describe_machine(device), rates)
+    return page

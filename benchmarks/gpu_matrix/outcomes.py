@@ -1,0 +1,116 @@
+"""What came of each cell, and whether its answers are those of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clipserve_export.parity import Tolerance
+from clipserve_export.precision import TOLERANCES
+from gpu_matrix.cells import Cell
+
+LEAST_AGREEMENT = 0.95  # of best classes, by trained weights; with random ones all classes are near ties
+Kind = Literal["could not be tested", "cut off", "failed"]
+
+
+def tolerance_for(precision: str) -> Tolerance:
+    """What an export in this precision is allowed; TF32 keeps as many digits as fp16."""
+    numbers = {"fp32": TOLERANCES["fp32"], "bf16": TOLERANCES["bf16"]}
+    return numbers.get(precision, TOLERANCES["fp16"])
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How far a program's answers are from those of the network in float32, on the same clips."""
+
+    score_error: float  # the largest difference of a probability
+    feature_error: float  # the largest difference of a feature, over the largest feature
+    agreement: float  # share of clips with the same best class
+    clips: int
+
+    def holds(self, precision: str, least_agreement: float) -> bool:
+        """Whether it is close enough for its precision; a NaN is not."""
+        allowed = tolerance_for(precision)
+        return (
+            self.score_error <= allowed.scores
+            and self.feature_error <= allowed.features
+            and self.agreement >= least_agreement
+        )
+
+
+def compare_answers(given: Sequence[tuple[Tensor, Tensor]], expected: Sequence[tuple[Tensor, Tensor]]) -> Closeness:
+    """Batches of SCORES and FEATURES against batches of the same clips."""
+    scores, features = (torch.cat(column).float() for column in zip(*given, strict=True))
+    right_scores, right_features = (torch.cat(column).float() for column in zip(*expected, strict=True))
+    return Closeness(
+        score_error=float((scores - right_scores).abs().max()),
+        feature_error=float((features - right_features).abs().max() / right_features.abs().max()),
+        agreement=float((scores.argmax(1) == right_scores.argmax(1)).float().mean()),
+        clips=len(scores),
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell that ran."""
+
+    cell: Cell
+    seconds: float  # of a batch, everything on the device; the median of the rounds
+    spread: float  # between the slowest and the fastest round, over the median
+    round_trip_seconds: float  # of a batch, from the host's memory and back, one at a time
+    baseline_seconds: float  # of the baseline in the same rounds
+    mebibytes: float | None  # of a run, beside the weights
+    prepare_seconds: float  # until the first answers were there
+    closeness: Closeness
+    holds: bool  # whether its answers are close enough
+
+    @property
+    def clips_a_second(self) -> float:
+        """One batch behind the other."""
+        return self.cell.batch / self.seconds
+
+    @property
+    def gain(self) -> float:
+        """Times faster than the baseline."""
+        return self.baseline_seconds / self.seconds
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell that did not run, and why."""
+
+    cell: Cell
+    kind: Kind
+    reason: str
+
+
+@dataclass
+class Book:
+    """All outcomes, in the order they came."""
+
+    measured: list[Measured] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    operations: dict[str, int] = field(default_factory=dict)  # of one clip, by model
+    least_agreement: dict[str, float] = field(default_factory=dict)  # that counts as holding, by model
+
+    def miss(self, cell: Cell, kind: Kind, reason: str) -> None:
+        """Note a cell that did not run."""
+        self.missing.append(Missing(cell, kind, reason))
+
+    def has(self, cell: Cell) -> bool:
+        """Whether it was measured."""
+        return any(m.cell == cell for m in self.measured)
+
+    def recommend(self, model: str, batch: int, runtimes: Sequence[str]) -> Measured | None:
+        """The fastest whose answers hold, among these runtimes."""
+        fit = [
+            m
+            for m in self.measured
+            if (m.cell.model, m.cell.batch) == (model, batch) and m.cell.engine.runtime in runtimes and m.holds
+        ]
+        # By the gain over the baseline of the same rounds: other groups ran minutes earlier or later.
+        return max(fit, key=lambda m: m.gain, default=None)

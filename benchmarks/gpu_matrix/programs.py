@@ -1,0 +1,190 @@
+"""Networks made ready to run, each in one precision, layout and runtime."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from clipserve_export.clips import random_clips
+from clipserve_export.network import ActionNetwork, served_network
+from clipserve_export.precision import in_precision
+from clipserve_export.specs import ModelSpec
+from clipserve_export.tuning import tune
+from clipserve_export.weights import load_weights
+from gpu_matrix.cells import FILES, Engine
+from gpu_matrix.graphs import Graphed
+
+LARGEST_BATCH = 32
+
+
+class Program(Protocol):
+    """Runs uint8 clips [N, 1, T, S, S, 3] on the device, gives SCORES [N, K] and FEATURES [N, D] there."""
+
+    def __call__(self, clip: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class Workshop(Protocol):
+    """Makes programs of one model."""
+
+    def prepare(self, engine: Engine) -> Program:
+        """The program. Raises whatever its tools raise."""
+
+
+class Networks:
+    """A workshop for one model: its weights, and the device its programs run on."""
+
+    def __init__(self, spec: ModelSpec, *, weights: str, device: torch.device) -> None:
+        self.spec = spec
+        self.device = device
+        self._programs: dict[tuple[str, str, str], Program] = {}
+        self._network = served_network(spec, load_weights(spec, weights).state)
+
+    def prepare(self, engine: Engine) -> Program:
+        """See Workshop."""
+        # A program and its recording are one program: a minute of compiling is spent once.
+        key = (engine.program, engine.precision, engine.layout)
+        if key not in self._programs:
+            self._programs[key] = self._make(engine)
+        return Graphed(self._programs[key]) if engine.graphed else self._programs[key]
+
+    def _make(self, engine: Engine) -> Program:
+        if engine.program in FILES:
+            return self._open_file(engine)
+        network = self._shape(engine)
+        if engine.program == "torchscript":
+            return self._trace(network)
+        if engine.program.startswith("compile"):
+            return Compiled(network, thorough=engine.program == "compile-max")
+        return network
+
+    def _shape(self, engine: Engine) -> ActionNetwork:
+        if engine.program == "baseline":
+            return InLayout(copy.deepcopy(self._network), engine.layout).eval().to(self.device)
+        numbers: Any = "fp32" if engine.precision == "tf32" else engine.precision
+        network: Any = tune(in_precision(self._network, numbers))
+        if engine.layout == "contiguous":
+            network = network.to(memory_format=torch.contiguous_format)
+        return InLayout(network, engine.layout).eval().to(self.device)
+
+    def _trace(self, network: ActionNetwork) -> Program:
+        example = random_clips(self.spec.geometry, batch=2, views=2, seed=0).to(self.device)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            traced: Program = torch.jit.freeze(torch.jit.trace(network, example, check_trace=False))
+        return traced
+
+    def _open_file(self, engine: Engine) -> Program:
+        import onnxruntime
+
+        from clipserve_export.formats import write_onnx
+        from clipserve_server.onnxruntime_on_device import OnDevice
+
+        number: Any = "fp16" if engine.precision == "fp16" else "fp32"
+        index = self.device.index or 0
+        tf32 = {"device_id": index, "use_tf32": int(engine.precision == "tf32")}
+        providers: list[Any] = [("CUDAExecutionProvider", tf32)]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.onnx")
+            write_onnx(in_precision(self._network, number), self.spec.geometry, path)
+            if engine.program == "onnxruntime-tensorrt":
+                geometry = self.spec.geometry
+                shape = f"1x{geometry.frames}x{geometry.crop}x{geometry.crop}x3"
+                providers.insert(
+                    0,
+                    (
+                        "TensorrtExecutionProvider",
+                        {
+                            "device_id": index,
+                            "trt_fp16_enable": engine.precision == "fp16",
+                            # TensorRT plans for a range of shapes, and for one among them most of all.
+                            "trt_profile_min_shapes": f"CLIP:1x{shape}",
+                            "trt_profile_opt_shapes": f"CLIP:8x{shape}",
+                            "trt_profile_max_shapes": f"CLIP:{LARGEST_BATCH}x{shape}",
+                        },
+                    ),
+                )
+            session = onnxruntime.InferenceSession(path, providers=providers)
+        on_device = OnDevice(session, ["SCORES", "FEATURES"], self.device)
+
+        def run(clip: Tensor) -> tuple[Tensor, Tensor]:
+            scores, features = on_device.run({"CLIP": clip})
+            return scores, features
+
+        return run
+
+
+class InLayout(ActionNetwork):
+    """A network whose frames are laid out as its weights are; clips come with the channels last."""
+
+    def __init__(self, network: ActionNetwork, layout: str) -> None:
+        super().__init__()
+        self.network = network
+        self.projection = network.projection
+        self.contiguous = layout == "contiguous"
+
+    def embed(self, frames: Tensor) -> Tensor:
+        """As the network."""
+        return self.network.embed(frames.contiguous() if self.contiguous else frames)
+
+
+class Compiled:
+    """torch.compile, with one program for a single clip and one for all larger batches."""
+
+    def __init__(self, network: ActionNetwork, *, thorough: bool) -> None:
+        # Every engine's programs count as versions of one function, and after eight torch gives up.
+        torch._dynamo.config.recompile_limit = 64
+        self._run: Any = torch.compile(network, mode="max-autotune-no-cudagraphs" if thorough else None)
+
+    def __call__(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """See Program."""
+        if len(clip) > 1:
+            torch._dynamo.maybe_mark_dynamic(clip, 0)
+        scores, features = self._run(clip)
+        return scores, features
+
+
+def why_not(engine: Engine, device: torch.device) -> str | None:
+    """Why an engine cannot be tried on this machine; None if it can."""
+    if engine.graphed and device.type != "cuda":
+        return "CUDA graphs need a GPU"
+    if engine.program in FILES:
+        return _why_no_file(engine)
+    if engine.program.startswith("compile") and device.type == "cuda" and not importlib.util.find_spec("triton"):
+        return "torch.compile needs the package triton on a GPU"
+    return None
+
+
+def _why_no_file(engine: Engine) -> str | None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if not importlib.util.find_spec(package):
+            return f"the package {package} is not installed"
+    import onnxruntime
+
+    providers = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
+    provider = providers[engine.program]
+    if provider not in onnxruntime.get_available_providers():
+        return f"onnxruntime {onnxruntime.__version__} is installed without {provider}; onnxruntime-gpu has it"
+    if engine.precision == "bf16":
+        return "opset 20, which the files are written in, has no convolution in bfloat16"
+    return None
+
+
+@contextmanager
+def conditions(engine: Engine) -> Iterator[None]:
+    """What torch must be told, globally, while this engine runs: TF32 or not, search or not, and no gradients."""
+    tf32 = engine.precision != "fp32"
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = engine.searches
+        yield
