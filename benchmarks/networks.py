@@ -166,8 +166,8 @@ def write_results(measurements: list[Measurement], threads: int) -> None:
         f"{threads} threads; {describe_machine(*PACKAGES)}",
         "",
         "Times faster than torch eager in the same run; after it the share of the rate at which torch multiplies large",
-        "matrices in that precision, and in brackets the relative error of the features. Random weights: the speed is that",
-        "of any weights, the error is not.",
+        "matrices in that precision, and in brackets the relative error of the features. Random weights: the speed is",
+        "that of any weights, the error is not.",
         "",
     ]
     cases = list(dict.fromkeys((m.model, m.clips) for m in measurements))
