@@ -24,6 +24,7 @@ from clipserve_server.wheel import find_wheel
 
 START_SECONDS = 300.0  # to load every model; MViT as TorchScript takes 10 on two cores
 STOP_SECONDS = 20.0  # for requests under way when asked to stop
+LEAVE_SECONDS = 4.0  # of these, for what Triton does after it has given up waiting for them
 POLL_SECONDS = 0.1
 
 Progress = Callable[[int, int], None]
@@ -148,6 +149,7 @@ class Triton:
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in (*steps, *(model.name for model in self.models))),
             "--disable-auto-complete-config",
+            f"--exit-timeout-secs={STOP_SECONDS - LEAVE_SECONDS:.0f}",
             "--allow-gpu-metrics=true",
             *(f"--{service}-address={self.host}" for service in self._ports),
             *(f"--{service}-port={port}" for service, port in self._ports.items()),
