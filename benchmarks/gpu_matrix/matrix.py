@@ -72,7 +72,6 @@ def measure_matrix(setting: Setting, device: torch.device, budget: Budget, folde
     rates = {precision: meter.matrix_rate(precision, sizes) for precision in precisions}
     book = Book()
     matches: dict[str, Match] = {}
-    page = ""
     try:
         for group in plan_groups(
             models, batches=setting.batches, precisions=setting.precisions, runtimes=setting.runtimes
@@ -90,11 +89,12 @@ def measure_matrix(setting: Setting, device: torch.device, budget: Budget, folde
                     compared_clips=setting.compared_clips,
                 )
             matches[group.model].play(group)
-            page = write_report(folder, book, describe_machine(device), rates)
+            write_report(folder, book, describe_machine(device), rates)
             runtimes = ", ".join(dict.fromkeys(engine.runtime for engine in group.engines))
             so_far = f"{len(book.measured)} cells so far, {budget.left:.0f} s left"
             print(f"{group.model}, {group.batch} at once, {runtimes}: {so_far}", flush=True)
     except KeyboardInterrupt:
         print("interrupted: what was measured is written", flush=True)
+    finally:
         page = write_report(folder, book, describe_machine(device), rates)
     return page
