@@ -1,6 +1,6 @@
 """When requests of the open loop are sent: gaps of a Poisson process, at exactly the rate that was asked for.
 
-perf_analyzer draws its own (--request-distribution poisson), with the same seed each time: of the first hundreds of gaps
+perf_analyzer draws its own (--request-distribution poisson) with the same seed each time: of the first hundreds of gaps
 the mean is a fifth too long (measured on 24.09: 20.4 answers a second where 26.5 were asked for, twice the same).
 """
 

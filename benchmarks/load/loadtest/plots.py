@@ -59,11 +59,11 @@ def draw_latency(measurements: Sequence[Measurement], limit: Limit, palette: Pal
             axes.axhline(limit.milliseconds, color=palette.ink, linewidth=0.7, linestyle=(0, (1, 2)))
             axes.annotate(
                 f"limit of p{limit.percentile}",
-                (1, limit.milliseconds),
+                (0, limit.milliseconds),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, 3),
+                xytext=(4, 3),
                 textcoords="offset points",
-                ha="right",
+                ha="left",
                 fontsize=7,
                 color=palette.ink,
             )
