@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,7 +81,10 @@ def test_pictures_and_a_page_that_needs_nothing_else(done):
 def test_it_tells_which_step_of_how_many_runs_and_what_came_of_it(done):
     said = done[0].stdout
     assert "[1/10] ensemble, 2 at a time; about 0:" in said
-    assert "even the highest rate tried" in said
+    # Whether the highest rate is refused depends on how busy this machine is.
+    assert re.search(
+        r"^(even the highest|[\d.]+ a second is the highest) rate .* p95 within 3.6e\+06 ms", said, re.MULTILINE
+    )
     assert "accuracy gate passed" in said
 
 
