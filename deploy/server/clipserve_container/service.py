@@ -51,21 +51,23 @@ class Service:
 
     def run(self) -> int:
         """Until Triton ends, by itself or at SIGTERM; returns its exit status."""
-        triton = subprocess.Popen(self._command)
-        threading.Thread(target=self._server.serve_forever, name="ready", daemon=True).start()
-        threading.Thread(target=self._watch, args=(triton,), name="watch", daemon=True).start()
+        asked_twice = threading.Event()
 
         def leave(number: int, frame: FrameType | None) -> None:
             if self._leaving.is_set():
-                triton.terminate()  # asked twice: now
+                asked_twice.set()
             self._leaving.set()
 
+        # Before Triton starts: a signal in between would end this process and leave it alone.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, leave)
+        triton = subprocess.Popen(self._command)
+        threading.Thread(target=self._server.serve_forever, name="ready", daemon=True).start()
+        threading.Thread(target=self._watch, args=(triton,), name="watch", daemon=True).start()
         while triton.poll() is None:
             if self._leaving.wait(POLL_SECONDS):
                 say(f"stopping: not ready any more, and {self._drain_seconds:g} s for requests under way")
-                pause(self._drain_seconds, triton)
+                pause(self._drain_seconds, triton, asked_twice)
                 end(triton)
         self._server.server_close()
         # A shell's way to say "by signal n"; a negative status would be lost.
@@ -142,10 +144,10 @@ def end(triton: subprocess.Popen[bytes]) -> None:
         triton.wait()
 
 
-def pause(seconds: float, triton: subprocess.Popen[bytes]) -> None:
-    """Sleep, but not longer than Triton lives."""
+def pause(seconds: float, triton: subprocess.Popen[bytes], asked_twice: threading.Event) -> None:
+    """Sleep, but not longer than Triton lives, or than until somebody asks again."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and triton.poll() is None:
+    while time.monotonic() < deadline and triton.poll() is None and not asked_twice.is_set():
         time.sleep(POLL_SECONDS)
 
 
