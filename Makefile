@@ -35,8 +35,8 @@ test: $(READY) check ## The checks and the whole test suite.
 	$(BIN)/pytest
 
 .PHONY: test-compose
-test-compose: $(READY) ## Bring the compose stack up in a real Docker engine, break it, take it down (five minutes, root).
-	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py
+test-compose: $(READY) ## Bring the compose stack up in a real Docker engine, break it, take it down (ten minutes, root).
+	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py tests/load/test_load_in_compose.py
 
 .PHONY: check
 check: $(READY) ## Lint, format, types, and the committed configs against the specs.

@@ -35,13 +35,15 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "bf16": lambda: "amx_bf16" in Path("/proc/cpuinfo").read_text(),
     "gpu": lambda: _succeeds("nvidia-smi"),
     "browser": lambda: find_browser() is not None,
+    # tests/load fetch it where they can.
+    "perf_analyzer": lambda: shutil.which("perf_analyzer") is not None or (ROOT / ".cache" / "perf_analyzer").is_dir(),
 }
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Answers are compared to the last digits, so no server of the tests may choose bf16 by itself.
     os.environ.setdefault("CLIPSERVE_CPU_PRECISION", "fp32")
-    config.addinivalue_line("markers", "needs(name): skipped where the machine lacks it (docker, gpu, browser)")
+    config.addinivalue_line("markers", "needs(name): skipped where the machine lacks it (docker, gpu, browser...)")
     unknown = required() - NEEDS.keys()
     if unknown:
         raise pytest.UsageError(f"CLIPSERVE_REQUIRE names {sorted(unknown)}, but there are {sorted(NEEDS)}")

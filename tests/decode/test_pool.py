@@ -1,5 +1,6 @@
 """Workers may die, hang or swell; one request is lost with each, and nobody else notices."""
 
+import json
 import os
 import random
 import signal
@@ -81,6 +82,11 @@ def pause(pool: DecodePool) -> int:
     (pid,) = pool.pids
     os.kill(pid, signal.SIGSTOP)
     return pid
+
+
+def test_the_time_of_a_job_includes_its_decoding(start: Callable[..., DecodePool], video: bytes) -> None:
+    decoded = start().submit(Job(video, GEOMETRIES, Sampling())).result(30)
+    assert decoded.seconds >= json.loads(decoded.report)["decode_milliseconds"] / 1000 > 0.001
 
 
 def test_the_pool_gives_what_the_engine_gives(start: Callable[..., DecodePool], video: bytes) -> None:

@@ -79,14 +79,13 @@ def send_error(connection: Connection, error: DecodeError) -> None:
     connection.send_bytes(json.dumps({"error": error.code, "message": error.message}).encode())
 
 
-def receive_answer(connection: Connection, job: Job) -> Decoded:
-    """Pool's side.
+def receive_answer(connection: Connection, job: Job, *, started: float) -> Decoded:
+    """Pool's side. started: when the job left the queue, by time.monotonic().
 
     Raises:
         DecodeError: the worker's answer is one.
         OSError, EOFError, ValueError, KeyError, TypeError: the worker broke off, or talks nonsense.
     """
-    started = time.monotonic()
     head = json.loads(connection.recv_bytes(MAX_HEAD_BYTES))
     if "error" in head:
         raise DecodeError(str(head["error"]), str(head["message"]))

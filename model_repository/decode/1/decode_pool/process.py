@@ -94,6 +94,7 @@ class WorkerProcess:
             DecodeError: the worker's own, or TimedOut, Crashed or OutOfMemory, after which the process is dead.
         """
         self.wait_until_ready()
+        started = time.monotonic()
         try:
             send_job(self._connection, job)
             self._connection.recv_bytes(len(TAKEN))
@@ -102,7 +103,7 @@ class WorkerProcess:
             raise WorkerGone("a worker died while it was idle") from error
         try:
             self._watch()
-            return receive_answer(self._connection, job)
+            return receive_answer(self._connection, job, started=started)
         except BlockingIOError as error:
             self.end()
             raise self._overdue() from error
