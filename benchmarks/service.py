@@ -1,9 +1,10 @@
 """What the service takes beyond its two steps: `python benchmarks/service.py`.
 
 idle: one request at a time, against decoding and the network called as functions in one process, turn by turn.
-saturation: videos a second through the ensemble, against each step alone in the same Triton on the same cores. Once with
-all cores for both: alone a step has all of them, so 1 / (1 / decode + 1 / network) is all there can be. Once with a core
-for decoding and another for the network, as where the network has a GPU: the ensemble should be as fast as the slower.
+saturation: videos a second through the ensemble, against each step alone in the same Triton on the same cores. Once
+with all cores for both: alone a step has all of them, so 1 / (1 / decode + 1 / network) is all there can be. Once with
+a core for decoding and another for the network, as where the network has a GPU: the ensemble should be as fast as the
+slower of them.
 traces: where a request's time goes, by Triton's own time stamps. Writes benchmarks/results/service.md.
 """
 
@@ -236,9 +237,9 @@ def describe_saturation(rates: dict[str, dict[str, float]]) -> list[str]:
         "|---|---:|---:|",
         *(f"| {name} | {value['rate']:.2f} | {value['seconds']:.4f} |" for name, value in rates.items()),
         "",
-        f"The ensemble gives {ensemble / slower:.0%} of its slower step alone, and {ensemble / together:.0%} of what both"
-        f" would give if they took turns. It takes {rates['ensemble']['seconds'] / steps:.2f} times the processor time of"
-        " the two steps.",
+        f"The ensemble gives {ensemble / slower:.0%} of its slower step alone, and {ensemble / together:.0%} of what"
+        f" both would give if they took turns. It takes {rates['ensemble']['seconds'] / steps:.2f} times the processor"
+        " time of the two steps.",
     ]
 
 

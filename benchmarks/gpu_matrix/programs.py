@@ -63,7 +63,10 @@ class Networks:
         if engine.program == "torchscript":
             return self._trace(network)
         if engine.program.startswith("compile"):
-            return Compiled(network, thorough=engine.program == "compile-max")
+            example = random_clips(self.spec.geometry, batch=2, views=1, seed=0).to(self.device)
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                return Compiled(network, example, thorough=engine.program == "compile-max")
         return network
 
     def _shape(self, engine: Engine) -> ActionNetwork:
@@ -139,10 +142,14 @@ class InLayout(ActionNetwork):
 class Compiled:
     """torch.compile, with one program for a single clip and one for all larger batches."""
 
-    def __init__(self, network: ActionNetwork, *, thorough: bool) -> None:
+    def __init__(self, network: ActionNetwork, example: Tensor, *, thorough: bool) -> None:
+        # Compiled as it stands, PyTorchVideo's code falls into dozens of graphs, each compiled anew for each batch.
+        exported = torch.export.export(
+            network, (example,), dynamic_shapes={"clip": {0: torch.export.Dim.DYNAMIC}}, strict=False
+        )
         # Every engine's programs count as versions of one function, and after eight torch gives up.
         torch._dynamo.config.recompile_limit = 64
-        self._run: Any = torch.compile(network, mode="max-autotune-no-cudagraphs" if thorough else None)
+        self._run: Any = torch.compile(exported.module(), mode="max-autotune-no-cudagraphs" if thorough else None)
 
     def __call__(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """See Program."""

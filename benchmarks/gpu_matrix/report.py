@@ -24,8 +24,8 @@ PUBLISHED_GFLOPS = {
 LEGEND = (
     "Clips a second, one batch behind the other on the device; `x` is times faster than the network as PyTorchVideo",
     "builds it, in float32, in the same rounds; `%` is the share of the best matrix product in the same precision. A",
-    "star: the answers are not close enough. MiB are those of a run of the largest batch, beside weights. All cells are in",
-    "gpu.csv. Random weights have the speed of any weights; their best classes are near ties, so only those of",
+    "star: the answers are not close enough. MiB are those of a run of the largest batch, beside weights. All cells",
+    "are in gpu.csv. Random weights have the speed of any weights; their best classes are near ties, so only those of",
     "trained weights must stay the same.",
 )
 CSV_FIELDS = (
