@@ -4,6 +4,8 @@ Models x precisions (float32, TF32, fp16, bf16) x layouts x batches x runtimes (
 with and without CUDA graphs; ONNX Runtime by CUDA and TensorRT where it is installed), the most telling first, until
 the time is over. Every program's answers are compared with those of the network in float32. Writes gpu.md, gpu.csv and
 gpu.json, after every group of cells, so that an end in between (Ctrl-C, too) loses none.
+So far it has been rehearsed on a CPU (`--device cpu --quick`) and not run on a GPU: CUDA graphs, ONNX Runtime by CUDA
+and TensorRT, and the memory figures are untried.
 
 Beside a CUDA build of torch, and numpy, it needs Python sources only: this checkout, and PyTorchVideo with four small
 packages. Where they are not installed, bring them along in a folder, made anywhere there is pip:

@@ -2,6 +2,9 @@
 
 Triton's tensors come in the host's memory unless a config says FORCE_CPU_ONLY_INPUT_TENSORS "no"; then they reach a GPU
 through one page-locked buffer for all requests of a batch, which the copy engine can read without the processor.
+
+Tested on the CPU, where the same tensors go the same way. What is done for a GPU alone (the buffer, the choice of the
+GPU among several, answers that stay there) has not run on one yet; tests marked `needs("gpu")` wait for it.
 """
 
 from typing import Any

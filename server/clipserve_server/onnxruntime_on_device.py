@@ -1,6 +1,7 @@
 """ONNX Runtime with inputs and outputs that stay on its device; they come and go as torch tensors, by DLPack.
 
 Left to itself, ONNX Runtime takes its inputs from the host and brings its outputs back there in every run.
+Tested with the CPU as the device; it has not run on a GPU yet.
 """
 
 from collections.abc import Sequence
