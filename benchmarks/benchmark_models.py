@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from clipserve_export.configs import DECODE, parse_config, print_config
 from clipserve_export.exporting import export_model
 from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
@@ -27,3 +29,15 @@ def export_for_benchmark(spec: ModelSpec, format_name: FormatName = "onnx") -> P
         progress=lambda step: print(f"{spec.name}: {step}", flush=True),
     )
     return repository
+
+
+def give_a_core_each(spec: ModelSpec, repository: Path, folder: Path) -> Path:
+    """A copy of the model's repository in `folder`, where one core decodes and another runs the network."""
+    for name in (spec.name, spec.net_name, DECODE):
+        shutil.copytree(repository / name, folder / name)
+    for name, parameter in ((DECODE, "workers"), (spec.net_name, "intra_op_thread_count")):
+        path = folder / name / "config.pbtxt"
+        config = parse_config(path.read_text())
+        config.parameters[parameter].string_value = "1"
+        path.write_text(print_config(config))
+    return folder

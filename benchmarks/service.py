@@ -22,10 +22,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmark_models import export_for_benchmark
+from benchmark_models import export_for_benchmark, give_a_core_each
 from calls import Ask, Calls, ask_for_labels, keep_asking
 from decode_footage import kinetics_like
-from machine import Usage, describe_machine, started_processes
+from machine import Usage, describe_machine
 from steps import ask_network, ask_to_decode, clip_bytes, read_clip, shared_region
 from tritonclient.grpc.aio import InferenceServerClient
 
@@ -40,6 +40,7 @@ sys.path.insert(0, str(ROOT / "model_repository" / "decode" / "1"))
 RESULTS = Path(__file__).parent / "results"
 MOST_OVERHEAD_MILLISECONDS = 10.0
 LEAST_SHARE = 0.9  # of the slower step
+SHARED = "all cores for both steps"
 FLIGHT = 8  # requests at a time that saturate two cores
 
 
@@ -119,16 +120,6 @@ def measure_saturation(
         name: {"rate": median(rate for rate, _ in values), "seconds": median(used for _, used in values)}
         for name, values in found.items()
     }
-
-
-def part_cores(spec: ModelSpec) -> None:
-    """Give the network's process the last core for itself, and everything else of the server the others."""
-    *others, last = sorted(os.sched_getaffinity(0))
-    for process in started_processes():
-        # Triton's Python backend names a stub by the path of its model.
-        is_network = any(f"/{spec.net_name}/" in word for word in process.cmdline())
-        for thread in process.threads():
-            os.sched_setaffinity(thread.id, {last} if is_network else set(others))
 
 
 def check(name: str, calls: Calls) -> None:
@@ -223,12 +214,12 @@ def report(model: str, video: Path, idle: dict[str, float], spans: dict[str, flo
         *(f"| {name} | {value:.2f} |" for name, value in spans.items()),
     ]
     for title, rates in saturated.items():
-        lines += ["", f"## Saturated, {title}", "", *describe_saturation(rates)]
+        lines += ["", f"## Saturated, {title}", "", *describe_saturation(rates, shared=title == SHARED)]
     return "\n".join(lines) + "\n"
 
 
-def describe_saturation(rates: dict[str, dict[str, float]]) -> list[str]:
-    """A table, and what it says."""
+def describe_saturation(rates: dict[str, dict[str, float]], *, shared: bool) -> list[str]:
+    """A table, and what it says; shared: whether both steps have the same cores."""
     decode, network, ensemble = (rates[name]["rate"] for name in ("decode", "network", "ensemble"))
     slower, together = min(decode, network), 1 / (1 / decode + 1 / network)
     steps = rates["decode"]["seconds"] + rates["network"]["seconds"]
@@ -237,9 +228,9 @@ def describe_saturation(rates: dict[str, dict[str, float]]) -> list[str]:
         "|---|---:|---:|",
         *(f"| {name} | {value['rate']:.2f} | {value['seconds']:.4f} |" for name, value in rates.items()),
         "",
-        f"The ensemble gives {ensemble / slower:.0%} of its slower step alone, and {ensemble / together:.0%} of what"
-        f" both would give if they took turns. It takes {rates['ensemble']['seconds'] / steps:.2f} times the processor"
-        " time of the two steps.",
+        f"The ensemble gives {ensemble / slower:.0%} of its slower step alone"
+        + (f", and {ensemble / together:.0%} of what both would give if they took turns" if shared else "")
+        + f". It takes {rates['ensemble']['seconds'] / steps:.2f} times the processor time of the two steps.",
     ]
 
 
@@ -259,12 +250,14 @@ def main() -> None:
         print("one request at a time", flush=True)
         idle = measure_idle(triton, spec, repository, content, arguments.turns)
         print("saturated", flush=True)
-        saturated = {
-            "all cores for both steps": measure_saturation(triton, spec, content, arguments.rounds, arguments.seconds)
-        }
-        part_cores(spec)
-        apart = f"cores apart (at least {LEAST_SHARE:.0%} of the slower step wanted)"
-        saturated[apart] = measure_saturation(triton, spec, content, arguments.rounds, arguments.seconds)
+        saturated = {SHARED: measure_saturation(triton, spec, content, arguments.rounds, arguments.seconds)}
+    print("saturated, a core each", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        apart = give_a_core_each(spec, repository, Path(folder))
+        with start_triton(apart, spec) as triton:
+            saturated[f"a core each (at least {LEAST_SHARE:.0%} of the slower step wanted)"] = measure_saturation(
+                triton, spec, content, arguments.rounds, arguments.seconds
+            )
     print("traced", flush=True)
     spans = trace_requests(repository, spec, content, arguments.turns)
     text = report(spec.name, video, idle, spans, saturated)

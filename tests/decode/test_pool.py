@@ -84,6 +84,11 @@ def pause(pool: DecodePool) -> int:
     return pid
 
 
+def test_workers_leave_the_cores_to_what_comes_after_decoding(start: Callable[..., DecodePool]) -> None:
+    (pid,) = start().pids
+    assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def test_the_time_of_a_job_includes_its_decoding(start: Callable[..., DecodePool], video: bytes) -> None:
     decoded = start().submit(Job(video, GEOMETRIES, Sampling())).result(30)
     assert decoded.seconds >= json.loads(decoded.report)["decode_milliseconds"] / 1000 > 0.001
