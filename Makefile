@@ -66,6 +66,18 @@ bench-decode: $(READY) ## Measure decoding beside torchcodec, decord, OpenCV and
 bench-networks: $(READY) ## Measure the networks alone on this CPU, runtime by runtime.
 	$(BIN)/python benchmarks/networks.py
 
+.PHONY: bench-gpu
+bench-gpu: $(READY) ## Measure the networks alone on this machine's GPU, every way they can be run (8 minutes).
+	$(BIN)/python benchmarks/gpu.py
+
+.PHONY: bench-service
+bench-service: $(READY) ## Measure what the service takes beyond decoding and network.
+	$(BIN)/python benchmarks/service.py
+
+.PHONY: bench-growth
+bench-growth: $(READY) ## Measure how cost and latency grow with the work, and what overload does.
+	$(BIN)/python benchmarks/growth.py
+
 .PHONY: bench-client
 bench-client: $(READY) ## Measure what the client itself costs.
 	$(BIN)/python benchmarks/client.py failures
