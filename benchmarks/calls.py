@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ import numpy as np
 from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
+
+from clipserve.defaults import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
 
 Ask = Callable[[], Awaitable[Any]]
 REFUSED = "StatusCode.UNAVAILABLE"
@@ -42,8 +45,8 @@ class Calls:
         """Of the latency of answers; NaN where there is none."""
         return statistics.median(self.answered) if self.answered else float("nan")
 
-    async def make(self, ask: Ask) -> None:
-        """One request."""
+    async def make(self, ask: Ask) -> bool:
+        """One request; says whether it was answered."""
         started = time.perf_counter()
         try:
             await ask()
@@ -53,24 +56,26 @@ class Calls:
                 self.refused.append(taken)
             else:
                 self.failed[str(error.status())] = self.failed.get(str(error.status()), 0) + 1
-        else:
-            self.answered.append(time.perf_counter() - started)
+            return False
+        self.answered.append(time.perf_counter() - started)
+        return True
 
 
-async def keep_asking(asks: Sequence[Ask], seconds: float, *, pause_seconds: float = 0.05) -> Calls:
+async def keep_asking(asks: Sequence[Ask], seconds: float) -> Calls:
     """Closed loop: each of `asks` again as soon as it is answered. What is not answered in time does not count.
 
-    pause_seconds: after a refusal, or the loop would do nothing but ask.
+    One that is refused waits as the client does, longer each time in a row.
     """
     calls = Calls()
     end = time.perf_counter() + seconds
 
     async def repeat(ask: Ask) -> None:
+        in_a_row = 0
         while time.perf_counter() < end:
-            refusals = len(calls.refused)
-            await calls.make(ask)
-            if len(calls.refused) > refusals:
-                await asyncio.sleep(pause_seconds)
+            in_a_row = 0 if await calls.make(ask) else in_a_row + 1
+            if in_a_row:
+                longest = min(FIRST_RETRY_SECONDS * 2 ** (in_a_row - 1), LONGEST_RETRY_SECONDS)
+                await asyncio.sleep(min(random.uniform(0, longest), max(end - time.perf_counter(), 0)))
 
     started = time.perf_counter()
     tasks = [asyncio.create_task(repeat(ask)) for ask in asks]
@@ -84,7 +89,7 @@ async def ask_at_rate(ask: Ask, rate: float, seconds: float) -> Calls:
     """Open loop: `rate` requests a second, whatever becomes of them. Answers after the end do not count."""
     calls = Calls()
     started = time.perf_counter()
-    tasks = set[asyncio.Task[None]]()
+    tasks = set[asyncio.Task[bool]]()
     for number in range(round(rate * seconds)):
         await asyncio.sleep(max(started + number / rate - time.perf_counter(), 0))
         tasks.add(asyncio.create_task(calls.make(ask)))
