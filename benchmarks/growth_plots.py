@@ -54,7 +54,8 @@ def draw_panel(axis: Any, panel: str, table: pd.DataFrame) -> None:
             overload = table[table.kind == "overload"]
             for _, point in overload.iterrows():
                 axis.axhline(point.rate, color=ORANGE, linestyle="--", linewidth=1)
-                axis.text(points["size"].min(), point.rate, f"at {point['size']:g} x the peak ", color=ORANGE, va="top")
+                words = f"asked for {point['size']:g} times the peak"
+                axis.text(16, point.rate * 0.97, words, color=ORANGE, ha="center", va="top")
             axis.set_ylim(bottom=0)
             axis.set_title("videos a second", loc="left", fontsize=10)
         else:
