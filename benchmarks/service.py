@@ -27,6 +27,7 @@ from calls import Ask, Calls, ask_for_labels, keep_asking
 from decode_footage import kinetics_like
 from machine import Usage, describe_machine
 from steps import ask_network, ask_to_decode, clip_bytes, read_clip, shared_region
+from traces import read_traces
 from tritonclient.grpc.aio import InferenceServerClient
 
 from clipserve_export.specs import SPECS, ModelSpec
@@ -155,36 +156,6 @@ async def keep_asking_times(ask: Ask, times: int) -> list[float]:
         await calls.make(ask)
     check("traced", calls)
     return calls.answered
-
-
-def read_traces(traces: list[dict[str, Any]], spec: ModelSpec) -> list[dict[str, float]]:
-    """Milliseconds of each part of each ensemble request, in the order they came."""
-    stamps: dict[int, dict[str, int]] = {}
-    facts: dict[int, dict[str, Any]] = {}
-    for entry in traces:
-        if "model_name" in entry:
-            facts[entry["id"]] = entry
-        for stamp in entry.get("timestamps", []):
-            stamps.setdefault(entry["id"], {})[stamp["name"]] = stamp["ns"]
-    steps: dict[int, dict[str, dict[str, int]]] = {}
-    for number, fact in facts.items():
-        if "parent_id" in fact:
-            steps.setdefault(fact["parent_id"], {})[fact["model_name"]] = stamps[number]
-    rows = []
-    for number in sorted(steps):
-        whole, decode, net = stamps[number], steps[number]["decode"], steps[number][spec.net_name]
-        moments = {
-            "arrival": whole["REQUEST_START"],
-            "decode: queue": decode["COMPUTE_START"],
-            # The decode step answers later than it returns, so its end is the next one's beginning.
-            "decode: step": net["REQUEST_START"],
-            "network: queue": net["COMPUTE_START"],
-            "network: step": net["COMPUTE_OUTPUT_START"],
-            "answer": whole["INFER_RESPONSE_COMPLETE"],
-        }
-        times = list(moments.values())
-        rows.append({name: (b - a) / 1e6 for name, a, b in zip(list(moments)[1:], times, times[1:], strict=False)})
-    return rows
 
 
 def start_triton(repository: Path, spec: ModelSpec, options: list[str] | None = None) -> Triton:
