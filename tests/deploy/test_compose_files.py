@@ -85,6 +85,7 @@ def test_a_service_that_calls_the_server_takes_the_certificates_of_the_client_it
             env={**os.environ, "COMPOSE_FILE": "docker-compose.yml", "CLIPSERVE_CLIENT": name},
             capture_output=True,
             check=True,
+            timeout=60,
         )
         found = json.loads(done.stdout)["services"][service]
         (folder,) = (volume for volume in found["volumes"] if volume["target"] == "/run/clipserve/clients")
