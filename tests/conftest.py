@@ -61,6 +61,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             miss(f"this machine has no {name}")
 
 
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    # What starves every other process (an encoder did it) makes other tests fail or hang, far from the cause.
+    policy = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    assert policy == os.SCHED_OTHER, f"{item.name} left its thread under scheduling policy {policy}"
+
+
 @pytest.fixture(scope="session")
 def repositories(request: pytest.FixtureRequest) -> Callable[[FormatName], Path]:
     """A repository with every model, by format. Exports survive between runs; the same code makes the same ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -75,6 +76,8 @@ class Clip:
             for number in range(self.frames):
                 output.mux(stream.encode(self._frame(number)))
             output.mux(stream.encode(None))
+        # For root, SVT-AV1 leaves the thread that called it under SCHED_FIFO, ahead of every other program there is.
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         return file.getvalue()
 
     def _frame(self, number: int) -> VideoFrame:
