@@ -21,12 +21,8 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 REHEARSAL = ROOT / ".cache" / "benchmarks" / "gpu-rehearsal"
@@ -56,30 +52,12 @@ def find_packages(folder: Path | None) -> None:
         # Behind what is installed, which fits the torch that is there.
         sys.path.append(str(folder.resolve()))
     try:
-        with file_formats_gap_filled():
-            from clipserve_export import precision  # noqa: F401
-            from clipserve_export.zoo import pytorchvideo
+        from clipserve_export.zoo import pytorchvideo
 
-            for module in ("models.hub.x3d", "models.hub.vision_transformers"):
-                pytorchvideo(module)
+        for module in ("models.hub.x3d", "models.hub.vision_transformers"):
+            pytorchvideo(module)
     except ImportError as error:
         sys.exit(f"{error}. The networks come from PyTorchVideo; python benchmarks/gpu.py --help says how to bring it")
-
-
-@contextmanager
-def file_formats_gap_filled() -> Iterator[None]:
-    """Where onnx is absent, a stand-in for the exporter's file formats, of which only types' names are used here."""
-    if find_spec("onnx") and find_spec("onnxruntime"):
-        yield
-        return
-    name = "clipserve_export.formats"
-    formats = ModuleType(name)
-    formats.Format = formats.Run = object  # type: ignore[attr-defined]
-    sys.modules[name] = formats
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 def main() -> None:

@@ -1,15 +1,21 @@
 """Does the exported file compute what the network computes? Asked before anything is published."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ParityError
-from clipserve_export.formats import Run
 from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import Geometry
+
+if TYPE_CHECKING:
+    # Measuring a network needs no file format, and none of their libraries.
+    from clipserve_export.formats import Run
 
 # (batch, views) of the clips compared. None is the (2, 2) the exporters traced with: a baked size shows here.
 CHECKED_SHAPES = ((1, 1), (3, 1), (1, 2))

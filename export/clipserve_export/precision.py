@@ -6,16 +6,22 @@ the shorter numbers round off, so each precision has a tolerance of its own, and
 always the one in float32.
 """
 
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from clipserve_export.errors import PrecisionError
-from clipserve_export.formats import Format
 from clipserve_export.network import ActionNetwork
 from clipserve_export.parity import FLOAT32, Tolerance
 from clipserve_export.serving import Precision
+
+if TYPE_CHECKING:
+    # Measuring a network needs no file format, and none of their libraries.
+    from clipserve_export.formats import Format
 
 TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Seen over 200 clips of the trained motion network: fp16 5e-3 in scores and 1.1e-2 in features, bf16 5e-2 and 8.4e-2,
