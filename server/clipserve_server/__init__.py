@@ -1,1 +1,5 @@
 """A real Triton on this machine, started from a wheel."""
+
+from clipserve_server import telemetry
+
+telemetry.switch_off()
