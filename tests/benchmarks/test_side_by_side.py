@@ -69,7 +69,14 @@ def test_everyone_installed_answers_alike_and_is_measured(tmp_path: Path, scratc
 def test_stopped_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, scratch: Path) -> None:
     results = tmp_path / "results"
     command = [*COMMAND, "--results", str(results), "--only", "codelab"]
-    process = subprocess.Popen(command, env=environment(scratch), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment(scratch),
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell that starts something in the background has it ignore SIGINT, and so all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     assert any("warming up" in line for line in process.stdout)
     started = psutil.Process(process.pid).children(recursive=True)
