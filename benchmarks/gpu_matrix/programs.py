@@ -18,7 +18,7 @@ from clipserve_export.clips import random_clips
 from clipserve_export.network import ActionNetwork, served_network
 from clipserve_export.precision import in_precision
 from clipserve_export.specs import ModelSpec
-from clipserve_export.tuning import tune
+from clipserve_export.tuning import lay_out, tune
 from clipserve_export.weights import load_weights
 from gpu_matrix.cells import FILES, Engine
 from gpu_matrix.graphs import Graphed
@@ -74,8 +74,8 @@ class Networks:
             return InLayout(copy.deepcopy(self._network), engine.layout).eval().to(self.device)
         numbers: Any = "fp32" if engine.precision == "tf32" else engine.precision
         network: Any = tune(in_precision(self._network, numbers))
-        if engine.layout == "contiguous":
-            network = network.to(memory_format=torch.contiguous_format)
+        if engine.layout != "contiguous":
+            network = lay_out(network)
         return InLayout(network, engine.layout).eval().to(self.device)
 
     def _trace(self, network: ActionNetwork) -> Program:

@@ -35,7 +35,17 @@ from clipserve_export.versions import published_numbers, read_record, require_fe
 from clipserve_export.weights import PACKAGE, file_hash, find_checkpoint, load_weights, origin_of
 
 Progress = Callable[[str], None]
-RECIPE = ("specs.py", "zoo.py", "clips.py", "network.py", "weights.py", "tuning.py", "formats.py", "motion/network.py")
+RECIPE = (
+    "specs.py",
+    "zoo.py",
+    "clips.py",
+    "network.py",
+    "weights.py",
+    "mvit.py",
+    "tuning.py",
+    "formats.py",
+    "motion/network.py",
+)
 REDUCED_RECIPE = ("precision.py",)  # has a part only in what is not fp32
 VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime", "openvino")
 

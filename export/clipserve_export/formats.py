@@ -21,7 +21,7 @@ from torch import Tensor
 from clipserve_export.clips import random_clips
 from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import Geometry
-from clipserve_export.tuning import tune
+from clipserve_export.tuning import lay_out, tune
 
 FormatName = Literal["onnx", "torchscript"]
 Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -51,7 +51,7 @@ def write_onnx(network: ActionNetwork, geometry: Geometry, path: Path) -> None:
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            network,
+            tune(network),
             (_example(geometry),),
             input_names=["CLIP"],
             output_names=["SCORES", "FEATURES"],
@@ -96,7 +96,7 @@ def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path) ->
     """Trace, freeze and save `network`; batch and views stay free because nothing in it fixes them."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(tune(network), _example(geometry), check_trace=False)
+        traced = torch.jit.trace(lay_out(tune(network)), _example(geometry), check_trace=False)
         torch.jit.save(torch.jit.freeze(traced), path)
 
 
