@@ -166,8 +166,8 @@ def write_results(measurements: list[Measurement], threads: int) -> None:
         f"{threads} threads; {describe_machine(*PACKAGES)}",
         "",
         "Times faster than torch eager in the same run; after it the share of the rate at which torch multiplies large",
-        "matrices in that precision, and in brackets the relative error of the features. What is multiplied is counted in",
-        "the network as PyTorchVideo builds it, though exports of MViT leave out 4 % of it. Random weights: the speed is",
+        "matrices in that precision, and in brackets the relative error of the features. Counted is what the network as",
+        "PyTorchVideo builds it multiplies, though exports of MViT leave out 4 % of it. Random weights: the speed is",
         "that of any weights, the error is not.",
         "",
     ]
