@@ -165,10 +165,10 @@ def write_results(measurements: list[Measurement], threads: int) -> None:
     lines = [
         f"{threads} threads; {describe_machine(*PACKAGES)}",
         "",
-        "Times faster than torch eager in the same run; after it the share of the rate at which torch multiplies large",
-        "matrices in that precision, and in brackets the relative error of the features. Counted is what the network as",
-        "PyTorchVideo builds it multiplies, though exports of MViT leave out 4 % of it. Random weights: the speed is",
-        "that of any weights, the error is not.",
+        "Times faster than torch eager in the same run; after it the share of the rate at which torch multiplies",
+        "large matrices in that precision, and in brackets the relative error of the features. Counted are the",
+        "operations of the network as PyTorchVideo builds it, though exports of MViT leave out 4 % of them. Random",
+        "weights: the speed is that of any weights, the error is not.",
         "",
     ]
     cases = list(dict.fromkeys((m.model, m.clips) for m in measurements))
