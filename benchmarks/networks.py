@@ -167,8 +167,8 @@ def write_results(measurements: list[Measurement], threads: int) -> None:
         "",
         "Times faster than torch eager in the same run; after it the share of the rate at which torch multiplies",
         "large matrices in that precision, and in brackets the relative error of the features. Counted are the",
-        "operations of the network as PyTorchVideo builds it, though exports of MViT leave out 4 % of them. Random",
-        "weights: the speed is that of any weights, the error is not.",
+        "operations of the network as PyTorchVideo builds it, though exports of MViT leave out those that nothing",
+        "reads. Random weights: the speed is that of any weights, the error is not.",
         "",
     ]
     cases = list(dict.fromkeys((m.model, m.clips) for m in measurements))

@@ -46,25 +46,23 @@ class TokenBlock(nn.Module):
 
     def forward(self, tokens: Tensor, sizes: Sizes) -> tuple[Tensor, Sizes]:
         """[B, 1 + T H W, C] -> [B, 1 + T' H' W', C'] and the new sizes; of the last block [B, 1, C']."""
-        normed = self.norm1(tokens)
+        mixed = self.attend(self.norm1(tokens), sizes)
         if self.last:
-            mixed = self.attend(normed[:, :1], normed, sizes, None)
             tokens = tokens[:, :1]
-        else:
-            mixed = self.attend(normed, normed, sizes, sizes)
-            if self.skip is not None:
-                tokens, sizes = self.skip(tokens, sizes)
+        elif self.skip is not None:
+            tokens, sizes = self.skip(tokens, sizes)
         tokens = tokens + mixed
         normed = self.norm2(tokens)
         kept = tokens if self.widen is None else self.widen(normed)
         return kept + self.mlp(normed), sizes
 
-    def attend(self, asking: Tensor, asked: Tensor, sizes: Sizes, asking_sizes: Sizes | None) -> Tensor:
-        """What the tokens `asking`, pooled, take from those `asked`; without sizes the class token asks alone."""
+    def attend(self, tokens: Tensor, sizes: Sizes) -> Tensor:
+        """What tokens, pooled, take from each other; in the last block the class token alone asks, as it is."""
         a = self.attention
+        asking, asking_sizes = (tokens[:, :1], None) if self.last else (tokens, sizes)
         q = pool_heads(a.q(asking), a.pool_q, a.norm_q, a.num_heads, asking_sizes)
-        k = pool_heads(a.k(asked), a.pool_k, a.norm_k, a.num_heads, sizes)
-        v = pool_heads(a.v(asked), a.pool_v, a.norm_v, a.num_heads, sizes)
+        k = pool_heads(a.k(tokens), a.pool_k, a.norm_k, a.num_heads, sizes)
+        v = pool_heads(a.v(tokens), a.pool_v, a.norm_v, a.num_heads, sizes)
         # Its default scale is that of PyTorchVideo: 1 / sqrt(channels a head).
         mixed = functional.scaled_dot_product_attention(q, k, v)
         return a.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -73,7 +71,7 @@ class TokenBlock(nn.Module):
 def pool_heads(
     tokens: Tensor, pool: nn.Conv3d | None, norm: nn.Module | None, heads: int, sizes: Sizes | None
 ) -> Tensor:
-    """[B, N, C] -> [B, heads, N', C / heads]: pooled, but for the class token, and normalised."""
+    """[B, N, C] -> [B, heads, N', C / heads]: pooled, but for the class token, and normalised; no sizes, no pooling."""
     if pool is not None and sizes is not None:
         volume = tokens[:, 1:].unflatten(1, sizes).permute(0, 4, 1, 2, 3)
         # All heads are pooled by the same kernels.

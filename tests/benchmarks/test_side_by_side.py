@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.interrupts import hear_interrupts
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 COMMAND = [sys.executable, str(BENCHMARKS / "side_by_side.py"), "--quick"]
@@ -74,8 +75,7 @@ def test_stopped_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, scratch:
         env=environment(scratch),
         stdout=subprocess.PIPE,
         text=True,
-        # A shell that starts something in the background has it ignore SIGINT, and so all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_interrupts,
     )
     assert process.stdout is not None
     assert any("warming up" in line for line in process.stdout)

@@ -8,6 +8,7 @@ import time
 
 import grpc
 import pytest
+from tests.interrupts import hear_interrupts
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
@@ -172,8 +173,7 @@ def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that starts something in the background has it ignore SIGINT, and so all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_interrupts,
     )
     try:
         end = time.monotonic() + 10

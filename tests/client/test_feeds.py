@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from tests.interrupts import hear_interrupts
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, RequestCancelled
 
@@ -168,8 +169,7 @@ except KeyboardInterrupt:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that starts something in the background has it ignore SIGINT, and so all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_interrupts,
     )
     try:
         assert process.stdout.readline() == "begun\n"

@@ -12,6 +12,7 @@ import weakref
 
 import grpc
 import pytest
+from tests.interrupts import hear_interrupts
 
 from clipserve import AsyncVideoClassifier, NotAVideo, RequestCancelled, UnknownModel, VideoClassifier, VideoNotReadable
 
@@ -257,8 +258,7 @@ with VideoClassifier("x3d_m", {triton.url!r}) as classifier:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that starts something in the background has it ignore SIGINT, and so all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_interrupts,
     )
     try:
         wait_until(lambda: triton.under_way == 4)
