@@ -11,6 +11,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 
 from clipserve import defaults
+from clipserve.amounts import read_real
 from clipserve.errors import InvalidRequest
 from clipserve.failures import Call
 from clipserve.sources.downloads import DownloadLimits
@@ -142,17 +143,17 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 def check_timeout(timeout_seconds: float) -> float:
     """Refuse a deadline that is none."""
-    number = isinstance(timeout_seconds, int | float) and not isinstance(timeout_seconds, bool)
-    if not number or not 0 < timeout_seconds < math.inf:
+    seconds = read_real(timeout_seconds)
+    if seconds is None or not 0 < seconds < math.inf:
         raise InvalidRequest(f"timeout_seconds is a positive, finite number of seconds, got {timeout_seconds!r}")
-    return timeout_seconds
+    return seconds
 
 
 def check_patience(patience_seconds: float | None) -> float | None:
     """Refuse what is no time to wait."""
     if patience_seconds is None:
         return None
-    number = isinstance(patience_seconds, int | float) and not isinstance(patience_seconds, bool)
-    if not number or not patience_seconds >= 0:
+    seconds = read_real(patience_seconds)
+    if seconds is None or seconds < 0:
         raise InvalidRequest(f"patience_seconds is a number of seconds from 0 on, or None, got {patience_seconds!r}")
-    return patience_seconds
+    return seconds

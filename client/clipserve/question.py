@@ -5,10 +5,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from clipserve import defaults
+from clipserve.amounts import read_real, read_whole
 from clipserve.errors import InvalidRequest
 
 Sampling: TypeAlias = Literal["uniform", "clip"]
 Quality: TypeAlias = Literal["fast", "reference"]
+
+# What is allowed, and its name. top_k goes over the wire as 64 bits.
+_COUNTS: dict[str, tuple[range, str]] = {
+    "top_k": (range(1, 2**63), "a whole number from 1 on"),
+    "views": (range(1, defaults.MAX_CLIPS + 1), f"a whole number from 1 to {defaults.MAX_CLIPS}"),
+    "crops": (range(1, 4, 2), "1 or 3"),
+}
 
 
 class Options(TypedDict, total=False):
@@ -56,20 +64,15 @@ class Question:
     quality: Quality = defaults.QUALITY
 
     def __post_init__(self) -> None:
-        if not _is_whole(self.top_k) or self.top_k < 1:
-            raise InvalidRequest(f"top_k is a whole number from 1 on, got {self.top_k!r}")
+        # Python's own numbers from here on, which JSON and gRPC know. object: the class is frozen.
+        object.__setattr__(self, "top_k", _read_count("top_k", self.top_k))
+        for name in ("views", "crops", "start", "end"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, (_read_count if name in _COUNTS else _read_moment)(name, value))
         if self.sampling not in get_args(Sampling):
             raise InvalidRequest(f"sampling is 'uniform' or 'clip', got {self.sampling!r}")
         if self.quality not in get_args(Quality):
             raise InvalidRequest(f"quality is 'fast' or 'reference', got {self.quality!r}")
-        self._check_clips()
-        self._check_span()
-
-    def _check_clips(self) -> None:
-        if self.views is not None and not (_is_whole(self.views) and 1 <= self.views <= defaults.MAX_CLIPS):
-            raise InvalidRequest(f"views is a whole number from 1 to {defaults.MAX_CLIPS}, got {self.views!r}")
-        if self.crops is not None and not (_is_whole(self.crops) and self.crops in (1, 3)):
-            raise InvalidRequest(f"crops is 1 or 3, got {self.crops!r}")
         views, crops = self.views or 1, self.crops or 1
         if views > 1 and self.sampling == "uniform":
             raise InvalidRequest(
@@ -79,14 +82,6 @@ class Question:
             raise InvalidRequest(
                 f"views x crops is at most {defaults.MAX_CLIPS}, got {views} x {crops}: take fewer views or crops"
             )
-
-    def _check_span(self) -> None:
-        for name, seconds in (("start", self.start), ("end", self.end)):
-            if seconds is None:
-                continue
-            number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-            if not number or not 0 <= seconds < math.inf:
-                raise InvalidRequest(f"{name} is a number of seconds from 0 on, got {seconds!r}")
         if self.end is not None and self.end <= (self.start or 0):
             raise InvalidRequest(f"end comes after start, got start={self.start!r}, end={self.end!r}")
 
@@ -100,9 +95,9 @@ class Question:
         if self.crops is not None:
             parameters["crops"] = self.crops
         if self.start is not None:
-            parameters["start_seconds"] = float(self.start)
+            parameters["start_seconds"] = self.start
         if self.end is not None:
-            parameters["end_seconds"] = float(self.end)
+            parameters["end_seconds"] = self.end
         if self.quality != defaults.QUALITY:
             parameters["quality"] = self.quality
         return parameters
@@ -130,5 +125,14 @@ def ask_for_features(options: Options) -> Options:
     return asked
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _read_count(name: str, value: object) -> int:
+    allowed, text = _COUNTS[name]
+    if (count := read_whole(value)) is None or count not in allowed:
+        raise InvalidRequest(f"{name} is {text}, got {value!r}")
+    return count
+
+
+def _read_moment(name: str, value: object) -> float:
+    if (seconds := read_real(value)) is None or not 0 <= seconds < math.inf:
+        raise InvalidRequest(f"{name} is a number of seconds from 0 on, got {value!r}")
+    return seconds

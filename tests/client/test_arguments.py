@@ -34,7 +34,7 @@ def test_top_k_is_a_whole_number_from_1(connect, top_k):
         connect().classify(VIDEO, top_k=top_k)
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "60", True])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "60", True, np.True_, np.float32("nan")])
 def test_a_deadline_is_a_positive_number_of_seconds(connect, seconds):
     with pytest.raises(InvalidRequest, match="timeout_seconds"):
         connect(timeout_seconds=seconds)

@@ -1,8 +1,10 @@
 """What part of a video to look at: refused before it is sent, sent as the decode step reads it, and done by it."""
 
+import numpy as np
+import pandas
 import pytest
 
-from clipserve import InvalidRequest, VideoClassifier
+from clipserve import DownloadLimits, InvalidRequest, VideoClassifier
 
 VIDEO = b"video"
 
@@ -24,6 +26,14 @@ VIDEO = b"video"
         ({"end": float("inf")}, "end .*got inf"),
         ({"end": "2"}, "end .*got '2'"),
         ({"start": 2, "end": 2}, "end comes after start"),
+        ({"views": np.True_}, "views .*got"),
+        ({"top_k": np.float64(3)}, "top_k .*got"),
+        ({"top_k": 10**30}, "top_k .*got 1000"),
+        ({"start": np.float32("nan")}, "start .*got"),
+        ({"end": np.float32("inf")}, "end .*got"),
+        ({"start": np.True_}, "start .*got"),
+        ({"start": 10**400}, "start .*got 1000"),
+        ({"end": pandas.NA}, "end .*got"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_before_anything_is_sent(connect, triton, options, said):
@@ -72,6 +82,21 @@ def test_options_are_sent_in_the_types_of_the_decode_step(connect, triton):
             "quality": "reference",
         }
         assert isinstance(sent["start_seconds"], float)
+
+
+def test_numbers_of_numpy_and_of_a_data_frame_are_numbers(connect, triton):
+    frame = pandas.DataFrame({"top_k": [3], "views": [2], "crops": [3], "start": [0.5], "end": [2]})
+    options = {"sampling": "clip", **{name: frame[name][0] for name in frame}, "start": np.float32(0.5)}
+    assert isinstance(options["top_k"], np.int64)
+    limits = DownloadLimits(max_bytes=np.int32(1000), seconds=np.float32(2))
+    classifier = connect(timeout_seconds=np.int64(20), download_limits=limits)
+    assert len(classifier.classify(VIDEO, timeout_seconds=np.float32(2.5), **options)) == 3
+    patience = np.float32(1.5)
+    list(classifier.classify_many([VIDEO], parallel=np.int64(2), patience_seconds=patience, **options))
+    assert [request.parameters["timeout"].int64_param for request in triton.requests] == [2_500_000, 20_000_000]
+    for request in triton.requests:
+        sent = read_parameters(request)
+        assert sent == {"policy": "clip", "views": 2, "crops": 3, "start_seconds": 0.5, "end_seconds": 2.0}
 
 
 @pytest.fixture(scope="module")

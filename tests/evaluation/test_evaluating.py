@@ -1,5 +1,7 @@
 """Evaluations of `motion`, a model that is right, on a real Triton."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -187,6 +189,13 @@ def test_a_comparison_pairs_the_videos_that_both_answered(write_list, motion_url
 def test_a_model_that_is_not_there_is_found_before_the_first_is_asked(write_list, motion_url):
     with pytest.raises(UnknownModel, match="no_such_model"):
         compare(write_list([("still-0.mp4", "no such label")]), ["motion", "no_such_model"], url=motion_url)
+
+
+def test_settings_that_are_numbers_of_numpy_reach_the_report(write_list, motion_url):
+    options = {"sampling": "clip", "views": np.int64(2), "end": np.float32(0.5), "parallel": np.int32(1)}
+    evaluation = evaluate(write_list([("still-0.mp4", "still")]), model="motion", url=motion_url, **options)
+    settings = json.loads(evaluation.to_json())["settings"]
+    assert {name: settings[name] for name in options} == options
 
 
 @pytest.mark.parametrize("settings", [["motion"], ["motion", "motion"], {"a": {}, "b": {"views": -1}}])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from clipserve.amounts import read_whole
 from clipserve.batches.cancellation import Cancellation
 from clipserve.batches.progress import open_progress
 from clipserve.batches.tally import OnError, Tally
@@ -58,7 +59,7 @@ def plan_run(
         InvalidRequest: an argument is not what is allowed, or this is no source.
     """
     question, timeout_seconds = read_options(options)
-    if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
+    if (calls := read_whole(parallel)) is None or calls < 1:
         raise InvalidRequest(f"parallel is a whole number from 1 on, got {parallel!r}")
     return Run(
         entries=read(source),
@@ -67,7 +68,7 @@ def plan_run(
         patience=Patience(check_patience(patience_seconds)),
         tally=Tally(on_error, open_progress(progress, count_entries(source))),
         cancellation=Cancellation(),
-        parallel=parallel,
+        parallel=calls,
         ordered=ordered,
     )
 

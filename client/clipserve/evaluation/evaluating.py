@@ -4,12 +4,13 @@ import platform
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Literal, TypeAlias, Unpack, get_args
 
 from clipserve import defaults
+from clipserve.amounts import read_real, read_whole
 from clipserve.channel import Tls
 from clipserve.classifier import VideoClassifier
 from clipserve.errors import InvalidRequest
@@ -92,13 +93,16 @@ class Trial:
 
     def describe_settings(self) -> dict[str, Any]:
         """What a reader needs to repeat this; credentials are left out."""
-        asked = {name: value for name, value in self.options.items() if value is not None}
+        question, timeout_seconds = read_options(self.options)
+        # As the question holds them: Python's numbers, whatever the caller gave.
+        checked = {**asdict(question), "timeout_seconds": read_real(timeout_seconds)}
+        asked = {name: checked[name] for name in self.options if checked[name] is not None}
         return {
             "url": hide_credentials(self.url),
             "sampling": defaults.SAMPLING,
             "quality": defaults.QUALITY,
             **asked,
-            "parallel": self.parallel,
+            "parallel": read_whole(self.parallel),
             "unknown_labels": self.unknown_labels,
         }
 

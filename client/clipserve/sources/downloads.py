@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipserve import defaults
+from clipserve.amounts import read_real, read_whole
 from clipserve.batches.cancellation import Cancellation
 from clipserve.errors import InvalidRequest, VideoNotReadable, VideoTooLarge
 
@@ -29,7 +30,8 @@ class DownloadLimits:
     seconds: float = defaults.DOWNLOAD_SECONDS
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_bytes <= defaults.MAX_VIDEO_BYTES or not self.seconds > 0:
+        size, seconds = read_whole(self.max_bytes), read_real(self.seconds)
+        if not (size and 0 < size <= defaults.MAX_VIDEO_BYTES and seconds and seconds > 0):
             raise InvalidRequest(
                 f"max_bytes is from 1 to {defaults.MAX_VIDEO_BYTES:,} and seconds is positive; got {self}"
             )
