@@ -19,6 +19,7 @@ env: $(READY) ## Make the environment (.venv) that everything runs in.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "clipserve needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11"; exit 1; }
+	@PYTHONPATH=server $(PYTHON) -m clipserve_server.libpython
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null \
 		|| { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 	@echo "installing into $(VENV): torch, the Triton wheel and the rest, 1.5 GB; minutes, once"
@@ -37,6 +38,10 @@ test: $(READY) check ## The checks and the whole test suite.
 .PHONY: test-compose
 test-compose: $(READY) ## Bring the compose stack up in a real Docker engine, break it, take it down (ten minutes, root).
 	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py tests/load/test_load_in_compose.py
+
+.PHONY: test-bare
+test-bare: $(READY) ## Run `make demo` in a Debian with what README names and nothing else (a quarter of an hour, root).
+	CLIPSERVE_BARE=required $(BIN)/pytest tests/deploy/test_bare_machine.py
 
 .PHONY: check
 check: $(READY) ## Lint, format, types, and the committed configs against the specs.

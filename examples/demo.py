@@ -21,6 +21,7 @@ from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.specs import SPECS
 from clipserve_export.weights import pretrained_path
+from clipserve_server.errors import ServerStartError
 from clipserve_server.triton import Triton
 
 ROOT = Path(__file__).parents[1]
@@ -139,4 +140,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ServerStartError as error:
+        sys.exit(str(error))

@@ -33,6 +33,15 @@ def serve(
     start_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="How long the models may take to load.")
     ] = 300.0,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Append Triton's log to this file; by default it is a temporary one, kept after a failure.",
+            show_default=False,
+        ),
+    ] = None,
     cpu_precision: Annotated[
         Precision,
         typer.Option(help="What ONNX networks compute in on a CPU; auto: bf16 where it held."),
@@ -71,6 +80,7 @@ def serve(
                 grpc_port=grpc_port,
                 metrics_port=metrics_port,
                 start_seconds=start_seconds,
+                log=log,
                 cpu_precision=cpu_precision.value,
                 progress=lambda ready, total: status.update(f"starting Triton: {ready} of {total} models ready"),
             )
@@ -90,6 +100,7 @@ def serve(
             console.print(f"not exported yet: {', '.join(idle)}", markup=False)
         console.print(
             f"gRPC     {triton.grpc_url}\nHTTP     http://{triton.http_url}\nmetrics  {triton.metrics_url}\n"
+            f"log      {triton.log_path}{'' if log else ' (removed at the end; --log FILE keeps it)'}\n"
             "Ctrl-C stops it",
             markup=False,
         )
@@ -100,16 +111,16 @@ def serve(
     except _Stopped:
         died = False
     finally:
-        reason = "" if triton.is_running else triton.failure()
+        reason = "" if triton.is_running else str(triton.failure())
         triton.stop()
     if died:
-        errors.print(f"Triton ended by itself: {reason}", style="red", markup=False)
+        errors.print(reason, style="red", markup=False)
         raise typer.Exit(1)
     console.print("stopped")
 
 
-class _Stopped(Exception):
-    """A signal came while Triton was starting."""
+class _Stopped(BaseException):
+    """A signal came while Triton was starting. Like KeyboardInterrupt, it is no failure."""
 
 
 def _stop(asked: threading.Event) -> None:

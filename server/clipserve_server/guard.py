@@ -3,8 +3,9 @@
     python -m clipserve_server.guard SECONDS FOLDER COMMAND...
 
 Standard input is the lifeline: when it closes (the other end closed it, or died, kill -9 included), the command is
-asked to stop, given SECONDS for it, and then killed with everything it started. FOLDER, which is its temporary folder,
-and the shared memory that has the folder's name go with it. Ctrl-C is the other end's business.
+asked to stop, given SECONDS for it, and then killed with everything it started. Where a byte comes first, it is killed
+without being asked. FOLDER, which is its temporary folder, and the shared memory that has the folder's name go with it.
+Ctrl-C is the other end's business.
 """
 
 import ctypes
@@ -18,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+AT_ONCE = b"!"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -39,7 +41,7 @@ def run_guarded(command: Sequence[str], *, grace_seconds: float, folder: Path) -
     ready: Sequence[int] = ()
     try:
         ready, _, _ = select.select([lifeline, exited], [], [])
-        if exited not in ready:
+        if exited not in ready and not os.read(lifeline, 1):
             child.terminate()
             select.select([exited], [], [], grace_seconds)
     finally:
@@ -78,7 +80,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     seconds, folder, *command = sys.argv[1:]
-    sys.exit(run_guarded(command, grace_seconds=float(seconds), folder=Path(folder)))
+    status = run_guarded(command, grace_seconds=float(seconds), folder=Path(folder))
+    # As a shell tells of a signal.
+    sys.exit(status if status >= 0 else 128 - status)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A real Triton on this machine, for as long as a `with` block lasts."""
 
+import contextlib
 import os
-import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,16 +17,21 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve_server.backends import lay_out_backends
-from clipserve_server.errors import ModelLoadError, PortTaken, ServerStartError
-from clipserve_server.guard import remove_traces, shm_prefix
+from clipserve_server.errors import PortTaken, ServerStartError
+from clipserve_server.guard import AT_ONCE, remove_traces, shm_prefix
+from clipserve_server.log import LOG_VARIABLE, TritonLog
 from clipserve_server.precision import PRECISION_VARIABLE, check_precision, wanted_precision
+from clipserve_server.processes import dead_stubs
 from clipserve_server.repository import ServedModel, choose_models
+from clipserve_server.stub_python import lay_out_python
 from clipserve_server.wheel import find_wheel
 
 START_SECONDS = 300.0  # to load every model; MViT as TorchScript takes 10 on two cores
 STOP_SECONDS = 20.0  # for requests under way when asked to stop
 LEAVE_SECONDS = 4.0  # of these, for what Triton does after it has given up waiting for them
 POLL_SECONDS = 0.1
+# For Triton to say itself why a stub died, where it will.
+DEAD_STUB_SECONDS = 3.0
 
 Progress = Callable[[int, int], None]
 
@@ -37,6 +43,7 @@ class Triton:
         ...  # triton.grpc_url
 
     models: the public models to serve; all that are exported where none is named. A port of 0 is any free one.
+    log: the file that Triton's log is appended to; None: one of its own, removed at the end unless something failed.
     cpu_precision: what ONNX files are run in on the CPU, see precision.py; None: what CLIPSERVE_CPU_PRECISION says.
     Entering waits until every model is ready and raises ServerStartError otherwise; leaving ends every process.
     """
@@ -52,6 +59,7 @@ class Triton:
         metrics_port: int = 8002,
         start_seconds: float = START_SECONDS,
         options: Sequence[str] = (),
+        log: Path | None = None,
         cpu_precision: str | None = None,
         progress: Progress = lambda ready, total: None,
     ) -> None:
@@ -63,6 +71,8 @@ class Triton:
         self._options = tuple(options)
         self._cpu_precision = check_precision(cpu_precision or wanted_precision())
         self._progress = progress
+        self._log_file = log
+        self._log: TritonLog | None = None
         self._folder: Path | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self.models: tuple[ServedModel, ...] = ()
@@ -102,32 +112,46 @@ class Triton:
         self._ports = claim_ports(self.host, self._ports)
         self._folder = Path(tempfile.mkdtemp(prefix="clipserve-triton-"))
         try:
+            environment = lay_out_python(self._folder / "python", wheel)
             backends = lay_out_backends(self._folder / "backends", wheel)
             command = [str(wheel.binary), *self._arguments(self._folder, backends), *self._options]
-            with self.log_path.open("wb") as log:
+            self._log = TritonLog(self._log_file)
+            with self._log.path.open("ab") as log:
                 self._guard = subprocess.Popen(
                     [sys.executable, "-m", "clipserve_server.guard", str(STOP_SECONDS), str(self._folder), *command],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**wheel.environment(), PRECISION_VARIABLE: self._cpu_precision},
+                    env={
+                        **environment,
+                        PRECISION_VARIABLE: self._cpu_precision,
+                        LOG_VARIABLE: str(self._log.path),
+                    },
                     start_new_session=True,
                 )
             self._wait_until_ready()
-        except BaseException:
-            self.stop()
+        except BaseException as error:
+            # No request is under way. Ctrl-C is no failure.
+            self._end(at_once=True, well=not isinstance(error, Exception))
             raise
 
     def stop(self) -> None:
         """End the server and everything it started; requests under way get STOP_SECONDS. Harmless when stopped."""
         if self._guard is not None:
+            self._end(well=self.is_running and not dead_stubs(self._guard.pid))
+
+    def _end(self, *, at_once: bool = False, well: bool) -> None:
+        if self._guard is not None:
             assert self._guard.stdin is not None
-            self._guard.stdin.close()
+            with contextlib.suppress(BrokenPipeError), self._guard.stdin as lifeline:
+                lifeline.write(AT_ONCE if at_once else b"")
             self._guard.wait()
             self._guard = None
         if self._folder is not None:
             remove_traces(self._folder)
             self._folder = None
+        if self._log is not None and well:
+            self._log.discard()
 
     @property
     def is_running(self) -> bool:
@@ -136,9 +160,15 @@ class Triton:
 
     @property
     def log_path(self) -> Path:
-        """Triton's own log; gone when the server is stopped."""
+        """The log of Triton and of all that it starts. Stays after an end that was no good one."""
+        assert self._log is not None
+        return self._log.path
+
+    @property
+    def folder(self) -> Path:
+        """Temporary files; gone when the server is stopped. Shared memory has its name, see guard.shm_prefix."""
         assert self._folder is not None
-        return self._folder / "triton.log"
+        return self._folder
 
     def _arguments(self, folder: Path, backends: Path) -> list[str]:
         steps = {step: None for model in self.models for step in model.steps}
@@ -156,26 +186,43 @@ class Triton:
         ]
 
     def _wait_until_ready(self) -> None:
-        assert self._guard is not None
+        assert self._log is not None
         deadline = time.monotonic() + self._start_seconds
         names = [model.name for model in self.models]
+        died: float | None = None
         with triton_grpc.InferenceServerClient(self.grpc_url) as client:
             while True:
-                if self._guard.poll() is not None:
-                    raise self.failure()
-                ready = sum(_is_ready(client, name) for name in names)
-                self._progress(ready, len(names))
-                if ready == len(names):
+                died = self._look_for_the_dead(died)
+                ready = [name for name in names if _is_ready(client, name)]
+                self._progress(len(ready), len(names))
+                if len(ready) == len(names):
                     return
                 if time.monotonic() > deadline:
+                    late = ", ".join(name for name in names if name not in ready)
                     raise ServerStartError(
-                        f"only {ready} of {len(names)} models were ready after {self._start_seconds:.0f} s"
+                        self._log.naming(f"{late} did not become ready within {self._start_seconds:.0f} s")
                     )
                 time.sleep(POLL_SECONDS)
 
+    def _look_for_the_dead(self, died: float | None) -> float | None:
+        """Raise where the start cannot succeed any more. died: when a dead stub was first seen, by time.monotonic()."""
+        assert self._guard is not None
+        assert self._log is not None
+        if self._guard.poll() is not None:
+            raise self.failure()
+        if not dead_stubs(self._guard.pid):
+            return None
+        died = died or time.monotonic()
+        if self._log.unloadable() or time.monotonic() > died + DEAD_STUB_SECONDS:
+            raise self._log.explain("a stub of Triton's Python backend died as it started")
+        return died
+
     def failure(self) -> ServerStartError:
         """Why a server that ended by itself did so, as far as its log tells."""
-        return explain_log(self.log_path.read_text(errors="replace"))
+        assert self._log is not None
+        status = self._guard.poll() if self._guard is not None else None
+        how = f" ({signal.Signals(status - 128).name})" if status is not None and status > 128 else ""
+        return self._log.explain(f"Triton ended by itself{how}")
 
 
 def _is_ready(client: triton_grpc.InferenceServerClient, name: str) -> bool:
@@ -209,23 +256,3 @@ def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
         for claim in held:
             claim.close()
     return claimed
-
-
-# The lines in which Triton 2.51 says why it ends, the most telling first.
-_MODEL_FAILURES = (
-    re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)"),
-    re.compile(r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.+)"),
-    re.compile(r"load failed for model '(?P<model>[^']+)': (?P<reason>.+)"),
-)
-_LAST_WORDS = re.compile(r"^error: (?P<reason>.+)", re.MULTILINE)
-
-
-def explain_log(log: str) -> ServerStartError:
-    """The error behind a Triton that ended by itself, from its log."""
-    for pattern in _MODEL_FAILURES:
-        if failure := pattern.search(log):
-            # A Python model's traceback follows, its line ends spelled out.
-            reason = failure["reason"].partition("\\n")[0].strip(' "')
-            return ModelLoadError(f"{failure['model']} does not load: {reason}")
-    said = _LAST_WORDS.findall(log)
-    return ServerStartError(f"Triton ended by itself: {said[-1] if said else log[-500:].strip() or 'without a word'}")

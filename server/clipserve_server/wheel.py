@@ -1,7 +1,6 @@
 """The Triton that the wheel `nvidia-pytriton` carries: a genuine tritonserver with its Python backend."""
 
 import importlib.util
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +31,6 @@ class TritonWheel:
         backend = self.root / "backends" / "python"
         stub = self.root / "python_backend_stubs" / python / "triton_python_backend_stub"
         return backend / "libtriton_python.so", backend / "triton_python_backend_utils.py", stub
-
-    def environment(self) -> dict[str, str]:
-        """The environment tritonserver runs in: its own libraries, and this Python's packages for the stubs."""
-        python_folder = str(Path(sys.executable).parent)
-        return {
-            **os.environ,
-            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, (str(self.libraries), os.environ.get("LD_LIBRARY_PATH")))),
-            "PATH": os.pathsep.join((python_folder, os.environ.get("PATH", os.defpath))),
-            # Threads of several pools that spin while they wait take the cores from each other.
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-        }
 
 
 def find_wheel() -> TritonWheel:

@@ -39,7 +39,11 @@ def serve(motion_repository: Path) -> Iterator[Callable[..., Triton]]:
         for name, value in parameters.items():
             config.parameters[name].string_value = value
         path.write_text(print_config(config))
-        running.append(Triton(motion_repository, http_port=0, grpc_port=0, metrics_port=0))
+        running.append(
+            Triton(
+                motion_repository, log=motion_repository.parent / "triton.log", http_port=0, grpc_port=0, metrics_port=0
+            )
+        )
         running[-1].start()
         return running[-1]
 

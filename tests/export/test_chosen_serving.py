@@ -73,8 +73,10 @@ def infer_scores(client: triton_grpc.InferenceServerClient, clip: NDArray[np.uin
     return scores
 
 
-def test_a_bound_on_requests_in_flight_keeps_the_embedded_triton_from_loading_the_model(repository: Path) -> None:
+def test_a_bound_on_requests_in_flight_keeps_the_embedded_triton_from_loading_the_model(
+    repository: Path, tmp_path: Path
+) -> None:
     """2.51 reads no config with a field that it does not know; the help of --max-inflight says so."""
     write_serving(repository, MOTION, Serving(max_inflight=4))
     with pytest.raises(ModelLoadError, match="failed to read text proto"):
-        Triton(repository, models=["motion"], **ANY_PORTS).start()
+        Triton(repository, models=["motion"], log=tmp_path / "triton.log", **ANY_PORTS).start()

@@ -115,11 +115,11 @@ def serve() -> Iterator[Callable[..., Serve]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
-    serve: Callable[..., Serve], exported: Path, number: signal.Signals
+    serve: Callable[..., Serve], exported: Path, number: signal.Signals, tmp_path: Path
 ) -> None:
     """Even kill -9, which nobody can catch: the server must not outlive the command."""
     before = traces()
-    server = serve("motion", "--repository", exported)
+    server = serve("motion", "--repository", exported, "--log", tmp_path / "triton.log")
     with VideoClassifier("motion", url=server.wait_until_up()) as classifier:
         classifier.wait_until_ready(timeout_seconds=5)
     assert len(server.family) >= 4, "command, guard, tritonserver and stubs"
@@ -181,10 +181,10 @@ def test_a_taken_port_is_named_before_anything_starts(service: str, exported: Pa
             Triton(exported, **{**ANY_PORTS, f"{service}_port": port}).start()
 
 
-def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path) -> None:
+def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path, tmp_path: Path) -> None:
     (repository / "motion_net" / "1" / "model.pt").write_bytes(b"no network")
     with pytest.raises(ModelLoadError, match=r"motion_net does not load: .+") as raised:
-        Triton(repository, **ANY_PORTS).start()
+        Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS).start()
     assert "\n" not in str(raised.value)
     assert processes_naming(str(repository)) == []
 
@@ -197,12 +197,12 @@ def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path) -
     ],
 )
 def test_a_config_that_triton_refuses_ends_the_start_with_its_reason(
-    repository: Path, change: tuple[str, str], said: str
+    repository: Path, change: tuple[str, str], said: str, tmp_path: Path
 ) -> None:
     path = repository / "motion" / "config.pbtxt"
     path.write_text(path.read_text().replace(*change, 1))
     with pytest.raises(ModelLoadError, match=said):
-        Triton(repository, **ANY_PORTS).start()
+        Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS).start()
 
 
 def test_a_repository_with_nothing_exported_says_how_to(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_repository_with_nothing_exported_says_how_to(tmp_path: Path) -> None:
 def test_two_servers_run_beside_each_other_and_shared_memory_is_given_back(exported: Path) -> None:
     with Triton(exported, **ANY_PORTS) as first, Triton(exported, **ANY_PORTS) as second:
         assert first.grpc_url != second.grpc_url
-        names = tuple(shm_prefix(triton.log_path.parent) for triton in (first, second))
+        names = tuple(shm_prefix(triton.folder) for triton in (first, second))
         for triton in (first, second):
             with VideoClassifier("motion", url=triton.grpc_url) as classifier:
                 assert classifier.models() == ["motion"]

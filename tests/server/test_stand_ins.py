@@ -137,13 +137,13 @@ def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path, c
         assert len(stubs(triton, "motion_net")) == count
 
 
-def test_a_gpu_that_the_config_asks_for_and_is_not_there_is_an_error(repository: Path) -> None:
+def test_a_gpu_that_the_config_asks_for_and_is_not_there_is_an_error(repository: Path, tmp_path: Path) -> None:
     """Never the CPU in silence."""
     change_config(repository, place_on_gpu)
     if has_gpu():
         pytest.skip("this machine has a GPU")
     with pytest.raises((ModelLoadError, ServerStartError), match=r"(?i)gpu"):
-        Triton(repository, **ANY_PORTS).start()
+        Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS).start()
 
 
 def place_on_gpu(config: pb.ModelConfig) -> None:

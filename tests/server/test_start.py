@@ -1,0 +1,118 @@
+"""What keeps Triton from starting is said at once, in its own words; and what the Python of its stubs can import."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from tests.motion_repository import ANY_PORTS, export_motion
+from tests.watching import stubs
+
+from clipserve_server.errors import ServerStartError
+from clipserve_server.libpython import NAME, find_libpython
+from clipserve_server.triton import Triton
+from clipserve_server.wheel import find_wheel
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def exported() -> Path:
+    return export_motion()
+
+
+def test_the_library_is_the_one_of_this_very_python() -> None:
+    found = find_libpython()
+    if found is None:
+        pytest.skip("this Python has no shared library of its own")
+    assert found.name == NAME
+    assert found.is_relative_to(sys.base_prefix)
+
+
+def test_a_python_that_was_moved_finds_its_library_where_it_is_now(tmp_path: Path) -> None:
+    """uv's and conda's: LIBDIR is where they were built, on somebody else's machine."""
+    binary = Path(sys.executable).resolve()
+    (tmp_path / "bin").mkdir()
+    python = Path(shutil.copy(binary, tmp_path / "bin"))
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / NAME).write_bytes(b"found by its name alone")
+    (tmp_path / "lib" / binary.name).symlink_to(sysconfig.get_path("stdlib"))
+    code = "from clipserve_server.libpython import find_libpython; print(find_libpython())"
+    environment = {"PYTHONPATH": str(ROOT / "server"), "LD_LIBRARY_PATH": str(Path(sys.base_prefix) / "lib")}
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == str(tmp_path / "lib" / NAME)
+
+
+def test_a_library_that_is_nowhere_is_named_with_the_remedies() -> None:
+    with pytest.raises(ServerStartError, match=r"libpython3\.99\.so\.1\.0") as raised:
+        find_libpython("libpython3.99.so.1.0")
+    for remedy in ("apt-get install libpython3.", "dnf install python3-libs", "uv python install 3."):
+        assert remedy in str(raised.value)
+
+
+def test_a_stub_that_cannot_be_loaded_ends_the_start_with_the_words_of_the_loader(
+    exported: Path, tmp_path: Path
+) -> None:
+    """A wheel whose stub is linked with a library that is not there, as it is on a machine without libpython."""
+    wheel = find_wheel()
+    site_packages = tmp_path / "packages"
+    (site_packages / "pytriton").mkdir(parents=True)
+    (site_packages / "pytriton" / "__init__.py").touch()
+    (site_packages / "nvidia_pytriton.libs").symlink_to(wheel.libraries)
+    root = site_packages / "pytriton" / "tritonserver"
+    stub = wheel.python_backend[-1].relative_to(wheel.root)
+    shutil.copytree(wheel.root / stub.parents[1], root / stub.parents[1])
+    (root / stub).write_bytes((root / stub).read_bytes().replace(b"libpython3.", b"libpythin3."))
+    for name in ("bin", "backends"):
+        (root / name).symlink_to(wheel.root / name)
+    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+    log = tmp_path / "triton.log"
+    done = subprocess.run(
+        [sys.executable, "-m", "clipserve", "serve", "motion", "--repository", exported, "--log", log, *ports],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(site_packages)},
+        timeout=SECONDS,
+    )
+    assert done.returncode == 1
+    assert "error while loading shared libraries: libpythin3." in done.stderr
+    assert f"(log: {log})" in done.stderr
+    assert "libpythin3." in log.read_text()
+
+
+def test_a_stub_that_dies_before_its_first_word_ends_the_start(exported: Path, tmp_path: Path) -> None:
+    """Triton waits for such a one for ever."""
+    killed: list[int] = []
+
+    def kill(ready: int, total: int) -> None:
+        if not killed:
+            killed.extend(stubs(triton, "decode"))
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+
+    triton = Triton(exported, models=["motion"], log=tmp_path / "triton.log", progress=kill, **ANY_PORTS)
+    with pytest.raises(ServerStartError, match=r"log: .*triton.log"):
+        triton.start()
+    assert killed
+
+
+def test_stubs_and_decode_workers_import_what_pythonpath_names(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "only_by_pythonpath.py").touch()
+    repository = Path(shutil.copytree(exported, tmp_path / "repository", symlinks=True))
+    code = repository / "decode" / "1"
+    for path in (code / "model.py", code / "decode_pool" / "worker.py"):
+        path.write_text(path.read_text().replace("\nimport ", "\nimport only_by_pythonpath\nimport ", 1))
+    with pytest.raises(ServerStartError, match="only_by_pythonpath"):
+        Triton(repository, models=["motion"], log=tmp_path / "triton.log", **ANY_PORTS).start()
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
+        assert triton.is_running
