@@ -1,6 +1,7 @@
 """`clipserve classify`, as typed."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -148,6 +149,13 @@ def test_wrong_usage_exits_with_2_and_sends_nothing(run, triton, arguments):
     assert result.exit_code == 2
     assert "Usage" in result.stderr
     assert not triton.metadata
+
+
+@pytest.mark.parametrize("command", ["classify", "embed", "evaluate", "demo", "export", "versions", "serve"])
+def test_help_shows_what_a_value_may_be_and_not_pythons_types(command):
+    shown = CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), [command, "--help"]).stdout
+    assert not re.findall(r"<.*>|\blist\b *\[|\bbool\b", shown)
+    assert re.search(r"--help +Show this message", shown), "a flag has no value, hence no kind of value"
 
 
 def test_help_shows_examples_and_every_command():

@@ -12,7 +12,7 @@ ParallelOption = Annotated[int, typer.Option(min=1, help="How many videos to sen
 SourcesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCES",
+        metavar="SOURCES...",
         help="Video files, patterns, folders, http(s) addresses, and lists: CSV with the columns id, path, label, or"
         " JSON lines with these keys.",
     ),

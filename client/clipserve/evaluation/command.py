@@ -29,7 +29,7 @@ NARROWEST = 80  # a pipe has no width
 def evaluate(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="LABELS", help="CSV with the columns path and label, or JSON lines with these keys."),
+        typer.Argument(metavar="LABELS...", help="CSV with the columns path and label, or JSON lines with these keys."),
     ],
     *,
     model: Annotated[
