@@ -19,7 +19,7 @@ from clipserve import VideoClassifier
 from clipserve_export.exporting import export_model
 from clipserve_export.repository import write_configs
 from clipserve_export.specs import SPECS
-from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty
+from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty, ServerStartError
 from clipserve_server.guard import shm_prefix
 from clipserve_server.triton import Triton
 
@@ -83,11 +83,11 @@ class Serve:
             env={**os.environ, "CLIPSERVE_TEST_MARK": self.mark},
         )
 
-    def wait_until_up(self) -> str:
-        """The gRPC address it printed."""
+    def wait_until_up(self, about: str = "gRPC") -> str:
+        """The gRPC address it printed, or what it printed about something else."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if found := re.match(r"gRPC +(\S+)", line):
+            if found := re.match(rf"{about} +(\S+)", line):
                 return found[1]
         raise AssertionError(f"serve ended: {self.process.communicate()}")
 
@@ -220,3 +220,56 @@ def test_two_servers_run_beside_each_other_and_shared_memory_is_given_back(expor
                 assert classifier.models() == ["motion"]
         assert traces_of(names)
     assert not traces_of(names)
+
+
+def test_the_log_is_where_serve_says_and_goes_with_a_server_that_ends_well(
+    serve: Callable[..., Serve], exported: Path
+) -> None:
+    server = serve("motion", "--repository", exported)
+    log = Path(server.wait_until_up("log"))
+    assert "Started GRPCInferenceService" in log.read_text()
+    server.process.terminate()
+    assert server.process.wait(STOPPED_SECONDS) == 0
+    assert not log.exists()
+
+
+def test_the_log_stays_when_triton_ends_by_itself_and_its_place_is_told_again(
+    serve: Callable[..., Serve], exported: Path
+) -> None:
+    server = serve("motion", "--repository", exported)
+    log = Path(server.wait_until_up("log"))
+    try:
+        (triton,) = (pid for pid in server.family if Path(f"/proc/{pid}/comm").read_text() == "tritonserver\n")
+        os.kill(triton, signal.SIGKILL)
+        _, said = server.process.communicate(timeout=STOPPED_SECONDS)
+        assert server.process.returncode == 1
+        assert "Triton ended by itself (SIGKILL)" in said
+        assert f"(log: {log})" in said
+        assert "Started GRPCInferenceService" in log.read_text()
+    finally:
+        log.unlink()
+
+
+def test_a_log_that_was_asked_for_is_appended_to_and_stays(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "triton.log"
+    path.write_text("of an earlier start\n")
+    with Triton(exported, log=path, **ANY_PORTS) as triton:
+        assert triton.log_path == path
+        # The decode step is told, so that its errors about a worker that died can name it.
+        assert processes_naming(f"CLIPSERVE_LOG={path}")
+    text = path.read_text()
+    assert text.startswith("of an earlier start\n")
+    assert "Started GRPCInferenceService" in text
+
+
+def test_why_an_earlier_start_failed_is_not_why_this_one_does(repository: Path, tmp_path: Path) -> None:
+    path = tmp_path / "triton.log"
+    path.write_text("failed to load 'x3d_m' version 1: Internal: of an earlier start\n")
+    (repository / "motion_net" / "1" / "model.pt").write_bytes(b"no network")
+    with pytest.raises(ModelLoadError, match="motion_net does not load"):
+        Triton(repository, log=path, **ANY_PORTS).start()
+
+
+def test_a_log_that_cannot_be_written_is_named_before_anything_starts(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ServerStartError, match=r"the log .*/absent/triton.log cannot be written: No such file"):
+        Triton(exported, log=tmp_path / "absent" / "triton.log", **ANY_PORTS).start()
