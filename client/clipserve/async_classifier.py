@@ -17,7 +17,7 @@ from clipserve.batches.runs import Run, plan_run
 from clipserve.batches.tally import OnError
 from clipserve.channel import Settings, Tls
 from clipserve.errors import ClipserveError
-from clipserve.exchange import Exchange, start_exchange
+from clipserve.exchange import Exchange, ServedModel, start_exchange
 from clipserve.patience import Patience
 from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
 from clipserve.results import Prediction
@@ -48,6 +48,7 @@ class AsyncVideoClassifier:
         download_limits: DownloadLimits | None = None,
     ) -> None:
         self.model = model
+        self._served = ServedModel(model)
         self._settings = Settings(
             model=model,
             url=url,
@@ -184,7 +185,7 @@ class AsyncVideoClassifier:
             return await asyncio.to_thread(
                 start_exchange,
                 video,
-                model=self.model,
+                model=self._served,
                 question=question,
                 limits=self._settings.download_limits,
                 cancellation=cancellation,

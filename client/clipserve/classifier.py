@@ -14,7 +14,7 @@ from clipserve.batches.streams import RowStream
 from clipserve.batches.tally import OnError
 from clipserve.channel import Settings, Tls
 from clipserve.errors import ClipserveError
-from clipserve.exchange import start_exchange
+from clipserve.exchange import ServedModel, start_exchange
 from clipserve.patience import Patience
 from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
 from clipserve.results import Prediction
@@ -60,6 +60,7 @@ class VideoClassifier:
         download_limits: DownloadLimits | None = None,
     ) -> None:
         self.model = model
+        self._served = ServedModel(model)
         self._settings = Settings(
             model=model,
             url=url,
@@ -118,7 +119,7 @@ class VideoClassifier:
             end=end,
             quality=quality,
         )
-        exchange = start_exchange(video, model=self.model, question=question, limits=self._settings.download_limits)
+        exchange = start_exchange(video, model=self._served, question=question, limits=self._settings.download_limits)
         call = call.about(exchange.video.name)
         if retry:
             return self._wire.hold(conversations.classify_patiently(exchange, call, Patience(0)))
@@ -248,7 +249,7 @@ class VideoClassifier:
         try:
             exchange = start_exchange(
                 entry.video,
-                model=self.model,
+                model=self._served,
                 question=run.question,
                 limits=self._settings.download_limits,
                 cancellation=run.cancellation,

@@ -25,6 +25,7 @@ from clipserve.failures import (
     explain_absence,
     give_up_waiting,
     is_refusal,
+    lacks_report,
     read_status,
 )
 from clipserve.patience import Patience
@@ -56,7 +57,7 @@ def classify(exchange: Exchange, call: Call, *, timeout_seconds: float | None = 
     """Send the video, read the prediction. Another timeout than the call's is for an attempt among several."""
     seconds = timeout_seconds or call.timeout_seconds
     try:
-        result = yield Ask("infer", seconds, exchange.infer_arguments(seconds))
+        result = yield from _infer(exchange, seconds)
     except InferenceServerException as exc:
         raise (yield from _name_failure(exc, call)) from exc
     return exchange.read_prediction(result)
@@ -103,6 +104,19 @@ def wait_until_ready(call: Call) -> Conversation[None]:
             if time.monotonic() + defaults.READY_POLL_SECONDS >= end:
                 raise give_up_waiting(exc, call.timeout_seconds) from exc
         yield Pause(defaults.READY_POLL_SECONDS)
+
+
+def _infer(exchange: Exchange, timeout_seconds: float) -> Conversation[Any]:
+    """Send the video; a second time, without asking for the report, where the model turns out to have none."""
+    start = time.monotonic()
+    try:
+        return (yield Ask("infer", timeout_seconds, exchange.infer_arguments(timeout_seconds)))
+    except InferenceServerException as exc:
+        if exchange.question.report or not lacks_report(exc):
+            raise
+    exchange.model.has_report = False
+    left = max(timeout_seconds - (time.monotonic() - start), 0.001)
+    return (yield Ask("infer", left, exchange.infer_arguments(left)))
 
 
 def _check_ready(call: Call, timeout_seconds: float) -> Conversation[None]:

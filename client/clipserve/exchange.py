@@ -29,11 +29,24 @@ _DECODE = "decode"
 _NET_SUFFIX = "_net"
 
 
+@dataclass
+class ServedModel:
+    """The model that a classifier asks.
+
+    Attributes:
+        name: its public name.
+        has_report: whether to ask for REPORT each time; False once a server has said that the model has no such output.
+    """
+
+    name: str
+    has_report: bool = True
+
+
 @dataclass(frozen=True)
 class Exchange:
     """A question about one video, and how to read the answer."""
 
-    model: str
+    model: ServedModel
     video: Video
     question: Question
 
@@ -48,10 +61,11 @@ class Exchange:
         outputs = [InferRequestedOutput(SCORES, class_count=self.question.top_k)]
         if self.question.features:
             outputs.append(InferRequestedOutput(FEATURES))
-        if self.question.report:
+        # Always: it says whether the video is whole, and costs nothing that can be measured beside decoding it.
+        if self.question.report or self.model.has_report:
             outputs.append(InferRequestedOutput(REPORT))
         return {
-            "model_name": self.model,
+            "model_name": self.model.name,
             "inputs": [video],
             "outputs": outputs,
             "parameters": self.question.parameters(),
@@ -65,26 +79,28 @@ class Exchange:
             UnexpectedAnswer: it is not what the contract says.
         """
         try:
+            report = _read_report(result) if self.question.report else _find_report(result)
             return Prediction(
                 labels=tuple(read_label(item) for item in _read_output(result, SCORES)),
-                model=self.model,
+                model=self.model.name,
                 video=self.video.name,
                 features=_read_features(result) if self.question.features else None,
-                report=_read_report(result) if self.question.report else None,
+                report=report if self.question.report else None,
+                truncated=_read_truncated(report),
             )
         except (ValueError, TypeError, AttributeError) as exc:
             raise UnexpectedAnswer(
-                f"model {self.model!r} answered {self.video.name!r} in a way that this client does"
+                f"model {self.model.name!r} answered {self.video.name!r} in a way that this client does"
                 f" not know: {exc}. Its model repository may come from another version.",
                 video=self.video.name,
-                model=self.model,
+                model=self.model.name,
             ) from exc
 
 
 def start_exchange(
     source: VideoSource,
     *,
-    model: str,
+    model: ServedModel,
     question: Question,
     limits: DownloadLimits | None = None,
     cancellation: Cancellation | None = None,
@@ -98,7 +114,7 @@ def start_exchange(
     try:
         video = read_video(source, limits, cancellation)
     except ClipserveError as exc:
-        exc.model = model  # reading knows nothing of models
+        exc.model = model.name  # reading knows nothing of models
         raise
     return Exchange(model=model, video=video, question=question)
 
@@ -150,3 +166,16 @@ def _read_report(result: Any) -> Mapping[str, Any]:
     if not isinstance(report, dict):
         raise ValueError(f"{REPORT} is a JSON object, got {report!r}")
     return report
+
+
+def _find_report(result: Any) -> Mapping[str, Any]:
+    """The report where nobody asked for it: a model repository of another version may have none, or another one."""
+    try:
+        return _read_report(result)
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _read_truncated(report: Mapping[str, Any]) -> bool | None:
+    truncated = report.get("truncated")
+    return truncated if isinstance(truncated, bool) else None

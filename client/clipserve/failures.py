@@ -19,7 +19,7 @@ import grpc  # type: ignore[import-untyped]
 
 from clipserve import errors
 from clipserve.errors import ClipserveError
-from clipserve.exchange import list_public_models
+from clipserve.exchange import REPORT, list_public_models
 
 STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
     grpc.StatusCode.OK: errors.UnexpectedAnswer,  # a failure that calls itself a success
@@ -109,6 +109,15 @@ def read_status(exc: Any) -> grpc.StatusCode:
 def is_refusal(exc: Any) -> bool:
     """Whether the server is there, and does not let this client ask."""
     return STATUS_ERRORS[read_status(exc)] is errors.AccessDenied or bool(_RESTRICTED.match(_read_text(exc)))
+
+
+def lacks_report(exc: Any) -> bool:
+    """Whether the request was refused because the model has no output REPORT: not every repository is ours.
+
+    Triton 2.51: "unexpected inference output 'REPORT' for model 'x3d_m'".
+    """
+    text = _read_text(exc)
+    return read_status(exc) is grpc.StatusCode.INVALID_ARGUMENT and f"'{REPORT}'" in text and _find_code(text) is None
 
 
 def choose_follow_up(exc: Any) -> FollowUp | None:

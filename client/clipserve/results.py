@@ -47,6 +47,8 @@ class Prediction:
             if it was asked for.
         report: what the server did with the video (codec, size, timestamps of the frames it used,
             milliseconds), if it was asked for.
+        truncated: whether bytes of the video are missing or damaged, so that the labels come from the
+            frames that are left; None if the server does not say.
     """
 
     labels: tuple[ScoredLabel, ...]
@@ -55,6 +57,7 @@ class Prediction:
     # Arrays and dicts neither compare to one truth value nor hash.
     features: npt.NDArray[np.float32] | None = field(default=None, compare=False)
     report: Mapping[str, Any] | None = field(default=None, compare=False)
+    truncated: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -80,4 +83,5 @@ class Prediction:
         best = [str(scored) for scored in self.labels[:LABELS_IN_REPR]]
         if len(self.labels) > LABELS_IN_REPR:
             best.append("...")
-        return f"Prediction({self.video!r}: {', '.join(best)})"
+        remark = "; truncated" if self.truncated else ""
+        return f"Prediction({self.video!r}: {', '.join(best)}{remark})"

@@ -67,12 +67,14 @@ class FakeTriton(GRPCInferenceServiceServicer):
         ]
     )
     features: Any = field(default_factory=lambda: np.arange(8, dtype=np.float32))
-    report: bytes = json.dumps({"codec": "h264", "seconds": [0.0, 1.5]}).encode()
+    report: bytes = json.dumps({"codec": "h264", "seconds": [0.0, 1.5], "truncated": False}).encode()
     models: dict[str, FakeModel] = field(default_factory=default_models)
     # What the next inferences fail with, and the message.
     failure: tuple[grpc.StatusCode, str] | None = None
     failures_by_content: dict[bytes, tuple[grpc.StatusCode, str]] = field(default_factory=dict)
     leave_out: str = ""  # an output not to answer with
+    has_report: bool = True
+    truncated: set[bytes] = field(default_factory=set)  # contents that the report calls damaged
     failures_left: int = 0  # so many inferences fail with `passing_failure` before others are answered
     passing_failure: tuple[grpc.StatusCode, str] = (grpc.StatusCode.UNAVAILABLE, "[busy] many videos are waiting")
     delays: dict[bytes, float] = field(default_factory=dict)  # seconds, by content
@@ -133,6 +135,10 @@ class FakeTriton(GRPCInferenceServiceServicer):
                 grpc.StatusCode.UNAVAILABLE,
                 f"Request for unknown model: '{request.model_name}' has no available versions",
             )
+        if not self.has_report and any(output.name == "REPORT" for output in request.outputs):
+            # Word for word what Triton 2.51 says.
+            message = f"unexpected inference output 'REPORT' for model '{request.model_name}'"
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
         response = service_pb2.ModelInferResponse(model_name=request.model_name)
         for output in request.outputs:
             if output.name == self.leave_out:
@@ -146,7 +152,10 @@ class FakeTriton(GRPCInferenceServiceServicer):
                 response.outputs.add(name="FEATURES", datatype=kind, shape=[1, array.size])
                 response.raw_output_contents.append(array.tobytes())
             elif output.name == "REPORT":
-                add_bytes(response, "REPORT", [self.report])
+                report = self.report
+                if content in self.truncated:
+                    report = json.dumps(json.loads(report) | {"truncated": True}).encode()
+                add_bytes(response, "REPORT", [report])
         return response
 
     def ModelReady(self, request, context):

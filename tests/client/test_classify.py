@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipserve import Prediction, ScoredLabel, UnexpectedAnswer
+from clipserve import InvalidRequest, Prediction, ScoredLabel, UnexpectedAnswer
 
 VIDEO = b"\x00\x00\x00\x18ftypmp42 and more"
 
@@ -50,7 +50,7 @@ def test_a_label_is_whatever_follows_the_second_colon(connect, triton, text, exp
 def test_features_come_only_when_asked_for(connect, triton):
     classifier = connect()
     assert classifier.classify(VIDEO).features is None
-    assert [output.name for output in triton.requests[0].outputs] == ["SCORES"]
+    assert "FEATURES" not in [output.name for output in triton.requests[0].outputs]
 
     features = classifier.classify(VIDEO, features=True).features
     assert features.dtype == np.float32
@@ -62,7 +62,43 @@ def test_a_report_comes_only_when_asked_for(connect):
     classifier = connect()
     assert classifier.classify(VIDEO).report is None
     report = classifier.classify(VIDEO, report=True).report
-    assert report == {"codec": "h264", "seconds": [0.0, 1.5]}
+    assert report == {"codec": "h264", "seconds": [0.0, 1.5], "truncated": False}
+
+
+def test_a_prediction_says_whether_the_video_is_damaged_or_cut_off(connect, triton):
+    triton.truncated = {VIDEO[:-1]}
+    classifier = connect()
+    assert classifier.classify(VIDEO).truncated is False
+    cut = classifier.classify(VIDEO[:-1])
+    assert (cut.truncated, cut.report) == (True, None)
+    assert repr(cut).endswith("; truncated)")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"report": b"{"},
+        {"report": b"[1]"},
+        {"report": b"{}"},
+        {"report": b'{"truncated": "no"}'},
+        {"leave_out": "REPORT"},
+    ],
+)
+def test_a_report_that_nobody_asked_for_and_that_says_nothing_leaves_it_unknown(connect, triton, changes):
+    for name, value in changes.items():
+        setattr(triton, name, value)
+    assert connect().classify(VIDEO).truncated is None
+
+
+def test_a_model_without_a_report_is_asked_for_it_once(connect, triton):
+    triton.has_report = False
+    classifier = connect()
+    for _ in range(2):
+        prediction = classifier.classify(VIDEO)
+        assert (prediction.top.label, prediction.truncated) == ("archery", None)
+    assert len(triton.requests) == 3
+    with pytest.raises(InvalidRequest, match="unexpected inference output 'REPORT'"):
+        classifier.classify(VIDEO, report=True)
 
 
 def test_the_request_is_a_batch_of_one_video(connect, triton):

@@ -67,7 +67,17 @@ def test_json_is_one_object_a_line_and_nothing_else(run, files):
             "file": line["file"],
             "model": "x3d_m",
             "labels": [{"label": "archery", "index": 5, "score": 0.93}],
+            "truncated": False,
         }
+
+
+def test_a_damaged_file_is_marked_beside_its_labels(run, files, triton):
+    triton.truncated = {b"archery.mp4"}
+    shown = run(*files, "--top-k", "1")
+    assert "archery 0.93 (truncated)" in shown.stdout
+    assert shown.stdout.count("truncated") == 1
+    assert "bytes of the video are missing or damaged" in shown.stderr
+    assert [line["truncated"] for line in read_lines(run(*files, "--json").stdout)] == [True, False]
 
 
 def test_json_carries_features_and_report_when_asked_for(run, files):

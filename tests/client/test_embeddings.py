@@ -53,7 +53,7 @@ def test_an_npy_grows_row_by_row_and_reads_back(make_row, tmp_path, count):
 def test_a_parquet_reads_back(make_row, tmp_path, count):
     write_vectors((make_row(number) for number in range(count)), tmp_path / "x.parquet")
     frame = pandas.read_parquet(tmp_path / "x.parquet")
-    assert list(frame.columns) == ["id", "video", "label", "features"]
+    assert list(frame.columns) == ["id", "video", "label", "truncated", "features"]
     assert [vector[0] for vector in frame.features] == list(range(count))
 
 
@@ -85,12 +85,15 @@ def make_row(connect):
 
 
 def test_the_command_writes_a_file_and_tells_failures(triton, source, tmp_path):
+    triton.truncated = {b"3.mp4"}
     out = tmp_path / "x.npy"
     result = CliRunner().invoke(build_app(), ["embed", str(source), "--out", str(out), "--url", triton.url])
     assert result.exit_code == 1
     assert np.load(out).shape == (2, 8)
     assert "2.mp4': no" in result.stderr
-    assert f"{out}: 2 vectors; 1 failed" in result.stderr
+    assert f"{out}: 2 vectors, 1 of them truncated; 1 failed" in result.stderr
+    with out.with_suffix(".csv").open(newline="") as file:
+        assert [line["truncated"] for line in csv.DictReader(file)] == ["False", "True"]
 
 
 def test_the_command_without_a_server_writes_nothing(free_port, source, tmp_path):

@@ -74,7 +74,7 @@ def test_a_job_writes_a_line_for_each_video_in_order(run, triton, folder):
     assert "40 rows, 40 of them new, 1 failed" in result.stderr
     rows = read_rows(folder / "results.jsonl")
     assert [row["row"] for row in rows] == list(range(40))
-    assert rows[3].keys() == {"row", "id", "video", "model", "labels", "milliseconds"}
+    assert rows[3].keys() == {"row", "id", "video", "model", "labels", "truncated", "milliseconds"}
     assert rows[7].keys() == {"row", "id", "video", "error"}
     assert rows[7]["error"]["class"] == "NotAVideo"
 

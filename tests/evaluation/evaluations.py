@@ -7,7 +7,9 @@ import numpy as np
 from clipserve.evaluation.evaluations import Evaluation, Failure, LabelledVideo
 
 
-def make_evaluation(*, name="hand_made", classes=12, videos=60, skill=3.0, failures=0, seed=0, positions=None):
+def make_evaluation(
+    *, name="hand_made", classes=12, videos=60, skill=3.0, failures=0, truncated=0, seed=0, positions=None
+):
     """A model that is right more often the more `skill` it has. The same seed gives the same videos and truths."""
     rng = np.random.default_rng(seed)
     truths = rng.integers(0, classes, videos + failures)
@@ -37,6 +39,7 @@ def make_evaluation(*, name="hand_made", classes=12, videos=60, skill=3.0, failu
         ),
         unknown_labels=(),
         milliseconds=rng.gamma(4, 12, len(positions)),
+        truncated=np.arange(len(positions)) < truncated,
         seconds=videos / 21,
         started=datetime(2026, 11, 22, 18, 30, tzinfo=UTC),
     )

@@ -12,7 +12,7 @@ from clipserve.evaluation import Comparison
 
 @pytest.fixture(scope="module")
 def reports():
-    few = make_evaluation(failures=3)
+    few = make_evaluation(failures=3, truncated=2)
     return {
         "few classes": few,
         "many classes": make_evaluation(classes=400, videos=500, skill=6.0),
@@ -44,7 +44,14 @@ def test_what_comes_from_outside_stays_text(reports):
 
 def test_the_page_has_all_that_a_reader_asks_for(reports):
     page = reports["few classes"].to_html()
-    for text in ("top-1 accuracy", "expected calibration error", "class 003", "3 of 63 videos", "localhost:8001"):
+    for text in (
+        "top-1 accuracy",
+        "expected calibration error",
+        "class 003",
+        "3 of 63 videos",
+        "localhost:8001",
+        "2 of them are damaged",
+    ):
         assert text in page
     assert page.count("<svg") == 2
 

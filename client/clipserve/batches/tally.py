@@ -19,15 +19,17 @@ MAX_REMEMBERED = 1000
 
 @dataclass
 class Summary:
-    """How many videos went well, and how many failed, by class of the error."""
+    """How many videos went well, how many of these are damaged or cut off, and how many failed, by class of error."""
 
     succeeded: int = 0
+    truncated: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
     def count(self, row: Row) -> None:
         """Add one row."""
         if row.error is None:
             self.succeeded += 1
+            self.truncated += bool(row.prediction and row.prediction.truncated)
         else:
             self.failed[type(row.error).__name__] += 1
 
@@ -38,7 +40,8 @@ class Summary:
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.failed.most_common())
-        return f"{self.succeeded} classified, {self.failures} failed" + (f" ({kinds})" if kinds else "")
+        remark = f" ({self.truncated} truncated)" if self.truncated else ""
+        return f"{self.succeeded} classified{remark}, {self.failures} failed" + (f" ({kinds})" if kinds else "")
 
 
 class Tally:

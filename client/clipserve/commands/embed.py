@@ -60,7 +60,8 @@ def embed(
         except ClipserveError as error:
             print_error(error)
             raise typer.Exit(2) from error
-    sys.stderr.write(f"{out}: {count} vectors; {stream.summary.failures} failed\n")
+    remark = f", {stream.summary.truncated} of them truncated" if stream.summary.truncated else ""
+    sys.stderr.write(f"{out}: {count} vectors{remark}; {stream.summary.failures} failed\n")
     if stream.summary.failures:
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
+from clipserve.tables.drawing import TRUNCATED
 from clipserve.tables.lines import describe_error, describe_prediction
 
 
@@ -66,6 +67,7 @@ class TableAtEnd:
         self._table.columns[0].overflow = "fold"
         self._table.columns[2].justify = "right"
         self._errors: list[ClipserveError] = []
+        self._truncated = 0
 
     def show(self, row: Row) -> None:
         # Text: names and labels may hold square brackets, which str would turn into markup.
@@ -74,6 +76,9 @@ class TableAtEnd:
             labels = Text(", ").join(
                 Text(str(scored), style="bold" if scored is top else "") for scored in row.prediction
             )
+            if row.prediction.truncated:
+                labels.append(TRUNCATED, style="yellow")
+                self._truncated += 1
             self._table.add_row(Text(row.video), labels, f"{row.milliseconds:.0f}")
         if row.error is not None:
             self._table.add_row(Text(row.video), Text(row.error.code, style="red"), "")
@@ -88,6 +93,8 @@ class TableAtEnd:
     def __exit__(self, *_: object) -> None:
         if self._table.rows:
             Console().print(self._table)
+        if self._truncated:
+            sys.stderr.write("truncated: bytes of the video are missing or damaged; labels come from what is left\n")
         for error in self._errors:
             print_error(error)
 

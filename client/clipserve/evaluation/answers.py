@@ -77,6 +77,7 @@ class AnswerSheet:
         self._scores: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._positions: list[int] = []
         self._milliseconds: list[float] = []
+        self._truncated: list[bool] = []
         self._truths: list[tuple[int, ...]] = []
 
     def fill(self, stream: RowStream) -> None:
@@ -108,6 +109,11 @@ class AnswerSheet:
         return np.array(self._milliseconds, dtype=np.float64)
 
     @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """bool [N]: whether the server says that bytes of the video are missing or damaged."""
+        return np.array(self._truncated, dtype=np.bool_)
+
+    @property
     def truths(self) -> tuple[tuple[int, ...], ...]:
         """Class indices of each of the N videos; negative ones are no class of the model."""
         return tuple(self._truths)
@@ -133,6 +139,7 @@ class AnswerSheet:
         self._truths.append(self.classes.locate(self._videos[position].labels, self.unknown))
         self._positions.append(position)
         self._milliseconds.append(row.milliseconds)
+        self._truncated.append(bool(row.prediction.truncated))
 
     def _open(self, prediction: Prediction) -> None:
         """Now the classes are known: make room, and look at all true labels before hours are spent."""

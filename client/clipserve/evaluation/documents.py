@@ -24,6 +24,7 @@ def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
         "videos": len(evaluation.videos),
         "answered": evaluation.answered,
         "failed": len(evaluation.failures),
+        "truncated": int(evaluation.truncated.sum()),
         "seconds": _number(evaluation.seconds),
         "videos_per_second": _number(evaluation.videos_per_second),
         "milliseconds": describe_milliseconds(evaluation),
@@ -57,6 +58,7 @@ def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
                 "answer": evaluation.classes[evaluation.best[row, 0]],
                 "score": _number(float(evaluation.confidence[row])),
                 "correct": bool(evaluation.correct[row]),
+                "truncated": bool(evaluation.truncated[row]),
             }
             for row, position in enumerate(evaluation.positions.tolist())
         ],

@@ -87,6 +87,7 @@ class Trial:
             failures=tuple(sheet.failures),
             unknown_labels=tuple(sheet.unknown),
             milliseconds=sheet.milliseconds,
+            truncated=sheet.truncated,
             seconds=sheet.seconds,
             started=started,
         )

@@ -71,6 +71,7 @@ class Evaluation:
         failures: the videos without an answer.
         unknown_labels: true labels that are none of `classes`: their videos count as misses.
         milliseconds: float64 [N], from sending to the answer.
+        truncated: bool [N], whether the server says that bytes of the video are missing or damaged.
         seconds: from the first request to the last answer.
         started: when.
     """
@@ -87,13 +88,14 @@ class Evaluation:
     failures: tuple[Failure, ...]
     unknown_labels: tuple[str, ...]
     milliseconds: Floats
+    truncated: npt.NDArray[np.bool_]
     seconds: float
     started: datetime
 
     def __post_init__(self) -> None:
         answered, failed = len(self.positions), len(self.failures)
-        if not (answered == len(self.scores) == len(self.truths) == len(self.milliseconds)):
-            raise ValueError("positions, scores, truths and milliseconds are about the same videos")
+        if {len(each) for each in (self.scores, self.truths, self.milliseconds, self.truncated)} != {answered}:
+            raise ValueError("positions, scores, truths, milliseconds and truncated are about the same videos")
         if answered + failed != len(self.videos):
             raise ValueError(f"{len(self.videos)} videos cannot be {answered} answered and {failed} failed ones")
         if self.scores.shape[1:] != (len(self.classes),):

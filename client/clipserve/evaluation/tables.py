@@ -54,6 +54,8 @@ def summarise(evaluation: Evaluation) -> str:
     text = f"{evaluation.answered} of {len(evaluation.videos)} videos answered in {evaluation.seconds:.1f} s"
     if evaluation.answered:
         text += f", {evaluation.videos_per_second:.1f} a second"
+    if evaluation.truncated.any():
+        text += f"; {evaluation.truncated.sum()} of them from damaged or cut-off files"
     if evaluation.failures:
         text += "; failed: " + ", ".join(f"{count} {code}" for code, count in evaluation.failures_by_code.items())
     if evaluation.unknown_labels:

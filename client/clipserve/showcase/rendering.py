@@ -50,7 +50,7 @@ def render_failure(error: ClipserveError) -> str:
 
 
 def render_answer(inquiry: Inquiry) -> str:
-    """Labels with bars, and where the time went."""
+    """Labels with bars, a warning if the file is damaged or cut off, and where the time went."""
     return _render("answer", inquiry=inquiry, top=inquiry.prediction.top)
 
 
@@ -61,8 +61,7 @@ def render_filmstrip(inquiry: Inquiry, strip: Filmstrip) -> str:
 
 def render_facts(inquiry: Inquiry) -> str:
     """What the report says of the file."""
-    report = inquiry.report
-    return _render("facts", facts=list_facts(inquiry), truncated=report.get("truncated")) if report else NOTHING
+    return _render("facts", facts=list_facts(inquiry)) if inquiry.report else NOTHING
 
 
 def describe_sampling(inquiry: Inquiry) -> str:

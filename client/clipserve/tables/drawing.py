@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clipserve.tables.table import Table
 
 SHOWN_LABELS = 3
+TRUNCATED = " (truncated)"  # beside the label of a video that is damaged or cut off
 BAR_CELLS = 10
 _CELLS = " ▏▎▍▌▋▊▉█"
 
@@ -51,7 +52,9 @@ def draw_table(table: "Table", rows: int) -> "Drawing":
         if row.prediction is not None:
             top, *others = row.prediction.labels[:SHOWN_LABELS]
             cells += [
-                Text(top.label, style="bold"),
+                Text(top.label, style="bold").append(
+                    TRUNCATED if row.prediction.truncated else "", style="not bold yellow"
+                ),
                 Text(f"{top.score:.2f}"),
                 Text(_draw_bar(top.score), style="green"),
                 Text(", ".join(map(str, others)), style="dim"),
@@ -82,7 +85,8 @@ def _write_row(row: Row, labelled: bool) -> str:
             f'<div style="background:#9bd3ae;width:{100 * min(top.score, 1):.0f}px;height:0.8em;'
             f'display:inline-block;margin-right:6px"></div>{top.score:.2f}'
         )
-        cells += [f"<b>{escape(top.label)}</b>", bar, escape(", ".join(map(str, others)))]
+        remark = f'<span style="color:#8a6100">{TRUNCATED}</span>' if row.prediction.truncated else ""
+        cells += [f"<b>{escape(top.label)}</b>{remark}", bar, escape(", ".join(map(str, others)))]
     elif row.error is not None:
         error = f'<span style="color:#b3261e" title="{escape(str(row.error))}">{escape(row.error.code)}</span>'
         cells += [error, "", ""]

@@ -57,8 +57,9 @@ def collect_embeddings(table: Table) -> Embeddings:
 def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     """Write rows as they come, with no more of them in memory than a thousand; gives how many have a vector.
 
-    `x.npy` holds the vectors, float32 [rows, D], and `x.csv` beside it id, video and label of each. `x.parquet` holds
-    all in one: id, video, label, features. Failures are left out. Files appear under their names when they are whole.
+    `x.npy` holds the vectors, float32 [rows, D], and `x.csv` beside it id, video, label and truncated of each.
+    `x.parquet` holds all in one: id, video, label, truncated, features. Failures are left out. Files appear under their
+    names when they are whole.
 
     Raises:
         InvalidRequest: the name ends otherwise, or pyarrow is missing.
@@ -102,7 +103,7 @@ class NpyFile:
         self._vectors: IO[bytes] = _partial(path).open("wb")
         self._names = _partial(self._names_path).open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._names)
-        self._writer.writerow(["id", "video", "label"])
+        self._writer.writerow(["id", "video", "label", "truncated"])
         self._width = 0
 
     def add(self, row: Row) -> None:
@@ -114,7 +115,7 @@ class NpyFile:
             self._write_header()
         self.count += 1
         self._vectors.write(vector.astype("<f4", copy=False).tobytes())
-        self._writer.writerow([row.id, row.video, row.label])
+        self._writer.writerow([row.id, row.video, row.label, row.prediction.truncated])
 
     def _write_header(self) -> None:
         # numpy leaves room in the header for the first number of the shape to grow, for this very use.
@@ -147,7 +148,8 @@ class ParquetFile:
         self.count = 0
         self._path = path
         text, vector = pyarrow.string(), pyarrow.list_(pyarrow.float32())
-        self._schema = pyarrow.schema([("id", text), ("video", text), ("label", text), ("features", vector)])
+        columns = {"id": text, "video": text, "label": text, "truncated": pyarrow.bool_(), "features": vector}
+        self._schema = pyarrow.schema(columns)
         self._table_type = pyarrow.Table
         self._writer = parquet.ParquetWriter(os.fspath(_partial(path)), self._schema)
         self._batch: list[dict[str, Any]] = []
@@ -156,7 +158,8 @@ class ParquetFile:
         if row.prediction is None or row.prediction.features is None:
             return
         self.count += 1
-        self._batch.append({"id": row.id, "video": row.video, "label": row.label, "features": row.prediction.features})
+        answer = {"truncated": row.prediction.truncated, "features": row.prediction.features}
+        self._batch.append({"id": row.id, "video": row.video, "label": row.label, **answer})
         if len(self._batch) == BATCH_ROWS:
             self._write_batch()
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def make_columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """Columns by name, one value a row, None where there is nothing.
 
-    id, video, label (the true one), label_1, score_1, label_2, ... (best first), error (its code), message,
-    milliseconds.
+    id, video, label (the true one), label_1, score_1, label_2, ... (best first), truncated (whether the video is
+    damaged or cut off), error (its code), message, milliseconds.
     """
     columns: dict[str, list[Any]] = {
         "id": [row.id for row in rows],
@@ -30,6 +30,7 @@ def make_columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
         best = [labels[rank] if rank < len(labels) else None for labels in answers]
         columns[f"label_{rank + 1}"] = [scored.label if scored else None for scored in best]
         columns[f"score_{rank + 1}"] = [scored.score if scored else None for scored in best]
+    columns["truncated"] = [row.prediction.truncated if row.prediction else None for row in rows]
     columns["error"] = [row.error.code if row.error else None for row in rows]
     columns["message"] = [str(row.error) if row.error else None for row in rows]
     columns["milliseconds"] = [round(row.milliseconds, 1) for row in rows]
@@ -80,6 +81,8 @@ def write_parquet(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
 
 def _choose_type(pyarrow: Any, name: str) -> Any:
     """Of a column that may be empty, and then would have no type."""
+    if name == "truncated":
+        return pyarrow.bool_()
     return pyarrow.float64() if name.startswith(("score_", "milliseconds")) else pyarrow.string()
 
 

@@ -11,8 +11,9 @@ from clipserve.results import Prediction
 def write_line(row: Row, number: int | None = None) -> str:
     """The row as JSON, without the line's end; the number, if any, comes first, as `row`.
 
-    A success has `model`, `labels` (each with label, index and score) and `milliseconds`, `features` and `report` where
-    they were asked for; a failure has `error` with class, code, message and retryable.
+    A success has `model`, `labels` (each with label, index and score), `truncated` (null where the server does not say)
+    and `milliseconds`, and `features` and `report` where they were asked for; a failure has `error` with class, code,
+    message and retryable.
     """
     line: dict[str, Any] = {} if number is None else {"row": number}
     line |= {"id": row.id, "video": row.video}
@@ -30,6 +31,7 @@ def describe_prediction(prediction: Prediction, milliseconds: float) -> dict[str
     described: dict[str, Any] = {
         "model": prediction.model,
         "labels": [{"label": scored.label, "index": scored.index, "score": scored.score} for scored in prediction],
+        "truncated": prediction.truncated,
         "milliseconds": round(milliseconds, 1),
     }
     if prediction.features is not None:

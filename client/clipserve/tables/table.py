@@ -73,7 +73,8 @@ class Table:
         show_table(self, rows)
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A data frame: id, video, label, label_1, score_1, ..., error, message, milliseconds, and features if any.
+        """A data frame: id, video, label, label_1, score_1, ..., truncated, error, message, milliseconds, and features
+        if any.
 
         Raises:
             InvalidRequest: pandas is not installed.
