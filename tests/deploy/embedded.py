@@ -12,6 +12,7 @@ from clipserve_container.arguments import triton_command
 from clipserve_container.repository import choose_models
 from clipserve_container.settings import Settings
 from clipserve_server.backends import lay_out_backends
+from clipserve_server.stub_python import lay_out_python
 from clipserve_server.wheel import find_wheel
 
 START_SECONDS = 60.0
@@ -56,11 +57,14 @@ class EmbeddedServer:
             *(f"--{service}-port={port}" for service, port in self.ports.items()),
         ]
 
+    def environment(self) -> dict[str, str]:
+        """What the command runs in."""
+        return {**lay_out_python(self.folder / "python", find_wheel()), "OMP_NUM_THREADS": "1"}
+
     def start(self) -> None:
         """Until it answers over HTTP, which has no TLS."""
         log = (self.folder / "triton.log").open("wb")
-        environment = {**find_wheel().environment(), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(self.command(), stdout=log, stderr=subprocess.STDOUT, env=environment)
+        self.process = subprocess.Popen(self.command(), stdout=log, stderr=subprocess.STDOUT, env=self.environment())
         deadline = time.monotonic() + START_SECONDS
         while not self.is_ready():
             assert self.process.poll() is None, (self.folder / "triton.log").read_text()[-3000:]

@@ -18,7 +18,6 @@ from clipserve import VideoClassifier
 from clipserve_container.readiness import find_stubs
 from clipserve_container.settings import Settings
 from clipserve_export.motion.videos import write_video
-from clipserve_server.wheel import find_wheel
 from tests.deploy.embedded import EmbeddedServer, find_free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +46,7 @@ class Running:
                 [sys.executable, "-m", "tests.deploy.running_service", json.dumps(given)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**find_wheel().environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+                env={**self.server.environment(), "PYTHONPATH": path},
             )
 
     def get(self, path: str) -> tuple[int, str]:
