@@ -11,7 +11,8 @@ ClipserveError
 │   ├── VideoTooLong         too-long
 │   ├── DecodeTimedOut       timed-out            decoding alone took longer than the server allows
 │   ├── DecodeCrashed        crashed              this video brings decoders down
-│   └── DecodeOutOfMemory    out-of-memory        decoding needs more memory than the server allows
+│   ├── DecodeOutOfMemory    out-of-memory        decoding needs more memory than the server allows
+│   └── DecodeFailed         failed               this video meets a defect of the server; its log says which
 ├── RequestError             the caller can put it right
 │   ├── InvalidRequest       invalid-request      an argument is not what is allowed
 │   ├── UnknownModel         unknown-model        lists the models there are
@@ -98,6 +99,10 @@ class DecodeCrashed(VideoError):
 
 class DecodeOutOfMemory(VideoError):
     code = "out-of-memory"
+
+
+class DecodeFailed(VideoError):
+    code = "failed"
 
 
 class RequestError(ClipserveError):

@@ -54,6 +54,7 @@ CODE_ERRORS: dict[str, type[ClipserveError]] = {
         errors.DecodeTimedOut,
         errors.DecodeCrashed,
         errors.DecodeOutOfMemory,
+        errors.DecodeFailed,
         errors.ServerBusy,
         errors.InvalidRequest,
     )

@@ -24,6 +24,7 @@ CODES = {
     "timed-out": errors.DecodeTimedOut,
     "crashed": errors.DecodeCrashed,
     "out-of-memory": errors.DecodeOutOfMemory,
+    "failed": errors.DecodeFailed,
     "busy": errors.ServerBusy,
     "invalid-request": errors.InvalidRequest,
 }

@@ -23,6 +23,7 @@ CODES = {
     "timed-out",
     "crashed",
     "out-of-memory",
+    "failed",
     "busy",
 }
 

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve import VideoClassifier
-from clipserve.errors import ClipserveError, DecodeCrashed, ServerBusy, VideoTooLarge, VideoTooLong
+from clipserve.errors import ClipserveError, DecodeCrashed, DecodeFailed, ServerBusy, VideoTooLarge, VideoTooLong
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
@@ -30,15 +29,7 @@ FUZZED_FILES = 300
 
 def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[..., Triton], video: Path) -> None:
     triton = serve(workers="2", max_waiting="1000")
-    finished, kills = threading.Event(), 0
-
-    def kill_at_random() -> None:
-        nonlocal kills
-        choice = random.Random(0)
-        while not finished.wait(choice.uniform(0.3, 0.6)):
-            if pids := decode_workers(triton):
-                os.kill(choice.choice(pids), signal.SIGKILL)
-                kills += 1
+    choice, kills = random.Random(0), 6
 
     def classify(_: int) -> str:
         try:
@@ -47,13 +38,12 @@ def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[
             return "crashed"
 
     with VideoClassifier("motion", url=triton.grpc_url) as classifier, ThreadPoolExecutor(4) as pool:
-        killer = threading.Thread(target=kill_at_random)
-        killer.start()
         answers: Counter[str] = Counter()
-        while kills < 6:
-            answers.update(pool.map(classify, range(20)))
-        finished.set()
-        killer.join()
+        for _ in range(kills):
+            under_way = pool.map(classify, range(20))
+            answers.update([next(under_way) for _ in range(choice.randrange(20))])
+            os.kill(choice.choice(decode_workers(triton)), signal.SIGKILL)
+            answers.update(under_way)
         assert set(answers) <= {"moving left", "crashed"}
         assert answers["crashed"] <= kills
         assert answers["moving left"] > answers["crashed"]
@@ -123,6 +113,37 @@ def test_a_network_may_take_fewer_clips_of_a_video_than_the_protocol_allows(
 def test_a_setting_that_is_no_number_keeps_the_model_from_loading(serve: Callable[..., Triton]) -> None:
     with pytest.raises(ModelLoadError, match=r"decode does not load: .*max_frames"):
         serve(max_frames="plenty")
+
+
+def test_decode_workers_that_cannot_start_keep_the_model_from_loading_and_say_why(
+    serve: Callable[..., Triton], motion_repository: Path
+) -> None:
+    package = motion_repository / "decode" / "1" / "av"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('libavcodec is out of order')\n")
+    with pytest.raises(ModelLoadError, match=r"decode does not load: .*ImportError: libavcodec is out of order"):
+        serve()
+
+
+def test_a_defect_of_the_decode_step_is_answered_counted_and_logged_and_costs_no_worker(
+    serve: Callable[..., Triton], motion_repository: Path, video: Path
+) -> None:
+    engine = motion_repository / "decode" / "1" / "clip_decode" / "engine.py"
+    text = engine.read_text()
+    engine.unlink()  # not in place: it may be a link to the original
+    engine.write_text(text.replace("    started = perf_counter()\n", "    started = 1 / (len(data) - 6)\n", 1))
+    triton = serve(workers="1")
+    before = decode_workers(triton)
+    with VideoClassifier("motion", url=triton.grpc_url) as classifier:
+        with pytest.raises(DecodeFailed, match="ZeroDivisionError"):
+            classifier.classify(b"defect")
+        assert classifier.classify(video).top.label == "moving left"
+    assert decode_workers(triton) == before
+    assert metric(triton, 'clipserve_decode_total{outcome="failed"}') == 1
+    assert metric(triton, "clipserve_decode_worker_restarts_total") == 0
+    log = triton.log_path.read_text()
+    assert "a video of 6 bytes" in log
+    assert "ZeroDivisionError: float division by zero" in log or "ZeroDivisionError: division by zero" in log
 
 
 def test_request_parameters_reach_the_decode_step(service, video: Path) -> None:  # type: ignore[no-untyped-def]

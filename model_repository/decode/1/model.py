@@ -45,8 +45,12 @@ class TritonPythonModel:
         settings = PoolSettings.from_config(values)
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
         self.metrics = DecodeMetrics(pb_utils.MetricFamily)
-        self.pool = DecodePool(settings, limits, on_restart=self.metrics.count_restart)
-        self.pool.wait_until_ready(START_SECONDS)
+        self.pool = DecodePool(settings, limits, on_restart=self.metrics.count_restart, log=pb_utils.Logger.log_error)
+        try:
+            self.pool.wait_until_ready(START_SECONDS)
+        except BaseException:
+            self.pool.close()
+            raise
 
     def finalize(self) -> None:
         """End the workers."""
@@ -140,8 +144,8 @@ class Answer:
         metrics.show_waiting(self.model.pool.waiting)
         if future.cancelled():
             metrics.count_outcome("expired" if self.is_overdue else "cancelled")
-        elif error := future.exception():
-            metrics.count_outcome(error.code if isinstance(error, DecodeError) else "failed")
+        elif isinstance(error := future.exception(), DecodeError):
+            metrics.count_outcome(error.code)
         else:
             metrics.count_outcome("ok")
             metrics.observe_seconds(future.result().seconds)
@@ -158,9 +162,6 @@ class Answer:
             error = future.exception()
             if isinstance(error, DecodeError):
                 self.send_error(error)
-                return
-            if error is not None:
-                self.send(error=pb_utils.TritonError(f"decoding failed: {error}", pb_utils.TritonError.INTERNAL))
                 return
         decoded = [future.result() for future in self.futures]
         wanted = self.request.requested_output_names()

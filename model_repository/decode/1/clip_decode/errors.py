@@ -13,6 +13,7 @@
         ├── TimedOut            timed-out
         ├── Crashed             crashed
         ├── OutOfMemory         out-of-memory
+        ├── Failed              failed
         └── Busy                busy
 
 The engine raises the first two branches; whoever runs it in worker processes raises the third.
@@ -114,8 +115,14 @@ class OutOfMemory(WorkerError):
     code = "out-of-memory"
 
 
+class Failed(WorkerError):
+    """The decode step has a defect that this video shows: an exception that nobody expected."""
+
+    code = "failed"
+
+
 class Busy(WorkerError):
-    """No worker is free and the queue is full: try again later."""
+    """No worker is free and the queue is full, or none can be started: try again later."""
 
     code = "busy"
     retryable = True

@@ -22,6 +22,7 @@ from clip_decode.sampling import Sampling
 
 Clips = dict[str, npt.NDArray[np.uint8]]
 MAX_HEAD_BYTES = 1 << 20
+MAX_TRACEBACK_LENGTH = 16_384
 TAKEN = b"taken"
 
 
@@ -74,21 +75,25 @@ def send_decoded(connection: Connection, clips: Clips, report: str) -> None:
         connection.send_bytes(clip.data.cast("B"))
 
 
-def send_error(connection: Connection, error: DecodeError) -> None:
-    """Worker's side."""
-    connection.send_bytes(json.dumps({"error": error.code, "message": error.message}).encode())
+def send_error(connection: Connection, error: DecodeError, *, traceback: str = "") -> None:
+    """Worker's side. traceback: for the server's log; the last of a long one."""
+    head = {"error": error.code, "message": error.message, "traceback": traceback[-MAX_TRACEBACK_LENGTH:]}
+    connection.send_bytes(json.dumps(head).encode())
 
 
 def receive_answer(connection: Connection, job: Job, *, started: float) -> Decoded:
     """Pool's side. started: when the job left the queue, by time.monotonic().
 
     Raises:
-        DecodeError: the worker's answer is one.
+        DecodeError: the worker's answer is one; a traceback that came with it is its note.
         OSError, EOFError, ValueError, KeyError, TypeError: the worker broke off, or talks nonsense.
     """
     head = json.loads(connection.recv_bytes(MAX_HEAD_BYTES))
     if "error" in head:
-        raise DecodeError(str(head["error"]), str(head["message"]))
+        error = DecodeError(str(head["error"]), str(head["message"]))
+        if head["traceback"]:
+            error.add_note(str(head["traceback"]))
+        raise error
     if set(head["clips"]) != set(job.geometries):
         raise ValueError("a worker answered with clips that nobody asked for")
     clips: Clips = {}

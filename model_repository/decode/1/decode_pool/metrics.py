@@ -7,8 +7,8 @@ from typing import Any
 
 from clip_decode.errors import error_classes
 
-# What a video ends in where it is no error of clip_decode; "failed" is a defect of the decode step.
-OTHER_OUTCOMES = ("ok", "cancelled", "expired", "failed")
+# What a video ends in where it is no error of clip_decode.
+OTHER_OUTCOMES = ("ok", "cancelled", "expired")
 
 # Seconds. The lowest holds a phone clip on a fast core, the highest what the time limit lets through.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

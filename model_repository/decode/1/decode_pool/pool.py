@@ -9,23 +9,38 @@ own, so that there is nothing two of them could break for each other.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import queue
 import threading
-from collections.abc import Callable
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from clip_decode.errors import Busy, Crashed, DecodeError
+from clip_decode.errors import Busy, Crashed, DecodeError, Failed, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
 from decode_pool.messages import Decoded, Job
-from decode_pool.process import WorkerGone, WorkerProcess
+from decode_pool.process import WorkerGone, WorkerProcess, decode_worker
 from decode_pool.settings import PoolSettings
 
 # How long a worker that died while idle stays unnoticed.
 LOOK_SECONDS = 0.25
-# Workers that die as they start, before the job that needed one is given up.
-STARTS_IN_A_ROW = 3
+# Workers that die idle, one after the other, before the job that needs one is given up.
+TRIES = 3
+# Jobs wait so long for workers that do not start, and are refused from then on.
+PATIENCE_SECONDS = 5.0
+# After two workers that could not start, the next is tried later and later, at last this much.
+TRIES_AT_ONCE = 2
+LONGEST_PAUSE_SECONDS = 30.0
+# Tracebacks; one that comes again is not logged in full.
+_REMEMBERED = 64
 
 Cancelled = Callable[[], bool]
+
+
+class WorkersNotStarted(RuntimeError):
+    """The machine cannot run decode workers."""
 
 
 class DecodePool:
@@ -34,18 +49,34 @@ class DecodePool:
     with DecodePool(PoolSettings(), Limits()) as pool:
         decoded = pool.submit(Job(video, geometries, sampling)).result()
 
-    on_restart: called in a thread of the pool each time a dead worker is replaced.
+    Args:
+        settings: how many workers, and what they may use.
+        limits: what a video may ask for.
+        program: what a worker runs, see WorkerProcess.
+        on_restart: called in a thread of the pool each time a dead worker has been replaced.
+        log: called, likewise, with each line that an operator should read.
     """
 
     def __init__(
-        self, settings: PoolSettings, limits: Limits, *, on_restart: Callable[[], None] = lambda: None
+        self,
+        settings: PoolSettings,
+        limits: Limits,
+        *,
+        program: Sequence[str] = (),
+        on_restart: Callable[[], None] = lambda: None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._settings, self._limits, self._on_restart = settings, limits, on_restart
+        self._settings, self._limits = settings, limits
+        self._program = tuple(program) or decode_worker()
+        self._on_restart, self._log = on_restart, log
+        self._logged: deque[str] = deque(maxlen=_REMEMBERED)
         self._jobs: queue.Queue[tuple[Job, Future[Decoded], Cancelled]] = queue.Queue(settings.max_waiting)
         self._waiting_bytes, self._count = 0, threading.Lock()
         self._closing = threading.Event()
         # The kernel kills a worker when the thread that started it ends, so each thread starts its own.
         self._posts = [_Post(self, number) for number in range(settings.worker_count)]
+        for post in self._posts:
+            post.start()
 
     def __enter__(self) -> DecodePool:
         return self
@@ -76,9 +107,9 @@ class DecodePool:
             self._waiting_bytes += len(job.video)
         return future
 
-    def _take(self) -> tuple[Job, Future[Decoded], Cancelled]:
-        """The next job in the queue. Raises queue.Empty after LOOK_SECONDS without one."""
-        job, future, cancelled = self._jobs.get(timeout=LOOK_SECONDS)
+    def _take(self, seconds: float) -> tuple[Job, Future[Decoded], Cancelled]:
+        """The next job in the queue. Raises queue.Empty after so long without one."""
+        job, future, cancelled = self._jobs.get(timeout=seconds)
         with self._count:
             self._waiting_bytes -= len(job.video)
         return job, future, cancelled
@@ -93,11 +124,20 @@ class DecodePool:
         """Of the workers that live."""
         return [post.worker.pid for post in self._posts if post.worker is not None and post.worker.is_alive]
 
+    @property
+    def can_work(self) -> bool:
+        """Whether there is a worker, or one may come soon."""
+        return any(post.is_hopeful for post in self._posts)
+
     def wait_until_ready(self, seconds: float) -> None:
-        """Wait until every worker runs. Raises RuntimeError when one does not."""
+        """Wait until every worker runs.
+
+        Raises:
+            WorkersNotStarted: one could not start; the message has its last words.
+            TimeoutError: one did not so far.
+        """
         for post in self._posts:
-            if not post.ready.wait(seconds):
-                raise RuntimeError("the decode workers do not start; their error is in the log above")
+            post.first_start.result(seconds)
 
     def close(self) -> None:
         """End the workers; jobs under way fail, jobs that wait are cancelled."""
@@ -108,15 +148,41 @@ class DecodePool:
             while True:
                 self._jobs.get_nowait()[1].cancel()
 
+    def log(self, message: str, error: BaseException) -> None:
+        """Log what happened, then the notes of `error`, line by line; of notes that come again, the last line."""
+        self._log(message)
+        for note in getattr(error, "__notes__", ()):
+            lines = note.strip().splitlines()
+            if note in self._logged:
+                lines = [f"as logged before: {lines[-1]}"]
+            self._logged.append(note)
+            for line in lines:
+                self._log(f"    {line}")
+
 
 class _Post:
-    """One place in the pool: the thread that holds it, and the worker that has it now."""
+    """One place in the pool: the thread that holds it, and the worker that has it now.
+
+    Attributes:
+        worker: alive, dead and not yet replaced, or None.
+        first_start: done when the first worker is ready, or failed to become so.
+    """
 
     def __init__(self, pool: DecodePool, number: int) -> None:
         self.pool = pool
         self.worker: WorkerProcess | None = None
-        self.ready = threading.Event()
+        self.first_start: Future[None] = Future()
+        self._failed_starts = 0  # in a row
+        self._failing_since = self._next_start = 0.0
         self._thread = threading.Thread(target=self._hold, name=f"decode-{number}", daemon=True)
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether there is a worker, or has been one a moment ago."""
+        return not self._failed_starts or time.monotonic() < self._failing_since + PATIENCE_SECONDS
+
+    def start(self) -> None:
+        """Start the thread, which starts a worker."""
         self._thread.start()
 
     def close(self) -> None:
@@ -127,53 +193,89 @@ class _Post:
 
     def _hold(self) -> None:
         pool = self.pool
-        self._start()
         while not pool._closing.is_set():
-            try:
-                job, future, cancelled = pool._take()
-            except queue.Empty:
-                self._replace_if_dead()
-                continue
+            if self._has_worker() or not pool.can_work:
+                with contextlib.suppress(queue.Empty):
+                    self._serve(*pool._take(LOOK_SECONDS))
+            else:
+                # Leave the jobs to others.
+                pool._closing.wait(LOOK_SECONDS)
+        if self.worker is not None:
+            self.worker.end()
+
+    def _serve(self, job: Job, future: Future[Decoded], cancelled: Cancelled) -> None:
+        """Bring a job to its end, whatever happens: its future is done, and this thread lives on."""
+        try:
             if cancelled():
                 future.cancel()
-            if future.set_running_or_notify_cancel():
-                self._run(job, future)
-                # Let go of a video that may be large before waiting for the next.
-            del job, future, cancelled
-        if self.worker is not None:
-            self.worker.end()
+            if not future.set_running_or_notify_cancel():
+                return
+            decoded = self._decode(job)
+        except DecodeError as error:
+            if isinstance(error, Crashed | Failed | OutOfMemory | TimedOut):
+                self._log_video(job, error)
+            # Its traceback leads to this frame, hence to the future, which would keep the video until the collector
+            # comes by.
+            future.set_exception(error.with_traceback(None))
+        except Exception as error:
+            failed = Failed(f"handing this video to a decoder met a defect of the server ({type(error).__name__})")
+            failed.add_note(traceback.format_exc())
+            self._log_video(job, failed)
+            future.set_exception(failed)
+        else:
+            future.set_result(decoded)
 
-    def _run(self, job: Job, future: Future[Decoded]) -> None:
-        for _ in range(STARTS_IN_A_ROW):
-            try:
-                assert self.worker is not None
-                decoded = self.worker.decode(job)
-            except WorkerGone:
-                # It had not begun: another may, and nobody notices.
-                self._replace()
-            except DecodeError as error:
-                future.set_exception(error)
-                self._replace_if_dead()
-                return
-            else:
-                future.set_result(decoded)
-                return
-        future.set_exception(Crashed("no process could be started to decode this video"))
+    def _decode(self, job: Job) -> Decoded:
+        for _ in range(TRIES):
+            while not self._has_worker():
+                if not self.pool.can_work or self.pool._closing.wait(LOOK_SECONDS):
+                    raise Busy(
+                        "no decode worker can be started at the moment, the server's log says why; try again later"
+                    )
+            assert self.worker is not None
+            # It had not begun: another may, and nobody notices.
+            with contextlib.suppress(WorkerGone):
+                return self.worker.decode(job)
+        raise Busy(f"{TRIES} decode workers died before they could take this video; try again later")
+
+    def _has_worker(self) -> bool:
+        """Whether a worker lives; a dead one is replaced, unless others could not start a moment ago."""
+        if self.worker is not None and self.worker.is_alive:
+            return True
+        if self.pool._closing.is_set() or time.monotonic() < self._next_start:
+            return False
+        try:
+            self._start()
+        except Exception as error:
+            if not self._failed_starts:
+                self._failing_since = time.monotonic()
+            self._failed_starts += 1
+            late = self._failed_starts - TRIES_AT_ONCE
+            pause = min(LOOK_SECONDS * 2**late, LONGEST_PAUSE_SECONDS) if late >= 0 else 0.0
+            self._next_start = time.monotonic() + pause
+            if not self.pool._closing.is_set():
+                with contextlib.suppress(Exception):
+                    self.pool.log(f"{error}; the next try is in {pause:g} s", error)
+            if not self.first_start.done():
+                self.first_start.set_exception(WorkersNotStarted(str(error)))
+            return False
+        self._failed_starts = 0
+        return True
 
     def _start(self) -> None:
-        self.worker = WorkerProcess(self.pool._settings, self.pool._limits)
-        with contextlib.suppress(WorkerGone):
-            self.worker.wait_until_ready()
-            self.ready.set()
-
-    def _replace_if_dead(self) -> None:
-        if self.worker is not None and not self.worker.is_alive:
-            self._replace()
-
-    def _replace(self) -> None:
-        if self.pool._closing.is_set():
-            return
         if self.worker is not None:
             self.worker.end()
-        self._start()
-        self.pool._on_restart()
+            self.worker = None
+        self.worker = WorkerProcess(self.pool._program, self.pool._settings, self.pool._limits)
+        self.worker.wait_until_ready()
+        if self.first_start.done():
+            self.pool._on_restart()
+        else:
+            self.first_start.set_result(None)
+
+    def _log_video(self, job: Job, error: DecodeError) -> None:
+        # Enough to find the video again, which the request does not name. Whatever becomes of it, the job is answered.
+        with contextlib.suppress(Exception):
+            digest = hashlib.sha256(job.video).hexdigest()
+            message = f"[{error.code}] {error.message} (a video of {len(job.video)} bytes, SHA-256 {digest})"
+            self.pool.log(message, error)

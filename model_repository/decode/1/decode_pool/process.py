@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,10 +22,13 @@ from clip_decode.errors import Crashed, DecodeError, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
 from decode_pool.messages import TAKEN, Decoded, Job, receive_answer, send_job
 from decode_pool.settings import PoolSettings
+from decode_pool.standard_error import StandardError
 
 # decode/1, from which the worker imports.
 CODE = Path(__file__).parents[1]
 START_SECONDS = 30.0
+# The server names its log here where it is a file, and errors about a dead worker name it in turn.
+LOG_VARIABLE = "CLIPSERVE_LOG"
 WATCH_SECONDS = 0.05
 # Between the end of a socket and the end of the process that held it.
 DYING_SECONDS = 0.2
@@ -36,27 +40,32 @@ class WorkerGone(Exception):
     """The process had died before it was given a job; nothing is lost but time."""
 
 
-class WorkerProcess:
-    """A started worker. Not for two threads at a time."""
+class WorkerNotStarted(WorkerGone):
+    """The process did not come so far as to take jobs. Its notes are what it wrote to its standard error."""
 
-    def __init__(self, settings: PoolSettings, limits: Limits) -> None:
-        self._settings = settings
+
+class WorkerProcess:
+    """A started worker. Not for two threads at a time.
+
+    program: what to run, decode_worker() for instance. It is given three arguments more: the number of its socket, the
+        limits of a video as JSON, and the megabytes of memory it may take.
+    """
+
+    def __init__(self, program: Sequence[str], settings: PoolSettings, limits: Limits) -> None:
+        self._program, self._settings = program[0], settings
+        self._stderr = StandardError()
         ours, theirs = socket.socketpair()
         # The kernel keeps the time: a read or write that takes longer fails with EAGAIN.
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", settings.max_decode_seconds, 0))
-        with theirs:
+        with theirs, self._stderr.writable() as output:
+            arguments = [str(theirs.fileno()), json.dumps(asdict(limits)), str(settings.max_worker_megabytes)]
             self._process = subprocess.Popen(
-                [
-                    python(),
-                    "-m",
-                    "decode_pool.worker",
-                    str(theirs.fileno()),
-                    json.dumps(asdict(limits)),
-                    str(settings.max_worker_megabytes),
-                ],
+                [*program, *arguments],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": str(CODE)},
             )
         self._connection = Connection(ours.detach())
@@ -74,15 +83,16 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Wait until the worker has loaded FFmpeg. Raises WorkerGone."""
+        """Wait until the worker has loaded FFmpeg. Raises WorkerNotStarted, after which the process is dead."""
         if self._is_ready:
             return
         try:
             if not self._connection.poll(START_SECONDS):
-                raise WorkerGone("a worker did not start in time")
+                raise self._not_started(f"it was not ready after {START_SECONDS:g} s")
             self._connection.recv_bytes()
         except (EOFError, OSError) as error:
-            raise WorkerGone("a worker died as it started") from error
+            self.end()
+            raise self._not_started(self._describe_end()) from error
         self._is_ready = True
         self._first_megabytes = self._memory_megabytes()
 
@@ -92,8 +102,20 @@ class WorkerProcess:
         Raises:
             WorkerGone: the process was dead before; ask another.
             DecodeError: the worker's own, or TimedOut, Crashed or OutOfMemory, after which the process is dead.
+                Its notes are for the server's log.
         """
         self.wait_until_ready()
+        self._stderr.forget()
+        try:
+            return self._exchange(job)
+        except DecodeError:
+            raise
+        except BaseException:
+            # Part of a job or of an answer may be on its way: whatever came next would be taken for the rest of it.
+            self.end()
+            raise
+
+    def _exchange(self, job: Job) -> Decoded:
         started = time.monotonic()
         try:
             send_job(self._connection, job)
@@ -120,6 +142,7 @@ class WorkerProcess:
         """
         deadline = time.monotonic() + self._settings.max_decode_seconds
         while not self._connection.poll(WATCH_SECONDS):
+            self._stderr.read()
             if time.monotonic() > deadline:
                 self.end()
                 raise self._overdue()
@@ -140,21 +163,49 @@ class WorkerProcess:
         return TimedOut(f"decoding took more than {self._settings.max_decode_seconds} seconds")
 
     def _post_mortem(self) -> DecodeError:
+        log = os.environ.get(LOG_VARIABLE)
+        place = f"the server's log, {log}," if log else "the server's log"
+        error = Crashed(
+            f"the process that decoded this video died ({self._describe_end()}); {place} has its last words"
+        )
+        if self._stderr.text:
+            error.add_note(self._stderr.text)
+        return error
+
+    def _not_started(self, how: str) -> WorkerNotStarted:
+        self.end()
+        said = f": {self._stderr.last_line}" if self._stderr.text else " and said nothing"
+        error = WorkerNotStarted(f"{self._program} could not start a decode worker ({how}){said}")
+        if self._stderr.text:
+            error.add_note(self._stderr.text)
+        return error
+
+    def _describe_end(self) -> str:
         status = self._process.returncode
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return Crashed(f"the process that decoded this video died ({how})")
+        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
     def kill(self) -> None:
         """Kill the process; from any thread. Whoever waits for its answer is told."""
         self._process.kill()
 
     def end(self) -> None:
-        """Kill the process, if it lives, and close the socket. The exit status of one that was dying stays its own."""
+        """Kill the process, if it lives, and close the socket. The exit status of one that was dying stays its own.
+
+        Harmless when it has been ended.
+        """
+        if self._connection.closed:
+            return
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(DYING_SECONDS)
         self._process.kill()
         self._process.wait()
         self._connection.close()
+        self._stderr.close()
+
+
+def decode_worker() -> list[str]:
+    """The program that decodes by FFmpeg. faulthandler writes the Python stack of one that crashes."""
+    return [python(), "-X", "faulthandler", "-m", "decode_pool.worker"]
 
 
 def python() -> str:

@@ -13,11 +13,12 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from clip_decode.engine import decode_clips
-from clip_decode.errors import DecodeError, OutOfMemory
+from clip_decode.errors import DecodeError, Failed, OutOfMemory
 from clip_decode.limits import Limits
 from decode_pool.messages import TAKEN, Job, receive_job, send_decoded, send_error
 
@@ -57,10 +58,6 @@ def work(connection: Connection, limits: Limits) -> None:
             return
         try:
             answer(connection, job, limits)
-        except DecodeError as error:
-            send_error(connection, error)
-        except MemoryError:
-            send_error(connection, _out_of_memory())
         except ConnectionError:
             return
         # PyAV's containers, streams and frames refer to each other. Left to itself, the collector lets dozens of them
@@ -70,9 +67,25 @@ def work(connection: Connection, limits: Limits) -> None:
 
 
 def answer(connection: Connection, job: Job, limits: Limits) -> None:
-    """Decode one video and send what came of it; nothing of it outlives the call."""
-    clips, report = decode_clips(job.video, job.geometries, job.sampling, limits)
-    send_decoded(connection, clips, report.to_json())
+    """Decode one video and send what came of it; nothing of it outlives the call.
+
+    Any exception is an answer. Only death, a hang and memory cost the pool a worker.
+    """
+    try:
+        clips, report = decode_clips(job.video, job.geometries, job.sampling, limits)
+        facts = report.to_json()
+    except DecodeError as error:
+        send_error(connection, error)
+    except MemoryError:
+        send_error(connection, _out_of_memory())
+    except Exception as error:
+        # The client learns the kind alone: the text of an exception can name files of this machine.
+        failed = Failed(
+            f"decoding this video met a defect of the server ({type(error).__name__}); its log has the traceback"
+        )
+        send_error(connection, failed, traceback=traceback.format_exc())
+    else:
+        send_decoded(connection, clips, facts)
 
 
 def _out_of_memory() -> DecodeError:
