@@ -34,7 +34,8 @@ class AsyncVideoClassifier:
     >>> async with AsyncVideoClassifier("x3d_m", "localhost:8001") as classifier:
     ...     predictions = await asyncio.gather(*map(classifier.classify, paths))
 
-    It belongs to the event loop of its first call. Cancelling a task cancels its call.
+    Several event loops may share one, one after the other or each in a thread of its own; the rows of one
+    `classify_many` are taken in one loop. Cancelling a task cancels its call.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class AsyncVideoClassifier:
         await self._wire.hold(conversations.wait_until_ready(call))
 
     async def close(self) -> None:
-        """Close the connection. Calls under way end with RequestCancelled."""
+        """Close the connections. Calls under way end with RequestCancelled, those of other event loops, too."""
         for stream in list(self._streams):
             await stream.close()
         await self._wire.close()

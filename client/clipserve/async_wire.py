@@ -1,6 +1,8 @@
 """A gRPC connection, over which conversations are held: the awaiting kind."""
 
 import asyncio
+import threading
+from contextlib import suppress
 from typing import Any, cast
 
 from tritonclient.grpc.aio import InferenceServerClient
@@ -12,12 +14,16 @@ from clipserve.errors import InvalidRequest, RequestCancelled
 
 
 class AsyncWire:
-    """`Wire` for asyncio. It belongs to the event loop of its first call."""
+    """`Wire` for asyncio: a connection for each event loop, because gRPC binds a channel to the loop that makes it.
+
+    The connection of a loop that was closed is dropped at the next call from another loop.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client_arguments = settings.client_arguments()
-        self._open_client: Any = None
+        self._clients: dict[asyncio.AbstractEventLoop, Any] = {}
+        self._lock = threading.Lock()  # loops may run in different threads
         self._closed = False
 
     def check_open(self) -> None:
@@ -40,25 +46,33 @@ class AsyncWire:
             return cast(Result, end.value)
 
     async def close(self) -> None:
-        """End the calls under way with RequestCancelled."""
-        self._closed = True
-        if self._open_client is not None:
-            await self._open_client.close()
+        """End the calls under way with RequestCancelled; those in other event loops as soon as these loops go on."""
+        with self._lock:
+            self._closed = True
+            clients, self._clients = self._clients, {}
+        for loop, client in clients.items():
+            if loop is asyncio.get_running_loop():
+                await client.close()
+            else:
+                with suppress(RuntimeError):  # the loop is closed, and no call is under way in it
+                    loop.call_soon_threadsafe(_close_soon, loop, client)
 
-    @property
     def _client(self) -> Any:
-        # gRPC binds a channel to the loop that is there when it is made, so not in __init__, which
-        # may run before any loop does.
-        if self._open_client is None:
-            self._open_client = InferenceServerClient(**self._client_arguments)
-        return self._open_client
+        """The connection of the running loop."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self.check_open()
+            for other in [known for known in self._clients if known.is_closed()]:
+                del self._clients[other]
+            if loop not in self._clients:
+                self._clients[loop] = InferenceServerClient(**self._client_arguments)
+            return self._clients[loop]
 
     async def _take(self, step: Step) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        self.check_open()
         try:
-            return await getattr(self._client, step.method)(
+            return await getattr(self._client(), step.method)(
                 **step.arguments, headers=self._settings.headers, client_timeout=step.timeout_seconds
             )
         except asyncio.CancelledError:
@@ -67,3 +81,8 @@ class AsyncWire:
             if self._closed and not (task and task.cancelling()):
                 raise RequestCancelled("the classifier was closed", model=self._settings.model) from None
             raise
+
+
+def _close_soon(loop: asyncio.AbstractEventLoop, client: Any) -> None:
+    # The loop holds the task until it has run: closing at once waits for nothing.
+    loop.create_task(client.close())

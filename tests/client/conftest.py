@@ -83,7 +83,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
     under_way: int = 0
     most_under_way: int = 0
     cancelled: int = 0
-    counting: threading.Lock = field(default_factory=threading.Lock)
+    counting: threading.Condition = field(default_factory=threading.Condition)
     release: threading.Event = field(default_factory=threading.Event)
     hold: bool = False  # let inferences wait for `release`
     restricted: tuple[str, ...] = ()  # methods' names that only those with the key ADMIN may call
@@ -100,11 +100,17 @@ class FakeTriton(GRPCInferenceServiceServicer):
             assert struct.unpack("<I", content[:4])[0] == len(content) - 4
         return [content[4:] for content in contents]
 
+    def wait_for_calls(self, count: int) -> None:
+        """Return when so many inferences are under way."""
+        with self.counting:
+            assert self.counting.wait_for(lambda: self.under_way >= count, 60)
+
     def ModelInfer(self, request, context):
         with self.counting:
             self.arrivals.append(time.monotonic())
             self.under_way += 1
             self.most_under_way = max(self.most_under_way, self.under_way)
+            self.counting.notify_all()
         try:
             return self._infer(request, context)
         finally:
@@ -116,7 +122,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self.requests.append(request)
         context.add_callback(lambda: setattr(self, "cancelled", self.cancelled + (context.code() is None)))
         if self.hold:
-            self.release.wait(10)
+            self.release.wait(60)
         content = request.raw_input_contents[0][4:]
         time.sleep(self.delays.get(content, self.delay))
         with self.counting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +14,7 @@ from clipserve.batches.feeds import Feed
 from clipserve.batches.rows import Row
 from clipserve.batches.runs import Run
 from clipserve.batches.tally import Summary
-from clipserve.errors import RequestCancelled
+from clipserve.errors import InvalidRequest, RequestCancelled
 from clipserve.sources.entries import Entry
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ Work = Callable[[Entry], Awaitable[Row]]
 class AsyncRowStream:
     """`RowStream` for asyncio: `async for row in ...`, or `await stream.table()`.
 
-    Leave an unfinished stream by `await stream.close()`, by `async with`, or by closing its classifier. The source is
-    read in a thread of its own, a generator, too.
+    It belongs to the event loop that takes its first row. Leave an unfinished stream by `await stream.close()`, by
+    `async with`, or by closing its classifier; these may come from any loop. The source is read in a thread of its own,
+    a generator, too.
     """
 
     def __init__(self, run: Run, work: Work) -> None:
@@ -37,6 +39,7 @@ class AsyncRowStream:
         self._gate = asyncio.Semaphore(run.parallel)
         self._ordered = run.ordered
         self._begun: deque[asyncio.Task[Row]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = False
         self._closed = False
 
@@ -68,9 +71,12 @@ class AsyncRowStream:
         self._closed = True
         self._feed.close()
         self._cancellation.cancel()
-        for task in self._begun:
-            task.cancel()
-        await asyncio.gather(*self._begun, return_exceptions=True)
+        if self._loop is asyncio.get_running_loop():
+            self._cancel_calls()
+            await asyncio.gather(*self._begun, return_exceptions=True)
+        elif self._loop is not None:
+            with suppress(RuntimeError):  # its loop is closed, and every task of it has ended
+                self._loop.call_soon_threadsafe(self._cancel_calls)
         self._tally.close()
 
     def __aiter__(self) -> Self:
@@ -103,6 +109,7 @@ class AsyncRowStream:
         """The next row that is due; None at the end."""
         if self._ended:
             return None
+        self._check_loop()
         row = None if self._closed else await self._wait_for_row()
         # By another task, or with its classifier: to end the iteration would look like success.
         if self._closed:
@@ -129,6 +136,19 @@ class AsyncRowStream:
                 self._feed.let_go()
                 return done.result()
         return None
+
+    def _check_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise InvalidRequest(
+                "the rows of a run are taken in one event loop, and the first of this run was taken in another: take"
+                " all of them there, or begin another run here"
+            )
+
+    def _cancel_calls(self) -> None:
+        for task in self._begun:
+            task.cancel()
 
     async def _pass_gate(self, entry: Entry) -> Row:
         async with self._gate:
