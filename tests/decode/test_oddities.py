@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from images import add_exif, make_image, mux_images
 from synthesis import Clip, Pixels, cut_centre, decode_plainly, paint_grey, read_grey
 from test_exactness import decode_unscaled
 
@@ -75,6 +76,26 @@ def test_rotated_and_mirrored_files_come_out_upright(rotation: int, flips: tuple
     top, left = (2, 18) if upright.shape[1] > upright.shape[0] else (18, 2)
     difference = np.abs(clips["a"][1, 0].astype(int) - upright[top : top + 60, left : left + 60])
     assert difference.mean() < (4 if quality == "fast" else 0.01)
+
+
+IMAGES = [("mjpeg", "avi"), ("mjpeg", "mov"), ("mjpeg", "matroska"), ("png", "mov")]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("codec", "container"), IMAGES, ids=lambda name: name)
+def test_pictures_of_a_camera_come_out_upright(codec: str, container: str, orientation: int) -> None:
+    """PyAV raises ValueError for a frame's side data where EXIF is among it."""
+    data = mux_images([add_exif(make_image(codec, number), orientation) for number in range(4)], codec, container)
+    stored = decode_plainly(mux_images([make_image(codec, number) for number in range(4)], codec, container)).frames
+    pixels, report = decode_unscaled(data, 4, 64)
+    assert report.frames == 4
+    assert (report.width, report.height) == ((96, 64) if orientation < 5 else (64, 96))
+    for number, picture in enumerate(stored):
+        upright = picture.transpose(1, 0, 2) if orientation > 4 else picture
+        # Where the first row and the first column of what is stored are seen (EXIF 2.3, tag 274).
+        upright = upright[:, ::-1] if orientation in (2, 3, 6, 7) else upright
+        upright = upright[::-1] if orientation in (3, 4, 7, 8) else upright
+        assert (pixels[0, number] == cut_centre(upright, 64)).all()
 
 
 def test_ffmpeg_agrees_on_the_direction_of_a_turn() -> None:

@@ -1,13 +1,16 @@
-"""How a stored picture must be turned to stand upright."""
+"""How a stored picture must be turned to stand upright.
+
+FFmpeg's display matrix says so, wherever it comes from: the container, an SEI message, or the EXIF orientation of a JPEG
+or PNG image, which FFmpeg's decoders turn into a matrix. ffmpeg and its players go by the same one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 Pixels = npt.NDArray[np.uint8]
@@ -44,13 +47,26 @@ def read_orientation(frame: VideoFrame) -> Orientation:
 
     The matrix maps stored (x, y) to shown (a x + c y, b x + d y), in 16.16 fixed point.
     """
-    side_data = frame.side_data.get("DISPLAYMATRIX")
+    # The first one, as av_frame_get_side_data has it.
+    side_data = next((data for data in frame.side_data if data.type is Type.DISPLAYMATRIX), None)
     if side_data is None:
         return UPRIGHT
-    matrix = np.frombuffer(memoryview(cast(SideData, side_data)), dtype=np.int32)
+    matrix = np.frombuffer(memoryview(side_data), dtype=np.int32)
     if matrix.size < 5:
         return UPRIGHT
     a, b, c, d = (int(matrix[place]) for place in (0, 1, 3, 4))
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Orientation(transpose=True, mirror_x=c < 0, mirror_y=b < 0)
     return Orientation(mirror_x=a < 0, mirror_y=d < 0)
+
+
+def _name_unknown_type(cls: type[Type], number: int) -> Type:
+    """A member of PyAV's enumeration for a type of side data that it does not list."""
+    member = object.__new__(cls)
+    member._name_, member._value_ = f"UNKNOWN_{number}", number
+    return member
+
+
+# PyAV wraps all side data of a frame at once, and raises ValueError where FFmpeg knows more types than its enumeration:
+# in PyAV 18.1 with FFmpeg 8.1, EXIF (31) of JPEG and PNG images and the view ids of MV-HEVC. Enum asks this for them.
+Type._missing_ = classmethod(_name_unknown_type)  # type: ignore[assignment]
