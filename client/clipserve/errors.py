@@ -6,6 +6,7 @@ ClipserveError
 │   ├── NotAVideo            not-a-video          the bytes are no video the server opens
 │   ├── NoVideoStream        no-video-stream      a container with sound only, say
 │   ├── UnsupportedCodec     unsupported-codec
+│   ├── EncryptedVideo       encrypted            the server has no keys
 │   ├── TruncatedVideo       truncated            cut off before the frames that are needed
 │   ├── VideoTooLarge        too-large            too many bytes, or pixels a frame
 │   ├── VideoTooLong         too-long
@@ -73,6 +74,10 @@ class NoVideoStream(VideoError):
 
 class UnsupportedCodec(VideoError):
     code = "unsupported-codec"
+
+
+class EncryptedVideo(VideoError):
+    code = "encrypted"
 
 
 class TruncatedVideo(VideoError):

@@ -48,6 +48,7 @@ CODE_ERRORS: dict[str, type[ClipserveError]] = {
         errors.NotAVideo,
         errors.NoVideoStream,
         errors.UnsupportedCodec,
+        errors.EncryptedVideo,
         errors.TruncatedVideo,
         errors.VideoTooLarge,
         errors.VideoTooLong,

@@ -18,6 +18,7 @@ CODES = {
     "not-a-video": errors.NotAVideo,
     "no-video-stream": errors.NoVideoStream,
     "unsupported-codec": errors.UnsupportedCodec,
+    "encrypted": errors.EncryptedVideo,
     "truncated": errors.TruncatedVideo,
     "too-large": errors.VideoTooLarge,
     "too-long": errors.VideoTooLong,

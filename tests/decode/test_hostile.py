@@ -10,14 +10,15 @@ import subprocess
 import sys
 import threading
 import zipfile
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from images import make_image
 from mutation import BASES, mutate
-from synthesis import Clip, cut_centre, decode_plainly, paint_texture
+from synthesis import Clip, cut_centre, decode_plainly, paint_grey, read_grey
 from test_exactness import decode_unscaled
 
 from clip_decode.engine import decode_clips
@@ -37,16 +38,6 @@ def refusal(data: bytes, limits: Limits | None = None) -> DecodeError:
     assert caught.value.code != "decode-error"
     assert 10 < len(caught.value.message) < 600
     return caught.value
-
-
-def make_image(name: str) -> bytes:
-    frame = av.VideoFrame.from_ndarray(paint_texture(0, 96, 64), format="rgb24")
-    codec = av.CodecContext.create(name, "w")
-    codec.width, codec.height = 96, 64
-    codec.pix_fmt = {"mjpeg": "yuvj420p", "png": "rgb24", "bmp": "bgr24", "gif": "rgb8", "tiff": "rgb24"}[name]
-    codec.time_base = Fraction(1, 25)
-    packets = codec.encode(frame.reformat(format=codec.pix_fmt)) + codec.encode(None)
-    return b"".join(bytes(packet) for packet in packets)
 
 
 def make_archive() -> bytes:
@@ -77,6 +68,8 @@ def make_sound(container: str, codec: str) -> bytes:
         (RANDOM.randbytes(100), "no format known"),
         (RANDOM.randbytes(100_000), "no format known"),
         (b"just some text, repeated. " * 200, "no format known"),
+        (b"Good morning", "no format known"),  # G is also how packets of MPEG-TS begin
+        (b"G" + bytes(187) + b"Good morning" + bytes(300), "no format known"),
         (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsegment.ts\n", "HLS playlist"),
         (b"<?xml version='1.0'?><MPD></MPD>", "XML"),
         (b"%PDF-1.7\n" + RANDOM.randbytes(1000), "PDF"),
@@ -93,6 +86,51 @@ def test_bytes_that_are_no_video_are_named(data: bytes, sentence: str) -> None:
 @pytest.mark.parametrize("codec", ["png", "mjpeg", "bmp", "gif", "tiff"])
 def test_images_are_refused(codec: str) -> None:
     assert refusal(make_image(codec)).code == "not-a-video"
+
+
+AVIF = Clip("libsvtav1", "avif", options={"preset": "12"}, paint=paint_grey)
+
+
+@pytest.mark.parametrize("brand", [b"avif", b"heic", b"heix", b"mif1"])
+def test_heif_and_avif_pictures_are_refused(brand: bytes) -> None:
+    data = replace(AVIF, frames=1).make()
+    assert data[8:12] == b"avif"
+    data = data[:8] + brand + data[12:]
+    pictures = (data, data[:600], data[:8] + b"what" + data[12:])
+    for picture in pictures:
+        error = refusal(picture)
+        assert error.code == "not-a-video"
+        assert "a HEIF or AVIF image" in error.message
+
+
+def test_a_sequence_of_avif_pictures_is_a_video() -> None:
+    """Beside its track it has the first picture as a still, which FFmpeg shows as another stream."""
+    clips, report = decode_clips(replace(AVIF, frames=9).make(), {"a": Geometry(9, 1, 64, 64)}, Sampling(), Limits())
+    assert report.frames == 9
+    assert [read_grey(clips["a"][0, position]) for position in range(9)] == list(range(9))
+
+
+CENC = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "01" * 16, "encryption_kid": "02" * 16}
+
+
+@pytest.mark.parametrize("fragments", [{}, {"movflags": "frag_keyframe+empty_moov"}], ids=["index", "fragments"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9"])
+def test_an_encrypted_mp4_is_said_to_be(codec: str, fragments: dict[str, str]) -> None:
+    data = Clip(codec, frames=12, muxer={**CENC, **fragments}).make()
+    assert refusal(data).code == "encrypted"
+    # FairPlay hides the codec as well.
+    assert refusal(data.replace(b"encv", b"drmi", 1)).code == "encrypted"
+
+
+def test_an_encrypted_webm_is_said_to_be() -> None:
+    data = Clip("libvpx-vp9", "webm", frames=6).make()
+    # In place of the track's UID, lacing and language: ContentEncodings with a key's id, and padding.
+    place = data.index(b"\x73\xc5\x88")
+    assert data[place + 11 : place + 21] == b"\x9c\x81\x00\x22\xb5\x9c\x83und"
+    encryption = bytes.fromhex("6d808e 62408b 50338101 503584 47e28161 ec820000")
+    error = refusal(data[:place] + encryption + data[place + 21 :])
+    assert error.code == "encrypted"
+    assert "no key" in error.message
 
 
 def test_archives_and_sound_files_are_refused() -> None:

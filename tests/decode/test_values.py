@@ -16,6 +16,7 @@ CODES = {
     "not-a-video",
     "no-video-stream",
     "unsupported-codec",
+    "encrypted",
     "truncated",
     "too-large",
     "too-long",

@@ -6,16 +6,18 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import av
 import av.error
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from .errors import NotAVideo, NoVideoStream, TooLarge, Truncated, UnsupportedCodec
+from .errors import Encrypted, NotAVideo, NoVideoStream, TooLarge, Truncated, UnsupportedCodec
 from .limits import Limits
-from .signatures import describe_bytes
+from .signatures import describe_bytes, describe_still
 
 # FFmpeg's names. Not on the list: playlists and scripts that open other files (concat, hls, dash),
 # still images (image2pipe, png_pipe, gif), and everything rare.
@@ -73,15 +75,18 @@ def open_video(data: bytes | memoryview, limits: Limits) -> Iterator[OpenVideo]:
 
     Raises:
         TooLarge: too many bytes, or a header that names too many pixels.
-        NotAVideo: no container on the list.
+        NotAVideo: no container on the list, or a still picture.
         Truncated: a container on the list whose index is missing.
         NoVideoStream: nothing but sound, text or cover art.
         UnsupportedCodec: a codec that is not on the list.
+        Encrypted: what a container says of its pictures.
     """
     if len(data) > limits.max_bytes:
         raise TooLarge(f"the file has {len(data)} bytes, but {limits.max_bytes} are allowed")
     if len(data) == 0:
         raise NotAVideo("the file is empty")
+    if still := describe_still(data):
+        raise NotAVideo(f"the bytes are {still}, not a video")
     container = _open_container(data, limits)
     try:
         if not container.streams:
@@ -142,6 +147,17 @@ def check_size(width: int, height: int, limits: Limits) -> None:
         raise TooLarge(f"the picture has {width} x {height} pixels, but {limits.max_pixels} are allowed")
 
 
+def check_encryption(part: VideoStream | Packet[VideoStream]) -> None:
+    """Refuse a stream that Matroska marks, or a packet that mp4 marks (Common Encryption: cenc, cbcs and others).
+
+    Raises:
+        Encrypted: it is.
+    """
+    marked = "enc_key_id" in part.metadata if isinstance(part, VideoStream) else part.has_sidedata("encryption_info")
+    if marked:
+        raise Encrypted("the video is encrypted, and there is no key for it here; send it decrypted")
+
+
 def _allocation_bound(limits: Limits) -> str:
     # FFmpeg checks its own bound against rows padded to 64 pixels, before it allocates a frame.
     return str(limits.max_pixels + 64 * 65536)
@@ -155,9 +171,15 @@ def _choose_stream(container: InputContainer, limits: Limits) -> VideoStream:
     if not moving:
         others = sorted({stream.type for stream in container.streams})
         raise NoVideoStream(f"the file holds no moving picture, only {', '.join(others)}")
-    stream = moving[0]
+    # A HEIF file's picture is a stream of one frame beside the track that is its sequence.
+    stream = min(moving, key=lambda stream: stream.frames == 1)
+    check_encryption(stream)
     context = stream.codec_context
     if context is None:
+        # The codec can be the very thing that encryption hides.
+        with suppress(*FFMPEG_ERRORS):
+            for packet in islice(container.demux(stream), 1):
+                check_encryption(packet)
         raise UnsupportedCodec("no decoder here reads the codec of the picture stream")
     if context.codec.canonical_name not in CODECS:
         raise UnsupportedCodec(

@@ -6,6 +6,7 @@
     │   ├── NotAVideo           not-a-video
     │   ├── NoVideoStream       no-video-stream
     │   ├── UnsupportedCodec    unsupported-codec
+    │   ├── Encrypted           encrypted
     │   ├── Truncated           truncated
     │   ├── TooLarge            too-large
     │   └── TooLong             too-long
@@ -73,6 +74,12 @@ class UnsupportedCodec(VideoError):
     """A picture stream in a codec that is not on the list, or that no decoder here reads."""
 
     code = "unsupported-codec"
+
+
+class Encrypted(VideoError):
+    """A picture stream whose packets are encrypted: there is no key here."""
+
+    code = "encrypted"
 
 
 class Truncated(VideoError):

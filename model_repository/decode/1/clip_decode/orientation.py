@@ -1,16 +1,18 @@
 """How a stored picture must be turned to stand upright.
 
-FFmpeg's display matrix says so, wherever it comes from: the container, an SEI message, or the EXIF orientation of a JPEG
-or PNG image, which FFmpeg's decoders turn into a matrix. ffmpeg and its players go by the same one.
+FFmpeg's display matrix says so, wherever it comes from: the container, an SEI message, or the EXIF orientation of a
+JPEG or PNG image, which FFmpeg's decoders turn into a matrix. ffmpeg and its players go by the same one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
 
 Pixels = npt.NDArray[np.uint8]
@@ -48,7 +50,8 @@ def read_orientation(frame: VideoFrame) -> Orientation:
     The matrix maps stored (x, y) to shown (a x + c y, b x + d y), in 16.16 fixed point.
     """
     # The first one, as av_frame_get_side_data has it.
-    side_data = next((data for data in frame.side_data if data.type is Type.DISPLAYMATRIX), None)
+    parts = cast(Iterable[SideData], frame.side_data)  # as it is; its stub says otherwise
+    side_data = next((data for data in parts if data.type is Type.DISPLAYMATRIX), None)
     if side_data is None:
         return UPRIGHT
     matrix = np.frombuffer(memoryview(side_data), dtype=np.int32)
@@ -63,7 +66,7 @@ def read_orientation(frame: VideoFrame) -> Orientation:
 def _name_unknown_type(cls: type[Type], number: int) -> Type:
     """A member of PyAV's enumeration for a type of side data that it does not list."""
     member = object.__new__(cls)
-    member._name_, member._value_ = f"UNKNOWN_{number}", number
+    member._name_, member._value_ = f"UNKNOWN_{number}", number  # type: ignore[assignment]
     return member
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -23,7 +24,11 @@ class Description:
 
 
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot")
-_IMAGE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
+# Of HEIF: "ftyp" names one first where the file is a still picture (ISO 23008-12; AVIF). Sequences have brands of their
+# own (msf1, hevc, avis), and a track.
+_STILL_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"avci", b"avcs", b"avif", b"mif1", b"mif2", b"miaf", b"jpeg"}
+_MOST_BOXES = 1000
+_TRANSPORT_PACKET_BYTES = 188
 
 # (offset, bytes there, name)
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
@@ -61,14 +66,12 @@ _VIDEOS: tuple[tuple[int, bytes, str], ...] = (
 def describe_bytes(data: bytes | memoryview) -> Description:
     """Say what bytes that could not be opened look like."""
     head = bytes(data[:64])
-    if head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS:
-        return Description("a HEIF or AVIF image")
     if head[4:8] in _MOV_BOXES:
         return Description("mp4 or mov", is_video=True, missing=_find_missing_box(data))
     for offset, magic, name in _VIDEOS:
         if head[offset : offset + len(magic)] == magic:
             return Description(name, is_video=True)
-    if head[:1] == b"\x47" and bytes(data[188:189]) in (b"\x47", b""):
+    if _is_transport_stream(data):
         # FFmpeg takes a few packets for something else.
         return Description("MPEG-TS", is_video=True, demuxer="mpegts")
     for offset, magic, name in _OTHERS:
@@ -77,18 +80,46 @@ def describe_bytes(data: bytes | memoryview) -> Description:
     return Description("in no format known here")
 
 
-def _find_missing_box(data: bytes | memoryview) -> str:
-    """Walk the top-level boxes of an mp4 and say what is wrong with them."""
+def _is_transport_stream(data: bytes | memoryview) -> bool:
+    """Whether each of the first packets, two at least, begins with the sync byte, which is also the letter G."""
+    starts = bytes(data[: 4 * _TRANSPORT_PACKET_BYTES : _TRANSPORT_PACKET_BYTES])
+    return len(starts) > 1 and set(starts) == {0x47}
+
+
+def describe_still(data: bytes | memoryview) -> str | None:
+    """Name a still picture in a container that is also one of videos; None for everything else.
+
+    FFmpeg shows HEIF and AVIF pictures as videos of one frame, or of one tile.
+    """
+    if data[4:8] != b"ftyp":
+        return None
+    boxes = {kind: offset for kind, offset, _ in _walk_boxes(data)}
+    if b"moov" in boxes:
+        return None  # It has tracks, which may be a video beside the picture.
+    place = boxes.get(b"meta")
+    # The handler of "meta", its first box, says what the items are.
+    has_pictures = place is not None and b"hdlr" + bytes(8) + b"pict" in bytes(data[place : place + 64])
+    return "a HEIF or AVIF image" if has_pictures or bytes(data[8:12]) in _STILL_BRANDS else None
+
+
+def _walk_boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, offset and end of the top-level boxes of an mp4, up to the first that makes no sense or is cut off."""
     offset = 0
-    for _ in range(1000):
+    for _ in range(_MOST_BOXES):
         size = int.from_bytes(data[offset : offset + 4], "big")
-        kind = bytes(data[offset + 4 : offset + 8])
         if size == 1:
             size = int.from_bytes(data[offset + 8 : offset + 16], "big")
-        if kind == b"moov":
-            whole = offset + size <= len(data)
-            return "its index (moov) is damaged" if whole else "its index (moov) is cut off"
+        if len(data) < offset + 8:
+            return
+        yield bytes(data[offset + 4 : offset + 8]), offset, offset + size
         if size < 8 or offset + size > len(data):
-            break
+            return
         offset += size
+
+
+def _find_missing_box(data: bytes | memoryview) -> str:
+    """Say what is wrong with the top-level boxes of an mp4."""
+    for kind, _, end in _walk_boxes(data):
+        if kind == b"moov":
+            return "its index (moov) is damaged" if end <= len(data) else "its index (moov) is cut off"
     return "its index (moov) is missing, as in a recording or an upload that was cut off"

@@ -10,7 +10,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from .complaints import Complaints
-from .container import FFMPEG_ERRORS, OpenVideo
+from .container import FFMPEG_ERRORS, OpenVideo, check_encryption
 from .errors import TooLong
 from .limits import Limits
 
@@ -49,6 +49,7 @@ def read_track(video: OpenVideo, limits: Limits) -> Track:
 
     Raises:
         TooLong: more packets than frames are allowed.
+        Encrypted: a packet is; the first ones need not be.
     """
     packets: list[Packet[VideoStream]] = []
     damaged = doubtful = False
@@ -58,6 +59,7 @@ def read_track(video: OpenVideo, limits: Limits) -> Track:
                 doubtful = doubtful or complaints.heard
                 if packet.size == 0:
                     continue  # The end, or a frame dropped in AVI, which would end the decoder.
+                check_encryption(packet)
                 damaged = damaged or packet.is_corrupt
                 packets.append(packet)
                 if len(packets) > limits.max_frames:
