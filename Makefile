@@ -32,7 +32,15 @@ demo: $(READY) ## Export models, start Triton, classify real videos through gRPC
 	@$(BIN)/python examples/demo.py
 
 .PHONY: test
-test: $(READY) check ## The checks and the whole test suite.
+test: $(READY) check ## The checks and the tests, a browser and a real Triton among them (ten minutes on two cores).
+	$(BIN)/pytest -m "not long"
+
+.PHONY: test-long
+test-long: $(READY) ## The tests that take long: every model in every format, endurance, slow footage.
+	$(BIN)/pytest -m long
+
+.PHONY: test-all
+test-all: $(READY) check ## The checks and every test.
 	$(BIN)/pytest
 
 .PHONY: test-compose

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from clipserve_export.exporting import export_model
 from clipserve_export.formats import FormatName
-from clipserve_export.repository import write_configs
-from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
-from tests.service import Service, weights_for
+from tests.exports import FOLDER, ROOT, Export, exports_of, make_exports
+from tests.motion_repository import ANY_PORTS
+from tests.service import Service
 
-ROOT = Path(__file__).parents[1]
+pytest_plugins = ["tests.leftovers"]
+WANTED = pytest.StashKey[set[Export]]()
 
 
 def _succeeds(*command: str) -> bool:
@@ -43,6 +43,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
 def pytest_configure(config: pytest.Config) -> None:
     # Answers are compared to the last digits, so no server of the tests may choose bf16 by itself.
     os.environ.setdefault("CLIPSERVE_CPU_PRECISION", "fp32")
+    config.addinivalue_line("markers", "long: takes long; `make test` leaves it out, `make test-long` runs it")
     config.addinivalue_line("markers", "needs(name): skipped where the machine lacks it (docker, gpu, browser...)")
     unknown = required() - NEEDS.keys()
     if unknown:
@@ -68,43 +69,45 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     assert policy == os.SCHED_OTHER, f"{item.name} left its thread under scheduling policy {policy}"
 
 
-@pytest.fixture(scope="session")
-def repositories(request: pytest.FixtureRequest) -> Callable[[FormatName], Path]:
-    """A repository with every model, by format. Exports survive between runs; the same code makes the same ones."""
-    done: dict[FormatName, Path] = {}
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    capture = request.config.pluginmanager.get_plugin("capturemanager")
-
-    def say(text: str) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the models that the chosen tests serve, ahead of them: it takes minutes, and no test's time is for that."""
+    wanted = set().union(*map(exports_of, session.items))
+    session.config.stash[WANTED] = wanted
+    if wanted and not session.config.option.collectonly:
+        capture = session.config.pluginmanager.get_plugin("capturemanager")
         with capture.global_and_fixture_disabled():
-            reporter.write_line(text)
+            make_exports(wanted)
 
-    def repository(format_name: FormatName) -> Path:
-        if format_name not in done:
-            folder = ROOT / ".cache" / "test-repositories" / format_name
-            write_configs(folder)
-            for spec in SPECS.values():
-                say(f"exporting {spec.name} as {format_name}")
-                export_model(
-                    spec,
-                    format_name=format_name,
-                    weights_source=weights_for(spec),
-                    labels_file=None,
-                    repository=folder,
-                    reuse=True,
-                )
-            done[format_name] = folder
-        return done[format_name]
 
-    return repository
+@pytest.fixture(scope="session")
+def repositories() -> Callable[[FormatName], Path]:
+    """The repository of a format, with `motion` and whatever else the chosen tests serve. Not to be changed."""
+    return lambda format_name: FOLDER / format_name
+
+
+@pytest.fixture(scope="session")
+def motion_server(repositories: Callable[[FormatName], Path]) -> Iterator[Triton]:
+    """A Triton with `motion` as ONNX, for every test that does not hurt it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMP_NUM_THREADS", "1")
+        with Triton(repositories("onnx"), models=["motion"], **ANY_PORTS) as triton:
+            yield triton
+
+
+@pytest.fixture(scope="session")
+def motion_url(motion_server: Triton) -> str:
+    """Where it listens for gRPC."""
+    return motion_server.grpc_url
 
 
 @pytest.fixture(scope="session", params=["onnx", "torchscript"])
 def service(request: pytest.FixtureRequest, repositories: Callable[[FormatName], Path]) -> Iterator[Service]:
-    """The whole service, once for each format."""
-    repository = repositories(request.param)
-    with Triton(repository, http_port=0, grpc_port=0, metrics_port=0) as triton:
-        yield Service(request.param, repository, triton.grpc_url, triton)
+    """The whole service with every model that the chosen tests ask for, once for each format."""
+    wanted = request.config.stash[WANTED]
+    models = tuple(sorted(export.model for export in wanted if export.format_name == request.param))
+    with Triton(repositories(request.param), models=models, **ANY_PORTS) as triton:
+        yield Service(request.param, triton.repository, triton.grpc_url, triton, models)
 
 
 @pytest.fixture(scope="session")

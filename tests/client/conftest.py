@@ -25,10 +25,8 @@ from tritonclient.grpc.service_pb2_grpc import (
 )
 
 from clipserve import AsyncVideoClassifier, VideoClassifier
-from clipserve_export.exporting import export_model
+from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_export.repository import write_configs
-from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
 
 ADMIN = {"triton-grpc-protocol-admin-key": "secret"}
@@ -319,28 +317,15 @@ def connect(request: pytest.FixtureRequest, triton: FakeTriton) -> Iterator[Call
 
 
 @pytest.fixture(scope="session")
-def motion_repository() -> Path:
-    """A repository with the model motion; exported once, into the place where the other tests keep theirs."""
-    folder = Path(__file__).parents[2] / ".cache" / "test-repositories" / "onnx"
-    write_configs(folder)
-    export_model(
-        SPECS["motion"],
-        format_name="onnx",
-        weights_source="pretrained",
-        labels_file=None,
-        repository=folder,
-        reuse=True,
-    )
-    return folder
+def motion_repository(repositories: Callable[[FormatName], Path]) -> Path:
+    """A repository with the model motion."""
+    return repositories("onnx")
 
 
 @pytest.fixture(scope="session")
-def motion(motion_repository: Path) -> Iterator[Triton]:
+def motion(motion_server: Triton) -> Triton:
     """A real Triton that serves the model motion."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("OMP_NUM_THREADS", "1")
-        with Triton(motion_repository, models=["motion"], http_port=0, grpc_port=0, metrics_port=0) as server:
-            yield server
+    return motion_server
 
 
 @pytest.fixture(scope="session")

@@ -5,27 +5,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+from tests.motion_repository import UNSEEN_SEED
 
+from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_server.triton import Triton
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT, NOTEBOOK = EXAMPLES / "codelab.py", EXAMPLES / "codelab.ipynb"
 MOTIONS = ("moving left", "moving right", "rotating clockwise", "growing")
 LONGEST_SECONDS = 300
-
-
-@pytest.fixture(scope="module")
-def motion_url() -> Iterator[str]:
-    with Triton(export_motion(), models=["motion"], **ANY_PORTS) as triton:
-        yield triton.grpc_url
 
 
 @pytest.fixture
@@ -68,8 +62,8 @@ def check_steps(output: str, *, videos: int) -> None:
     assert "the showcase answers with 200" in output
 
 
-def test_the_script_starts_a_server_and_makes_its_own_videos() -> None:
-    done = run_script("--repository", str(export_motion()), "--videos", "2")
+def test_the_script_starts_a_server_and_makes_its_own_videos(repositories: Callable[[FormatName], Path]) -> None:
+    done = run_script("--repository", str(repositories("onnx")), "--videos", "2")
     assert done.returncode == 0, done.stderr
     assert "24 videos of 12 classes" in done.stdout
     check_steps(done.stdout, videos=24)

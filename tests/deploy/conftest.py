@@ -12,14 +12,27 @@ sys.path.insert(0, str(DEPLOY / "server"))
 
 from clipserve_container.settings import Settings  # noqa: E402
 from clipserve_export.motion.videos import write_motion_video  # noqa: E402
+from clipserve_export.repository import write_configs  # noqa: E402
+from clipserve_export.specs import SPECS  # noqa: E402
 from tests.deploy.certificates import Certificates, make_certificates  # noqa: E402
 from tests.deploy.embedded import EmbeddedServer  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def onnx_repository(repositories: Callable[[str], Path]) -> Path:
-    """A repository with every model as ONNX."""
+    """A repository with `motion` as ONNX."""
     return repositories("onnx")
+
+
+@pytest.fixture(scope="session")
+def every_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which every model looks exported, for what reads its configs and starts no server."""
+    repository = tmp_path_factory.mktemp("every_model")
+    write_configs(repository)
+    for spec in SPECS.values():
+        (repository / spec.net_name / "1").mkdir()
+        (repository / spec.net_name / "1" / "model.onnx").touch()
+    return repository
 
 
 @pytest.fixture(scope="session")

@@ -69,8 +69,8 @@ class TestRepository:
         assert "is empty" in problem
         assert "x3d_m" in problem
 
-    def test_without_a_model_asked_for_says_which_there_are(self, onnx_repository):
-        problem = only(check_repository(Settings(repository=onnx_repository, models=("x3d_xxl",))))
+    def test_without_a_model_asked_for_says_which_there_are(self, every_model):
+        problem = only(check_repository(Settings(repository=every_model, models=("x3d_xxl",))))
         assert "'x3d_xxl', but the repository has" in problem
 
     def test_is_read_as_protobuf_reads_it(self):
@@ -78,8 +78,8 @@ class TestRepository:
         ours = {name: model.steps for name, model in read_models(folder).items()}
         assert ours == {name: model.steps for name, model in protobuf_reader.read_repository(folder).items()}
 
-    def test_loads_steps_before_what_calls_them(self, onnx_repository):
-        names = names_to_load(choose_models(onnx_repository, ("x3d_m", "motion")))
+    def test_loads_steps_before_what_calls_them(self, every_model):
+        names = names_to_load(choose_models(every_model, ("x3d_m", "motion")))
         assert names == ["decode", "x3d_m_net", "motion_net", "x3d_m", "motion"]
 
 
@@ -150,17 +150,17 @@ def test_a_key_that_cannot_travel_in_a_header_is_refused(tmp_path, key):
     assert "admin_key must be" in only(check_secrets(Settings(secrets=tmp_path)))
 
 
-def test_too_little_shared_memory_says_how_much_is_needed(onnx_repository, tmp_path):
-    settings = Settings(repository=onnx_repository, video_megabytes=2**30)
+def test_too_little_shared_memory_says_how_much_is_needed(every_model, tmp_path):
+    settings = Settings(repository=every_model, video_megabytes=2**30)
     needed = shared_memory_needed(settings)
     assert f"CLIPSERVE_SHM_SIZE={-(-needed // 2**20)}m" in only(check_shared_memory(settings, tmp_path))
 
 
-def test_the_formula_of_shared_memory_is_the_stated_one(onnx_repository):
+def test_the_formula_of_shared_memory_is_the_stated_one(every_model):
     workers = len(os.sched_getaffinity(0))
     clip = 16 * 356 * 356 * 3  # x3d_l's, the largest
     expected = 64 * 2**20 + (64 + workers) * (8 * 2**20 + 2 * clip)
-    assert shared_memory_needed(Settings(repository=onnx_repository, video_megabytes=8, views=2)) == expected
+    assert shared_memory_needed(Settings(repository=every_model, video_megabytes=8, views=2)) == expected
 
 
 def test_a_port_that_is_taken_names_the_variable_to_change():
@@ -191,7 +191,7 @@ def run_start(module, tmp_path, **variables):
 
 
 @pytest.mark.parametrize("module", ["start", "check"])
-def test_nothing_starts_when_something_is_wrong_and_all_of_it_is_told(module, tmp_path, onnx_repository):
+def test_nothing_starts_when_something_is_wrong_and_all_of_it_is_told(module, tmp_path, every_model):
     done = run_start(module, tmp_path, REPOSITORY=tmp_path / "none", GPU="none", TLS="server")
     assert done.returncode == 1
     assert "no model repository" in done.stderr
@@ -199,8 +199,8 @@ def test_nothing_starts_when_something_is_wrong_and_all_of_it_is_told(module, tm
     assert not (tmp_path / "started").exists()
 
 
-def test_the_server_starts_with_a_key_of_its_own_that_nobody_else_can_read(tmp_path, onnx_repository):
-    done = run_start("start", tmp_path, REPOSITORY=onnx_repository, GPU="none", MODELS="motion", VIDEO_MEGABYTES=1)
+def test_the_server_starts_with_a_key_of_its_own_that_nobody_else_can_read(tmp_path, every_model):
+    done = run_start("start", tmp_path, REPOSITORY=every_model, GPU="none", MODELS="motion", VIDEO_MEGABYTES=1)
     assert done.returncode == 0, done.stderr
     key = tmp_path / "state" / "admin_key"
     assert key.stat().st_mode & 0o777 == 0o600
@@ -209,8 +209,8 @@ def test_the_server_starts_with_a_key_of_its_own_that_nobody_else_can_read(tmp_p
     assert "--load-model=decode --load-model=motion_net --load-model=motion " in started
 
 
-def test_a_good_machine_has_no_problem(onnx_repository, tmp_path, certificates):
+def test_a_good_machine_has_no_problem(every_model, tmp_path, certificates):
     settings = Settings(
-        repository=onnx_repository, gpu="none", tls="mutual", secrets=certificates.server, state=tmp_path / "state"
+        repository=every_model, gpu="none", tls="mutual", secrets=certificates.server, state=tmp_path / "state"
     )
     assert find_problems(settings) == []

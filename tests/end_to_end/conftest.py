@@ -1,10 +1,10 @@
 """A server of its own for a test that hurts it."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.exports import copy_model
 
 from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
@@ -23,9 +23,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def motion_repository(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Path:
     """`motion` as ONNX, to spoil."""
-    for name in ("decode", "motion", "motion_net"):
-        shutil.copytree(repositories("onnx") / name, tmp_path / "repository" / name)
-    return tmp_path / "repository"
+    return copy_model(repositories("onnx"), tmp_path / "repository")
 
 
 @pytest.fixture

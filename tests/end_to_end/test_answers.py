@@ -11,7 +11,8 @@ import av
 import numpy as np
 import pytest
 import torch
-from tests.service import Service, weights_for
+from tests.exports import weights_for
+from tests.service import Service
 from torch.nn.functional import interpolate
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
@@ -52,7 +53,13 @@ def infer(url: str, model: str, name: str, array: np.ndarray, **parameters: obje
         return {output: result.as_numpy(output) for output in ("SCORES", "FEATURES")}
 
 
-@pytest.fixture(params=SPECS.values(), ids=lambda spec: spec.name)
+EVERY_SPEC = [
+    pytest.param(spec, id=spec.name, marks=() if spec.name in ("motion", "x3d_s") else pytest.mark.long)
+    for spec in SPECS.values()
+]
+
+
+@pytest.fixture(params=EVERY_SPEC)
 def spec(request: pytest.FixtureRequest) -> ModelSpec:
     return request.param  # type: ignore[no-any-return]
 
@@ -149,9 +156,9 @@ def test_a_path_bytes_and_an_open_file_are_the_same_video(service: Service, real
 
 def test_a_clip_that_is_not_the_models_shape_is_refused_by_its_config(service: Service) -> None:
     """A traced X3D would take a wrong crop in silence."""
-    assert list(read_config(service.repository, "x3d_xs_net").input[0].dims) == [-1, 4, 182, 182, 3]
+    assert list(read_config(service.repository, "motion_net").input[0].dims) == [-1, 8, 64, 64, 3]
     with pytest.raises(InferenceServerException, match="unexpected shape"):
-        infer(service.url, "x3d_xs_net", "CLIP", np.zeros((1, 1, 4, 160, 160, 3), np.uint8))
+        infer(service.url, "motion_net", "CLIP", np.zeros((1, 1, 8, 56, 56, 3), np.uint8))
 
 
 def test_a_video_that_never_touched_a_disk_is_classified(service: Service) -> None:

@@ -22,7 +22,6 @@ from clipserve.errors import (
     VideoNotReadable,
 )
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_export.specs import SPECS
 
 
 def write_audio(path: Path) -> None:
@@ -120,8 +119,8 @@ def test_an_unknown_model_is_answered_with_the_models_there_are(service: Service
     with VideoClassifier("x3d_q", url=service.url) as classifier, pytest.raises(UnknownModel) as raised:
         classifier.classify(files["good.mp4"])
     assert raised.value.models is not None
-    assert set(raised.value.models) == set(SPECS)
-    assert all(name in str(raised.value) for name in SPECS)
+    assert set(raised.value.models) == set(service.models)
+    assert all(name in str(raised.value) for name in service.models)
 
 
 def test_a_file_that_is_not_there_is_the_callers_to_put_right(classifier: VideoClassifier, tmp_path: Path) -> None:

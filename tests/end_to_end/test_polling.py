@@ -15,9 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from clipserve import VideoClassifier
 from clipserve.errors import ClipserveError
-from clipserve_export.exporting import export_model
 from clipserve_export.formats import FORMATS, FormatName
-from clipserve_export.repository import publish, staging, write_configs
+from clipserve_export.repository import publish, staging
 from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
 
@@ -49,15 +48,9 @@ class Exporter:
 
 
 @pytest.fixture(scope="module")
-def prepared(repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def prepared(repositories: Callable[[FormatName], Path]) -> dict[FormatName, Path]:
     """The version folder of `motion` in each format."""
-    folder = tmp_path_factory.mktemp("prepared")
-    write_configs(folder)
-    export_model(
-        MOTION, format_name="torchscript", weights_source="pretrained", labels_file=None, repository=folder, reuse=True
-    )
-    version = Path(MOTION.net_name) / "1"
-    return {"torchscript": folder / version, "onnx": repositories("onnx") / version}
+    return {name: repositories(name) / MOTION.net_name / "1" for name in NAMES}
 
 
 @pytest.fixture

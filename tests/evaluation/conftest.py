@@ -1,22 +1,13 @@
-"""A real Triton with `motion`, and videos of every motion with their labels."""
+"""Videos of every motion with their labels."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+from tests.motion_repository import UNSEEN_SEED
 
 from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_server.triton import Triton
-
-
-@pytest.fixture(scope="session")
-def motion_url() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("OMP_NUM_THREADS", "1")
-        with Triton(export_motion(), models=["motion"], **ANY_PORTS) as triton:
-            yield triton.grpc_url
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,16 @@
 """What tests of exports share: a repository with `motion` to change, the command line, a second set of weights."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from tests.motion_repository import export_motion
+from tests.exports import copy_model
 from typer import Typer
 from typer.testing import CliRunner
 
 from clipserve_export.command_line import export
+from clipserve_export.formats import FormatName
 from clipserve_export.specs import SPECS
 from clipserve_export.versions_command import versions
 from clipserve_export.weights import pretrained_path
@@ -34,17 +34,15 @@ def run() -> Run:
 
 
 @pytest.fixture(scope="session")
-def exported() -> Path:
+def exported(repositories: Callable[[FormatName], Path]) -> Path:
     """The repository that holds `motion` as ONNX. Not to be changed."""
-    return export_motion()
+    return repositories("onnx")
 
 
 @pytest.fixture
 def repository(exported: Path, tmp_path: Path) -> Path:
     """A copy of it, of `motion` alone."""
-    for name in ("decode", MOTION.name, MOTION.net_name):
-        shutil.copytree(exported / name, tmp_path / name)
-    return tmp_path
+    return copy_model(exported, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,18 @@
 """A load test's code is no installed package; what it measures is a real Triton with `motion`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from clipserve_export.formats import FormatName
 from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
 from tests.conftest import ROOT, required
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "load"))
 
@@ -40,10 +41,12 @@ def analyzer() -> Analyzer:
 
 
 @pytest.fixture(scope="session")
-def restricted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restricted]:
+def restricted(
+    repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Restricted]:
     key_file = tmp_path_factory.mktemp("secrets") / "admin_key"
     key_file.write_text(f"{KEY}\n")
-    with Triton(export_motion(), models=["motion"], options=[ADMIN], **ANY_PORTS) as triton:
+    with Triton(repositories("onnx"), models=["motion"], options=[ADMIN], **ANY_PORTS) as triton:
         yield Restricted(triton, key_file)
 
 

@@ -1,17 +1,18 @@
 """In which precision, and by which library, ONNX networks run on a CPU."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.exports import copy_model
 from tritonclient import grpc as triton_grpc
 
 from clipserve_export.bf16 import FEATURE_TOLERANCE
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import parse_config, print_config
-from clipserve_export.exporting import export_model
-from clipserve_export.repository import write_configs
+from clipserve_export.formats import FormatName
 from clipserve_export.specs import SPECS
 from clipserve_server.errors import ServerStartError
 from clipserve_server.openvino_runtime import OpenVinoRuntime
@@ -23,11 +24,8 @@ CLIP = random_clips(MOTION.geometry, batch=2, views=3, seed=5).numpy()
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    repository = tmp_path_factory.mktemp("repository")
-    write_configs(repository)
-    export_model(MOTION, format_name="onnx", weights_source="pretrained", labels_file=None, repository=repository)
-    return repository
+def exported(repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_model(repositories("onnx"), tmp_path_factory.mktemp("repository"))
 
 
 def ask(repository: Path, precision: str) -> tuple[np.ndarray, str]:  # type: ignore[type-arg]

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.exports import copy_model
 from tests.watching import wait_for
 
 from clipserve import VideoClassifier
-from clipserve_export.exporting import export_model
+from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
-from clipserve_export.specs import SPECS
 from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty, ServerStartError
 from clipserve_server.guard import shm_prefix
 from clipserve_server.triton import Triton
@@ -28,13 +28,11 @@ STARTED_SECONDS, STOPPED_SECONDS = 60, 40
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository in which `motion` alone is exported."""
     folder = tmp_path_factory.mktemp("exported")
+    copy_model(repositories("torchscript"), folder)
     write_configs(folder)
-    export_model(
-        SPECS["motion"], format_name="torchscript", weights_source="pretrained", labels_file=None, repository=folder
-    )
     return folder
 
 
@@ -58,21 +56,21 @@ def processes_naming(text: str) -> list[int]:
     return found
 
 
-def traces() -> set[Path]:
-    """Temporary folders and shared memory of servers on this machine."""
-    folders = [Path(tempfile.gettempdir()), Path("/dev/shm")]
-    return {path for folder in folders for path in folder.glob("*clipserve*triton*")}
-
-
 def traces_of(names: tuple[str, ...]) -> set[Path]:
-    """Those whose names begin so; a folder's name has hyphens where shared memory has underscores."""
-    return {path for path in traces() if path.name.replace("-", "_").startswith(names)}
+    """Temporary folders and shared memory whose names begin so; hyphens of a folder are underscores of the memory.
+
+    Of one server: others come and go on this machine meanwhile.
+    """
+    folders = [Path(tempfile.gettempdir()), Path("/dev/shm")]
+    found = {path for folder in folders for path in folder.glob("*clipserve*triton*")}
+    return {path for path in found if path.name.replace("-", "_").startswith(names)}
 
 
 class Serve:
     """`clipserve serve` in a process of its own."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, scratch: Path) -> None:
+        self.scratch = scratch  # for all its temporary files
         # Everything it starts inherits this, whatever it calls itself.
         self.mark = f"clipserve-test-{os.getpid()}-{time.monotonic_ns()}"
         self.process = subprocess.Popen(
@@ -80,7 +78,7 @@ class Serve:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "CLIPSERVE_TEST_MARK": self.mark},
+            env={**os.environ, "CLIPSERVE_TEST_MARK": self.mark, "TMPDIR": str(scratch)},
         )
 
     def wait_until_up(self, about: str = "gRPC") -> str:
@@ -97,11 +95,13 @@ class Serve:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Serve]]:
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Serve]]:
     started: list[Serve] = []
 
+    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+
     def start(*arguments: str | Path) -> Serve:
-        started.append(Serve(*arguments, "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"))
+        started.append(Serve(*arguments, *ports, scratch=tmp_path_factory.mktemp("scratch")))
         return started[-1]
 
     yield start
@@ -118,15 +118,16 @@ def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     serve: Callable[..., Serve], exported: Path, number: signal.Signals, tmp_path: Path
 ) -> None:
     """Even kill -9, which nobody can catch: the server must not outlive the command."""
-    before = traces()
     server = serve("motion", "--repository", exported, "--log", tmp_path / "triton.log")
     with VideoClassifier("motion", url=server.wait_until_up()) as classifier:
         classifier.wait_until_ready(timeout_seconds=5)
     assert len(server.family) >= 4, "command, guard, tritonserver and stubs"
+    names = tuple(shm_prefix(path) for path in server.scratch.iterdir())
+    assert traces_of(names)
     server.process.send_signal(number)
     assert server.process.wait(STOPPED_SECONDS) == (-9 if number == signal.SIGKILL else 0)
     assert wait_for(lambda: not server.family, STOPPED_SECONDS)
-    assert wait_for(lambda: traces() <= before, 5), "temporary files or shared memory were left"
+    assert wait_for(lambda: not (traces_of(names) or list(server.scratch.iterdir())), STOPPED_SECONDS)
 
 
 def test_a_signal_while_models_load_stops_it_too(serve: Callable[..., Serve], exported: Path) -> None:

@@ -9,15 +9,14 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from tests.exports import copy_model
 from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import parse_config, print_config
-from clipserve_export.exporting import export_model
-from clipserve_export.formats import FORMATS, Run
-from clipserve_export.repository import write_configs
+from clipserve_export.formats import FORMATS, FormatName, Run
 from clipserve_export.specs import SPECS
 from clipserve_server.onnxruntime_on_device import OnDevice
 from clipserve_server.triton import Triton
@@ -27,12 +26,13 @@ CLIENTS, ROUNDS = 6, 8
 
 
 @pytest.fixture(scope="module", params=["onnx", "torchscript"])
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(
+    request: pytest.FixtureRequest,
+    repositories: Callable[[FormatName], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """`motion` alone, in one format."""
-    folder = tmp_path_factory.mktemp(request.param)
-    write_configs(folder)
-    export_model(MOTION, format_name=request.param, weights_source="pretrained", labels_file=None, repository=folder)
-    return folder
+    return copy_model(repositories(request.param), tmp_path_factory.mktemp(request.param))
 
 
 def load(repository: Path) -> Run:

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf import text_format
+from tests.exports import copy_model
 from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import parse_config, print_config
-from clipserve_export.exporting import export_model
 from clipserve_export.formats import FORMATS, FormatName
-from clipserve_export.repository import write_configs
 from clipserve_export.specs import SPECS
 from clipserve_server.errors import ModelLoadError, ServerStartError
 from clipserve_server.triton import Triton
@@ -25,11 +24,9 @@ ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 
 
 @pytest.fixture(params=["onnx", "torchscript"])
-def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def repository(request: pytest.FixtureRequest, repositories: Callable[[FormatName], Path], tmp_path: Path) -> Path:
     """`motion` in one format, with a config to change."""
-    write_configs(tmp_path)
-    export_model(MOTION, format_name=request.param, weights_source="pretrained", labels_file=None, repository=tmp_path)
-    return tmp_path
+    return copy_model(repositories(request.param), tmp_path)
 
 
 def change_config(repository: Path, change: Callable[[pb.ModelConfig], object]) -> pb.ModelConfig:

@@ -1,30 +1,25 @@
 """A real Triton with `motion`, a real browser, and a page between them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.conftest import find_browser
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 from clipserve.showcase import open_showcase
+from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
 
 
 @pytest.fixture(scope="session")
-def motion_url() -> Iterator[str]:
-    with Triton(export_motion(), models=["motion"], **ANY_PORTS) as triton:
-        yield triton.grpc_url
-
-
-@pytest.fixture(scope="session")
-def restricted_url() -> Iterator[str]:
+def restricted_url(repositories: Callable[[FormatName], Path]) -> Iterator[str]:
     """A Triton that lists its models only for those with a key."""
     options = ["--grpc-restricted-protocol=model-repository:admin-key=secret"]
-    with Triton(export_motion(), models=["motion"], options=options, **ANY_PORTS) as triton:
+    with Triton(repositories("onnx"), models=["motion"], options=options, **ANY_PORTS) as triton:
         yield triton.grpc_url
 
 

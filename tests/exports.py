@@ -1,0 +1,98 @@
+"""The exported models that tests serve: `python -m tests.exports onnx/motion torchscript/x3d_s`.
+
+They are made ahead of the tests, outside any test's time limit, and kept between runs: the same
+code makes the same ones.
+"""
+
+import fcntl
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import pytest
+
+from clipserve_export.formats import FormatName
+from clipserve_export.specs import SPECS, ModelSpec
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / ".cache" / "test-repositories"
+
+
+class Export(NamedTuple):
+    """A model in a format; written onnx/motion."""
+
+    format_name: FormatName
+    model: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The inverse of str()."""
+        format_name, _, model = text.partition("/")
+        return cls(format_name, model)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+MOTION = frozenset({Export("onnx", "motion"), Export("torchscript", "motion")})
+
+
+def copy_model(repository: Path, folder: Path, *, model: str = "motion") -> Path:
+    """`folder`, with this model of `repository` and the decode step: to change, or to serve alone."""
+    for name in ("decode", model, SPECS[model].net_name):
+        shutil.copytree(repository / name, folder / name)
+    return folder
+
+
+def weights_for(spec: ModelSpec) -> str:
+    """Tests download nothing: published weights for `motion`, which come with the code, random ones otherwise."""
+    return "pretrained" if spec.family == "motion" else "random"
+
+
+def exports_of(item: pytest.Item) -> set[Export]:
+    """What a test needs: `motion` for the fixture `repositories`, for `service` the model of its `spec` as well."""
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    if "repositories" not in fixtures:
+        return set()
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    if "service" in parameters and "spec" in parameters:
+        return MOTION | {Export(parameters["service"], parameters["spec"].name)}
+    return set(MOTION)
+
+
+def make_exports(wanted: Iterable[Export]) -> None:
+    """Export what is not there yet, in a process of its own. Raises CalledProcessError."""
+    subprocess.run([sys.executable, "-m", "tests.exports", *map(str, sorted(wanted))], cwd=ROOT, check=True)
+
+
+def main(wanted: list[Export]) -> None:
+    """Export what is not there yet, in this process, and say so."""
+    from clipserve_export.exporting import export_model
+    from clipserve_export.repository import write_configs
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be at it
+        for format_name in {export.format_name for export in wanted}:
+            write_configs(FOLDER / format_name)
+        for number, export in enumerate(wanted, 1):
+            spec, started = SPECS[export.model], time.monotonic()
+            made = export_model(
+                spec,
+                format_name=export.format_name,
+                weights_source=weights_for(spec),
+                labels_file=None,
+                repository=FOLDER / export.format_name,
+                reuse=True,
+            )
+            if made:
+                took = time.monotonic() - started
+                print(f"exported {export} for the tests ({number} of {len(wanted)}) in {took:.0f} s", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main([Export.parse(text) for text in sys.argv[1:]])
