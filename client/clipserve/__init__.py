@@ -50,6 +50,7 @@ from clipserve.errors import (
     VideoTooLong,
 )
 from clipserve.evaluation import Comparison, Evaluation, compare, evaluate
+from clipserve.names import read_name
 from clipserve.results import Prediction, ScoredLabel
 from clipserve.sources.downloads import DownloadLimits
 from clipserve.sources.entries import Entry
@@ -110,4 +111,5 @@ __all__ = [
     "compare",
     "evaluate",
     "read_entries",
+    "read_name",
 ]

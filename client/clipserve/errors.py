@@ -34,6 +34,8 @@ The second column is `code`, stable and meant for programs; the message is meant
 
 from typing import ClassVar
 
+from clipserve.names import make_message
+
 
 class ClipserveError(Exception):
     """Base of everything this package raises.
@@ -41,7 +43,7 @@ class ClipserveError(Exception):
     Attributes:
         code: stable, lower-case name of the cause.
         retryable: whether the very same call may succeed later.
-        video: name of the video it is about, or None.
+        video: name of the video it is about, as `Row.video` spells it, or None.
         model: name of the model it is about, or None.
     """
 
@@ -49,7 +51,7 @@ class ClipserveError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, video: str | None = None, model: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(make_message(message))  # a server's words and file names are in it
         self.video = video
         self.model = model
 

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
+from clipserve import read_name
 from clipserve.command_line import build_app
 from clipserve_server.triton import Triton
 
@@ -102,6 +103,31 @@ def test_a_client_that_is_killed_goes_on_where_it_was(triton, folder):
     assert sorted(numbers(out)) == list(range(40))
     # Done again is only what was under way, at most the rows that run ahead.
     assert len(triton.requests) <= 40 + 3 * 5 * 4
+
+
+def test_a_job_over_names_that_are_not_utf_8_goes_on_after_a_kill_and_doubles_nothing(triton, folder):
+    triton.delay = 0.02
+    names = [b"%d caf\xe9.mp4" % number for number in range(20)]
+    for number, name in enumerate(names):
+        (folder / "videos" / os.fsdecode(name)).write_bytes(b"%d" % (40 + number))
+    odd = {"id": "\ud800", "path": "videos/0.mp4", "label": "\udfff \u202e"}
+    (folder / "list.jsonl").write_text("".join(f"{line}\n" for line in (json.dumps(odd), json.dumps("videos/a\udce9"))))
+    out = folder / "results.jsonl"
+    sources = [folder / "videos", folder / "list.jsonl"]
+    process = begin(sources[0], out, triton.url, str(sources[1]))
+    wait_for_rows(out, 15, process)
+    process.kill()
+    process.communicate()
+    _, said = begin(sources[0], out, triton.url, str(sources[1])).communicate(timeout=30)
+    assert "62 rows" in said
+    assert "1 failed" in said
+    rows = read_rows(out)
+    assert sorted(row["row"] for row in rows) == list(range(62))
+    found = {os.path.basename(os.fsencode(read_name(row["video"]))) for row in rows}  # noqa: PTH119
+    assert found == {*names, *(b"%d.mp4" % number for number in range(40)), b"a\xe9"}
+    (row,) = [row for row in rows if row["row"] == 60]
+    assert (row["id"], row["label"]) == (r"\ud800", "\\udfff \u202e")
+    assert "\u202e" not in out.read_text()  # JSON says it in ASCII
 
 
 @pytest.mark.parametrize("torn", [b'{"row": 40, "id": "x', b'{"row": 40, "id": "x", "labels": []}', b"\x00\x00"])

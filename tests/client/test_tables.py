@@ -1,8 +1,11 @@
 """The rows of a run, to look at and to save."""
 
+import contextlib
 import csv
 import io
 import json
+import os
+import resource
 import sys
 
 import grpc
@@ -10,9 +13,11 @@ import numpy as np
 import pandas
 import pytest
 from rich.console import Console
+from tests.evaluation.evaluations import make_evaluation
 
-from clipserve import InvalidRequest
+from clipserve import InvalidRequest, Prediction, Row, ScoredLabel, Table
 from clipserve.tables.drawing import draw_table
+from clipserve.tables.embeddings import write_vectors
 
 SOURCE = [
     {"id": 1, "path": b"good", "label": "archery"},
@@ -121,6 +126,78 @@ def test_a_table_of_nothing_is_a_table(connect, tmp_path):
     table.to_parquet(tmp_path / "table.parquet")
     table.to_csv(tmp_path / "table.csv")
     table.show()
+
+
+SAVE = {
+    "x.csv": Table.to_csv,
+    "x.jsonl": Table.to_jsonl,
+    "x.parquet": Table.to_parquet,
+    "x.npy": lambda table, path: write_vectors(table, path),
+    "v.parquet": lambda table, path: write_vectors(table, path),
+    "report.json": lambda _, path: make_evaluation(videos=200).to_json(path),
+    "report.html": lambda _, path: make_evaluation().to_html(path),
+}
+
+
+@pytest.fixture(scope="module")
+def long():
+    """A table of 400 rows, no two alike."""
+    labels = (ScoredLabel("archery", 5, 0.93),)
+    predictions = (
+        Prediction(labels, "x3d_m", f"{number}.mp4", features=np.full(8, number, np.float32)) for number in range(400)
+    )
+    return Table([Row(prediction.video, prediction.video, prediction) for prediction in predictions])
+
+
+@contextlib.contextmanager
+def disk_that_is_full_after(size):
+    """Files grow no larger: writing more fails as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", SAVE)
+def test_a_file_appears_whole_or_not_at_all(long, tmp_path, name):
+    (tmp_path / name).write_text("what was there")
+    with disk_that_is_full_after(500), pytest.raises(OSError, match="File too large") as caught:
+        SAVE[name](long, tmp_path / name)
+    assert caught.value.filename == str(tmp_path / name)
+    assert (tmp_path / name).read_text() == "what was there"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    SAVE[name](long, tmp_path / name)
+    assert (tmp_path / name).stat().st_size > 500
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_folder_that_is_not_there_is_named_and_not_the_file_s_other_name(long, tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        long.to_csv(tmp_path / "nowhere" / "table.csv")
+    assert caught.value.filename == str(tmp_path / "nowhere" / "table.csv")
+
+
+def test_a_file_keeps_its_links_and_a_device_is_written_as_it_is(long, tmp_path, capfd):
+    (tmp_path / "link.csv").symlink_to("table.csv")
+    long.to_csv(tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "table.csv").read_text().startswith("id,")
+    assert (tmp_path / "table.csv").stat().st_mode & 0o777 == 0o666 & ~read_umask()
+    long.to_csv("/dev/stdout")
+    assert capfd.readouterr().out.startswith("id,")
+    os.mkfifo(tmp_path / "pipe")
+    descriptor = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    Table(long.rows[:2]).to_jsonl(tmp_path / "pipe")  # what fits into a pipe
+    assert os.read(descriptor, 4).startswith(b'{"id')
+    os.close(descriptor)
+
+
+def read_umask():
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 @pytest.mark.parametrize("missing", ["pandas", "pyarrow"])

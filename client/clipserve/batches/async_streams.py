@@ -62,7 +62,7 @@ class AsyncRowStream:
         async with self:
             while (row := await self._take()) is not None:
                 (dropped if self._tally.drops(row) else kept).append(row)
-        return Table(kept, dropped)
+        return Table(kept, dropped, self._tally.summary.skipped)
 
     async def close(self) -> None:
         """Cancel the calls under way; rows not taken are lost. Harmless when done."""

@@ -10,9 +10,12 @@ from clipserve.results import Prediction
 class Row:
     """One video of a source and its outcome: either `prediction` or `error` is there, never both.
 
+    id, video and label can be written as UTF-8, whatever a file is called: names.py says how, and `read_name` gives the
+    name for `open`.
+
     Attributes:
         id: of the entry: the column `id` of its source, or its path, address or position.
-        video: path or address of the video, or "<bytes>".
+        video: path or address (without credentials) of the video, or "<bytes>".
         prediction: what the server answered; None for a failure.
         error: why there is no prediction; None for a success.
         label: the true label that the source states, or None.

@@ -13,6 +13,7 @@ from clipserve.failures import Call
 from clipserve.patience import Patience
 from clipserve.question import Options, Question, read_options
 from clipserve.sources.entries import Entries, Entry
+from clipserve.sources.folders import Skipped
 from clipserve.sources.reading import Source, count_entries, read_entries
 
 
@@ -51,7 +52,7 @@ def plan_run(
     ordered: bool,
     progress: bool | None,
     patience_seconds: float | None,
-    read: Callable[[Source], Entries] = read_entries,
+    read: Callable[[Source, Skipped], Entries] = read_entries,
 ) -> Run:
     """Check everything, and open the source by `read`.
 
@@ -61,12 +62,13 @@ def plan_run(
     question, timeout_seconds = read_options(options)
     if (calls := read_whole(parallel)) is None or calls < 1:
         raise InvalidRequest(f"parallel is a whole number from 1 on, got {parallel!r}")
+    tally = Tally(on_error, open_progress(progress, count_entries(source)))
     return Run(
-        entries=read(source),
+        entries=read(source, tally.summary.skipped),
         question=question,
         call=settings.start_call(timeout_seconds),
         patience=Patience(check_patience(patience_seconds)),
-        tally=Tally(on_error, open_progress(progress, count_entries(source))),
+        tally=tally,
         cancellation=Cancellation(),
         parallel=calls,
         ordered=ordered,

@@ -68,7 +68,7 @@ class RowStream:
         with self:
             while (row := self._take()) is not None:
                 (dropped if self._tally.drops(row) else kept).append(row)
-        return Table(kept, dropped)
+        return Table(kept, dropped, self._tally.summary.skipped)
 
     def close(self) -> None:
         """End the calls under way and the threads; rows not taken are lost. Harmless when done."""

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 from clipserve.batches.progress import Progress
 from clipserve.batches.rows import Row
 from clipserve.errors import AccessDenied, InvalidRequest, UnknownModel
+from clipserve.sources.folders import Skipped
 
 OnError: TypeAlias = Literal["keep", "raise", "drop"]
 
@@ -19,11 +20,14 @@ MAX_REMEMBERED = 1000
 
 @dataclass
 class Summary:
-    """How many videos went well, how many of these are damaged or cut off, and how many failed, by class of error."""
+    """How many videos went well, how many of these are damaged or cut off, how many failed, by class of error, and what
+    scans of folders left out.
+    """
 
     succeeded: int = 0
     truncated: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    skipped: Skipped = field(default_factory=Skipped)
 
     def count(self, row: Row) -> None:
         """Add one row."""
@@ -41,7 +45,8 @@ class Summary:
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.failed.most_common())
         remark = f" ({self.truncated} truncated)" if self.truncated else ""
-        return f"{self.succeeded} classified{remark}, {self.failures} failed" + (f" ({kinds})" if kinds else "")
+        text = f"{self.succeeded} classified{remark}, {self.failures} failed" + (f" ({kinds})" if kinds else "")
+        return f"{text}; left out: {self.skipped}" if self.skipped else text
 
 
 class Tally:

@@ -1,6 +1,5 @@
 """How `clipserve classify` shows rows: as a table for people, or as lines of JSON for programs."""
 
-import json
 import sys
 from types import TracebackType
 from typing import Protocol
@@ -11,8 +10,9 @@ from rich.text import Text
 
 from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
+from clipserve.names import make_printable
 from clipserve.tables.drawing import TRUNCATED
-from clipserve.tables.lines import describe_error, describe_prediction
+from clipserve.tables.lines import describe_error, describe_prediction, write_json
 
 
 class Output(Protocol):
@@ -55,7 +55,7 @@ class JsonLines:
     def __exit__(self, *_: object) -> None: ...
 
     def _print(self, line: dict[str, object]) -> None:
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.write(write_json(line) + "\n")
         sys.stdout.flush()  # the next program in the pipe should not wait for a full buffer
 
 
@@ -74,14 +74,14 @@ class TableAtEnd:
         if row.prediction is not None:
             top = row.prediction.top
             labels = Text(", ").join(
-                Text(str(scored), style="bold" if scored is top else "") for scored in row.prediction
+                Text(make_printable(str(scored)), style="bold" if scored is top else "") for scored in row.prediction
             )
             if row.prediction.truncated:
                 labels.append(TRUNCATED, style="yellow")
                 self._truncated += 1
-            self._table.add_row(Text(row.video), labels, f"{row.milliseconds:.0f}")
+            self._table.add_row(Text(make_printable(row.video)), labels, f"{row.milliseconds:.0f}")
         if row.error is not None:
-            self._table.add_row(Text(row.video), Text(row.error.code, style="red"), "")
+            self._table.add_row(Text(make_printable(row.video)), Text(row.error.code, style="red"), "")
             self._errors.append(row.error)
 
     def show_end(self, error: ClipserveError) -> None:
@@ -101,4 +101,9 @@ class TableAtEnd:
 
 def print_error(error: ClipserveError) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"error: {error}\n")
+    tell(f"error: {error}")
+
+
+def tell(text: str) -> None:
+    """One line on stderr, whatever is in the names that it mentions."""
+    sys.stderr.write(make_printable(text) + "\n")

@@ -39,7 +39,7 @@ def read_labelled(entries: Sequence[Entry]) -> Source:
     """
     if not entries:
         raise InvalidRequest("there is no video in this source, so there is nothing to evaluate")
-    videos = [LabelledVideo(entry.id, entry.name, split_label(entry.label or "")) for entry in entries]
+    videos = [LabelledVideo(entry.spelt_id, entry.name, split_label(entry.spelt_label or "")) for entry in entries]
     # A line that names no video fails by itself, with its own message.
     bare = [video for video, entry in zip(videos, entries, strict=True) if not (video.labels or _is_bad(entry))]
     if len(bare) == len(videos):

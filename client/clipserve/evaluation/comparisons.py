@@ -1,6 +1,5 @@
 """Models or settings side by side, on the same videos."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from clipserve.evaluation.evaluations import Evaluation, write_text
 from clipserve.evaluation.extra import load
 from clipserve.evaluation.figures import MEANINGS, Figure
 from clipserve.evaluation.intervals import Interval, mcnemar_p, paired_interval
+from clipserve.tables.lines import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -124,7 +124,7 @@ class Comparison:
         """Every evaluation and contrast as a JSON object, also written to `path` if there is one."""
         from clipserve.evaluation.documents import describe_comparison
 
-        return write_text(json.dumps(describe_comparison(self), indent=2, ensure_ascii=False) + "\n", path)
+        return write_text(write_json(describe_comparison(self), indent=2) + "\n", path)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """A page that needs nothing but itself, also written to `path` if there is one."""

@@ -1,6 +1,5 @@
 """What evaluating one model came to."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from clipserve.evaluation import metrics
 from clipserve.evaluation.calibration import Reliability, measure_reliability
 from clipserve.evaluation.extra import load
 from clipserve.evaluation.figures import KS, Figure, Floats, measure_videos, rank, summarise
+from clipserve.tables.lines import write_json
+from clipserve.whole_files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -191,7 +192,7 @@ class Evaluation:
         """Every figure, failure and answer as a JSON object, also written to `path` if there is one."""
         from clipserve.evaluation.documents import describe_evaluation
 
-        return write_text(json.dumps(describe_evaluation(self), indent=2, ensure_ascii=False) + "\n", path)
+        return write_text(write_json(describe_evaluation(self), indent=2) + "\n", path)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """A page that needs nothing but itself, also written to `path` if there is one.
@@ -232,7 +233,8 @@ class Evaluation:
 def write_text(text: str, path: str | Path | None) -> str:
     """Write to `path` if there is one; give the text back."""
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
+        with write_whole(path) as file:
+            file.write(text)
     return text
 
 

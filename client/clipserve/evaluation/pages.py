@@ -8,6 +8,7 @@ from clipserve.evaluation.evaluations import Evaluation
 from clipserve.evaluation.extra import load
 from clipserve.evaluation.figures import MEANINGS
 from clipserve.evaluation.plots import draw_confusion, draw_reliability
+from clipserve.names import make_printable
 
 MOST_CONFUSIONS = 20
 MOST_OPEN_ROWS = 30  # longer tables start folded
@@ -42,6 +43,8 @@ def _render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        # Names may hold what turns the direction of the text after them. Plots are marked up, and no plain str.
+        finalize=lambda value: make_printable(value) if type(value) is str else value,
     )
     environment.filters["percent"] = _percent
     environment.globals.update(

@@ -8,6 +8,7 @@ from rich.text import Text
 from clipserve.evaluation.comparisons import Comparison, Contrast
 from clipserve.evaluation.evaluations import Evaluation
 from clipserve.evaluation.figures import MEANINGS
+from clipserve.names import make_printable
 
 MOST_CONFUSIONS = 5
 WORST_CLASSES = 5
@@ -18,25 +19,24 @@ def tabulate_evaluation(evaluation: Evaluation) -> RenderableType:
     """Figures with intervals, the worst classes and confusions, the failures."""
     parts: list[RenderableType] = []
     if evaluation.figures:
-        # Text: names and labels may hold square brackets, which str would turn into markup.
-        table = Table(escape(evaluation.name), "value", "95 % interval")
+        table = Table(_write_title(evaluation.name), "value", "95 % interval")
         for column in table.columns[1:3]:
             column.justify, column.no_wrap = "right", True
         for figure in evaluation.figures.values():
             table.add_row(figure.meaning.title, str(figure), figure.format_interval())
         parts += [table, *_tabulate_mistakes(evaluation)]
-    parts.append(Text(summarise(evaluation)))
+    parts.append(_show(summarise(evaluation)))
     parts += [
-        Text(f"  {failure.video}: {failure.code}", style="red") for failure in evaluation.failures[:MOST_FAILURES]
+        _show(f"  {failure.video}: {failure.code}", style="red") for failure in evaluation.failures[:MOST_FAILURES]
     ]
     if len(evaluation.failures) > MOST_FAILURES:
-        parts.append(Text(f"  and {len(evaluation.failures) - MOST_FAILURES} more", style="red"))
+        parts.append(_show(f"  and {len(evaluation.failures) - MOST_FAILURES} more", style="red"))
     return Group(*parts)
 
 
 def tabulate_comparison(comparison: Comparison) -> RenderableType:
     """Figures side by side, then the differences to the baseline."""
-    table = Table("", *map(escape, comparison.evaluations))
+    table = Table("", *map(_write_title, comparison.evaluations))
     for column in table.columns[1:]:
         column.justify = "right"
     for metric, figures in comparison.metrics.items():
@@ -46,7 +46,7 @@ def tabulate_comparison(comparison: Comparison) -> RenderableType:
     table.add_row("videos a second", *(f"{one.videos_per_second:.1f}" for one in evaluations))
     table.add_row("without an answer", *(str(len(one.failures)) for one in evaluations))
     contrasts = [part for one in comparison.contrasts.values() for part in _tabulate_contrast(one, comparison.baseline)]
-    return Group(table, *contrasts, *(Text(f"{one.name}: {summarise(one)}") for one in evaluations))
+    return Group(table, *contrasts, *(_show(f"{one.name}: {summarise(one)}") for one in evaluations))
 
 
 def summarise(evaluation: Evaluation) -> str:
@@ -74,7 +74,7 @@ def _tabulate_mistakes(evaluation: Evaluation) -> list[RenderableType]:
             column.justify = "right"
         for one in worst[:WORST_CLASSES]:
             table.add_row(
-                Text(one.label), str(one.videos), f"{100 * one.accuracy:.1f} %", f"{100 * one.average_precision:.1f} %"
+                _show(one.label), str(one.videos), f"{100 * one.accuracy:.1f} %", f"{100 * one.average_precision:.1f} %"
             )
         parts.append(table)
     pairs = evaluation.confusion.pairs()
@@ -82,13 +82,13 @@ def _tabulate_mistakes(evaluation: Evaluation) -> list[RenderableType]:
         table = Table("truth", "taken for", "videos")
         table.columns[2].justify = "right"
         for truth, answer, count in pairs[:MOST_CONFUSIONS]:
-            table.add_row(Text(evaluation.classes[truth]), Text(evaluation.classes[answer]), str(count))
+            table.add_row(_show(evaluation.classes[truth]), _show(evaluation.classes[answer]), str(count))
         parts.append(table)
     return parts
 
 
 def _tabulate_contrast(contrast: Contrast, baseline: str) -> list[RenderableType]:
-    table = Table(escape(f"{contrast.name} - {baseline}"), "difference", "95 % interval, paired", "")
+    table = Table(_write_title(f"{contrast.name} - {baseline}"), "difference", "95 % interval, paired", "")
     for column in table.columns[1:3]:
         column.justify, column.no_wrap = "right", True
     for difference in contrast.differences:
@@ -98,10 +98,20 @@ def _tabulate_contrast(contrast: Contrast, baseline: str) -> list[RenderableType
             MEANINGS[difference.metric].title,
             str(difference),
             difference.format_interval(),
-            Text(verdict, style=style),
+            _show(verdict, style=style),
         )
     sentence = (
         f"{contrast.name} alone is right on {contrast.won} of {contrast.videos} videos, {baseline} alone on"
         f" {contrast.lost}: p = {contrast.p:.3g} (McNemar, exact)"
     )
-    return [table, Text(sentence)]
+    return [table, _show(sentence)]
+
+
+def _show(text: str, style: str = "") -> Text:
+    """A text with names in it. Text: they may hold square brackets, which str would turn into markup."""
+    return Text(make_printable(text), style=style)
+
+
+def _write_title(text: str) -> str:
+    """A name at the head of a column, likewise."""
+    return escape(make_printable(text))

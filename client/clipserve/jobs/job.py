@@ -45,7 +45,7 @@ def run_job(
         found = 0
         rows = file.rows
         for number, entry in shard.select(enumerate(read_entries(source))):
-            if file.has(number, entry.id):
+            if file.has(number, entry.spelt_id):
                 found += 1
             else:
                 numbers.append(number)

@@ -15,7 +15,8 @@ from typing import IO, Any, Self
 
 from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError, InvalidRequest, VideoError
-from clipserve.tables.lines import write_line
+from clipserve.tables.lines import write_json, write_line
+from clipserve.whole_files import write_whole
 
 
 class ResultFile:
@@ -38,13 +39,14 @@ class ResultFile:
         try:
             self._check_settings(settings)
             self._read()
-            self._file: IO[bytes] = self.path.open("ab")
+            # Unbuffered: what a full disk refuses must not be written later, when the file is closed.
+            self._file = self.path.open("ab", buffering=0)
         except BaseException:
             self._lock.close()
             raise
 
     def has(self, number: int, id: str) -> bool:
-        """Whether the row is there. Raises InvalidRequest if another video's row is there."""
+        """Whether the row is there, of an entry by its spelt id. Raises InvalidRequest if another video's row is."""
         if number >= len(self._done) or not self._done[number]:
             return False
         if self._done[number] != _checksum(id):
@@ -55,9 +57,14 @@ class ResultFile:
         return True
 
     def append(self, number: int, row: Row) -> None:
-        """Write a row; once this returns it survives the end of this process."""
-        self._file.write(write_line(row, number).encode() + b"\n")
-        self._file.flush()
+        """Write a row; once this returns it survives the end of this process.
+
+        Raises:
+            OSError: it cannot be written. Part of it may be in the file, and is cut off by the next one who opens it.
+        """
+        line = memoryview(write_line(row, number).encode() + b"\n")
+        while line:
+            line = line[self._file.write(line) :]
         self._note(number, row.id)
         self.failures += row.error is not None
 
@@ -99,7 +106,7 @@ class ResultFile:
         if not begun:
             self._lock.seek(0)
             self._lock.truncate()
-            self._lock.write(json.dumps(dict(settings), indent=2, ensure_ascii=False) + "\n")
+            self._lock.write(write_json(dict(settings), indent=2) + "\n")
             self._lock.flush()
 
     def _read(self) -> None:
@@ -125,19 +132,15 @@ class ResultFile:
 
     def _take_out(self) -> None:
         """Write the file anew without what is to be tried again; it changes at once or not at all."""
-        partial = self.path.with_name(self.path.name + ".part")
-        with self.path.open("rb") as lines, partial.open("wb") as file:
+        with self.path.open("rb") as lines, write_whole(self.path, "wb") as file:
             file.writelines(line for line in lines if is_final(self._parse(line)))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:
             record = json.loads(line)
             if isinstance(record["row"], int) and record["row"] >= 0 and isinstance(record["id"], str):
                 return dict(record)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         raise InvalidRequest(f"{str(self.path)!r} has a line that no job wrote: {line[:80]!r}. Choose another --out.")
 

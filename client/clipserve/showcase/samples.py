@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from clipserve.errors import InvalidRequest
 from clipserve.showcase.filmstrip import draw_poster
-from clipserve.sources.reading import VIDEO_SUFFIXES
+from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped, read_folder
 
 # What one looks through at a glance; each costs a moment at the start.
 MOST_SAMPLES = 16
@@ -47,7 +47,7 @@ def open_samples(folder: Path | None) -> Iterator[list[Sample]]:
 
 
 def list_videos(folder: Path) -> list[Path]:
-    """The video files of a folder and of those in it, by name.
+    """The video files of a folder and of those in it, as `classify` takes them.
 
     Raises:
         InvalidRequest: there is none.
@@ -56,7 +56,8 @@ def list_videos(folder: Path) -> list[Path]:
         raise InvalidRequest(
             f"{str(folder)!r} is no folder: give one with video files in it, or none for generated ones"
         )
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    entries = read_folder(str(folder), Skipped())
+    files = [Path(entry.video) for entry in entries if isinstance(entry.video, str)]
     if not files:
         raise InvalidRequest(
             f"{str(folder)!r} holds no video: files that end in {', '.join(sorted(VIDEO_SUFFIXES))} are taken"

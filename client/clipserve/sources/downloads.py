@@ -13,6 +13,8 @@ from clipserve import defaults
 from clipserve.amounts import read_real, read_whole
 from clipserve.batches.cancellation import Cancellation
 from clipserve.errors import InvalidRequest, VideoNotReadable, VideoTooLarge
+from clipserve.names import spell_name
+from clipserve.sources.addresses import Address, hide_credentials, is_address
 
 CHUNK_BYTES = 256 * 1024
 
@@ -40,24 +42,28 @@ class DownloadLimits:
 def download(address: str, limits: DownloadLimits, cancellation: Cancellation) -> bytes:
     """Fetch an address. Redirects are followed to http and https only; proxies are taken from the environment.
 
+    A blank or a letter outside ASCII in it is quoted. `user:password@` is sent as the header Authorization, and nowhere
+    else: not to a name server, not into a message.
+
     Raises:
         VideoNotReadable: it cannot be had, or not in time.
         VideoTooLarge: it has more bytes than allowed.
         RequestCancelled: the run was closed.
     """
     visit = _Visit(limits.seconds)
-    request = urllib.request.Request(address, headers={"User-Agent": "clipserve"})
+    name = spell_name(hide_credentials(address))
     try:
+        request = Address.parse(address).make_request()
         with cancellation.ending(visit.end), visit.opener().open(request, timeout=limits.seconds) as response:
-            return _read(response, address, limits, visit)
+            return _read(response, name, limits, visit)
     except (OSError, http.client.HTTPException, ValueError) as exc:
         cancellation.check()  # ending a connection looks like its failure
-        raise VideoNotReadable(f"cannot fetch {address!r}: {_name_reason(exc, limits)}", video=address) from exc
+        raise VideoNotReadable(f"cannot fetch {name!r}: {_name_reason(exc, limits)}", video=name) from exc
 
 
-def _read(response: Any, address: str, limits: DownloadLimits, visit: "_Visit") -> bytes:
+def _read(response: Any, name: str, limits: DownloadLimits, visit: "_Visit") -> bytes:
     stated = int(response.headers.get("Content-Length") or 0)
-    _check_size(stated, address, limits)
+    _check_size(stated, name, limits)
     chunks, size = [], 0
     while True:
         visit.limit_next_wait()
@@ -65,19 +71,19 @@ def _read(response: Any, address: str, limits: DownloadLimits, visit: "_Visit") 
         if not chunk:
             break
         size += len(chunk)
-        _check_size(size, address, limits)
+        _check_size(size, name, limits)
         chunks.append(chunk)
     if size < stated:
         raise http.client.HTTPException(f"it ended after {size:,} of {stated:,} bytes")
     return b"".join(chunks)
 
 
-def _check_size(size: int, address: str, limits: DownloadLimits) -> None:
+def _check_size(size: int, name: str, limits: DownloadLimits) -> None:
     if size > limits.max_bytes:
         raise VideoTooLarge(
-            f"{address!r} has more than the {limits.max_bytes:,} bytes that one download may have: take a smaller"
+            f"{name!r} has more than the {limits.max_bytes:,} bytes that one download may have: take a smaller"
             " file, or give download_limits=DownloadLimits(max_bytes=...)",
-            video=address,
+            video=name,
         )
 
 
@@ -87,7 +93,24 @@ def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
     reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
     if isinstance(reason, TimeoutError):
         return f"it took longer than {limits.seconds:g} s; give download_limits=DownloadLimits(seconds=...)"
-    return str(getattr(reason, "strerror", None) or reason) or type(reason).__name__
+    return " ".join(str(getattr(reason, "strerror", None) or reason).split()) or type(reason).__name__
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects; credentials go along where scheme, host and port stay what they were."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is None or not is_address(newurl):
+            return following
+        before, after = Address.parse(req.full_url), Address.parse(newurl)
+        following = after.make_request()
+        authorization = req.unredirected_hdrs.get("Authorization")
+        if authorization and (after.scheme, after.place) == (before.scheme, before.place):
+            following.unredirected_hdrs.setdefault("Authorization", authorization)
+        return following
 
 
 class _Visit:
@@ -129,7 +152,7 @@ class _Visit:
             Http(),
             Https(),
             urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPRedirectHandler(),
+            _Redirects(),
             urllib.request.HTTPErrorProcessor(),
         ):
             opener.add_handler(handler)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
+from clipserve.names import spell_name
 from clipserve.results import Prediction
 from clipserve.sources.videos import VideoSource, name_video
 
@@ -15,7 +16,7 @@ ReadEntries: TypeAlias = Callable[[], Entries]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a source says about one video.
+    """What a source says about one video. Rows spell id and label as names.py says.
 
     Attributes:
         id: column `id` of the source, or the path, the address or the position from 0 on.
@@ -28,20 +29,30 @@ class Entry:
     label: str | None = None
 
     @property
+    def spelt_id(self) -> str:
+        """The id of its row."""
+        return spell_name(self.id)
+
+    @property
+    def spelt_label(self) -> str | None:
+        """The label of its row."""
+        return None if self.label is None else spell_name(self.label)
+
+    @property
     def name(self) -> str:
         """What rows and messages call the video."""
         if isinstance(self.video, ClipserveError):
-            return self.video.video or self.id
+            return self.video.video or self.spelt_id
         return name_video(self.video)
 
     def answer(self, prediction: Prediction, milliseconds: float) -> Row:
         """The row of a success."""
-        return Row(self.id, self.name, prediction=prediction, label=self.label, milliseconds=milliseconds)
+        return Row(self.spelt_id, self.name, prediction=prediction, label=self.spelt_label, milliseconds=milliseconds)
 
     def fail(self, error: ClipserveError, milliseconds: float = 0.0) -> Row:
         """The row of a failure. It may be kept for long, so it holds on to nothing but the error."""
         forget_frames(error)
-        return Row(self.id, self.name, error=error, label=self.label, milliseconds=milliseconds)
+        return Row(self.spelt_id, self.name, error=error, label=self.spelt_label, milliseconds=milliseconds)
 
 
 def forget_frames(error: BaseException) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from clipserve.errors import InvalidRequest, VideoNotReadable
+from clipserve.names import read_name, spell_name
+from clipserve.sources.addresses import hide_credentials, is_address
+from clipserve.sources.csv_lines import COLUMNS, CsvLines
 from clipserve.sources.entries import Entries, Entry, ReadEntries
-from clipserve.sources.videos import is_address
 
-COLUMNS = ("id", "path", "label")  # of these only `path` must be there; others are left alone
 JSON_LINES = (".jsonl", ".ndjson")
 LISTS = (".csv", *JSON_LINES)
 
@@ -20,10 +21,13 @@ LISTS = (".csv", *JSON_LINES)
 def open_list(path: Path) -> ReadEntries:
     """Check a CSV or JSON lines file now; gives what reads it line by line, as often as it is called.
 
-    Relative paths in it count from its own folder. UTF-8, with a byte order mark or without.
+    Relative paths in it count from its own folder. UTF-8, with a byte order mark or without; names that are not UTF-8
+    are spelt in it as names.py says. In CSV, blanks around columns and values are left out, except from a path where a
+    file has them in its name.
 
     Raises:
-        InvalidRequest: it does not open, is not UTF-8, or has no column `path`; lists those it has.
+        InvalidRequest: it does not open, is not UTF-8, or has no column `path` (lists those it has). Later, with the
+            line: a CSV has a quote that is not closed, or a field of more than 128 Ki characters.
     """
     read = _read_json_lines if path.suffix.lower() in JSON_LINES else _read_csv
     try:
@@ -64,13 +68,15 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
     if path is None:
         there = ", ".join(str(key) for key, value in record.items() if _present(value) is not None) or "nothing"
         name = f"{origin.name}, {place}"
-        error = VideoNotReadable(f"{name}: there is no path; the line has {there}", video=name)
+        error = VideoNotReadable(f"{name}: there is no path; the line has {there}", video=spell_name(name))
         return Entry(name if given is None else str(given), error, _write_label(label))
     if isinstance(path, str | os.PathLike):
-        text = os.fspath(path)
-        name = text
-        if origin.folder is not None and not is_address(text):
-            path = os.path.join(origin.folder, text)  # noqa: PTH118 - pathlib interns what it joins, a million times
+        name = text = os.fspath(path)
+        if is_address(text):
+            name = hide_credentials(text)
+        elif origin.folder is not None:
+            name = read_name(text)
+            path = os.path.join(origin.folder, name)  # noqa: PTH118 - pathlib interns what it joins, a million times
     else:
         name = ""
     return Entry(name if given is None else str(given), path, _write_label(label))
@@ -78,14 +84,33 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
 
 def _read_csv(path: Path, *, check: bool = False) -> Entries:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.DictReader(_decoded(file, path), restkey="")
-        lines.fieldnames = [column.strip() for column in lines.fieldnames or ()]
-        _check_columns(lines.fieldnames, repr(str(path)))
-        if check:
-            return
-        origin = Origin(str(path), os.path.dirname(path))  # noqa: PTH120 - "" for a list in the working folder, not "."
-        for record in lines:
-            yield read_record(record, origin, f"line {lines.line_num}")
+        lines = CsvLines(_decoded(file, path))
+        # Strict: otherwise a quote that is not closed takes the rows after it into its field, and says nothing.
+        records = csv.DictReader(lines, restkey="", strict=True, skipinitialspace=True)
+        folder = os.path.dirname(path)  # noqa: PTH120 - "" for a list in the working folder, not "."
+        try:
+            records.fieldnames = [column.strip() for column in records.fieldnames or ()]
+            _check_columns(records.fieldnames, repr(str(path)))
+            if check:
+                return
+            origin = Origin(str(path), folder)
+            lines.begin_record()
+            for record in records:
+                yield read_record(_strip(record, folder), origin, f"line {records.line_num}")
+                lines.begin_record()
+        except csv.Error as exc:
+            raise InvalidRequest(f"the list {str(path)!r}, {lines.describe(exc)}") from exc
+
+
+def _strip(record: dict[str, Any], folder: str) -> dict[str, Any]:
+    """The record without blanks around its values."""
+    for column in COLUMNS:
+        value = record.get(column)
+        if value and value != value.strip():
+            if column == "path" and os.path.lexists(os.path.join(folder, value)):  # noqa: PTH118
+                continue
+            record[column] = value.strip()
+    return record
 
 
 def _read_json_lines(path: Path, *, check: bool = False) -> Entries:
@@ -97,7 +122,7 @@ def _read_json_lines(path: Path, *, check: bool = False) -> Entries:
             place = f"line {number}"
             try:
                 record = json.loads(line)
-            except ValueError as exc:
+            except (ValueError, RecursionError) as exc:
                 record = exc
             if isinstance(record, str):
                 record = {"path": record}
@@ -108,23 +133,27 @@ def _read_json_lines(path: Path, *, check: bool = False) -> Entries:
                 yield read_record(record, origin, place)
             else:
                 name = f"{path}, {place}"
-                reason = record if isinstance(record, ValueError) else f"got {type(record).__name__}"
-                yield Entry(name, VideoNotReadable(f"{name}: a line is a JSON object; {reason}", video=name))
+                reason = record if isinstance(record, Exception) else f"got {type(record).__name__}"
+                said = f"{name}: a line is a JSON object; {reason}"
+                yield Entry(name, VideoNotReadable(said, video=spell_name(name)))
 
 
 def _decoded(file: Iterable[str], path: Path) -> Iterator[str]:
     try:
         yield from file
     except UnicodeDecodeError as exc:
-        raise InvalidRequest(f"the list {str(path)!r} is not UTF-8 ({exc}): save it as UTF-8") from exc
+        raise InvalidRequest(
+            f"the list {str(path)!r} is not UTF-8 ({exc}): save it as UTF-8, and write bytes of file names that are not"
+            r" as \xe9 (in JSON \\xe9)"
+        ) from exc
 
 
 def _check_columns(columns: list[str], where: str) -> None:
     if "path" not in columns:
-        there = ", ".join(repr(column) for column in columns) or "none"
+        there = f"no column 'path'; it has {', '.join(map(repr, columns))}" if columns else "no columns: it is empty"
         raise InvalidRequest(
-            f"{where} has no column 'path'; it has {there}. The columns are {', '.join(COLUMNS)}: path is needed, id"
-            " and label may be left out; columns are separated by commas."
+            f"{where} has {there}. Of the columns {', '.join(COLUMNS)} a list needs path, and may leave out id and"
+            " label; commas separate them."
         )
 
 

@@ -9,6 +9,8 @@ from typing import IO, TypeAlias
 from clipserve import defaults
 from clipserve.batches.cancellation import Cancellation
 from clipserve.errors import EmptyVideo, InvalidRequest, VideoNotReadable, VideoTooLarge
+from clipserve.names import spell_name
+from clipserve.sources.addresses import hide_credentials, is_address
 from clipserve.sources.downloads import DownloadLimits, download
 
 VideoSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
@@ -25,19 +27,15 @@ class Video:
 
 
 def name_video(source: VideoSource) -> str:
-    """The name that results and messages use for `source`."""
+    """The name that results and messages use for `source`: see names.py for how odd ones are spelt."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
+        text = os.fspath(source)
+        return spell_name(hide_credentials(text) if is_address(source) else text)
     name = getattr(source, "name", None)
     # open(3).name is the descriptor's number, which names nothing.
     if isinstance(name, str) and name:
-        return name
+        return spell_name(name)
     return "<file>" if hasattr(source, "read") else "<bytes>"
-
-
-def is_address(source: object) -> bool:
-    """Whether this is an http(s) address."""
-    return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
 
 
 def read_video(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from clipserve.batches.rows import Row
 from clipserve.errors import InvalidRequest
+from clipserve.names import make_printable
 from clipserve.notebooks import in_notebook
 
 if TYPE_CHECKING:
@@ -48,16 +49,16 @@ def draw_table(table: "Table", rows: int) -> "Drawing":
         drawing.add_column(title, justify=justify)  # type: ignore[arg-type]
     # Text: names and labels may hold square brackets, which str would turn into markup.
     for row in table.rows[:rows]:
-        cells = [Text(row.video), *([Text(row.label or "")] if labelled else [])]
+        cells = [Text(make_printable(text)) for text in (row.video, *([row.label or ""] if labelled else []))]
         if row.prediction is not None:
             top, *others = row.prediction.labels[:SHOWN_LABELS]
             cells += [
-                Text(top.label, style="bold").append(
+                Text(make_printable(top.label), style="bold").append(
                     TRUNCATED if row.prediction.truncated else "", style="not bold yellow"
                 ),
                 Text(f"{top.score:.2f}"),
                 Text(_draw_bar(top.score), style="green"),
-                Text(", ".join(map(str, others)), style="dim"),
+                Text(make_printable(", ".join(map(str, others))), style="dim"),
             ]
         elif row.error is not None:
             cells += [Text(row.error.code, style="red"), Text(), Text(), Text()]
@@ -78,7 +79,7 @@ def write_html(table: "Table", rows: int) -> str:
 
 
 def _write_row(row: Row, labelled: bool) -> str:
-    cells = [escape(row.video), *([escape(row.label or "")] if labelled else [])]
+    cells = [_quote(row.video), *([_quote(row.label or "")] if labelled else [])]
     if row.prediction is not None:
         top, *others = row.prediction.labels[:SHOWN_LABELS]
         bar = (
@@ -86,11 +87,16 @@ def _write_row(row: Row, labelled: bool) -> str:
             f'display:inline-block;margin-right:6px"></div>{top.score:.2f}'
         )
         remark = f'<span style="color:#8a6100">{TRUNCATED}</span>' if row.prediction.truncated else ""
-        cells += [f"<b>{escape(top.label)}</b>{remark}", bar, escape(", ".join(map(str, others)))]
+        cells += [f"<b>{_quote(top.label)}</b>{remark}", bar, _quote(", ".join(map(str, others)))]
     elif row.error is not None:
-        error = f'<span style="color:#b3261e" title="{escape(str(row.error))}">{escape(row.error.code)}</span>'
+        error = f'<span style="color:#b3261e" title="{_quote(str(row.error))}">{escape(row.error.code)}</span>'
         cells += [error, "", ""]
     return "<tr>" + "".join(f'<td style="text-align:left">{cell}</td>' for cell in cells) + "</tr>"
+
+
+def _quote(text: str) -> str:
+    """The text as HTML, in which no character turns the direction of what follows."""
+    return escape(make_printable(text))
 
 
 def _write_caption(table: "Table", rows: int) -> str:

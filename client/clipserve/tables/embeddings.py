@@ -2,12 +2,12 @@
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,9 @@ import numpy.typing as npt
 from clipserve.batches.rows import Row
 from clipserve.errors import InvalidRequest
 from clipserve.tables.table import Table
+from clipserve.whole_files import write_whole
 
+FACTS = ("id", "video", "label", "truncated")  # what is written about each vector
 BATCH_ROWS = 1024  # of a parquet file's row group
 
 
@@ -64,129 +66,91 @@ def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     Raises:
         InvalidRequest: the name ends otherwise, or pyarrow is missing.
     """
-    with open_vectors(path) as file:
+    kinds: dict[str, Callable[[Path], AbstractContextManager[NpyFile | ParquetFile]]]
+    kinds = {".npy": _open_npy, ".parquet": _open_parquet}
+    open_file = kinds.get(Path(path).suffix.lower())
+    if open_file is None:
+        raise InvalidRequest(f"vectors are written to {' or '.join(kinds)}, got {os.fspath(path)!r}")
+    with open_file(Path(path)) as file:
         for row in rows:
-            file.add(row)
+            if row.prediction is not None and row.prediction.features is not None:
+                facts = (row.id, row.video, row.label, row.prediction.truncated)
+                file.add(dict(zip(FACTS, facts, strict=True)), row.prediction.features)
+        file.finish()
         return file.count
 
 
-class VectorFile(Protocol):
-    """A file of vectors that is being written; leaving it as a context finishes it, or, after an error, removes it."""
-
-    count: int
-
-    def add(self, row: Row) -> None:
-        """Append a row that has features; others are left out."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+Vector: TypeAlias = npt.NDArray[np.float32]
 
 
-def open_vectors(path: str | os.PathLike[str]) -> VectorFile:
-    """Begin a file of vectors; its ending chooses the kind."""
-    kinds: dict[str, type[VectorFile]] = {".npy": NpyFile, ".parquet": ParquetFile}
-    kind = kinds.get(Path(path).suffix.lower())
-    if kind is None:
-        raise InvalidRequest(f"vectors are written to {' or '.join(kinds)}, got {os.fspath(path)!r}")
-    return kind(Path(path))  # type: ignore[call-arg]
+@contextmanager
+def _open_npy(path: Path) -> Iterator["NpyFile"]:
+    # The vectors take their name last: where they are, the names of their rows are, too.
+    with write_whole(path, "wb") as vectors, write_whole(path.with_suffix(".csv")) as names:
+        yield NpyFile(vectors, names)
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator["ParquetFile"]:
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow import parquet
+    except ImportError as missing:
+        raise InvalidRequest(f"parquet needs pyarrow ({missing}): pip install 'clipserve[data]'") from missing
+    text, vector = pyarrow.string(), pyarrow.list_(pyarrow.float32())
+    schema = pyarrow.schema([*zip(FACTS, (text, text, text, pyarrow.bool_()), strict=True), ("features", vector)])
+    with write_whole(path, "wb") as file, parquet.ParquetWriter(file, schema) as writer:
+        yield ParquetFile(writer, partial(pyarrow.Table.from_pylist, schema=schema))
 
 
 class NpyFile:
     """A .npy that grows: its header is written again at the end, with as many rows as there are."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, vectors: IO[bytes], names: IO[str]) -> None:
         self.count = 0
-        self._path, self._names_path = path, path.with_suffix(".csv")
-        self._vectors: IO[bytes] = _partial(path).open("wb")
-        self._names = _partial(self._names_path).open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._names)
-        self._writer.writerow(["id", "video", "label", "truncated"])
+        self._vectors = vectors
+        self._writer = csv.writer(names)
+        self._writer.writerow(FACTS)
         self._width = 0
 
-    def add(self, row: Row) -> None:
-        if row.prediction is None or row.prediction.features is None:
-            return
-        vector = row.prediction.features
+    def add(self, facts: Mapping[str, Any], vector: Vector) -> None:
+        """Append a row."""
         if not self.count:
             self._width = vector.size
             self._write_header()
         self.count += 1
         self._vectors.write(vector.astype("<f4", copy=False).tobytes())
-        self._writer.writerow([row.id, row.video, row.label, row.prediction.truncated])
+        self._writer.writerow(facts.values())
+
+    def finish(self) -> None:
+        """Write what is known at the end."""
+        self._vectors.seek(0)
+        self._write_header()
 
     def _write_header(self) -> None:
         # numpy leaves room in the header for the first number of the shape to grow, for this very use.
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.count, self._width)}
         np.lib.format.write_array_header_1_0(self._vectors, header)  # type: ignore[no-untyped-call]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._vectors.seek(0)
-            self._write_header()
-        self._vectors.close()
-        self._names.close()
-        _finish([self._names_path, self._path], well=kind is None)
-
 
 class ParquetFile:
     """A .parquet, written a row group at a time."""
 
-    def __init__(self, path: Path) -> None:
-        try:
-            import pyarrow  # type: ignore[import-untyped]
-            from pyarrow import parquet
-        except ImportError as missing:
-            raise InvalidRequest(f"parquet needs pyarrow ({missing}): pip install 'clipserve[data]'") from missing
+    def __init__(self, writer: Any, make_table: Callable[[list[dict[str, Any]]], Any]) -> None:
         self.count = 0
-        self._path = path
-        text, vector = pyarrow.string(), pyarrow.list_(pyarrow.float32())
-        columns = {"id": text, "video": text, "label": text, "truncated": pyarrow.bool_(), "features": vector}
-        self._schema = pyarrow.schema(columns)
-        self._table_type = pyarrow.Table
-        self._writer = parquet.ParquetWriter(os.fspath(_partial(path)), self._schema)
+        self._writer = writer
+        self._make_table = make_table
         self._batch: list[dict[str, Any]] = []
 
-    def add(self, row: Row) -> None:
-        if row.prediction is None or row.prediction.features is None:
-            return
+    def add(self, facts: Mapping[str, Any], vector: Vector) -> None:
+        """Append a row."""
         self.count += 1
-        answer = {"truncated": row.prediction.truncated, "features": row.prediction.features}
-        self._batch.append({"id": row.id, "video": row.video, "label": row.label, **answer})
+        self._batch.append({**facts, "features": vector})
         if len(self._batch) == BATCH_ROWS:
-            self._write_batch()
+            self.finish()
 
-    def _write_batch(self) -> None:
-        self._writer.write_table(self._table_type.from_pylist(self._batch, self._schema))
+    def finish(self) -> None:
+        """Write the rows that are left."""
+        if self._batch:
+            self._writer.write_table(self._make_table(self._batch))
         self._batch = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None and self._batch:
-            self._write_batch()
-        self._writer.close()
-        _finish([self._path], well=kind is None)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
-
-
-def _finish(paths: list[Path], *, well: bool) -> None:
-    for path in paths:
-        if well:
-            _partial(path).replace(path)
-        else:
-            with suppress(FileNotFoundError):
-                _partial(path).unlink()

@@ -3,12 +3,12 @@
 import csv
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipserve.batches.rows import Row
 from clipserve.errors import InvalidRequest
 from clipserve.tables.lines import write_line
+from clipserve.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -52,7 +52,7 @@ def make_frame(rows: Sequence[Row]) -> "pandas.DataFrame":
 def write_csv(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """See `Table.to_csv`."""
     columns = make_columns(rows)
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
+    with write_whole(path) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
@@ -60,7 +60,7 @@ def write_csv(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
 
 def write_jsonl(rows: Iterable[Row], path: str | os.PathLike[str]) -> None:
     """See `Table.to_jsonl`."""
-    with Path(path).open("w", encoding="utf-8") as file:
+    with write_whole(path) as file:
         file.writelines(write_line(row) + "\n" for row in rows)
 
 
@@ -76,7 +76,8 @@ def write_parquet(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     }
     if vectors := _list_features(rows):
         columns["features"] = pyarrow.array(vectors, pyarrow.list_(pyarrow.float32()))
-    parquet.write_table(pyarrow.table(columns), os.fspath(path))
+    with write_whole(path, "wb") as file:
+        parquet.write_table(pyarrow.table(columns), file)
 
 
 def _choose_type(pyarrow: Any, name: str) -> Any:

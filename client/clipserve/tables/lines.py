@@ -1,10 +1,12 @@
 """A row as one line of JSON, for programs: what `to_jsonl`, jobs and `clipserve classify --json` write."""
 
 import json
+import re
 from typing import Any
 
 from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
+from clipserve.names import UNPRINTABLE
 from clipserve.results import Prediction
 
 
@@ -23,7 +25,18 @@ def write_line(row: Row, number: int | None = None) -> str:
         line |= describe_prediction(row.prediction, row.milliseconds)
     if row.error is not None:
         line["error"] = {"class": type(row.error).__name__, **describe_error(row.error)}
-    return json.dumps(line, ensure_ascii=False)
+    return write_json(line)
+
+
+def write_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON for UTF-8 files and terminals: control characters and lone surrogates in texts are escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    # json leaves those beyond ASCII as they are. Line breaks of an indent are no part of a text.
+    return "\n".join(UNPRINTABLE.sub(_escape, line) for line in text.split("\n"))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def describe_prediction(prediction: Prediction, milliseconds: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from clipserve.batches.rows import Row
 from clipserve.batches.tally import Summary
 from clipserve.errors import InvalidRequest
+from clipserve.sources.folders import Skipped
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -25,10 +26,12 @@ class Table:
     Attributes:
         rows: of every video, or, with on_error="drop", of those that went well.
         dropped: the failures that on_error="drop" left out of `rows`.
+        skipped: what scans of folders left out.
     """
 
     rows: Sequence[Row]
     dropped: Sequence[Row] = field(default=(), repr=False)
+    skipped: Skipped = field(default_factory=Skipped, repr=False)
 
     @property
     def failures(self) -> list[Row]:
@@ -37,8 +40,8 @@ class Table:
 
     @property
     def summary(self) -> Summary:
-        """How many went well and how many failed, by class of the error."""
-        summary = Summary()
+        """How many went well, how many failed, by class of the error, and what was left out."""
+        summary = Summary(skipped=self.skipped)
         for row in (*self.rows, *self.dropped):
             summary.count(row)
         return summary
@@ -84,19 +87,19 @@ class Table:
         return make_frame(self.rows)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of `to_pandas`, without features, as CSV in UTF-8."""
+        """Write the columns of `to_pandas`, without features, as CSV in UTF-8; whole or not at all."""
         from clipserve.tables.files import write_csv
 
         write_csv(self.rows, path)
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON object a row, in UTF-8, with features and reports; see row_lines.py."""
+        """Write one JSON object a row, in UTF-8, with features and reports; see lines.py. Whole or not at all."""
         from clipserve.tables.files import write_jsonl
 
         write_jsonl(self.rows, path)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of `to_pandas`, features as lists of float32.
+        """Write the columns of `to_pandas`, features as lists of float32; whole or not at all.
 
         Raises:
             InvalidRequest: pyarrow is not installed.

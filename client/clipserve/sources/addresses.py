@@ -1,0 +1,82 @@
+"""http(s) addresses as people write them: told from paths, shown without credentials, and made ready to be sent."""
+
+import base64
+import re
+import string
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import quote, unquote_to_bytes
+from urllib.request import Request
+
+# Scheme, user:password@host:port, and the rest.
+_PARTS = re.compile(r"(https?://)([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+
+_BAD_PORT = re.compile(r":(?![0-9]*$)[^\]]*$")
+
+
+def is_address(source: object) -> bool:
+    """Whether this is an http(s) address."""
+    return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
+
+
+def hide_credentials(address: str) -> str:
+    """The address without `user:password@`: what rows and messages show."""
+    return Address.parse(address).shown
+
+
+@dataclass(frozen=True, repr=False)
+class Address:
+    """An address in parts.
+
+    Attributes:
+        scheme: with its slashes, as it was written.
+        credentials: what stands ahead of the @ of host and port, quoted as in the address; "" if there are none.
+        place: host and port.
+        rest: path, query and fragment.
+    """
+
+    scheme: str
+    credentials: str
+    place: str
+    rest: str
+
+    @classmethod
+    def parse(cls, address: str) -> Self:
+        """Take an http(s) address apart."""
+        found = _PARTS.match(address)
+        if found is None:
+            raise ValueError("an address begins with http:// or https://")
+        scheme, authority, rest = found.groups()
+        credentials, _, place = authority.rpartition("@")
+        return cls(scheme, credentials, place, rest)
+
+    @property
+    def shown(self) -> str:
+        """The address without credentials."""
+        if "@" in self.rest and self._has_bad_port():  # a password with a slash in it, of which this is the beginning
+            return f"{self.scheme}...{self.rest.rpartition('@')[2]}"
+        return f"{self.scheme}{self.place}{self.rest}"
+
+    def make_request(self) -> Request:
+        """A request for it: blanks, control characters and letters outside ASCII are quoted; what is quoted stays.
+
+        Credentials go as the header Authorization to this host alone, and never with a redirect to another.
+
+        Raises:
+            ValueError: the host is no host's name.
+        """
+        if self._has_bad_port():
+            raise ValueError("the port is no number; in a user's name and password / is written %2F, : %3A and @ %40")
+        host, colon, port = self.place.partition(":")
+        place = self.place if self.place.isascii() else host.encode("idna").decode() + colon + port
+        rest = quote(self.rest.encode("utf-8", "surrogateescape"), safe=string.punctuation)
+        request = Request(f"{self.scheme}{place}{rest}", headers={"User-Agent": "clipserve"})
+        if self.credentials:
+            user, colon, password = self.credentials.partition(":")
+            known = base64.b64encode(unquote_to_bytes(user) + b":" + unquote_to_bytes(password)).decode()
+            # Unredirected: urllib leaves it out of the request that follows a redirect.
+            request.add_unredirected_header("Authorization", f"Basic {known}")
+        return request
+
+    def _has_bad_port(self) -> bool:
+        return _BAD_PORT.search(self.place) is not None

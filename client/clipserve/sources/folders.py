@@ -1,0 +1,137 @@
+"""The videos of a folder, and what a scan of it leaves out."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from clipserve.errors import ClipserveError, VideoNotReadable
+from clipserve.names import make_printable, spell_name
+from clipserve.sources.entries import Entries, Entry
+
+# What the decode step opens, by the names that FFmpeg and cameras give to files of its containers; those of pictures
+# and of sound alone are not among them.
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".3g2", ".3gp", ".3gpp", ".asf", ".avi", ".avc", ".divx", ".f4v", ".flv", ".h264", ".h265", ".h26l"),
+        *(".264", ".265", ".hevc", ".ism", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v"),
+        *(".mj2", ".mk3d", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".ogg", ".ogm", ".ogv"),
+        *(".psp", ".qt", ".ts", ".vob", ".webm", ".wm", ".wmv"),
+    )
+)
+
+# Kinds of files that are told apart; a folder of frames may number them in the suffix.
+MOST_SUFFIXES = 50
+SHOWN_SUFFIXES = 3
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass
+class Skipped:
+    """What scans of folders leave out.
+
+    Attributes:
+        files: how many are no videos by their names, by suffix.
+        hidden: how many videos have a name that begins with a dot.
+        unusable: how many have a video's name and are no file: links that lead nowhere, pipes.
+        circles: how many links lead to a folder that they are in.
+    """
+
+    files: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    unusable: int = 0
+    circles: int = 0
+
+    def note_file(self, suffix: str) -> None:
+        """Count a file that is no video by its name."""
+        if suffix not in self.files and len(self.files) >= MOST_SUFFIXES:
+            suffix = "others"
+        self.files[suffix or "without a suffix"] += 1
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.hidden or self.unusable or self.circles)
+
+    def __str__(self) -> str:
+        kinds = [f"{count} {make_printable(suffix)}" for suffix, count in self.files.most_common(SHOWN_SUFFIXES)]
+        kinds += ["..."] if len(self.files) > SHOWN_SUFFIXES else []
+        counts = {
+            f"no video by name ({', '.join(kinds)})": self.files.total(),
+            "hidden": self.hidden,
+            "broken link or no file": self.unusable,
+            "link in a circle": self.circles,
+        }
+        return ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+
+
+def read_folder(folder: str, skipped: Skipped) -> Entries:
+    """The videos in a folder and below it, by their suffixes, in natural order (2 before 10).
+
+    Links to folders are followed, but not to one that they are in. Hidden files and folders are left out. `skipped`
+    counts what is.
+    """
+    found = False
+    for entry in _walk(folder, skipped):
+        found = True
+        yield entry
+    if not found:
+        yield fail(
+            folder,
+            f"there is no video in the folder {folder!r}{f' (left out: {skipped})' if skipped else ''}; videos end in"
+            f" {' '.join(sorted(VIDEO_SUFFIXES))}",
+        )
+
+
+def fail(name: str, message: str) -> Entry:
+    """An entry for what stands for no video."""
+    error: ClipserveError = VideoNotReadable(message, video=spell_name(name))
+    return Entry(name, error)
+
+
+def order_naturally(name: str) -> list[str | int]:
+    """A sort key by which 2 comes before 10."""
+    return [int(part) if number % 2 else part.casefold() for number, part in enumerate(_DIGITS.split(name))]
+
+
+def _walk(top: str, skipped: Skipped) -> Entries:
+    Folder: TypeAlias = tuple[str, tuple[tuple[int, int], ...]]  # its path, and which folders it is in
+    left: list[Folder] = [(top, ())]
+    while left:
+        folder, above = left.pop()
+        try:
+            facts = os.stat(folder)  # noqa: PTH116 - names are not normalised
+            identity = (facts.st_dev, facts.st_ino)
+            if identity in above:
+                skipped.circles += 1
+                continue
+            with os.scandir(folder) as scan:
+                items = sorted(scan, key=lambda item: order_naturally(item.name))
+        except OSError as exc:
+            yield fail(folder, f"cannot read the folder {folder!r}: {exc.strerror}")
+            continue
+        folders = []
+        for item in items:
+            suffix = Path(item.name).suffix.lower()
+            if _is(item.is_dir):
+                if not item.name.startswith("."):
+                    folders.append(item.path)
+            elif suffix not in VIDEO_SUFFIXES:
+                skipped.note_file(suffix)
+            elif item.name.startswith("."):
+                skipped.hidden += 1
+            elif _is(item.is_file):
+                yield Entry(item.path, item.path)
+            else:
+                skipped.unusable += 1
+        left += [(path, (*above, identity)) for path in reversed(folders)]
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """`kind()` of a name that may be a link to itself."""
+    try:
+        return kind()
+    except OSError:
+        return False
