@@ -1,5 +1,6 @@
 """Videos from http(s) addresses, fetched by the client from a real server on this machine."""
 
+import base64
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ from clipserve import (
     VideoNotReadable,
     VideoTooLarge,
 )
+from clipserve.sources.addresses import Address
 
 VIDEO = b"video" * 1000
 
@@ -36,6 +38,14 @@ class Site(BaseHTTPRequestHandler):
             "/to-ftp": lambda: self.redirect("ftp://localhost/clip.mp4"),
             "/to-data": lambda: self.redirect("data:video/mp4;base64,AAAA"),
             "/in-circles": lambda: self.redirect("/in-circles"),
+            "/a%20b%C3%A9/%E6%97%A5.mp4?q=%20%22": self.give,
+            "/caf%E9.mp4": self.give,
+            "/locked.mp4": self.give_to_those_with_a_key,
+            "/to-locked": lambda: self.redirect("/locked.mp4"),
+            "/to-locked-elsewhere": lambda: self.redirect(f"http://localhost:{self.server.server_port}/locked.mp4"),
+            "/to-locked-with-key": lambda: self.redirect(
+                f"http://us%20er:pa%40ss@localhost:{self.server.server_port}/locked.mp4"
+            ),
         }.get(self.path, lambda: self.send_error(404, "Nowhere"))()
 
     def give(self, content=VIDEO, stated=None):
@@ -44,6 +54,12 @@ class Site(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
         self.close_connection = True
+
+    def give_to_those_with_a_key(self):
+        if self.headers["Authorization"] == f"Basic {base64.b64encode(b'us er:pa@ss').decode()}":
+            self.give()
+        else:
+            self.send_error(401, "No key")
 
     def give_chunks(self):
         self.send_response(200)
@@ -90,6 +106,48 @@ def test_an_address_arrives_as_its_content_and_names_the_prediction(connect, tri
     assert prediction.video == f"{site}/{name}"
     (row,) = connect().classify_many(f"{site}/{name}")
     assert (row.id, row.prediction.top.label) == (f"{site}/{name}", "archery")
+
+
+@pytest.mark.parametrize("path", ["a bé/日.mp4?q= %22", "a%20b%C3%A9/%E6%97%A5.mp4?q= %22#part", "caf\udce9.mp4"])
+def test_what_an_address_may_not_hold_is_quoted_and_what_is_quoted_stays(connect, triton, site, path):
+    assert connect().classify(f"{site}/{path}").video == f"{site}/{path}".replace("\udce9", r"\xe9")
+    assert triton.videos == [VIDEO]
+
+
+KEY = "us%20er:pa%40ss@"
+
+
+@pytest.mark.parametrize("name", ["locked.mp4", "to-locked", "clip.mp4", "missing.mp4"])
+def test_credentials_are_sent_and_shown_nowhere(connect, triton, site, name):
+    address = site.replace("http://", f"HTTP://{KEY}")
+    source = [f"{address}/{name}", {"path": f"{address}/{name}"}]
+    for row in connect().classify_many(source):
+        assert (row.id, row.video) == (f"HTTP://{site[7:]}/{name}",) * 2
+        assert bool(row.error) == (name == "missing.mp4")
+        assert "ss@" not in f"{row}{row.error}"
+
+
+def test_credentials_go_to_their_own_host_alone(connect, site):
+    address = site.replace("http://", f"http://{KEY}")
+    for there in (f"{address}/to-locked-elsewhere", f"{site}/locked.mp4"):
+        (row,) = connect().classify_many(there)
+        assert "401 No key" in str(row.error)
+    (row,) = connect().classify_many(f"{site}/to-locked-with-key")
+    assert row.prediction
+
+
+@pytest.mark.parametrize("address", ["http://us:pa/ss@host.invalid/a.mp4", "https://us:pa%2Fss@host.invalid:x/a.mp4"])
+def test_credentials_in_a_broken_address_are_not_shown_either(connect, address):
+    (row,) = connect().classify_many(address)
+    assert "the port is no number" in str(row.error)
+    assert "pa" not in f"{row.id} {row.video} {row.error}".replace("password", "")
+
+
+def test_a_host_outside_ascii_is_looked_up_as_name_servers_write_it(connect):
+    request = Address.parse("http://bücher.example:8080/a.mp4").make_request()
+    assert (request.host, request.full_url) == ("xn--bcher-kva.example:8080", "http://xn--bcher-kva.example:8080/a.mp4")
+    with pytest.raises(VideoNotReadable, match="label"):
+        connect().classify(f"http://{'ü' * 100}.example/a.mp4")
 
 
 def test_an_answer_in_chunks_arrives_whole(connect, triton, site):

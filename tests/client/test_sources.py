@@ -3,12 +3,18 @@
 import io
 import itertools
 import json
+import re
 import tracemalloc
+from pathlib import Path
 
+import av
 import pandas
 import pytest
 
 from clipserve import Entry, InvalidRequest, VideoNotReadable, read_entries
+from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -49,6 +55,68 @@ def test_a_pattern_stands_for_what_it_matches(folder):
 def test_a_file_may_have_brackets_in_its_name(folder):
     (folder / "a[1].mp4").touch()
     assert ids("a[1].mp4") == ["a[1].mp4"]
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(folder):
+    (folder / "elsewhere" / "deep").mkdir(parents=True)
+    (folder / "elsewhere" / "deep" / "5.mp4").touch()
+    (folder / "elsewhere" / "deep" / "up").symlink_to(folder / "videos")
+    (folder / "videos" / "linked").symlink_to("../elsewhere")
+    (folder / "videos" / "more" / "itself").symlink_to(".")
+    (folder / "videos" / "more" / "twice").symlink_to("../../elsewhere/deep")
+    skipped = Skipped()
+    found = [entry.id for entry in read_entries("videos", skipped)]
+    assert found == [
+        *("videos/1.webm", "videos/2.MP4", "videos/10.mp4", "videos/linked/deep/5.mp4"),
+        *("videos/more/3.avi", "videos/more/twice/5.mp4"),
+    ]
+    assert skipped.circles == 3
+
+
+def test_what_a_scan_leaves_out_is_counted(folder):
+    for name in ("1.jpg", "2.JPG", "3.jpg", "README", ".DS_Store"):
+        (folder / "videos" / name).touch()
+    (folder / "videos" / "gone.mp4").symlink_to("nowhere")
+    (folder / "videos" / "itself.mp4").symlink_to("itself.mp4")
+    (folder / "videos" / "more" / "up").symlink_to("..")
+    skipped = Skipped()
+    assert len(list(read_entries(["videos", "missing.mp4"], skipped))) == 5
+    assert str(skipped) == (
+        "6 no video by name (3 .jpg, 2 without a suffix, 1 .txt), 1 hidden, 2 broken link or no file,"
+        " 1 link in a circle"
+    )
+    assert not Skipped()
+
+
+def test_kinds_of_files_that_are_left_out_are_few_in_a_message(folder):
+    for number in range(200):
+        (folder / "videos" / f"frame.{number:05d}").touch()
+    skipped = Skipped()
+    list(read_entries("videos", skipped))
+    assert skipped.files.total() == 201
+    assert len(skipped.files) <= 51
+    assert len(str(skipped)) < 100
+
+
+def test_a_summary_says_what_was_left_out(connect, folder):
+    stream = connect().classify_many(["videos"])
+    table = stream.table()
+    assert str(table.summary) == "4 classified, 0 failed; left out: 1 no video by name (1 .txt), 1 hidden"
+    assert str(stream.summary) == str(table.summary)
+
+
+def test_every_container_that_the_server_opens_is_looked_for():
+    container = ROOT / "model_repository" / "decode" / "1" / "clip_decode" / "container.py"
+    (opened,) = re.findall(r'^CONTAINERS = "(.*)"$', container.read_text(), re.MULTILINE)
+    sound = {"aac", "f4a", "isma", "m4a", "m4b", "mka", "mks", "oga", "opus", "spx"}
+    stills = {"avif", "avifs", "heic", "heics", "heif", "heifs"}
+    names = {
+        f".{name}"
+        for container in opened.split(",")
+        for name in av.format.ContainerFormat(container, "r").extensions - sound - stills
+    }
+    assert {".mp4", ".mov", ".avi", ".h264"} <= names
+    assert names <= VIDEO_SUFFIXES
 
 
 @pytest.mark.parametrize("source", ["videos/*.mkv", "empty"])
@@ -109,6 +177,68 @@ def test_a_list_that_cannot_be_read_is_refused_at_once(folder):
     (folder / "latin.csv").write_bytes("path\né.mp4\n".encode("latin-1"))
     with pytest.raises(InvalidRequest, match="save it as UTF-8"):
         list(read_entries("latin.csv"))
+
+
+def test_blanks_around_commas_are_left_out(folder):
+    (folder / " odd .mp4").touch()
+    (folder / "labels.csv").write_text(
+        'id , path,  label\n 7 , a b.mp4 , "eating, ice" \n8, "c, d.mp4",x\n9," odd .mp4",\n'
+    )
+    with pytest.raises(InvalidRequest, match=r"labels\.csv', line 2: a quote opens a field here"):
+        read("labels.csv")  # the blank after a quote is told
+    (folder / "labels.csv").write_text(
+        'id , path,  label\n 7 , a b.mp4 , eating ice \n8, "c, d.mp4",x\n9," odd .mp4",\n'
+    )
+    assert read("labels.csv") == [("7", "a b.mp4", "eating ice"), ("8", "c, d.mp4", "x"), ("9", " odd .mp4", None)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ('a.mp4,x\n"b.mp4,y\nc.mp4,z\n', 3),  # up to the end of the file
+        ('"a.mp4,x\nb.mp4,y\n"c.mp4",z\n', 2),  # up to the next quote, which begins a field
+        ('"a.mp4",x\n"b ""c"".mp4","y\nz.mp4,\n', 3),
+        ('"a\nb.mp4","y\nz.mp4,\n', 3),
+        ('"a.mp4"x,y\n', 2),
+        (f'"a.mp4,{"x" * 140_000}\n', 2),
+    ],
+)
+def test_a_quote_that_is_not_closed_is_told_with_its_line(folder, rows, line):
+    (folder / "labels.csv").write_text(f"path,label\n{rows}d.mp4,w\n")
+    with pytest.raises(InvalidRequest, match=rf"labels\.csv', line {line}: a quote opens a field here, and up to line"):
+        list(read_entries("labels.csv"))
+
+
+def test_a_quote_in_the_header_that_is_not_closed_is_told_at_once(folder):
+    (folder / "labels.csv").write_text('path,"label\na.mp4,x\n')
+    with pytest.raises(InvalidRequest, match=r"labels\.csv', line 1: a quote opens a field here"):
+        read_entries("labels.csv")
+
+
+def test_a_field_that_is_too_long_is_told_with_its_line(folder):
+    (folder / "labels.csv").write_text(f'path,label\n"a.mp4",x\n"b.mp4",{"x" * 140_000}\n')
+    entries = read_entries("labels.csv")
+    assert next(entries).id == "a.mp4"
+    with pytest.raises(InvalidRequest, match=r"labels\.csv', line 3: field larger than field limit \(131072\)"):
+        next(entries)
+
+
+def test_quotes_as_csv_has_them_are_read(folder):
+    (folder / "labels.csv").write_text('path,label\n"a ""b"".mp4","x\ny"\n5" disc.mp4,"z"\n')
+    assert read("labels.csv") == [('a "b".mp4', 'a "b".mp4', "x\ny"), ('5" disc.mp4', '5" disc.mp4', "z")]
+
+
+def test_a_list_of_nothing_says_so(folder):
+    (folder / "labels.csv").touch()
+    with pytest.raises(InvalidRequest, match=r"labels\.csv' has no columns: it is empty"):
+        read_entries("labels.csv")
+
+
+def test_a_line_of_json_may_be_nested_as_deep_as_it_likes(folder):
+    (folder / "list.jsonl").write_text("[" * 100_000 + '\n"a.mp4"\n')
+    broken, good = read_entries("list.jsonl")
+    assert isinstance(broken.video, VideoNotReadable)
+    assert good.video == "a.mp4"
 
 
 def test_a_line_without_a_path_fails_alone(folder):

@@ -57,6 +57,11 @@ class Address:
             return f"{self.scheme}...{self.rest.rpartition('@')[2]}"
         return f"{self.scheme}{self.place}{self.rest}"
 
+    @property
+    def server(self) -> str:
+        """Scheme, host and port, to compare."""
+        return f"{self.scheme}{self.place}".lower()
+
     def make_request(self) -> Request:
         """A request for it: blanks, control characters and letters outside ASCII are quoted; what is quoted stays.
 

@@ -108,7 +108,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         before, after = Address.parse(req.full_url), Address.parse(newurl)
         following = after.make_request()
         authorization = req.unredirected_hdrs.get("Authorization")
-        if authorization and (after.scheme, after.place) == (before.scheme, before.place):
+        if authorization and after.server == before.server:
             following.unredirected_hdrs.setdefault("Authorization", authorization)
         return following
 
