@@ -13,6 +13,8 @@ BASES = {
     "vp9": Clip("libvpx-vp9", "webm", frames=24, gop=8, options={"deadline": "realtime"}),
     "av1": Clip("libsvtav1", frames=24, gop=8, options={"preset": "12"}),
     "mpeg4 avi": Clip("mpeg4", "avi", frames=24, tags={"max_b_frames": 2}),
+    "gif": Clip("gif", "gif", frames=24, pixel_format="rgb8"),
+    "apng": Clip("apng", "apng", frames=24, pixel_format="rgb24"),
     "mpeg2": Clip("mpeg2video", "mpegts", frames=24, tags={"max_b_frames": 2}),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from fractions import Fraction
 
@@ -230,3 +231,17 @@ def test_spans_of_seconds_are_respected() -> None:
     clips, _ = decode_clips(data, {"a": Geometry(3, 5, 64, 64)}, span, Limits())
     shown = [[read_grey(clips["a"][view, position]) for position in range(3)] for view in range(2)]
     assert shown == [[15, 20, 25], [30, 35, 40]]
+
+
+def test_frames_that_were_drawn_do_not_wait_for_the_garbage_collector() -> None:
+    """Sixteen of 8192 x 4352 would take more memory than a worker may have."""
+    data = Clip(frames=16).make()
+    decode_clips(data, {"a": Geometry(16, 1, 64, 64)}, Sampling(), Limits())
+    gc.collect()
+    gc.disable()
+    try:
+        decode_clips(data, {"a": Geometry(16, 1, 64, 64)}, Sampling(), Limits())
+        left = [thing for thing in gc.get_objects() if type(thing) is av.VideoFrame]
+    finally:
+        gc.enable()
+    assert len(left) <= 1

@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = frozenset(
         *(".3g2", ".3gp", ".3gpp", ".asf", ".avi", ".avc", ".divx", ".f4v", ".flv", ".h264", ".h265", ".h26l"),
         *(".264", ".265", ".hevc", ".ism", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v"),
         *(".mj2", ".mk3d", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".ogg", ".ogm", ".ogv"),
-        *(".psp", ".qt", ".ts", ".vob", ".webm", ".wm", ".wmv"),
+        *(".apng", ".gif", ".psp", ".qt", ".ts", ".vob", ".webm", ".wm", ".wmv"),
     )
 )
 

@@ -20,14 +20,17 @@ from .limits import Limits
 from .signatures import describe_bytes, describe_still
 
 # FFmpeg's names. Not on the list: playlists and scripts that open other files (concat, hls, dash),
-# still images (image2pipe, png_pipe, gif), and everything rare.
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,h264,hevc,ivf"
+# still images (image2pipe, png_pipe), and everything rare.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,h264,hevc,ivf,gif,apng"
+
+# Formats of images that may move. FFmpeg plays them once, however often they ask to be repeated.
+ANIMATIONS = {"gif": "a GIF image", "apng": "a PNG image"}
 
 CODECS = frozenset(
     {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video", "mjpeg"}
     | {"h263", "flv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "wmv3", "vc1"}
     | {"theora", "vp6", "vp6a", "vp6f", "prores", "dnxhd", "dvvideo", "ffv1", "huffyuv"}
-    | {"ffvhuff", "utvideo", "rawvideo", "png", "qtrle"}
+    | {"ffvhuff", "utvideo", "rawvideo", "png", "qtrle", "gif", "apng"}
 )
 
 # What FFmpeg can raise for bytes: its own errors, which inherit from built-in ones (ValueError,
@@ -42,6 +45,9 @@ FFMPEG_ERRORS = (
     AssertionError,
     TypeError,
 )
+
+# Offset of the bits a sample: behind signature, head of the chunk IHDR, width and height.
+_PNG_DEPTH = 24
 
 # PyAV reads through Python in blocks of this size; 32 KiB, its default, costs 3 % on a 60 MiB file.
 _BLOCK_BYTES = 256 * 1024
@@ -92,6 +98,9 @@ def open_video(data: bytes | memoryview, limits: Limits) -> Iterator[OpenVideo]:
         if not container.streams:
             found = describe_bytes(data)
             raise Truncated(f"the bytes begin as {found.name}, but hold no stream: {found.missing}")
+        if container.format.name == "apng" and data[_PNG_DEPTH] != 8:
+            # FFmpeg 8.1 puts together animations of other depths wrongly (palettes of 1, 2 and 4 bits), or not at all.
+            raise UnsupportedCodec(f"the PNG animation has {data[_PNG_DEPTH]} bits a sample, but 8 are allowed")
         yield OpenVideo(container, _choose_stream(container, limits))
     finally:
         container.close()
@@ -111,7 +120,7 @@ def _open_container(data: bytes | memoryview, limits: Limits) -> InputContainer:
             raise Truncated(f"the bytes begin as {found.name}, but can not be opened: {found.missing}") from error
         raise NotAVideo(
             f"the bytes are {found.name}, not a video; mp4, mov, mkv, webm, avi, mpeg-ts, mpeg-ps, "
-            "flv, ogg, asf, ivf and raw h264 or hevc are allowed"
+            "flv, ogg, asf, ivf, animated gif or png and raw h264 or hevc are allowed"
         ) from error
 
 

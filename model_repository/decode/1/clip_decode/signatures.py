@@ -29,12 +29,12 @@ _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot")
 _STILL_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"avci", b"avcs", b"avif", b"mif1", b"mif2", b"miaf", b"jpeg"}
 _MOST_BOXES = 1000
 _TRANSPORT_PACKET_BYTES = 188
+_WEBP_ANIMATION = 0x02  # of the flags of VP8X (RFC 9649, 2.7.1)
 
 # (offset, bytes there, name)
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG", "a PNG image"),
     (0, b"\xff\xd8\xff", "a JPEG image"),
-    (0, b"GIF8", "a GIF image"),
     (0, b"BM", "a BMP image"),
     (0, b"II*\0", "a TIFF image"),
     (0, b"MM\0*", "a TIFF image"),
@@ -59,6 +59,7 @@ _VIDEOS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"OggS", "Ogg"),
     (0, b"\x30\x26\xb2\x75", "ASF"),
     (0, b"DKIF", "IVF"),
+    (0, b"GIF8", "GIF"),
     (0, b"\0\0\x01\xba", "an MPEG program stream"),
 )
 
@@ -74,6 +75,8 @@ def describe_bytes(data: bytes | memoryview) -> Description:
     if _is_transport_stream(data):
         # FFmpeg takes a few packets for something else.
         return Description("MPEG-TS", is_video=True, demuxer="mpegts")
+    if head[8:16] == b"WEBPVP8X" and head[20] & _WEBP_ANIMATION:
+        return Description("an animated WebP image, which FFmpeg 8.1 does not decode")
     for offset, magic, name in _OTHERS:
         if head[offset : offset + len(magic)] == magic:
             return Description(name)

@@ -10,8 +10,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from .complaints import Complaints
-from .container import FFMPEG_ERRORS, OpenVideo, check_encryption
-from .errors import TooLong
+from .container import ANIMATIONS, FFMPEG_ERRORS, OpenVideo, check_encryption
+from .errors import NotAVideo, TooLong
 from .limits import Limits
 
 # For streams that state no rate at all; FFmpeg assumes the same for raw streams.
@@ -50,6 +50,7 @@ def read_track(video: OpenVideo, limits: Limits) -> Track:
     Raises:
         TooLong: more packets than frames are allowed.
         Encrypted: a packet is; the first ones need not be.
+        NotAVideo: an image that could move has one picture only.
     """
     packets: list[Packet[VideoStream]] = []
     damaged = doubtful = False
@@ -67,6 +68,9 @@ def read_track(video: OpenVideo, limits: Limits) -> Track:
         except FFMPEG_ERRORS:
             damaged = True
         doubtful = doubtful or complaints.heard
+    still = ANIMATIONS.get(video.container_name)
+    if still and len(packets) == 1:
+        raise NotAVideo(f"the bytes are {still} that does not move, not a video")
     return Track(
         packets=packets,
         pts=[packet.pts for packet in packets],
