@@ -18,7 +18,7 @@ from clipserve_export.clips import random_clips
 from clipserve_export.network import ActionNetwork, served_network
 from clipserve_export.precision import in_precision
 from clipserve_export.specs import ModelSpec
-from clipserve_export.tuning import lay_out, tune
+from clipserve_export.tuning import Contiguous, lay_out, tune
 from clipserve_export.weights import load_weights
 from gpu_matrix.cells import FILES, Engine
 from gpu_matrix.graphs import Graphed
@@ -71,12 +71,10 @@ class Networks:
 
     def _shape(self, engine: Engine) -> ActionNetwork:
         if engine.program == "baseline":
-            return InLayout(copy.deepcopy(self._network), engine.layout).eval().to(self.device)
+            return Contiguous(copy.deepcopy(self._network)).eval().to(self.device)
         numbers: Any = "fp32" if engine.precision == "tf32" else engine.precision
-        network: Any = tune(in_precision(self._network, numbers))
-        if engine.layout != "contiguous":
-            network = lay_out(network)
-        return InLayout(network, engine.layout).eval().to(self.device)
+        network = lay_out(tune(in_precision(self._network, numbers)), "gpu" if engine.layout == "contiguous" else "cpu")
+        return network.to(self.device)
 
     def _trace(self, network: ActionNetwork) -> Program:
         example = random_clips(self.spec.geometry, batch=2, views=2, seed=0).to(self.device)
@@ -123,20 +121,6 @@ class Networks:
             return scores, features
 
         return run
-
-
-class InLayout(ActionNetwork):
-    """A network whose frames are laid out as its weights are; clips come with the channels last."""
-
-    def __init__(self, network: ActionNetwork, layout: str) -> None:
-        super().__init__()
-        self.network = network
-        self.projection = network.projection
-        self.contiguous = layout == "contiguous"
-
-    def embed(self, frames: Tensor) -> Tensor:
-        """As the network."""
-        return self.network.embed(frames.contiguous() if self.contiguous else frames)
 
 
 class Compiled:

@@ -22,9 +22,18 @@ class FormatChoice(StrEnum):
     torchscript = "torchscript"
 
 
+class TargetChoice(StrEnum):
+    """The targets, as words for the command line."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 class PrecisionChoice(StrEnum):
     """The precisions, as words for the command line."""
 
+    auto = "auto"
     fp32 = "fp32"
     fp16 = "fp16"
     bf16 = "bf16"
@@ -40,8 +49,18 @@ def export(
     format: Annotated[FormatChoice, typer.Option(help="The file the network is written as.")] = FormatChoice.onnx,
     precision: Annotated[
         PrecisionChoice,
-        typer.Option(help="What the network computes in, between the normalised clip and the embedding."),
-    ] = PrecisionChoice.fp32,
+        typer.Option(
+            help="What the network computes in, between the normalised clip and the embedding; auto is fp16 for"
+            " TorchScript where a GPU of this machine shows that it holds, else fp32."
+        ),
+    ] = PrecisionChoice.auto,
+    target: Annotated[
+        TargetChoice,
+        typer.Option(
+            envvar="CLIPSERVE_TARGET",
+            help="Where it will run: its layout, batches and warm-up follow. auto: a GPU where this machine has one.",
+        ),
+    ] = TargetChoice.auto,
     weights: Annotated[
         str,
         typer.Option(
@@ -81,7 +100,7 @@ def export(
     clipserve export x3d_m mvit_base_32x3
     clipserve export motion --format torchscript
     clipserve export x3d_s --weights my_checkpoint.pt --labels my_labels.txt
-    clipserve export x3d_m --precision fp16 --accelerator tensorrt
+    clipserve export x3d_m --target gpu --precision fp16 --accelerator tensorrt
     clipserve export x3d_m --configs --instances 2
     """
     from rich.console import Console
@@ -93,6 +112,7 @@ def export(
         from clipserve_export.formats import FORMATS
         from clipserve_export.repository import find_drift, write_configs
         from clipserve_export.serving_changes import change_serving, present_serving
+        from clipserve_export.target import choose_target
         from clipserve_export.versions import explain_publication
     except ModuleNotFoundError as error:
         console.print(f"clipserve export needs {error.name}: pip install 'clipserve[export]'", markup=False)
@@ -130,6 +150,7 @@ def export(
     except ExportError as error:
         raise fail(str(error), 1) from error
 
+    made_for = choose_target(target.value)
     for spec in specs:
         started = time.monotonic()
         with console.status(spec.name) as status:
@@ -141,7 +162,8 @@ def export(
                     weights_source=weights,
                     labels_file=labels,
                     version_number=version,
-                    serving=serving.choose(present_serving(repository, spec, FORMATS[format.value])),
+                    target=made_for,
+                    serving=serving.choose(present_serving(repository, spec, FORMATS[format.value], made_for)),
                     repository=repository,
                     reuse=reuse,
                     progress=lambda step, name=spec.name, status=status: status.update(f"{name}: {step}"),  # type: ignore[misc]
@@ -152,9 +174,12 @@ def export(
             console.print(f"{spec.name}: is already exported as {format.value} from these weights", markup=False)
             continue
         console.print(
-            f"{spec.name}: {format.value}, {precision.value}, {record.file_bytes / 1e6:.1f} MB, weights"
-            f" {record.weights}, {time.monotonic() - started:.0f} s\n  {record.parity}",
+            f"{spec.name}: {format.value}, {record.precision}, for a {made_for.upper()},"
+            f" {record.file_bytes / 1e6:.1f} MB, weights {record.weights}, {time.monotonic() - started:.0f} s\n"
+            f"  {record.parity}, on a {record.checked_on.upper()}",
             markup=False,
         )
+        if made_for != record.checked_on and record.precision != "fp32":
+            console.print(f"  whether {record.precision} holds on a GPU was not checked", markup=False)
         for words in explain_publication(repository, spec, record.version):
             console.print(f"  {words}", markup=False)

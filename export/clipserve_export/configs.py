@@ -69,6 +69,9 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving 
         # gives nothing back. Without them x3d_s takes half the memory in the same time.
         config.parameters["enable_mem_pattern"].string_value = "0"
         config.parameters["enable_mem_arena"].string_value = "0"
+    if form.backend == "pytorch":
+        # Left on, the executor watches the first call of a shape, compiles in the second, and does so again for others.
+        config.parameters["ENABLE_JIT_PROFILING"].string_value = "false"
     write_net_choices(config, spec, serving)
     return config
 

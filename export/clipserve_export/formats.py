@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import onnx
@@ -21,12 +21,25 @@ from torch import Tensor
 from clipserve_export.clips import random_clips
 from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import Geometry
+from clipserve_export.target import Target
 from clipserve_export.tuning import lay_out, tune
 
 FormatName = Literal["onnx", "torchscript"]
 Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 ONNX_OPSET, ONNX_IR_VERSION = 20, 10
+
+
+class Writer(Protocol):
+    """Writes a network into a file, laid out for `target`."""
+
+    def __call__(self, network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target = "cpu") -> None: ...
+
+
+class Loader(Protocol):
+    """A function that runs a file on a device of torch's; what it gives is on the host."""
+
+    def __call__(self, path: Path, *, device: str = "cpu") -> Run: ...
 
 
 @dataclass(frozen=True)
@@ -36,8 +49,8 @@ class Format:
     name: FormatName
     backend: str
     filename: str
-    write: Callable[[ActionNetwork, Geometry, Path], None]
-    load: Callable[[Path], Run]
+    write: Writer
+    load: Loader
 
 
 def _example(geometry: Geometry) -> Tensor:
@@ -45,8 +58,8 @@ def _example(geometry: Geometry) -> Tensor:
     return random_clips(geometry, batch=2, views=2, seed=0)
 
 
-def write_onnx(network: ActionNetwork, geometry: Geometry, path: Path) -> None:
-    """Write `network` as one ONNX file with symbolic batch (N) and views (V)."""
+def write_onnx(network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target = "cpu") -> None:
+    """Write `network` as one ONNX file with symbolic batch (N) and views (V); it is the same for every target."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -81,8 +94,8 @@ def require_dynamic(model: onnx.ModelProto, geometry: Geometry) -> None:
         raise ValueError(f"the ONNX exporter fixed or freed a dimension: CLIP is {dims}")
 
 
-def load_onnx(path: Path) -> Run:
-    """A function that runs the file in ONNX Runtime on the CPU."""
+def load_onnx(path: Path, *, device: str = "cpu") -> Run:
+    """A function that runs the file in ONNX Runtime, on the CPU whatever the device."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -92,24 +105,24 @@ def load_onnx(path: Path) -> Run:
     return run
 
 
-def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path) -> None:
+def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target = "cpu") -> None:
     """Trace, freeze and save `network`; batch and views stay free because nothing in it fixes them."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(lay_out(tune(network)), _example(geometry), check_trace=False)
+        traced = torch.jit.trace(lay_out(tune(network), target), _example(geometry), check_trace=False)
         torch.jit.save(torch.jit.freeze(traced), path)
 
 
-def load_torchscript(path: Path) -> Run:
-    """A function that runs the file in LibTorch on the CPU."""
+def load_torchscript(path: Path, *, device: str = "cpu") -> Run:
+    """A function that runs the file in LibTorch; on a GPU without TF32, which is no part of the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = torch.jit.load(path, map_location="cpu")
+        module = torch.jit.load(path, map_location=device)
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with torch.no_grad():
-            scores, features = module(torch.from_numpy(clip))
-        return scores.numpy(), features.numpy()
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            scores, features = module(torch.from_numpy(clip).to(device))
+        return scores.cpu().numpy(), features.cpu().numpy()
 
     return run
 

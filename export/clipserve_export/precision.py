@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clipserve_export.errors import PrecisionError
 from clipserve_export.network import ActionNetwork
 from clipserve_export.parity import FLOAT32, Tolerance
-from clipserve_export.serving import Precision
+from clipserve_export.target import Precision
 
 if TYPE_CHECKING:
     # Measuring a network needs no file format, and none of their libraries.

@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from clipserve_export.capacity import max_videos
+from clipserve_export.capacity import GPU_GIGABYTES, max_gpu_videos, max_videos
 from clipserve_export.errors import ServingError
 from clipserve_export.specs import ModelSpec
+from clipserve_export.target import Precision, Target
 
 Accelerator = Literal["none", "cuda", "tensorrt"]
 CpuAccelerator = Literal["openvino", "none"]
-Precision = Literal["fp32", "fp16", "bf16"]
 
 NEWEST = "latest:1"  # Triton's own version policy, where a config names none
 _LATEST = re.compile(r"latest(?::([1-9]\d*))?")
@@ -25,6 +25,8 @@ _LIST = re.compile(r"[1-9]\d*(?:,[1-9]\d*)*")
 class Serving:
     """The choices for one model. The defaults are those of the committed configs."""
 
+    target: Target = "cpu"  # what batches and warm-up are for; Triton places the network wherever there is room
+    gpu_gigabytes: int = GPU_GIGABYTES  # of a GPU that this network may take, for the target gpu
     instances: int = 1  # on each GPU, or on the CPU
     gpus: tuple[int, ...] = ()  # () leaves it to Triton: every GPU there is, or the CPU
     max_batch: int | None = None  # videos in one run; None: what capacity.py allows
@@ -33,14 +35,23 @@ class Serving:
     max_inflight: int = 0  # requests between two steps of the ensemble; 0 sets no bound
     accelerator: Accelerator = "none"  # of instances on a GPU
     cpu_accelerator: CpuAccelerator = "openvino"  # of instances on a CPU
-    tensorrt_precision: Precision = "fp32"  # follows the network's
-    warm_up: bool = False
+    precision: Precision = "fp32"  # follows the network's, where the config depends on it: TensorRT, the target gpu
+    warm_up: bool | None = None  # None: for the target gpu
     cache: bool = False
     keep: str = NEWEST  # which versions are loaded: latest:K, all, or 1,2
 
+    @property
+    def warms_up(self) -> bool:
+        """Whether the network runs once before it is ready."""
+        return self.target == "gpu" if self.warm_up is None else self.warm_up
+
     def batch_for(self, spec: ModelSpec) -> int:
         """How many videos of `spec` may share a run."""
-        return self.max_batch or max_videos(spec)
+        return self.max_batch or self.largest_batch(spec)
+
+    def largest_batch(self, spec: ModelSpec) -> int:
+        """How many may at most, by what they take."""
+        return max_gpu_videos(spec, self.precision, self.gpu_gigabytes) if self.target == "gpu" else max_videos(spec)
 
     def for_format(self, backend: str, *, before: str | None) -> "Serving":
         """The same for a file of another backend: the accelerators are ONNX Runtime's, and chosen for it."""
@@ -48,9 +59,21 @@ class Serving:
             return self
         return replace(self, accelerator="none", cpu_accelerator="openvino")
 
+    def for_target(self, target: Target) -> "Serving":
+        """The same for a file for another target: how much fits into a run was chosen for the one before."""
+        if target == self.target:
+            return self
+        return replace(self, target=target, gpu_gigabytes=GPU_GIGABYTES, max_batch=None)
+
     def require_possible(self, spec: ModelSpec, backend: str) -> None:
         """Raise ServingError for a choice that the model or its backend cannot keep."""
-        bound = max_videos(spec)
+        if self.target == "cpu" and self.gpu_gigabytes != GPU_GIGABYTES:
+            raise ServingError(f"--gpu-memory is for networks exported with --target gpu, and {spec.name} is for a CPU")
+        bound = self.largest_batch(spec)
+        if not bound:
+            raise ServingError(
+                f"--gpu-memory {self.gpu_gigabytes}: one video of {spec.name} with all its views takes more; give more"
+            )
         if not 1 <= self.batch_for(spec) <= bound:
             raise ServingError(
                 f"--max-batch {self.max_batch}: {spec.name} takes 1 to {bound} videos in a run; more would not fit into"

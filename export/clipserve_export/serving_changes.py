@@ -7,8 +7,9 @@ from pathlib import Path
 from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import Format
 from clipserve_export.repository import read_chosen, write_serving
-from clipserve_export.serving import Precision, Serving
+from clipserve_export.serving import Serving
 from clipserve_export.specs import ModelSpec
+from clipserve_export.target import Precision, Target
 from clipserve_export.versions import (
     published_numbers,
     require_engines,
@@ -17,16 +18,19 @@ from clipserve_export.versions import (
 )
 
 
-def present_serving(repository: Path, spec: ModelSpec, form: Format) -> Serving:
-    """The options that the model is served with, as far as a file of this format can keep them."""
+def present_serving(repository: Path, spec: ModelSpec, form: Format, target: Target = "cpu") -> Serving:
+    """The options that the model is served with, as far as a file of this format for this target can keep them."""
     chosen = read_chosen(repository, spec)
-    return chosen.serving.for_format(form.backend, before=chosen.form.backend) if chosen else Serving()
+    serving = chosen.serving.for_format(form.backend, before=chosen.form.backend) if chosen else Serving()
+    return serving.for_target(target)
 
 
 def fit_serving(spec: ModelSpec, form: Format, serving: Serving, *, precision: Precision) -> Serving:
     """The options for a network in `precision`. Raises ServingError where they are not possible."""
+    follows = serving.accelerator == "tensorrt" or serving.target == "gpu"
+    serving = replace(serving, precision=precision if follows else "fp32")
     serving.require_possible(spec, form.backend)
-    return replace(serving, tensorrt_precision=precision if serving.accelerator == "tensorrt" else "fp32")
+    return serving
 
 
 def change_serving(repository: Path, spec: ModelSpec, change: Callable[[Serving], Serving]) -> list[Path]:

@@ -3,13 +3,15 @@
 The parameter names of the accelerators are those of Triton's ONNX Runtime backend (its README and src/onnxruntime.cc).
 """
 
+from dataclasses import replace
 from typing import get_args
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from clipserve_export.capacity import max_clips, max_videos, max_waiting
-from clipserve_export.serving import NEWEST, Precision, Serving
+from clipserve_export.capacity import GPU_GIGABYTES, GPU_RESERVED_GIGABYTES, MOST_VIDEOS, max_clips, max_waiting
+from clipserve_export.serving import NEWEST, Serving
 from clipserve_export.specs import Geometry, ModelSpec
+from clipserve_export.target import Precision, Target
 
 # Where the container may write: engines take minutes to build, and are built for one kind of GPU.
 ENGINE_FOLDER = "/cache"
@@ -39,7 +41,11 @@ def write_net_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving)
         config.dynamic_batching.default_queue_policy.max_queue_size = serving.max_queue
     if config.backend == "onnxruntime":
         _write_accelerators(config, serving)
-    if serving.warm_up:
+    if serving.target == "gpu":
+        facts = {"target": "gpu", "gpu_gigabytes": str(serving.gpu_gigabytes), "precision": serving.precision}
+        for key, value in facts.items():
+            config.parameters[key].string_value = value
+    if serving.warms_up:
         config.model_warmup.extend(_warm_ups(spec, serving))
     if serving.cache:
         config.response_cache.enable = True
@@ -56,7 +62,7 @@ def _write_accelerators(config: pb.ModelConfig, serving: Serving) -> None:
         # and one that is not named keeps the model from loading. The warm-up shows TensorRT the range instead.
         tensorrt = accelerators.gpu_execution_accelerator.add(name="tensorrt")
         folders = {"trt_engine_cache_path": ENGINE_FOLDER, "trt_timing_cache_path": ENGINE_FOLDER}
-        for key, value in {"precision_mode": serving.tensorrt_precision.upper(), **TENSORRT, **folders}.items():
+        for key, value in {"precision_mode": serving.precision.upper(), **TENSORRT, **folders}.items():
             tensorrt.parameters[key] = value
     if serving.accelerator == "cuda":
         for key, value in CUDA.items():
@@ -66,10 +72,18 @@ def _write_accelerators(config: pb.ModelConfig, serving: Serving) -> None:
 
 
 def _warm_ups(spec: ModelSpec, serving: Serving) -> list[pb.ModelWarmup]:
-    """The smallest run and a full one of single clips; for TensorRT the largest, because engines are built for it."""
+    """The smallest run and a full one of single clips; for TensorRT the largest, because engines are built for it.
+
+    On a GPU each batch is a shape for which memory is found and kernels are chosen: every power of two comes before.
+    """
     most = serving.batch_for(spec)
-    largest = (most, max_clips(spec)) if serving.accelerator == "tensorrt" else (most, 1)
-    return [_warm_up(spec.geometry, batch, views) for batch, views in dict.fromkeys([(1, 1), largest])]
+    if serving.accelerator == "tensorrt":
+        shapes = [(1, 1), (most, max_clips(spec))]
+    elif serving.target == "gpu":
+        shapes = [*((1 << power, 1) for power in range((most - 1).bit_length())), (most, 1)]
+    else:
+        shapes = [(1, 1), (most, 1)]
+    return [_warm_up(spec.geometry, batch, views) for batch, views in dict.fromkeys(shapes)]
 
 
 def _warm_up(geometry: Geometry, batch: int, views: int) -> pb.ModelWarmup:
@@ -92,7 +106,8 @@ def _write_versions(config: pb.ModelConfig, keep: str) -> None:
 def write_ensemble_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving) -> None:
     """Put the choices into an ensemble's config."""
     # The cache's key is the bytes of the clips and not their shape: two videos of one clip look like one video of two.
-    config.max_batch_size = 1 if serving.cache else serving.batch_for(spec)
+    # And no ensemble may take more than its steps do: decoding takes MOST_VIDEOS a request.
+    config.max_batch_size = 1 if serving.cache else min(MOST_VIDEOS, serving.batch_for(spec))
     if serving.max_inflight:
         config.ensemble_scheduling.max_inflight_requests = serving.max_inflight
 
@@ -104,20 +119,30 @@ def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig)
     tensorrt = [entry for entry in accelerators.gpu_execution_accelerator if entry.name == "tensorrt"]
     queue = net.dynamic_batching.default_queue_policy.max_queue_size
     cpu = {entry.name for entry in accelerators.cpu_execution_accelerator}
-    return Serving(
+    parameters = {name: value.string_value for name, value in net.parameters.items()}
+    target: Target = "gpu" if parameters.get("target") == "gpu" else "cpu"
+    written = tensorrt[0].parameters["precision_mode"] if tensorrt else parameters.get("precision", "fp32")
+    serving = Serving(
+        target=target,
+        gpu_gigabytes=_read_gigabytes(parameters.get("gpu_gigabytes", "")) if target == "gpu" else GPU_GIGABYTES,
         instances=max(1, group.count),
         gpus=tuple(group.gpus) if group.kind == pb.ModelInstanceGroup.KIND_GPU else (),
-        max_batch=net.max_batch_size if 1 <= net.max_batch_size < max_videos(spec) else None,
         queue_delay=net.dynamic_batching.max_queue_delay_microseconds,
         max_queue=queue if queue not in (0, max_waiting(spec)) else None,
         max_inflight=ensemble.ensemble_scheduling.max_inflight_requests,
         accelerator="tensorrt" if tensorrt else "cuda" if CUDA.keys() & set(net.parameters) else "none",
         cpu_accelerator="none" if net.backend == "onnxruntime" and "openvino" not in cpu else "openvino",
-        tensorrt_precision=_read_precision(tensorrt[0].parameters["precision_mode"]) if tensorrt else "fp32",
-        warm_up=bool(net.model_warmup),
+        precision=_read_precision(written) if tensorrt or target == "gpu" else "fp32",
+        warm_up=None if bool(net.model_warmup) == (target == "gpu") else bool(net.model_warmup),
         cache=net.response_cache.enable,
         keep=_read_versions(net.version_policy),
     )
+    most = net.max_batch_size
+    return replace(serving, max_batch=most) if 1 <= most < serving.largest_batch(spec) else serving
+
+
+def _read_gigabytes(text: str) -> int:
+    return int(text) if text.isdecimal() and int(text) > GPU_RESERVED_GIGABYTES else GPU_GIGABYTES
 
 
 def _read_precision(mode: str) -> Precision:

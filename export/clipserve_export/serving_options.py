@@ -34,6 +34,10 @@ def _option(*names: str, **how: Any) -> Any:
 class ServingOptions:
     """Changes to a Serving; None changes nothing. deploy/CONFIGS.md tells what each is for."""
 
+    gpu_memory: Annotated[
+        int | None,
+        _option(metavar="GIB", min=5, help="Of a GPU that the network may take, with --target gpu. (default: 24)"),
+    ] = None
     instances: Annotated[
         int | None, _option(min=1, max=64, help="Networks side by side on each GPU, or on the CPU. (default: 1)")
     ] = None
@@ -73,7 +77,10 @@ class ServingOptions:
     cpu_accelerator: Annotated[CpuAcceleratorChoice | None, _option(help="ONNX on CPUs. (default: openvino)")] = None
     warm_up: Annotated[
         bool | None,
-        _option("--warm-up/--no-warm-up", help="Run the network before it is ready. (default: with tensorrt only)"),
+        _option(
+            "--warm-up/--no-warm-up",
+            help="Run the network before it is ready. (default: with tensorrt or --target gpu)",
+        ),
     ] = None
     cache: Annotated[
         bool | None,
@@ -93,6 +100,7 @@ class ServingOptions:
     def choose(self, present: Serving) -> Serving:
         """`present` with these changes. Raises ServingError for words that mean nothing."""
         changes: dict[str, Any] = {
+            "gpu_gigabytes": self.gpu_memory,
             "instances": self.instances,
             "gpus": None if self.gpus is None else parse_gpus(self.gpus),
             "max_batch": self.max_batch,
@@ -107,4 +115,4 @@ class ServingOptions:
             "keep": None if self.keep is None else parse_keep(self.keep),
         }
         given = {name: value for name, value in changes.items() if value is not None}
-        return replace(Serving() if self.reset else present, **given)
+        return replace(Serving(target=present.target) if self.reset else present, **given)

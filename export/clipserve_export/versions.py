@@ -13,8 +13,9 @@ from typing import Any, get_args
 from clipserve_export.errors import VersionError
 from clipserve_export.formats import Format
 from clipserve_export.repository import LABELS, RECORD, label_text, read_chosen, write_serving
-from clipserve_export.serving import Precision, Serving, choose_versions, parse_keep
+from clipserve_export.serving import Serving, choose_versions, parse_keep
 from clipserve_export.specs import ModelSpec
+from clipserve_export.target import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +120,10 @@ def require_engines(repository: Path, spec: ModelSpec, numbers: Sequence[int], s
                 f"version {number} of {spec.name} was exported before its tensors carried names of their own, by which"
                 f" TensorRT's engines are told apart: export it anew with --version {number}"
             )
-        if record.get("precision") != serving.tensorrt_precision:
+        if record.get("precision") != serving.precision:
             raise VersionError(
                 f"version {number} of {spec.name} is {record.get('precision')}, and TensorRT would run it in"
-                f" {serving.tensorrt_precision}, which is for all versions: export them in one --precision"
+                f" {serving.precision}, which is for all versions: export them in one --precision"
             )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from clipserve_server.device_fit import find_misfit
 from clipserve_server.memory import Array, Arrays, HostMemory, Memory
 
 
@@ -65,6 +66,9 @@ class StandIn:
         """Called once by Triton, in the process of this instance."""
         self.instance = Instance.from_arguments(args)
         self.load()
+        device = "cpu" if self.instance.device_id is None else "gpu"
+        if misfit := find_misfit(self.instance.model_file, device):
+            pb_utils.Logger.log_warn(misfit)
 
     def load(self) -> None:
         """Load `self.instance.model_file` and choose `self.memory`; what it raises keeps the model from loading."""

@@ -17,6 +17,7 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve_server.backends import lay_out_backends
+from clipserve_server.device_fit import read_misfits
 from clipserve_server.errors import PortTaken, ServerStartError
 from clipserve_server.guard import AT_ONCE, remove_traces, shm_prefix
 from clipserve_server.log import LOG_VARIABLE, TritonLog
@@ -216,6 +217,10 @@ class Triton:
         if self._log.unloadable() or time.monotonic() > died + DEAD_STUB_SECONDS:
             raise self._log.explain("a stub of Triton's Python backend died as it started")
         return died
+
+    def misfits(self) -> list[str]:
+        """Which networks run on another kind of device than they were exported for, in sentences."""
+        return [] if self._log is None else read_misfits(self._log.text())
 
     def failure(self) -> ServerStartError:
         """Why a server that ended by itself did so, as far as its log tells."""

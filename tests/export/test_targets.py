@@ -1,0 +1,155 @@
+"""What an export for a GPU and one for a CPU have in common, and what not."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.export.conftest import MOTION, Run
+
+from clipserve_export import capacity
+from clipserve_export.clips import random_clips
+from clipserve_export.configs import net_config
+from clipserve_export.errors import ServingError
+from clipserve_export.exporting import comparing_device, export_model
+from clipserve_export.formats import FORMATS
+from clipserve_export.repository import read_config, write_configs
+from clipserve_export.serving import Serving
+from clipserve_export.specs import SPECS
+from clipserve_export.target import Precision, Target, choose_target
+
+TORCHSCRIPT = FORMATS["torchscript"]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[Target, Path]:
+    """`motion` as TorchScript, for each target."""
+    folders: dict[Target, Path] = {}
+    for target in ("cpu", "gpu"):
+        folder = tmp_path_factory.mktemp(target)
+        export_model(
+            MOTION,
+            format_name="torchscript",
+            weights_source="pretrained",
+            labels_file=None,
+            repository=folder,
+            target=target,
+        )
+        folders[target] = folder / "motion_net" / "1"
+    return folders
+
+
+def test_files_for_both_targets_answer_alike_and_differ_in_layout(exports: dict[Target, Path]) -> None:
+    clip = random_clips(MOTION.geometry, batch=3, views=2, seed=5).numpy()
+    answers = {target: TORCHSCRIPT.load(folder / "model.pt")(clip) for target, folder in exports.items()}
+    for one, other in zip(*answers.values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+    channels_last = {
+        target: weights_are_channels_last(torch.jit.load(folder / "model.pt")) for target, folder in exports.items()
+    }
+    assert channels_last == {"cpu": True, "gpu": False}
+    for target, folder in exports.items():
+        record = json.loads((folder / "export.json").read_text())
+        assert record["target"] == target
+        assert record["layout"] == {"cpu": "channels_last_3d", "gpu": "contiguous"}[target]
+        assert record["checked_on"] == ("gpu" if target == "gpu" and torch.cuda.is_available() else "cpu")
+
+
+def weights_are_channels_last(module: torch.jit.ScriptModule) -> bool:
+    """Freezing makes constants of the weights. Strides tell where channels and a window are more than one."""
+    constants = (node for node in module.graph.findAllNodes("prim::Constant") if node.hasAttribute("value"))
+    tensors = [node.t("value") for node in constants if node.kindOf("value") == "t"]
+    spatial = [value for value in tensors if value.dim() == 5 and value.shape[1] > 1 and value[0, 0].numel() > 1]
+    assert spatial
+    return all(value.is_contiguous(memory_format=torch.channels_last_3d) for value in spatial)
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "gigabytes", "videos"),
+    [
+        ("x3d_m", "fp16", 24, 8),
+        ("x3d_m", "fp32", 24, 4),
+        ("x3d_m", "fp16", 80, 32),
+        ("x3d_m", "fp32", 80, 16),
+        ("mvit_base_32x3", "fp16", 24, 2),
+        ("motion", "fp32", 24, 32),
+        ("x3d_l", "fp32", 8, 0),
+    ],
+)
+def test_a_run_on_a_gpu_holds_what_its_memory_does(
+    model: str, precision: Precision, gigabytes: int, videos: int
+) -> None:
+    spec = SPECS[model]
+    serving = Serving(target="gpu", precision=precision, gpu_gigabytes=gigabytes)
+    assert serving.largest_batch(spec) == videos
+    taken = videos * capacity.max_clips(spec) * capacity.gpu_clip_megabytes(spec, precision)
+    assert taken <= (gigabytes - capacity.GPU_RESERVED_GIGABYTES) * 1024
+    if not videos:
+        with pytest.raises(ServingError, match="give more"):
+            serving.require_possible(spec, "pytorch")
+
+
+def test_a_network_for_a_gpu_is_shown_every_batch_that_traffic_brings_before_it_is_ready() -> None:
+    for most, batches in ((8, [1, 2, 4, 8]), (6, [1, 2, 4, 6]), (1, [1])):
+        serving = Serving(target="gpu", precision="fp16", max_batch=most)
+        config = net_config(SPECS["x3d_m"], TORCHSCRIPT, classes=5, serving=serving)
+        assert [entry.batch_size for entry in config.model_warmup] == batches
+        assert {entry.inputs["CLIP"].dims[0] for entry in config.model_warmup} == {1}, "one view"
+    assert not net_config(SPECS["x3d_m"], TORCHSCRIPT, classes=5, serving=Serving()).model_warmup
+
+
+def test_the_target_is_an_option_and_half_precision_that_no_gpu_has_checked_is_told(tmp_path: Path, run: Run) -> None:
+    write_configs(tmp_path)
+    options = ("export", "motion", "--format", "torchscript", "--repository", tmp_path, "--reuse")
+    assert "for a GPU" in run(*options, "--target", "gpu", "--gpu-memory", "80", "--max-batch", "16")[1]
+    net = read_config(tmp_path, "motion_net")
+    assert net.parameters["target"].string_value == "gpu"
+    assert net.parameters["gpu_gigabytes"].string_value == "80"
+    assert net.max_batch_size == 16
+    assert read_config(tmp_path, "motion").max_batch_size == 8, "more than decoding takes"
+    assert run("export", "--check", "--repository", tmp_path)[0] == 0
+    status, said = run(*options, "--target", "gpu", "--precision", "fp16")
+    assert status == 0, said
+    assert ("whether fp16 holds on a GPU was not checked" in said) != torch.cuda.is_available()
+    assert read_config(tmp_path, "motion_net").max_batch_size == 16, "chosen before"
+    status, said = run(*options, "--target", "cpu", "--gpu-memory", "80")
+    assert status == 1
+    assert "--target gpu" in said
+    assert "for a CPU" in run(*options, "--target", "cpu")[1], "made for a GPU is not the same"
+    net = read_config(tmp_path, "motion_net")
+    assert "target" not in net.parameters
+    assert net.max_batch_size == 8
+    assert not net.model_warmup
+
+
+def test_options_chosen_for_one_target_are_kept_for_the_other_unless_they_are_about_memory() -> None:
+    serving = Serving(target="gpu", gpu_gigabytes=80, max_batch=16, instances=2, queue_delay=500, warm_up=False)
+    assert serving.for_target("gpu") == serving
+    assert serving.for_target("cpu") == Serving(instances=2, queue_delay=500, warm_up=False)
+    assert Serving(target="gpu").warms_up
+    assert not replace(serving, warm_up=None, target="cpu").warms_up
+
+
+def test_auto_is_what_this_machine_has() -> None:
+    here: Target = "gpu" if torch.cuda.is_available() else "cpu"
+    assert choose_target("auto") == here
+    assert choose_target("gpu") == "gpu"
+    assert comparing_device(FORMATS["onnx"], "gpu") == "cpu", "ONNX Runtime of this environment has no CUDA"
+
+
+@pytest.mark.needs("gpu")
+def test_half_precision_is_taken_where_the_gpu_shows_that_it_holds(tmp_path: Path) -> None:
+    record = export_model(
+        MOTION,
+        format_name="torchscript",
+        precision="auto",
+        target="gpu",
+        weights_source="pretrained",
+        labels_file=None,
+        repository=tmp_path,
+    )
+    assert record is not None
+    assert (record.precision, record.checked_on) == ("fp16", "gpu")
+    assert record.parity.holds
