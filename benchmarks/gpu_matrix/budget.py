@@ -23,11 +23,12 @@ class Budget:
 
     def allows(self, cell: Cell, *, prepared: bool) -> bool:
         """Whether there is time for it. A compiler cannot be stopped half-way, so it is asked what it may take."""
-        if prepared:
-            return self.left > 0
+        return self.left > (0 if prepared else self.expect(cell))
+
+    def expect(self, cell: Cell) -> float:
+        """Seconds that its preparation may take: what it took before, or a guess."""
         program = cell.engine.program
-        expected = self._seen.get((cell.model, program), EXPECTED_SECONDS.get(program, 0.0))
-        return self.left > expected
+        return self._seen.get((cell.model, program), EXPECTED_SECONDS.get(program, 0.0))
 
     def note(self, cell: Cell, seconds: float) -> None:
         """Remember what a preparation took."""

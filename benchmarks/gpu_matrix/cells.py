@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 FIRST_BATCHES, LATER_BATCHES = (8, 1, 32), (2, 4, 16)
-PRECISIONS = ("fp16", "bf16", "tf32", "fp32")
-LAYOUTS = ("channels_last_3d", "contiguous")
+PRECISIONS = ("fp16", "tf32", "fp32", "bf16")
+LAYOUTS = ("contiguous", "channels_last_3d")
 ANY_LAYOUT = "its own"
 # "+search" lets cuDNN try its algorithms for each shape; "+graph" replays a CUDA graph.
 DIRECT = ("eager", "torchscript", "torchscript+graph")
@@ -16,6 +16,8 @@ FILES = ("onnxruntime-cuda", "onnxruntime-tensorrt")
 EXPENSIVE = ("compile-max+graph",)
 RUNTIMES = ("baseline", *DIRECT, "eager+graph", "torchscript+search+graph", *COMPILED, *EXPENSIVE, *FILES)
 SERVED = ("torchscript", *FILES)  # what Triton runs from an exported file as it is
+
+FAMILIES = {"direct": 1, "files": 1, "compiled": 2}  # in the order of their turns, with their parts of the time
 
 # Seconds that a preparation may take, before one was seen: first for one model and engine, then for every batch.
 EXPECTED_SECONDS = {"compile": 60.0, "compile-max": 180.0, "onnxruntime-cuda": 60.0, "onnxruntime-tensorrt": 150.0}
@@ -33,6 +35,11 @@ class Engine:
     def program(self) -> str:
         """What makes the network a program, without what is wrapped around it."""
         return self.runtime.partition("+")[0]
+
+    @property
+    def family(self) -> str:
+        """One of FAMILIES: programs made by the same tools, which take alike to prepare."""
+        return "compiled" if self.program.startswith("compile") else "files" if self.program in FILES else "direct"
 
     @property
     def graphed(self) -> bool:
@@ -59,11 +66,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells measured in turns, the baseline among them."""
+    """Cells of one family measured in turns, the baseline among them and ahead."""
 
     model: str
     batch: int
     engines: tuple[Engine, ...]
+
+    @property
+    def family(self) -> str:
+        """One of FAMILIES."""
+        return self.engines[-1].family
 
     def cell(self, engine: Engine) -> Cell:
         """The cell of one of the engines."""
@@ -81,35 +93,26 @@ def plan_groups(
     precisions: Sequence[str] = PRECISIONS,
     runtimes: Sequence[str] = RUNTIMES,
 ) -> list[Group]:
-    """All that is to be measured, in order."""
+    """All that is to be measured, of each model and family the most telling first."""
     first = [batch for batch in batches if batch not in LATER_BATCHES]
     later = [batch for batch in batches if batch in LATER_BATCHES]
-    reduced = [precision for precision in precisions if precision in ("fp16", "bf16")] or list(precisions)
+    # One program, a precision in a layout, after the other: each takes seconds to prepare, and serves every batch.
+    programs = [(precision, layout) for layout in LAYOUTS for precision in precisions]
+    half = [(precision, layout) for precision, layout in programs if precision in ("fp16", "bf16")] or programs
+    files = [(precision, ANY_LAYOUT) for precision in precisions]
     waves = (
-        (first, DIRECT, precisions, LAYOUTS),
-        # A compiler takes a minute for each: one precision and layout first, which stand for the others.
-        (first, COMPILED, reduced[:1], LAYOUTS[:1]),
-        (first, FILES, precisions, LAYOUTS),
-        (first, ("torchscript+search+graph",), reduced, LAYOUTS),
-        (later, ("torchscript", "torchscript+graph"), precisions, LAYOUTS),
-        (first, COMPILED, reduced[:1], LAYOUTS[1:]),
-        (first, COMPILED, reduced[1:], LAYOUTS),
-        (first, EXPENSIVE, reduced[:1], LAYOUTS[:1]),
-        (first, ("eager+graph",), reduced, LAYOUTS),
-        (later, COMPILED, reduced, LAYOUTS),
+        (DIRECT, programs, first),
+        (("torchscript+search+graph", "eager+graph"), half, first),
+        (("torchscript", "torchscript+graph"), programs, later),
+        (FILES, files, first),
+        (COMPILED, half, first),
+        (EXPENSIVE, half[:1], first),
+        (COMPILED, half, later),
     )
     groups = []
-    for wave_batches, wave_runtimes, wave_precisions, layouts in waves:
+    for wave_runtimes, wave_programs, wave_batches in waves:
         wanted = [runtime for runtime in wave_runtimes if runtime in runtimes]
-        engines = tuple(_list_engines(wanted, wave_precisions, layouts))
-        if engines:
-            # One model after the other, so that one model's programs serve all its batches.
+        for precision, layout in wave_programs if wanted else ():
+            engines = tuple(Engine(runtime, precision, layout) for runtime in wanted)
             groups += [Group(model, batch, (BASELINE, *engines)) for model in models for batch in wave_batches]
     return groups
-
-
-def _list_engines(runtimes: Sequence[str], precisions: Sequence[str], layouts: Sequence[str]) -> Iterator[Engine]:
-    for precision in precisions:
-        for layout in layouts:
-            yield from (Engine(runtime, precision, layout) for runtime in runtimes if runtime not in FILES)
-        yield from (Engine(runtime, precision, ANY_LAYOUT) for runtime in runtimes if runtime in FILES)

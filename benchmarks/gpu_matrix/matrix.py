@@ -10,13 +10,14 @@ import torch
 
 from clipserve_export.specs import SPECS
 from gpu_matrix.budget import Budget
-from gpu_matrix.cells import BASELINE, FIRST_BATCHES, LATER_BATCHES, PRECISIONS, RUNTIMES, plan_groups
+from gpu_matrix.cells import BASELINE, FIRST_BATCHES, LATER_BATCHES, PRECISIONS, RUNTIMES, Group, plan_groups
 from gpu_matrix.machine import describe_machine
 from gpu_matrix.meter import Meter
 from gpu_matrix.outcomes import LEAST_AGREEMENT, Book
-from gpu_matrix.programs import Networks
+from gpu_matrix.programs import Networks, why_not
 from gpu_matrix.report import write_report
 from gpu_matrix.rounds import Match
+from gpu_matrix.turns import Turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,30 +72,46 @@ def measure_matrix(setting: Setting, device: torch.device, budget: Budget, folde
     sizes = (4096, 8192) if meter.on_gpu else (512,)
     rates = {precision: meter.matrix_rate(precision, sizes) for precision in precisions}
     book = Book()
-    matches: dict[str, Match] = {}
+    matches = {}
+    for model in models:
+        spec, weights = SPECS[model], setting.weights_of(model)
+        book.least_agreement[model] = 0.0 if weights == "random" else LEAST_AGREEMENT
+        networks = Networks(spec, weights=weights, device=device)
+        matches[model] = Match(
+            spec, networks, meter, budget, book, rounds=setting.rounds, compared_clips=setting.compared_clips
+        )
+    groups = []
+    for group in plan_groups(models, batches=setting.batches, precisions=setting.precisions, runtimes=setting.runtimes):
+        if all(why_not(engine, device) for engine in group.engines[1:]):
+            note_missing(book, group, device)
+        else:
+            groups.append(group)
+    turns = Turns(groups, budget, lambda group: matches[group.model].need(group))
     try:
-        for group in plan_groups(
-            models, batches=setting.batches, precisions=setting.precisions, runtimes=setting.runtimes
-        ):
-            if group.model not in matches:
-                spec, weights = SPECS[group.model], setting.weights_of(group.model)
-                book.least_agreement[group.model] = 0.0 if weights == "random" else LEAST_AGREEMENT
-                matches[group.model] = Match(
-                    spec,
-                    Networks(spec, weights=weights, device=device),
-                    meter,
-                    budget,
-                    book,
-                    rounds=setting.rounds,
-                    compared_clips=setting.compared_clips,
-                )
+        for group in turns:
             matches[group.model].play(group)
             write_report(folder, book, describe_machine(device), rates)
-            runtimes = ", ".join(dict.fromkeys(engine.runtime for engine in group.engines))
+            engine = group.engines[-1]
+            runtimes = ", ".join(engine.runtime for engine in group.engines[1:])
             so_far = f"{len(book.measured)} cells so far, {budget.left:.0f} s left"
-            print(f"{group.model}, {group.batch} at once, {runtimes}: {so_far}", flush=True)
+            print(
+                f"{group.model}, {group.batch} at once, {engine.precision}, {engine.layout}, {runtimes}: {so_far}",
+                flush=True,
+            )
     except KeyboardInterrupt:
         print("interrupted: what was measured is written", flush=True)
     finally:
+        for group in turns.left_out():
+            note_missing(book, group, device)
         page = write_report(folder, book, describe_machine(device), rates)
+        print(book.summarise_missing(), flush=True)
     return page
+
+
+def note_missing(book: Book, group: Group, device: torch.device) -> None:
+    """Note a group that had no turn, each cell with its reason."""
+    for engine in group.engines:
+        if engine == BASELINE:
+            continue  # It runs along in other groups.
+        reason = why_not(engine, device)
+        book.miss(group.cell(engine), "could not be tested" if reason else "cut off", reason or "the time was over")

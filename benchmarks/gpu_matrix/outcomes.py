@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -104,6 +105,14 @@ class Book:
     def has(self, cell: Cell) -> bool:
         """Whether it was measured."""
         return any(m.cell == cell for m in self.measured)
+
+    def summarise_missing(self) -> str:
+        """One line: which models had no part in which runtimes, or only some of it, and why."""
+        counts = Counter((m.cell.model, m.cell.engine.runtime, m.kind) for m in self.missing)
+        if not counts:
+            return "everything planned was measured"
+        missing = (f"{model} {runtime} ({count} cells {kind})" for (model, runtime, kind), count in counts.items())
+        return f"not measured: {', '.join(missing)}"
 
     def recommend(self, model: str, batch: int, runtimes: Sequence[str]) -> Measured | None:
         """The fastest whose answers hold, among these runtimes."""

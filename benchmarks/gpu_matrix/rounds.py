@@ -67,6 +67,11 @@ class Match:
         self._clips = random_clips(spec.geometry, batch=compared_clips, views=1, seed=3).to(meter.device)
         self._expected: dict[int, list[tuple[Tensor, Tensor]]] = {}
 
+    def need(self, group: Group) -> float:
+        """Seconds that preparing its engines may take."""
+        new = [engine for engine in group.engines if self._variant(group, engine) not in self._settled]
+        return max((self._budget.expect(group.cell(engine)) for engine in new), default=0.0)
+
     def play(self, group: Group) -> None:
         """Prepare the group's engines, let them take turns, note what came of it, also when interrupted."""
         clip = self._batch(group.batch)
@@ -102,8 +107,7 @@ class Match:
         if reason:
             self._book.miss(cell, "could not be tested", reason)
             return None
-        # A compiler makes a program for a single clip, and another one for more.
-        variant = (engine, group.batch == 1 and engine.program.startswith("compile"))
+        variant = self._variant(group, engine)
         if not self._budget.allows(cell, prepared=variant in self._settled):
             if not self._book.has(cell):
                 self._book.miss(cell, "cut off", "too little time was left")
@@ -125,6 +129,10 @@ class Match:
             self._fail(group, engine, error)
         self._forget_failure()
         return None
+
+    def _variant(self, group: Group, engine: Engine) -> tuple[Engine, bool]:
+        # A compiler makes a program for a single clip, and another one for more.
+        return engine, group.batch == 1 and engine.family == "compiled"
 
     def _fail(self, group: Group, engine: Engine, error: Exception) -> None:
         lines = str(error).strip().splitlines() or [""]

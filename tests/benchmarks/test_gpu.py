@@ -18,13 +18,14 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 from gpu_matrix.budget import Budget  # noqa: E402
-from gpu_matrix.cells import BASELINE, Engine, Group, plan_groups  # noqa: E402
+from gpu_matrix.cells import BASELINE, RUNTIMES, Engine, Group, plan_groups  # noqa: E402
 from gpu_matrix.machine import describe_machine, processor_name  # noqa: E402
 from gpu_matrix.meter import Meter  # noqa: E402
 from gpu_matrix.outcomes import Book  # noqa: E402
 from gpu_matrix.programs import Networks, Program, Workshop  # noqa: E402
 from gpu_matrix.report import write_report  # noqa: E402
 from gpu_matrix.rounds import Match  # noqa: E402
+from gpu_matrix.turns import Turns  # noqa: E402
 
 MOTION, CPU = SPECS["motion"], torch.device("cpu")
 TRACED, EAGER, HALF = (
@@ -176,11 +177,73 @@ def test_an_interrupt_leaves_what_was_measured_in_the_book(networks: Networks) -
     assert [m.cell.engine for m in book.measured][:2] == [BASELINE, TRACED]
 
 
-def test_the_whole_matrix_begins_with_what_tells_most() -> None:
+def test_each_family_of_a_model_begins_with_what_tells_most() -> None:
     groups = plan_groups(["x3d_m", "mvit_base_16x4"])
-    assert [(group.model, group.batch) for group in groups[:3]] == [("x3d_m", 8), ("x3d_m", 1), ("x3d_m", 32)]
     cells = [group.cell(engine) for group in groups for engine in group.engines if engine != BASELINE]
     assert len(set(cells)) == len(cells), "a cell is planned twice"
     assert {cell.batch for cell in cells} == {1, 2, 4, 8, 16, 32}
-    runtimes = list(dict.fromkeys(cell.engine.runtime for cell in cells))
-    assert runtimes[:5] == ["eager", "torchscript", "torchscript+graph", "compile", "compile+graph"]
+    assert {cell.engine.runtime for cell in cells} == set(RUNTIMES) - {"baseline"}
+    begin = [(cell.engine.runtime, cell.engine.precision, cell.engine.layout, cell.batch) for cell in cells]
+    assert begin[0] == ("eager", "fp16", "contiguous", 8)
+    assert all(len({engine.family for engine in group.engines[1:]}) == 1 for group in groups)
+
+
+class Workday:
+    """A clock that moves when somebody works."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def spend(minutes: float, *, direct: float, compiled: float, files: float, needs: float = 0.0) -> Counter[str]:
+    """Turns of two models for so long, where a group takes so many seconds: how many groups each had of a family."""
+    clock, had = Workday(), Counter[str]()
+    takes = {"direct": direct, "compiled": compiled, "files": files}
+    budget = Budget(minutes * 60, clock)
+    turns = Turns(
+        plan_groups(["x3d_m", "mvit_base_16x4"]),
+        budget,
+        lambda group: needs if group.family == "compiled" else 0.0,
+    )
+    for group in turns:
+        had[f"{group.model} {group.family}"] += 1
+        clock.seconds += takes[group.family]
+    planned = len(plan_groups(["x3d_m", "mvit_base_16x4"]))
+    assert had.total() + len(turns.left_out()) == planned
+    assert clock.seconds < minutes * 60 + max(takes.values())
+    return had
+
+
+def test_no_model_and_no_runtime_takes_the_time_of_the_others() -> None:
+    """Two models, of eight parts of the time four for what compiles, two for files and two for the rest."""
+    had = spend(4, direct=5, compiled=60, files=15)
+    assert had == {
+        "x3d_m direct": 6,
+        "mvit_base_16x4 direct": 6,
+        "x3d_m files": 2,
+        "mvit_base_16x4 files": 2,
+        "x3d_m compiled": 1,
+        "mvit_base_16x4 compiled": 1,
+    }
+
+
+def test_what_one_does_not_need_others_use() -> None:
+    had = spend(60, direct=1, compiled=2, files=1)
+    assert had.total() == len(plan_groups(["x3d_m", "mvit_base_16x4"]))
+
+
+def test_a_compiler_that_needs_more_than_its_part_has_its_turn_when_the_others_had_theirs() -> None:
+    had = spend(3, direct=5, compiled=70, files=5, needs=70)
+    assert had["x3d_m compiled"] == 1
+    assert min(had[f"{model} {family}"] for model in ("x3d_m", "mvit_base_16x4") for family in ("direct", "files")) >= 4
+
+
+def test_one_line_tells_what_was_not_measured(networks: Networks) -> None:
+    book = play(networks, Group("motion", 2, (BASELINE, EAGER)))
+    assert book.summarise_missing() == "everything planned was measured"
+    for batch in (1, 2):
+        book.miss(Group("motion", batch, (BASELINE, TRACED)).cell(TRACED), "cut off", "the time was over")
+    assert book.summarise_missing() == "not measured: motion torchscript (2 cells cut off)"
