@@ -3,6 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
+from clipserve.commands.standard_output import guard_standard_output
+
 if TYPE_CHECKING:
     import typer
 
@@ -16,7 +18,11 @@ def main() -> None:
             raise
         sys.stderr.write(f"clipserve: the command line needs {missing.name}: pip install 'clipserve[cli]'\n")
         sys.exit(2)
-    app()
+    guard_standard_output()
+    try:
+        app()
+    finally:
+        sys.stdout.flush()
 
 
 def build_app() -> "typer.Typer":

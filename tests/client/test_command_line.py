@@ -1,6 +1,8 @@
 """`clipserve classify`, as typed."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
 
+PROGRAM = "from clipserve.command_line import main; main()"
 NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
 
 
@@ -185,9 +188,8 @@ def test_the_address_may_come_from_the_environment(files, triton):
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
     triton.hold = True
-    program = "from clipserve.command_line import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "classify", *files, *options, "--url", triton.url],
+        [sys.executable, "-c", PROGRAM, "classify", *files, *options, "--url", triton.url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -263,3 +265,151 @@ def test_a_failed_file_may_be_left_out_or_end_the_run(run, files, triton):
 def test_a_share_of_the_files_may_be_taken(run, files):
     lines = read_lines(run(*files, "--json", "--shard", "2/2").stdout)
     assert [line["file"] for line in lines] == files[1:]
+
+
+def run_program(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.PIPE, text=True, timeout=60, **options
+    )
+
+
+def say_once(result, said):
+    """The program ends with one sentence and a status that is not 0."""
+    assert result.returncode == 2, result.stderr
+    assert result.stderr == f"error: cannot write to standard output: {said}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--json"], []])
+def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(files, triton, arguments):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        say_once(
+            run_program("classify", *files, *arguments, "--url", triton.url, stdout=full), "No space left on device"
+        )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["--version"]])
+def test_so_it_is_of_a_help_page(arguments):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        say_once(run_program(*arguments, stdout=full), "No space left on device")
+
+
+def test_a_reader_that_left_is_told_in_a_sentence(files, triton):
+    reading, writing = os.pipe()
+    os.close(reading)
+    say_once(run_program("classify", *files, "--json", "--url", triton.url, stdout=writing), "Broken pipe")
+    os.close(writing)
+
+
+def test_a_program_without_standard_output_says_so(files, triton):
+    command = f"exec {sys.executable} -c '{PROGRAM}' classify {files[0]} --json --url {triton.url} >&-"
+    result = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=60)
+    say_once(result, "Broken pipe")
+
+
+def run_on_full_disk(*arguments):
+    """Files of the program grow no larger than half a kilobyte or one, which fails as on a disk that is full."""
+    command = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+
+
+def test_a_full_disk_ends_a_job_which_then_goes_on(triton, tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number}.mp4").write_bytes(b"video")
+    out = tmp_path / "results.jsonl"
+    arguments = ["classify", str(tmp_path), "--out", str(out), "--url", triton.url]
+    result = run_on_full_disk(*arguments)
+    first, second = result.stderr.splitlines()
+    assert (result.returncode, first) == (2, "error: cannot write: File too large")
+    assert second.endswith("rows; the same command goes on from here")
+    assert 0 < out.read_bytes().count(b"\n") < 20
+    result = run_program(*arguments)
+    assert (result.returncode, "20 rows" in result.stderr) == (0, True)
+    assert [line["row"] for line in read_lines(out.read_text())] == list(range(20))
+
+
+def test_a_full_disk_leaves_no_half_file_of_vectors(triton, tmp_path):
+    (tmp_path / "videos").mkdir()
+    for number in range(40):
+        (tmp_path / "videos" / f"{number}.mp4").write_bytes(b"video")
+    out = tmp_path / "x.npy"
+    arguments = ["embed", str(tmp_path / "videos"), "--out", str(out), "--url", triton.url]
+    result = run_on_full_disk(*arguments)
+    assert (result.returncode, result.stderr) == (2, f"error: cannot write {str(out)!r}: File too large\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--out", "results.jsonl"], ["--shard", "2/2"]])
+def test_a_list_without_a_video_says_so(run, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    (tmp_path / "more.jsonl").touch()
+    result = run("labels.csv", "more.jsonl", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == "error: there is no video in 'labels.csv' and 'more.jsonl'"
+
+
+def test_a_share_without_a_video_is_none_of_a_list_without_one(run, files):
+    result = run(files[0], "--json", "--shard", "2/2")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_what_a_folder_holds_besides_is_told(run, files, tmp_path):
+    (tmp_path / "\x1b[31m.txt").touch()
+    (tmp_path / "around").symlink_to(tmp_path)
+    result = run(str(tmp_path), "--json")
+    assert result.stderr == "left out: 1 no video by name (1 .txt), 1 link in a circle\n"
+
+
+def test_a_video_may_come_from_standard_input(files, triton):
+    # Bytes that are no text in any encoding, and a pipe, which has no end to seek.
+    video = bytes(range(256)) * 1000
+    program = [sys.executable, "-c", PROGRAM, "classify", "-", files[0], "--json", "--url", triton.url]
+    result = subprocess.run(program, input=video, capture_output=True, timeout=60)
+    assert [line["file"] for line in read_lines(result.stdout.decode())] == ["<stdin>", files[0]], result.stderr
+    assert sorted(triton.videos, key=len) == [b"archery.mp4", video]
+    with open(files[0], "rb") as file:  # noqa: PTH123
+        result = run_program("classify", "-", "--json", "--url", triton.url, stdin=file, stdout=subprocess.PIPE)
+    assert (result.returncode, triton.videos[2]) == (0, b"archery.mp4")
+
+
+def test_an_empty_standard_input_is_an_error_of_its_row(triton):
+    result = run_program(
+        "classify", "-", "--json", "--url", triton.url, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    (line,) = read_lines(result.stdout)
+    assert (result.returncode, line["file"], line["error"]["code"]) == (1, "<stdin>", "empty")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["-", "-"], "give - once"), (["-", "--out", "results.jsonl"], "leave out --out")]
+)
+def test_standard_input_is_read_once(run, triton, arguments, said):
+    result = run(*arguments)
+    assert (result.exit_code, triton.metadata) == (2, [])
+    assert said in " ".join(result.stderr.split())
+
+
+def test_standard_input_is_not_waited_for_on_a_terminal(triton):
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "200"}
+    result = run_program("classify", "-", "--url", triton.url, stdin=theirs, env=environment)
+    os.close(ours)
+    os.close(theirs)
+    assert result.returncode == 2
+    assert "which is a terminal" in " ".join(result.stderr.split())
+
+
+def test_names_reach_a_terminal_of_another_encoding_and_hold_no_commands(triton, tmp_path):
+    for name in (b"caf\xe9.mp4", "日\x1b[2J.mp4".encode()):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"video")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "300"}
+    arguments = ["classify", str(tmp_path), "--url", triton.url]
+    for options in ([], ["--json"]):
+        result = run_program(*arguments, *options, stdout=subprocess.PIPE, env=environment)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.isascii()
+        assert "\x1b" not in result.stdout
+    assert [line["file"][len(f"{tmp_path}/") :] for line in read_lines(result.stdout)] == [
+        r"caf\xe9.mp4",
+        "日\x1b[2J.mp4",
+    ]

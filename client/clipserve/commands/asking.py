@@ -13,8 +13,8 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCES...",
-        help="Video files, patterns, folders, http(s) addresses, and lists: CSV with the columns id, path, label, or"
-        " JSON lines with these keys.",
+        help="Video files, patterns, folders, http(s) addresses, - for a video from standard input, and lists: CSV with"
+        " the columns id, path, label, or JSON lines with these keys.",
     ),
 ]
 

@@ -13,15 +13,16 @@ from clipserve.batches.tally import OnError
 from clipserve.classifier import VideoClassifier
 from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
 from clipserve.commands.connection import Connection, ModelOption
+from clipserve.commands.given_sources import GivenSources
 from clipserve.commands.option_groups import spread_options
-from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error
+from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error, tell
 from clipserve.errors import ClipserveError, ModelNotReady, ServerUnavailable
 from clipserve.jobs.job import AWAY, describe_settings, run_job
 from clipserve.jobs.result_files import ResultFile
 from clipserve.jobs.shards import Shard
 from clipserve.question import Options
 from clipserve.sources.entries import Entry
-from clipserve.sources.reading import Source, read_entries
+from clipserve.sources.reading import Source
 from clipserve.sources.records import JSON_LINES
 
 # These would fail every video alike, so they are reported once.
@@ -69,19 +70,27 @@ def classify(
     clipserve classify labels.csv --out results.jsonl --parallel 8
     clipserve classify labels.csv --out results.2.jsonl --shard 2/4
     clipserve classify archery.mp4 --url video.example.org:443 --tls
+    curl -s https://example.org/a.mp4 | clipserve classify -
 
     With --out, rows survive whatever ends the program or the server. The same
     command goes on where it was; failures that are not about the video itself
     are tried again. A server that restarts is waited for.
 
     Exits with 0 if every video was classified, 1 if some were not,
-    2 if the server cannot be reached or has no such model.
+    2 if the server cannot be reached or has no such model, there is no video
+    in the sources, or the output cannot be written.
     """
+    given = GivenSources(sources)
     if (features or report) and not (as_json or out):
         raise typer.BadParameter("a table has no room for it; add --json, or --out", param_hint="--features/--report")
     if out and (as_json or on_error != "keep"):
         raise typer.BadParameter(
             "a file has every row, failures among them, and nothing is printed: leave out --json and --on-error",
+            param_hint="--out",
+        )
+    if out and given.has_standard_input:
+        raise typer.BadParameter(
+            "standard input cannot be read again when the job goes on: give a file, or leave out --out",
             param_hint="--out",
         )
     if out and out.suffix.lower() not in JSON_LINES:
@@ -95,11 +104,12 @@ def classify(
         try:
             share = Shard.parse(shard)
             if out:
-                fine = write_file(classifier, sources, out, share, parallel, patience, options)
+                fine = write_file(classifier, given.read(), out, share, parallel, patience, options)
             else:
-                entries = share.select(read_entries(sources))
+                entries = share.select(given.read())
                 output: Output = JsonLines() if as_json else TableAtEnd(model)
                 fine = show_rows(classifier, entries, output, parallel, on_error, options)
+            given.finish()
         except ClipserveError as error:
             print_error(error)
             raise typer.Exit(2) from error
@@ -148,15 +158,25 @@ def write_file(
     options: Options,
 ) -> bool:
     """Go on with a file of results; gives whether every row of it is a success."""
-    with ResultFile(path, describe_settings(classifier.model, shard, options)) as file:
-        before = file.rows
-        try:
-            run_job(
-                classifier, source, file, shard=shard, parallel=parallel, patience_seconds=patience_seconds, **options
-            )
-        except AWAY as error:
-            print_error(error)
-            sys.stderr.write(f"{path}: {file.rows} rows; the same command goes on from here\n")
-            raise typer.Exit(2) from error
-        sys.stderr.write(f"{path}: {file.rows} rows, {file.rows - before} of them new, {file.failures} failed\n")
-        return file.failures == 0
+    rows = 0
+    try:
+        with ResultFile(path, describe_settings(classifier.model, shard, options)) as file:
+            rows = before = file.rows
+            try:
+                run_job(
+                    classifier,
+                    source,
+                    file,
+                    shard=shard,
+                    parallel=parallel,
+                    patience_seconds=patience_seconds,
+                    **options,
+                )
+            finally:
+                rows = file.rows
+            tell(f"{path}: {rows} rows, {rows - before} of them new, {file.failures} failed")
+            return file.failures == 0
+    except (*AWAY, OSError) as error:
+        print_error(error)
+        tell(f"{path}: {rows} rows; the same command goes on from here")
+        raise typer.Exit(2) from error

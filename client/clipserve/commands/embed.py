@@ -1,6 +1,5 @@
 """`clipserve embed`: feature vectors of videos, in one file."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +12,12 @@ from clipserve.batches.streams import RowStream
 from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
 from clipserve.commands.classify import HOPELESS
 from clipserve.commands.connection import Connection, ModelOption
+from clipserve.commands.given_sources import GivenSources
 from clipserve.commands.option_groups import spread_options
-from clipserve.commands.output import print_error
+from clipserve.commands.output import print_error, tell
 from clipserve.errors import ClipserveError
 from clipserve.jobs.shards import Shard
 from clipserve.question import ask_for_features
-from clipserve.sources.reading import read_entries
 from clipserve.tables.embeddings import write_vectors
 
 
@@ -49,19 +48,22 @@ def embed(
     Videos that fail are told on stderr and left out.
 
     Exits with 0 if every video has a vector, 1 if some have none,
-    2 if the server cannot be reached or has no such model, or the file cannot be written.
+    2 if the server cannot be reached or has no such model, there is no video
+    in the sources, or the file cannot be written.
     """
+    given = GivenSources(sources)
     with connection.open_classifier(model) as classifier:
         try:
-            entries = Shard.parse(shard).select(read_entries(sources))
+            entries = Shard.parse(shard).select(given.read())
             stream = classifier.classify_many(entries, parallel=parallel, **ask_for_features(asking.options()))
             with stream:
                 count = write_vectors(_tell_failures(stream), out)
-        except ClipserveError as error:
+            given.finish()
+        except (ClipserveError, OSError) as error:
             print_error(error)
             raise typer.Exit(2) from error
     remark = f", {stream.summary.truncated} of them truncated" if stream.summary.truncated else ""
-    sys.stderr.write(f"{out}: {count} vectors{remark}; {stream.summary.failures} failed\n")
+    tell(f"{out}: {count} vectors{remark}; {stream.summary.failures} failed")
     if stream.summary.failures:
         raise typer.Exit(1)
 

@@ -55,7 +55,9 @@ class JsonLines:
     def __exit__(self, *_: object) -> None: ...
 
     def _print(self, line: dict[str, object]) -> None:
-        sys.stdout.write(write_json(line) + "\n")
+        # A terminal of another encoding cannot show all letters; JSON says them in ASCII.
+        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        sys.stdout.write(write_json(line, ascii_only=ascii_only) + "\n")
         sys.stdout.flush()  # the next program in the pipe should not wait for a full buffer
 
 
@@ -94,14 +96,17 @@ class TableAtEnd:
         if self._table.rows:
             Console().print(self._table)
         if self._truncated:
-            sys.stderr.write("truncated: bytes of the video are missing or damaged; labels come from what is left\n")
+            tell("truncated: bytes of the video are missing or damaged; labels come from what is left")
         for error in self._errors:
             print_error(error)
 
 
-def print_error(error: ClipserveError) -> None:
-    """One line on stderr."""
-    tell(f"error: {error}")
+def print_error(error: ClipserveError | OSError) -> None:
+    """One line on stderr; an OSError is about a file that cannot be written."""
+    if isinstance(error, OSError):
+        tell(f"error: cannot write{f' {error.filename!r}' if error.filename else ''}: {error.strerror or error}")
+    else:
+        tell(f"error: {error}")
 
 
 def tell(text: str) -> None:

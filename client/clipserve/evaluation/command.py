@@ -12,7 +12,7 @@ from clipserve import defaults
 from clipserve.commands.asking import Asking, ParallelOption
 from clipserve.commands.connection import Connection
 from clipserve.commands.option_groups import spread_options
-from clipserve.commands.output import print_error
+from clipserve.commands.output import print_error, tell
 from clipserve.errors import ClipserveError
 from clipserve.evaluation.answers import read_labelled
 from clipserve.evaluation.comparisons import Comparison
@@ -110,5 +110,5 @@ def write_reports(report: Evaluation | Comparison, json: Path | None, html: Path
         if html:
             report.to_html(html)
     except OSError as error:
-        sys.stderr.write(f"error: cannot write the report: {error}\n")
+        tell(f"error: cannot write the report: {error}")
         raise typer.Exit(2) from error

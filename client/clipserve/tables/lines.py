@@ -28,9 +28,9 @@ def write_line(row: Row, number: int | None = None) -> str:
     return write_json(line)
 
 
-def write_json(value: Any, *, indent: int | None = None) -> str:
+def write_json(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
     """JSON for UTF-8 files and terminals: control characters and lone surrogates in texts are escaped."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
     # json leaves those beyond ASCII as they are. Line breaks of an indent are no part of a text.
     return "\n".join(UNPRINTABLE.sub(_escape, line) for line in text.split("\n"))
 

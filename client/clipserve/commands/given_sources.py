@@ -1,0 +1,71 @@
+"""What a command is given to classify: sources as they are typed, `-` for standard input among them."""
+
+import io
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from clipserve.commands.output import tell
+from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.sources.entries import Entries, Entry
+from clipserve.sources.folders import Skipped
+from clipserve.sources.reading import read_entries
+from clipserve.sources.videos import read_video
+
+STANDARD_INPUT = "-"
+NAME = "<stdin>"
+
+
+class GivenSources:
+    """Reads the sources, and counts what is in them.
+
+    Raises:
+        typer.BadParameter: standard input is given twice, or is a terminal.
+    """
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        self._sources = sources
+        self._found = 0
+        self._skipped = Skipped()
+        inputs = sources.count(STANDARD_INPUT)
+        if inputs > 1:
+            raise typer.BadParameter("standard input holds one video: give - once", param_hint="SOURCES")
+        if inputs and (sys.stdin is None or sys.stdin.isatty()):
+            raise typer.BadParameter(
+                "- is a video from standard input, which is a terminal: clipserve classify - < clip.mp4",
+                param_hint="SOURCES",
+            )
+
+    @property
+    def has_standard_input(self) -> bool:
+        """Whether one of them can be read only once."""
+        return STANDARD_INPUT in self._sources
+
+    def read(self) -> Entries:
+        """The videos; may be called once."""
+        for source in self._sources:
+            entries = iter((_read_input(),)) if source == STANDARD_INPUT else read_entries(source, self._skipped)
+            for entry in entries:
+                self._found += 1
+                yield entry
+
+    def finish(self) -> None:
+        """Tell on stderr what scans of folders left out. Raises InvalidRequest where there was no video at all."""
+        if self._skipped:
+            tell(f"left out: {self._skipped}")
+        if not self._found:
+            names = " and ".join(map(repr, self._sources[:3])) + (" ..." if len(self._sources) > 3 else "")
+            raise InvalidRequest(f"there is no video in {names}")
+
+
+class _Input(io.BytesIO):
+    name = NAME
+
+
+def _read_input() -> Entry:
+    """Here and now: a worker thread that waits for standard input would outlive Ctrl-C."""
+    try:
+        return Entry(NAME, _Input(read_video(sys.stdin.buffer).content))
+    except ClipserveError as error:
+        return Entry(NAME, error)
