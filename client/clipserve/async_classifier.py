@@ -18,6 +18,7 @@ from clipserve.batches.tally import OnError
 from clipserve.channel import Settings, Tls
 from clipserve.errors import ClipserveError
 from clipserve.exchange import Exchange, ServedModel, start_exchange
+from clipserve.hand_over import HandOver
 from clipserve.patience import Patience
 from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
 from clipserve.results import Prediction
@@ -182,18 +183,23 @@ class AsyncVideoClassifier:
 
     async def _start_exchange(self, video: VideoSource, question: Question, cancellation: Cancellation) -> Exchange:
         """Read the video in a thread, which ends when the waiting task is cancelled."""
+        read = partial(
+            start_exchange,
+            video,
+            model=self._served,
+            question=question,
+            limits=self._settings.download_limits,
+            cancellation=cancellation,
+        )
+        found: HandOver[Exchange] = HandOver()
         try:
-            return await asyncio.to_thread(
-                start_exchange,
-                video,
-                model=self._served,
-                question=question,
-                limits=self._settings.download_limits,
-                cancellation=cancellation,
-            )
+            await asyncio.to_thread(found.fill, read)
+            return found.take()
         except asyncio.CancelledError:
             cancellation.cancel()
             raise
+        finally:
+            found.drop()
 
     async def _classify_entry(self, run: Run, entry: Entry) -> Row:
         """All that one video of a run needs."""

@@ -1,9 +1,12 @@
 """One awaited classifier in several event loops: one after the other, or each in a thread of its own."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
+import time
+import weakref
 
 import pytest
 
@@ -98,6 +101,42 @@ def test_a_loop_that_stands_still_holds_up_nobody_who_closes(classifier, triton)
     asyncio.run(classifier.close())
     with pytest.raises(InvalidRequest, match="closed"):
         loop.run_until_complete(classifier.classify(b"video"))
+    loop.close()
+
+
+class Reluctant:
+    """A file whose reading takes as long as the test wants, and then fails."""
+
+    def __init__(self):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def read(self, size=-1):
+        self.begun.set()
+        self.go_on.wait(60)
+        raise OSError("the disk is gone")
+
+
+def test_a_loop_that_stands_still_keeps_no_video_that_was_read_too_late(classifier):
+    file = Reluctant()
+    go_on, alive = file.go_on, weakref.ref(file)
+
+    async def leave(file):
+        async with classifier.classify_many([file]) as stream:
+            task = asyncio.create_task(anext(stream))
+            await asyncio.to_thread(file.begun.wait, 60)
+        with pytest.raises(RequestCancelled):
+            await task
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leave(file))
+    del file
+    go_on.set()
+    end = time.monotonic() + 60
+    while alive():
+        assert time.monotonic() < end, gc.get_referrers(alive())
+        gc.collect()
+        time.sleep(0.01)  # the thread that reads may still be at it
+    loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 
 

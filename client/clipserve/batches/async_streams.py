@@ -74,6 +74,7 @@ class AsyncRowStream:
         if self._loop is asyncio.get_running_loop():
             self._cancel_calls()
             await asyncio.gather(*self._begun, return_exceptions=True)
+            self._begun.clear()
         elif self._loop is not None:
             with suppress(RuntimeError):  # its loop is closed, and every task of it has ended
                 self._loop.call_soon_threadsafe(self._cancel_calls)
