@@ -55,7 +55,7 @@ def test_a_row_has_the_prediction_the_label_and_the_time(connect, triton):
     assert [scored.label for scored in row.prediction] == ["archery", "deadlifting"]
     assert row.prediction.features.shape == (8,)
     assert row.prediction.report["codec"] == "h264"
-    assert 50 < row.milliseconds < 5000
+    assert 50 < row.milliseconds < 60_000
 
 
 @pytest.mark.usefixtures("_one_breaks")
@@ -171,7 +171,7 @@ def test_closing_ends_calls_and_threads_at_once(triton):
         start = time.monotonic()
         stream.close()
         thread.join()
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 30  # the server would hold the calls for 60
         assert len(caught) == 1
         assert not list_workers()
         wait_until(lambda: triton.cancelled == 3)
@@ -227,7 +227,7 @@ async def test_leaving_the_async_stream_cancels_its_calls(triton):
         stream = classifier.classify_many([GOOD, b"slow"])
         assert (await anext(stream)).id == "0"
         start = time.monotonic()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 4  # the call takes 5
 
 
 async def test_closing_the_classifier_ends_a_waiting_stream_without_cancelling_its_task(triton):
@@ -263,7 +263,7 @@ with VideoClassifier("x3d_m", {triton.url!r}) as classifier:
     try:
         wait_until(lambda: triton.under_way == 4)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=5)
+        stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
     assert (process.returncode, stdout) == (0, "1\n"), stderr
@@ -276,7 +276,7 @@ def list_workers():
 
 
 def wait_until(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60  # only a hang takes so long
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
