@@ -46,6 +46,14 @@ def test_a_folder_stands_for_its_videos_in_natural_order_and_for_those_below(fol
     assert ids("videos") == ["videos/1.webm", "videos/2.MP4", "videos/10.mp4", "videos/more/3.avi"]
 
 
+def test_names_that_differ_by_case_alone_have_an_order_too(folder):
+    for name in ("b1.mp4", "B1.mp4", "b01.mp4", "a.mp4", "A.mp4"):
+        (folder / "more" / name).parent.mkdir(exist_ok=True)
+        (folder / "more" / name).touch()
+    found = [f"more/{name}" for name in ("A.mp4", "a.mp4", "B1.mp4", "b01.mp4", "b1.mp4")]
+    assert ids("more") == ids("more/*.mp4") == ids("more/**/*.mp4") == found
+
+
 def test_a_pattern_stands_for_what_it_matches(folder):
     assert ids("videos/*.[mM][pP]4") == ["videos/2.MP4", "videos/10.mp4"]
     assert ids("videos/**/*.avi") == ["videos/more/3.avi"]
@@ -71,6 +79,22 @@ def test_links_to_folders_are_followed_but_not_in_circles(folder):
         *("videos/more/3.avi", "videos/more/twice/5.mp4"),
     ]
     assert skipped.circles == 3
+
+
+def test_a_pattern_follows_links_to_folders_but_not_in_circles(folder):
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "5.mp4").touch()
+    (folder / "videos" / "linked").symlink_to("../elsewhere")
+    for name in ("one", "two", "three"):  # glob itself would take 3 to the power of 40 ways
+        (folder / "videos" / name).symlink_to(".")
+    found = ["videos/2.MP4", "videos/10.mp4", "videos/linked/5.mp4"]
+    skipped = Skipped()
+    assert [entry.id for entry in read_entries("videos/**/*.[mM][pP]4", skipped)] == found
+    assert skipped.circles == 3
+    assert ids("vid*/**/*.[mM][pP]4") == found
+    assert ids(f"{folder}/**/linked/**/*.mp4") == [f"{folder}/videos/linked/5.mp4"]
+    assert ids("**/*.avi") == ["videos/more/3.avi"]
+    assert ids("videos/more/**") == ["videos/more/3.avi"]
 
 
 def test_what_a_scan_leaves_out_is_counted(folder):

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -74,7 +74,7 @@ def read_folder(folder: str, skipped: Skipped) -> Entries:
     counts what is.
     """
     found = False
-    for entry in _walk(folder, skipped):
+    for entry in _find_videos(folder, skipped):
         found = True
         yield entry
     if not found:
@@ -91,34 +91,47 @@ def fail(name: str, message: str) -> Entry:
     return Entry(name, error)
 
 
-def order_naturally(name: str) -> list[str | int]:
-    """A sort key by which 2 comes before 10."""
-    return [int(part) if number % 2 else part.casefold() for number, part in enumerate(_DIGITS.split(name))]
+def order_naturally(name: str) -> tuple[list[str | int], str]:
+    """A sort key by which 2 comes before 10, and no two names are equal: a job counts on the order."""
+    return [int(part) if number % 2 else part.casefold() for number, part in enumerate(_DIGITS.split(name))], name
 
 
-def _walk(top: str, skipped: Skipped) -> Entries:
+def walk_folders(top: str, skipped: Skipped) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:
+    """A folder ("" for the one that is worked in) and those below it, each with what else is in it, or why it cannot be
+    read; in natural order, without hidden ones and without circles.
+    """
     Folder: TypeAlias = tuple[str, tuple[tuple[int, int], ...]]  # its path, and which folders it is in
     left: list[Folder] = [(top, ())]
     while left:
         folder, above = left.pop()
         try:
-            facts = os.stat(folder)  # noqa: PTH116 - names are not normalised
+            facts = os.stat(folder or ".")  # noqa: PTH116 - names are not normalised
             identity = (facts.st_dev, facts.st_ino)
             if identity in above:
                 skipped.circles += 1
                 continue
-            with os.scandir(folder) as scan:
+            with os.scandir(folder or ".") as scan:
                 items = sorted(scan, key=lambda item: order_naturally(item.name))
-        except OSError as exc:
-            yield fail(folder, f"cannot read the folder {folder!r}: {exc.strerror}")
+        except OSError as error:
+            yield folder, error
             continue
-        folders = []
+        files: list[os.DirEntry[str]] = []
+        folders: list[os.DirEntry[str]] = []
+        for item in items:
+            (folders if _is(item.is_dir) else files).append(item)
+        yield folder, files
+        inner = [os.path.join(folder, item.name) for item in folders if not item.name.startswith(".")]  # noqa: PTH118
+        left += [(path, (*above, identity)) for path in reversed(inner)]
+
+
+def _find_videos(top: str, skipped: Skipped) -> Entries:
+    for folder, items in walk_folders(top, skipped):
+        if isinstance(items, OSError):
+            yield fail(folder, f"cannot read the folder {folder!r}: {items.strerror}")
+            continue
         for item in items:
             suffix = Path(item.name).suffix.lower()
-            if _is(item.is_dir):
-                if not item.name.startswith("."):
-                    folders.append(item.path)
-            elif suffix not in VIDEO_SUFFIXES:
+            if suffix not in VIDEO_SUFFIXES:
                 skipped.note_file(suffix)
             elif item.name.startswith("."):
                 skipped.hidden += 1
@@ -126,7 +139,6 @@ def _walk(top: str, skipped: Skipped) -> Entries:
                 yield Entry(item.path, item.path)
             else:
                 skipped.unusable += 1
-        left += [(path, (*above, identity)) for path in reversed(folders)]
 
 
 def _is(kind: Callable[[], bool]) -> bool:

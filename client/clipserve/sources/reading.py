@@ -6,7 +6,8 @@ file, a mapping with the key `path`, or any iterable of these. Nothing is held b
 
 import glob
 import os
-from collections.abc import Iterable, Mapping, Sized
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,11 +15,14 @@ from typing import Any, TypeAlias
 from clipserve.errors import InvalidRequest
 from clipserve.sources.addresses import hide_credentials, is_address
 from clipserve.sources.entries import Entries, Entry
-from clipserve.sources.folders import Skipped, fail, order_naturally, read_folder
+from clipserve.sources.folders import Skipped, fail, order_naturally, read_folder, walk_folders
 from clipserve.sources.records import LISTS, Origin, open_list, read_frame, read_record
 from clipserve.sources.videos import VideoSource
 
 Source: TypeAlias = VideoSource | Entry | Mapping[str, Any] | Iterable[Any]
+
+# `**` between slashes: the folder and all below it.
+_ANY_FOLDERS = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
 
 
 def read_entries(source: Source, skipped: Skipped | None = None) -> Entries:
@@ -113,10 +117,22 @@ def _read_found(path: str, skipped: Skipped) -> Entries:
 
 def _read_pattern(pattern: str, skipped: Skipped) -> Entries:
     found = False
-    for path in sorted(glob.iglob(pattern, recursive=True), key=order_naturally):  # noqa: PTH207 - absolute patterns, too
+    for path in sorted(set(_match(pattern, skipped)), key=order_naturally):
         found = True
         # `**` also matches the folders on the way, whose files it matches by themselves.
         if not ("**" in pattern and Path(path).is_dir()):
             yield from open_list(Path(path))() if path.lower().endswith(LISTS) else _read_found(path, skipped)
     if not found:
         yield fail(pattern, f"no file matches the pattern {pattern!r}")
+
+
+def _match(pattern: str, skipped: Skipped) -> Iterator[str]:
+    """As glob, whose `**` follows links in circles until paths are too long."""
+    found = _ANY_FOLDERS.search(pattern)
+    if found is None:
+        yield from glob.iglob(pattern)  # noqa: PTH207 - absolute patterns, too
+        return
+    above, below = pattern[: found.start()], pattern[found.end() :] or "*"
+    for top in glob.iglob(above) if above else ("",):  # noqa: PTH207
+        for folder, _ in walk_folders(top, skipped):
+            yield from _match(os.path.join(glob.escape(folder), below), skipped)  # noqa: PTH118
