@@ -2,8 +2,9 @@
 
 A request may ask for 30 clips of one video (10 views x 3 crops), and Triton's batcher joins requests of equal shape, so
 a network can be handed `max_batch_size` x 30 clips at once. Without bounds that is 36 GiB for x3d_m and 173 for
-mvit_base_32x3. Two bounds hold whatever backend runs the network, because Triton and the decode step keep them: how
-many videos share a run, and how many clips a video may have. The stand-ins keep a third: they take a run in parts.
+mvit_base_32x3. Three bounds hold whatever backend runs the network, because Triton and the decode step keep them: how
+many videos share a run, how many clips a video may have, and how many decoded clips wait. The stand-ins keep a fourth:
+they take a run in parts.
 """
 
 from clipserve_export.specs import Geometry, ModelSpec
@@ -31,8 +32,8 @@ RUN_MEGABYTES = 20 * 1024  # of one run: what a GPU of 24 GB has left beside wei
 GPU_GIGABYTES, GPU_RESERVED_GIGABYTES = 24, 4  # of a GPU, where nothing else is said; beside a run: weights, library
 MOST_GPU_VIDEOS = 32  # in one run: an H100 takes 633 clips/s of x3d_m 8 at a time, 652 32 at a time
 PART_MEGABYTES = 2 * 1024  # of the parts in which the stand-ins take a run; larger ones are no faster on a CPU
-WAITING_MEGABYTES = 4 * 1024  # of decoded clips that wait for a network
-FEWEST_WAITING = 32  # requests, however large
+WAITING_RUNS = 4  # that wait for a network, full ones of one view: it must not run dry while the next are decoded
+WAITING_MEGABYTES = 512  # of decoded clips that wait for a network; one request may always wait
 
 
 def max_clips(spec: ModelSpec) -> int:
@@ -70,10 +71,12 @@ def part_clips(spec: ModelSpec) -> int:
     return max(1, PART_MEGABYTES // CLIP_MEGABYTES[spec.name])
 
 
-def max_waiting(spec: ModelSpec) -> int:
-    """Requests that may wait for the network; one more is answered UNAVAILABLE."""
-    largest = max_clips(spec) * clip_bytes(spec.geometry) / 2**20
-    return min(256, max(FEWEST_WAITING, int(WAITING_MEGABYTES / largest)))
+def max_waiting(videos: int) -> int:
+    """Requests that may wait for a network that takes so many videos in a run; others wait before they are decoded.
+
+    Few, because Triton runs what waits for a network, whether its deadline has passed or not.
+    """
+    return WAITING_RUNS * videos
 
 
 def clip_bytes(geometry: Geometry) -> int:

@@ -5,26 +5,27 @@ machine: where `kind` is left to Triton it takes every GPU there is, and the CPU
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from clipserve_export.capacity import MOST_CLIPS, MOST_VIDEOS, max_clips, max_waiting, part_clips
+from clipserve_export.capacity import MOST_CLIPS, MOST_VIDEOS, max_clips, part_clips
 from clipserve_export.formats import Format
 from clipserve_export.serving import Serving
-from clipserve_export.serving_config import write_ensemble_choices, write_net_choices
+from clipserve_export.serving_config import write_ensemble_choices, write_net_choices, write_queues
 from clipserve_export.specs import Geometry, ModelSpec
 
 DECODE = "decode"
-# A request that names no timeout of its own waits ten minutes for a network, then it is refused.
-QUEUE_MICROSECONDS = 600_000_000
 DEFAULTS = Serving()
 NOTICE = "# Made by `clipserve export`; `clipserve export --check` compares it with the specs.\n"
 
 
-def decode_config(specs: Iterable[ModelSpec]) -> pb.ModelConfig:
-    """One decode step for every network: an output for each clip geometry, described by a parameter of its name."""
+def decode_config(specs: Iterable[ModelSpec], servings: Mapping[str, Serving] | None = None) -> pb.ModelConfig:
+    """One decode step for every network: an output for each clip geometry, described by a parameter of its name.
+
+    servings: how models are served, by their names; one that is not named is served as by default.
+    """
     specs = list(specs)
     geometries = {spec.geometry.output_name: spec.geometry for spec in specs}
     config = pb.ModelConfig(
@@ -43,6 +44,7 @@ def decode_config(specs: Iterable[ModelSpec]) -> pb.ModelConfig:
     for spec in specs:
         if max_clips(spec) < MOST_CLIPS:
             config.parameters[f"MAX_{spec.geometry.output_name}"].string_value = str(max_clips(spec))
+    write_queues(config, specs, servings or {})
     return config
 
 
@@ -60,8 +62,10 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving 
         input=[pb.ModelInput(name="CLIP", data_type=pb.TYPE_UINT8, dims=clip_dims(spec.geometry))],
         # The order is the order of the network's outputs: LibTorch goes by it.
         output=_answers(spec, classes, label_filename="labels.txt"),
-        # Requests that wait while the network is busy run together; nobody waits for company unless it was chosen.
-        dynamic_batching=pb.ModelDynamicBatching(default_queue_policy=queue_policy(spec)),
+        # Requests that wait while the network is busy run together; nobody waits for company unless it was chosen. No
+        # default_queue_policy: with any field of it requests wait for Triton's scheduler (benchmarks/stalls.py). The
+        # decode step keeps the queue short instead.
+        dynamic_batching=pb.ModelDynamicBatching(),
     )
     config.parameters["max_clips_at_once"].string_value = str(part_clips(spec))
     if form.backend == "onnxruntime":
@@ -74,19 +78,6 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving 
         config.parameters["ENABLE_JIT_PROFILING"].string_value = "false"
     write_net_choices(config, spec, serving)
     return config
-
-
-def queue_policy(spec: ModelSpec) -> pb.ModelQueuePolicy:
-    """Decoding is faster than most networks: what waits between them is bounded, and what nobody waits for is not run.
-
-    A request's own `timeout` counts only where the default is longer.
-    """
-    return pb.ModelQueuePolicy(
-        max_queue_size=max_waiting(spec),
-        default_timeout_microseconds=QUEUE_MICROSECONDS,
-        timeout_action=pb.ModelQueuePolicy.REJECT,
-        allow_timeout_override=True,
-    )
 
 
 def ensemble_config(spec: ModelSpec, *, classes: int, serving: Serving = DEFAULTS) -> pb.ModelConfig:

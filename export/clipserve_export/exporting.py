@@ -211,7 +211,7 @@ def is_current(
     """
     net, form = repository / spec.net_name, FORMATS[format_name]
     wanted_labels = read_labels(labels_file or published_labels(spec))
-    configs = model_configs(spec, Chosen(form=form, classes=len(wanted_labels), serving=serving))
+    configs = model_configs(repository, spec, Chosen(form=form, classes=len(wanted_labels), serving=serving))
     record = read_record(repository, spec, number)
     try:
         configs_agree = all((repository / path).read_text() == text for path, text in configs.items())

@@ -57,22 +57,29 @@ def expected_files(repository: Path) -> dict[Path, str]:
     The format, the class count and the serving options are choices, so they are read from the file that is there; where
     none is, it is ONNX with the published classes and the defaults.
     """
-    files = {Path(DECODE, CONFIG): print_config(decode_config(SPECS.values()))}
+    files: dict[Path, str] = {}
     for spec in SPECS.values():
         labels = read_labels(published_labels(spec))
         chosen = read_chosen(repository, spec) or Chosen(form=FORMATS["onnx"], classes=len(labels), serving=DEFAULTS)
-        files |= model_configs(spec, chosen)
+        files |= model_configs(repository, spec, chosen)
         files[Path(spec.name, VERSION, ".gitkeep")] = ""  # an ensemble needs a version folder
         if chosen.classes == len(labels):
             files[Path(spec.net_name, LABELS)] = label_text(labels)
     return files
 
 
-def model_configs(spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
-    """The configs of a network and of its ensemble, which must agree, by their paths."""
+def model_configs(repository: Path, spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
+    """The configs of a network, of its ensemble and of the decode step, which must agree, by their paths.
+
+    Of `repository`, the decode step's config keeps what was chosen for other networks.
+    """
+    others = {other.name: read_chosen(repository, other) for other in SPECS.values() if other != spec}
+    servings = {name: other.serving for name, other in others.items() if other}
+    decode = decode_config(SPECS.values(), servings | {spec.name: chosen.serving})
     net = net_config(spec, chosen.form, classes=chosen.classes, serving=chosen.serving)
     ensemble = ensemble_config(spec, classes=chosen.classes, serving=chosen.serving)
-    return {Path(spec.net_name, CONFIG): print_config(net), Path(spec.name, CONFIG): print_config(ensemble)}
+    configs = {DECODE: decode, spec.net_name: net, spec.name: ensemble}
+    return {Path(name, CONFIG): print_config(config) for name, config in configs.items()}
 
 
 def read_chosen(repository: Path, spec: ModelSpec) -> Chosen | None:
@@ -81,15 +88,12 @@ def read_chosen(repository: Path, spec: ModelSpec) -> Chosen | None:
         net = read_config(repository, spec.net_name)
     except (OSError, text_format.ParseError):
         return None
-    try:
-        ensemble = read_config(repository, spec.name)
-    except (OSError, text_format.ParseError):
-        ensemble = pb.ModelConfig()
+    ensemble, decode = (_read_or_empty(repository, name) for name in (spec.name, DECODE))
     formats = [form for form in FORMATS.values() if form.backend == net.backend]
     scores = [output.dims[0] for output in net.output if output.name == "SCORES" and output.dims]
     if not formats or not scores:
         return None
-    return Chosen(form=formats[0], classes=scores[0], serving=read_serving(spec, net, ensemble))
+    return Chosen(form=formats[0], classes=scores[0], serving=read_serving(spec, net, ensemble, decode))
 
 
 def find_drift(repository: Path) -> list[str]:
@@ -188,9 +192,9 @@ def publish(
     published.
     """
     net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
-    configs = model_configs(spec, Chosen(form=form, classes=len(labels), serving=serving))
+    configs = model_configs(repository, spec, Chosen(form=form, classes=len(labels), serving=serving))
     place_decode(repository)
-    replace_text(repository / DECODE / CONFIG, print_config(decode_config(SPECS.values())))
+    replace_text(repository / DECODE / CONFIG, configs[Path(DECODE, CONFIG)])
     if folder.exists():
         for other in FORMATS.values():
             if other.name != form.name and (folder / other.filename).exists():
@@ -213,7 +217,7 @@ def write_serving(repository: Path, spec: ModelSpec, serving: Serving) -> list[P
     if chosen is None:
         raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
     written = []
-    for path, text in model_configs(spec, replace(chosen, serving=serving)).items():
+    for path, text in model_configs(repository, spec, replace(chosen, serving=serving)).items():
         if not (repository / path).exists() or (repository / path).read_text() != text:
             replace_text(repository / path, text)
             written.append(repository / path)
@@ -223,3 +227,10 @@ def write_serving(repository: Path, spec: ModelSpec, serving: Serving) -> list[P
 def read_config(repository: Path, model: str) -> pb.ModelConfig:
     """The config of `model` in `repository`."""
     return parse_config((repository / model / CONFIG).read_text())
+
+
+def _read_or_empty(repository: Path, model: str) -> pb.ModelConfig:
+    try:
+        return read_config(repository, model)
+    except (OSError, text_format.ParseError):
+        return pb.ModelConfig()

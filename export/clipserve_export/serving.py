@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from clipserve_export.capacity import GPU_GIGABYTES, max_gpu_videos, max_videos
+from clipserve_export.capacity import GPU_GIGABYTES, max_gpu_videos, max_videos, max_waiting
 from clipserve_export.errors import ServingError
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
@@ -31,7 +31,7 @@ class Serving:
     gpus: tuple[int, ...] = ()  # () leaves it to Triton: every GPU there is, or the CPU
     max_batch: int | None = None  # videos in one run; None: what capacity.py allows
     queue_delay: int = 0  # microseconds that a request waits for others to run with
-    max_queue: int | None = None  # requests that wait for the network; None: what capacity.py allows
+    max_queue: int | None = None  # decoded requests that wait for the network; None: what capacity.py allows
     max_inflight: int = 0  # requests between two steps of the ensemble; 0 sets no bound
     accelerator: Accelerator = "none"  # of instances on a GPU
     cpu_accelerator: CpuAccelerator = "openvino"  # of instances on a CPU
@@ -48,6 +48,10 @@ class Serving:
     def batch_for(self, spec: ModelSpec) -> int:
         """How many videos of `spec` may share a run."""
         return self.max_batch or self.largest_batch(spec)
+
+    def waiting_for(self, spec: ModelSpec) -> int:
+        """How many decoded requests may wait for the network."""
+        return self.max_queue or max_waiting(self.batch_for(spec))
 
     def largest_batch(self, spec: ModelSpec) -> int:
         """How many may at most, by what they take."""

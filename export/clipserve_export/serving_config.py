@@ -3,12 +3,21 @@
 The parameter names of the accelerators are those of Triton's ONNX Runtime backend (its README and src/onnxruntime.cc).
 """
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import get_args
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-from clipserve_export.capacity import GPU_GIGABYTES, GPU_RESERVED_GIGABYTES, MOST_VIDEOS, max_clips, max_waiting
+from clipserve_export.capacity import (
+    GPU_GIGABYTES,
+    GPU_RESERVED_GIGABYTES,
+    MOST_VIDEOS,
+    WAITING_MEGABYTES,
+    max_clips,
+    max_waiting,
+)
 from clipserve_export.serving import NEWEST, Serving
 from clipserve_export.specs import Geometry, ModelSpec
 from clipserve_export.target import Precision, Target
@@ -37,8 +46,6 @@ def write_net_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving)
         group.kind = pb.ModelInstanceGroup.KIND_GPU
         group.gpus.extend(serving.gpus)
     config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay
-    if serving.max_queue is not None:
-        config.dynamic_batching.default_queue_policy.max_queue_size = serving.max_queue
     if config.backend == "onnxruntime":
         _write_accelerators(config, serving)
     if serving.target == "gpu":
@@ -112,12 +119,37 @@ def write_ensemble_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Ser
         config.ensemble_scheduling.max_inflight_requests = serving.max_inflight
 
 
-def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig) -> Serving:
+def write_queues(decode: pb.ModelConfig, specs: Iterable[ModelSpec], servings: Mapping[str, Serving]) -> None:
+    """Tell the decode step how much may wait for each network; where several take the same clips, for all of them.
+
+    servings: of models that are not served as by default.
+    """
+    by_output: dict[str, list[ModelSpec]] = {}
+    for spec in specs:
+        by_output.setdefault(spec.geometry.output_name, []).append(spec)
+    for output, sharing in by_output.items():
+        bound = {
+            "networks": [spec.net_name for spec in sharing],
+            "requests": min(servings.get(spec.name, Serving()).waiting_for(spec) for spec in sharing),
+            "megabytes": WAITING_MEGABYTES,
+        }
+        decode.parameters[f"QUEUE_{output}"].string_value = json.dumps(bound)
+
+
+def _read_max_queue(decode: pb.ModelConfig, spec: ModelSpec, net: pb.ModelConfig) -> int | None:
+    name = f"QUEUE_{spec.geometry.output_name}"
+    try:
+        requests = json.loads(decode.parameters[name].string_value)["requests"] if name in decode.parameters else None
+    except (ValueError, KeyError, TypeError):
+        return None
+    return requests if isinstance(requests, int) and 0 < requests != max_waiting(net.max_batch_size) else None
+
+
+def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig, decode: pb.ModelConfig) -> Serving:
     """The choices that these configs hold. What cannot have come from a choice is left out, and shows as drift."""
     group = net.instance_group[0] if net.instance_group else pb.ModelInstanceGroup(count=1)
     accelerators = net.optimization.execution_accelerators
     tensorrt = [entry for entry in accelerators.gpu_execution_accelerator if entry.name == "tensorrt"]
-    queue = net.dynamic_batching.default_queue_policy.max_queue_size
     cpu = {entry.name for entry in accelerators.cpu_execution_accelerator}
     parameters = {name: value.string_value for name, value in net.parameters.items()}
     target: Target = "gpu" if parameters.get("target") == "gpu" else "cpu"
@@ -128,7 +160,7 @@ def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig)
         instances=max(1, group.count),
         gpus=tuple(group.gpus) if group.kind == pb.ModelInstanceGroup.KIND_GPU else (),
         queue_delay=net.dynamic_batching.max_queue_delay_microseconds,
-        max_queue=queue if queue not in (0, max_waiting(spec)) else None,
+        max_queue=_read_max_queue(decode, spec, net),
         max_inflight=ensemble.ensemble_scheduling.max_inflight_requests,
         accelerator="tensorrt" if tensorrt else "cuda" if CUDA.keys() & set(net.parameters) else "none",
         cpu_accelerator="none" if net.backend == "onnxruntime" and "openvino" not in cpu else "openvino",

@@ -57,7 +57,8 @@ class ServingOptions:
         ),
     ] = None
     max_queue: Annotated[
-        int | None, _option(min=1, help="Requests that wait for the network; more are UNAVAILABLE.")
+        int | None,
+        _option(min=1, help="Decoded requests that wait for the network; others wait undecoded."),
     ] = None
     max_inflight: Annotated[
         int | None,

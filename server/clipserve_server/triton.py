@@ -33,6 +33,8 @@ LEAVE_SECONDS = 4.0  # of these, for what Triton does after it has given up wait
 POLL_SECONDS = 0.1
 # For Triton to say itself why a stub died, where it will.
 DEAD_STUB_SECONDS = 3.0
+# Where the decode step reads how many requests wait for a network.
+METRICS_VARIABLE = "CLIPSERVE_METRICS_URL"
 
 Progress = Callable[[int, int], None]
 
@@ -127,6 +129,7 @@ class Triton:
                         **environment,
                         PRECISION_VARIABLE: self._cpu_precision,
                         LOG_VARIABLE: str(self._log.path),
+                        METRICS_VARIABLE: self.metrics_url,
                     },
                     start_new_session=True,
                 )

@@ -257,7 +257,7 @@ def test_a_full_queue_is_busy_which_is_worth_trying_again(start: Callable[..., D
     first = pool.submit(job(video))
     assert wait_for(first.running, 5)
     second = pool.submit(job(video))
-    with pytest.raises(Busy, match="1 videos wait for 1 decoders") as raised:
+    with pytest.raises(Busy, match="1 videos wait to be decoded already") as raised:
         pool.submit(job(video))
     assert raised.value.retryable
     os.kill(pid, signal.SIGCONT)

@@ -4,6 +4,7 @@ What reaches the decode step of an ensemble is the request's `timeout`, which a 
 A cancellation does not: Triton 2.51 hands it on between two steps only (server issue 6739, core change 263).
 """
 
+import json
 import os
 import signal
 import time
@@ -23,14 +24,16 @@ from clipserve_export.configs import parse_config, print_config
 from clipserve_server.triton import Triton
 
 CLIP = "CLIP_8X8_64_64"
-SLOW_NETWORK = """
+HELD_NETWORK = """
 import time
+from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        time.sleep(0.4)
+        while not (Path(__file__).parent / "go").exists():
+            time.sleep(0.01)
         outputs = [pb_utils.Tensor("SCORES", np.zeros((1, 12), np.float32)),
                    pb_utils.Tensor("FEATURES", np.zeros((1, 192), np.float32))]
         return [pb_utils.InferenceResponse(outputs) for _ in requests]
@@ -146,39 +149,51 @@ def test_a_request_to_a_model_that_is_cancelled_never_reaches_the_network(
 
 
 @pytest.fixture
-def slow_network(motion_repository: Path) -> None:
-    """In place of `motion_net`, with a queue of three."""
-    (motion_repository / "motion_net" / "1" / "model.py").write_text(SLOW_NETWORK)
-    for name in ("motion", "motion_net"):
+def go(motion_repository: Path) -> Path:
+    """A network that runs nothing until this file is there, in place of `motion_net`; three may wait for it."""
+    folder = motion_repository / "motion_net" / "1"
+    (folder / "model.py").write_text(HELD_NETWORK)
+    for name in ("motion", "motion_net", "decode"):
         path = motion_repository / name / "config.pbtxt"
         config = parse_config(path.read_text())
-        config.max_batch_size = 1
+        if name == "decode":
+            bound = {"networks": ["motion_net"], "requests": 3, "megabytes": 512}
+            config.parameters[f"QUEUE_{CLIP}"].string_value = json.dumps(bound)
+        else:
+            config.max_batch_size = 1
         if name == "motion_net":
             config.backend, config.default_model_filename = "python", "model.py"
-            config.dynamic_batching.default_queue_policy.max_queue_size = 3
         path.write_text(print_config(config))
+    return folder / "go"
 
 
-@pytest.mark.usefixtures("slow_network")
-def test_more_than_may_wait_for_the_network_is_refused_and_what_is_overdue_not_run(
-    serve: Callable[..., Triton], video: Path
+def test_no_more_is_decoded_than_may_wait_for_the_network_and_the_rest_is_refused_or_expires(
+    serve: Callable[..., Triton], video: Path, go: Path
 ) -> None:
-    """Decoded clips would otherwise pile up without bound: decoding is the faster step."""
-    triton = serve()
+    """Decoding is the faster step: clips would otherwise pile up, and be run when nobody waits for them any more."""
+    triton = serve(workers="1", max_waiting="2")
     caller = Caller(triton.grpc_url, video)
-    for number in range(12):
+    for number in range(1, 5):
         caller.ask(str(number))
-    assert wait_for(lambda: len(caller.answers) == 12, 20)
-    refused = [error for error in caller.answers.values() if error is not None]
-    assert 6 <= len(refused) <= 8, "one runs, one is about to, three wait"
-    assert {error.status() for error in refused} == {"StatusCode.UNAVAILABLE"}
-    run_before = metric(triton, 'nv_inference_request_success{model="motion_net"')
-    for number in range(3):
-        caller.ask(f"first {number}")
-    time.sleep(0.2)
-    caller.ask("overdue", timeout=300_000)
-    assert wait_for(lambda: len(caller.answers) == 16, 20)
-    overdue = caller.answers["overdue"]
+        assert wait_for(lambda wanted=number: decoded(triton, "ok") == wanted, 20), "one runs and three wait for it"  # type: ignore[misc]
+    for number, timeout in ((5, 60_000_000), (6, 300_000)):
+        caller.ask(str(number), timeout=timeout)
+        assert wait_for(lambda wanted=number: metric(triton, "clipserve_decode_waiting") == wanted - 4, 20)  # type: ignore[misc]
+    caller.ask("7")
+    assert wait_for(lambda: caller.answers, 20)
+    (name, refusal), *others = caller.answers.items()
+    assert (name, others) == ("7", [])
+    assert refusal is not None
+    assert refusal.status() == "StatusCode.UNAVAILABLE"
+    assert "[busy] 2 videos wait to be decoded already" in refusal.message()
+    time.sleep(0.3)  # the timeout of the sixth
+    assert decoded(triton, "ok") == 4
+    go.touch()
+    assert wait_for(lambda: len(caller.answers) == 7, 20)
+    assert [caller.answers[str(number)] for number in range(1, 6)] == [None] * 5
+    overdue = caller.answers["6"]
     assert overdue is not None
     assert overdue.status() == "StatusCode.UNAVAILABLE"
-    assert metric(triton, 'nv_inference_request_success{model="motion_net"') == run_before + 3
+    assert "[busy]" in overdue.message()
+    assert metric(triton, 'nv_inference_request_success{model="motion_net"') == 5
+    assert decoded(triton, "expired") == 1

@@ -1,5 +1,6 @@
 """The configs bound what a network is handed, whatever backend runs it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,21 @@ def test_a_stand_in_takes_a_run_in_parts_of_two_gigabytes(spec: ModelSpec) -> No
     assert part * capacity.CLIP_MEGABYTES[spec.name] <= 2048
 
 
-def test_what_waits_for_a_network_is_bounded(spec: ModelSpec) -> None:
+def test_what_waits_for_a_network_is_bounded_by_the_decode_step(spec: ModelSpec) -> None:
+    bound = json.loads(DECODE.parameters[f"QUEUE_{spec.geometry.output_name}"].string_value)
     net = parse_config((COMMITTED / spec.net_name / "config.pbtxt").read_text())
-    policy = net.dynamic_batching.default_queue_policy
-    waiting = policy.max_queue_size * most_clips(spec) * capacity.clip_bytes(spec.geometry)
-    assert policy.max_queue_size >= capacity.FEWEST_WAITING
-    assert waiting < 6 * 2**30
-    # Zero would be no timeout at all, and a request's own would then not count.
-    assert policy.allow_timeout_override
-    assert policy.default_timeout_microseconds > 0
+    assert bound["networks"] == [spec.net_name]
+    assert bound["requests"] >= 2 * net.max_batch_size, "a full run waits while another is decoded"
+    assert bound["megabytes"] <= 512
+
+
+def test_no_network_has_a_queue_policy(spec: ModelSpec) -> None:
+    """With any field of it Triton no longer prefetches, and requests wait for its scheduler: benchmarks/stalls.py."""
+    net = parse_config((COMMITTED / spec.net_name / "config.pbtxt").read_text())
+    assert net.HasField("dynamic_batching")
+    assert not net.dynamic_batching.HasField("default_queue_policy")
+    assert not net.dynamic_batching.priority_levels
+    assert not net.dynamic_batching.priority_queue_policy
 
 
 def test_an_ensemble_takes_as_many_videos_as_its_network(spec: ModelSpec) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.export.conftest import MOTION, Run
 
-from clipserve_export.capacity import max_clips, max_videos
-from clipserve_export.configs import ensemble_config, net_config, parse_config, print_config
+from clipserve_export.capacity import max_clips, max_videos, max_waiting
+from clipserve_export.configs import decode_config, ensemble_config, net_config, parse_config, print_config
 from clipserve_export.errors import PrecisionError, ServingError
 from clipserve_export.formats import FORMATS
 from clipserve_export.precision import require_writable
@@ -49,8 +49,9 @@ every_model = pytest.mark.parametrize("spec", SPECS.values(), ids=lambda spec: s
 def test_a_choice_is_read_back_from_the_text_it_was_written_as(spec: ModelSpec, serving: Serving) -> None:
     net = parse_config(print_config(net_config(spec, FORMATS["onnx"], classes=5, serving=serving)))
     ensemble = parse_config(print_config(ensemble_config(spec, classes=5, serving=serving)))
+    decode = parse_config(print_config(decode_config(SPECS.values(), {spec.name: serving})))
     same = None if serving.max_batch == max_videos(spec) else serving.max_batch
-    assert read_serving(spec, net, ensemble) == replace(serving, max_batch=same)
+    assert read_serving(spec, net, ensemble, decode) == replace(serving, max_batch=same)
 
 
 @pytest.mark.parametrize("serving", CHOICES.values(), ids=CHOICES)
@@ -70,7 +71,7 @@ def test_a_choice_is_no_drift_and_is_not_reset(repository: Path, serving: Servin
         ("motion_net", ("max_batch_size: 8", "max_batch_size: 9")),
         ("motion_net", ("count: 1", "count: 1\n  kind: KIND_GPU")),
         ("motion_net", ('name: "openvino"', 'name: "openvino"\n  parameters { key: "device" value: "GPU" }')),
-        ("motion_net", ("allow_timeout_override: true", "allow_timeout_override: false")),
+        ("motion_net", ("dynamic_batching {", "dynamic_batching { default_queue_policy { max_queue_size: 9 }")),
         ("motion", ("max_batch_size: 8", "max_batch_size: 4")),
         ("motion", ("max_batch_size: 8", "max_batch_size: 8\nresponse_cache { enable: true }")),
         ("decode", ("max_batch_size: 8", "max_batch_size: 8\nresponse_cache { enable: true }")),
@@ -123,6 +124,21 @@ def test_options_come_one_by_one_and_stay_until_they_are_reset(repository: Path,
     assert run("export", "--check", "--repository", repository)[0] == 0
     assert "warmup" not in configs("--no-warm-up")
     assert configs("--reset") == before
+
+
+def test_a_bound_on_what_waits_is_the_decode_steps_and_leaves_that_of_other_networks(
+    repository: Path, run: Run
+) -> None:
+    for model, bound in (("motion", "7"), ("x3d_s", "9")):
+        run("export", model, "--configs", "--repository", repository, "--max-queue", bound)
+    bounds = read_config(repository, "decode").parameters
+    assert json.loads(bounds["QUEUE_CLIP_8X8_64_64"].string_value)["requests"] == 7
+    assert json.loads(bounds["QUEUE_CLIP_13X6_182_182"].string_value)["requests"] == 9
+    assert "already exported" in run("export", "motion", "--reuse", "--repository", repository)[1]
+    assert "already exported" not in run("export", "motion", "--reuse", "--repository", repository, "--reset")[1]
+    bounds = read_config(repository, "decode").parameters
+    assert json.loads(bounds["QUEUE_CLIP_8X8_64_64"].string_value)["requests"] == max_waiting(8)
+    assert json.loads(bounds["QUEUE_CLIP_13X6_182_182"].string_value)["requests"] == 9
 
 
 def test_an_export_keeps_what_was_chosen_and_reuse_asks_for_it_too(repository: Path, run: Run) -> None:

@@ -8,6 +8,7 @@ none waits for a slower one.
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -21,6 +22,8 @@ from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
 from decode_pool.messages import Decoded, Job
 from decode_pool.metrics import DecodeMetrics
+from decode_pool.metrics_page import VARIABLE, MetricsPage
+from decode_pool.networks import Bound, Networks
 from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings
 
@@ -42,10 +45,22 @@ class TritonPythonModel:
         }
         # What a network's memory allows, where that is less than the sampling's own bound.
         self.max_clips = {name: int(values.pop(f"MAX_{name}")) for name in self.geometries if f"MAX_{name}" in values}
+        bounds = {
+            name: Bound.from_config(values.pop(f"QUEUE_{name}"))
+            for name in self.geometries
+            if f"QUEUE_{name}" in values
+        }
+        self.networks = Networks(bounds, MetricsPage().read_waiting, on_blind=log_blindness)
         settings = PoolSettings.from_config(values)
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
         self.metrics = DecodeMetrics(pb_utils.MetricFamily)
-        self.pool = DecodePool(settings, limits, on_restart=self.metrics.count_restart, log=pb_utils.Logger.log_error)
+        self.pool = DecodePool(
+            settings,
+            limits,
+            networks=self.networks,
+            on_restart=self.metrics.count_restart,
+            log=pb_utils.Logger.log_error,
+        )
         try:
             self.pool.wait_until_ready(START_SECONDS)
         except BaseException:
@@ -80,6 +95,7 @@ class Answer:
         self.model, self.request = model, request
         self.sender = request.get_response_sender()
         self.lock = threading.Lock()
+        self.sizes: Counter[str] = Counter()  # bytes of clips, by output
         self.futures: list[Future[Decoded]] = []
         self.missing = 0
         # Microseconds; 0 where the request names none.
@@ -110,6 +126,7 @@ class Answer:
             videos = pb_utils.get_input_tensor_by_name(self.request, "VIDEO").as_numpy().ravel()
             jobs = [Job(bytes(video), geometries, sampling) for video in videos]
             for job in jobs:
+                self.sizes.update(job.sizes)
                 self.futures.append(self.model.pool.submit(job, cancelled=self.is_abandoned))
         except DecodeError as error:
             for future in self.futures:
@@ -163,11 +180,15 @@ class Answer:
             if isinstance(error, DecodeError):
                 self.send_error(error)
                 return
+        if self.is_overdue:
+            self.send_error(Busy(f"decoding was done after {self.seconds:g} s, the request's timeout"))
+            return
         decoded = [future.result() for future in self.futures]
         wanted = self.request.requested_output_names()
         tensors = [pb_utils.Tensor(name, stack([item.clips[name] for item in decoded])) for name in decoded[0].clips]
         if REPORT in wanted:
             tensors.append(pb_utils.Tensor(REPORT, np.array([[item.report] for item in decoded], dtype=np.object_)))
+        self.model.networks.send(self.sizes)
         self.send(tensors)
 
     def send_error(self, error: DecodeError) -> None:
@@ -180,6 +201,14 @@ class Answer:
         """The one response of this request."""
         response = pb_utils.InferenceResponse(list(tensors), error) if error else pb_utils.InferenceResponse(tensors)
         self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def log_blindness(error: OSError) -> None:
+    """How many requests wait for a network cannot be seen."""
+    pb_utils.Logger.log_warn(
+        f"decoded clips that wait for a network are not bounded, because Triton's metrics cannot be read ({error}):"
+        f" leave them switched on, and set {VARIABLE} where they have another address"
+    )
 
 
 def stack(clips: Sequence[Any]) -> Any:

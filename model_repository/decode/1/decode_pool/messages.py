@@ -8,6 +8,7 @@ Nothing is pickled: a worker that a hostile video has taken over can send wrong 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -38,6 +39,11 @@ class Job:
         """Of the clips called `name`: [V, T, S, S, 3]."""
         geometry = self.geometries[name]
         return (self.sampling.clips, geometry.frames, geometry.crop, geometry.crop, 3)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the clips of each name."""
+        return {name: math.prod(self.shape(name)) for name in self.geometries}
 
 
 @dataclass(frozen=True)

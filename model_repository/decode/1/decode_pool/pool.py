@@ -21,8 +21,10 @@ from concurrent.futures import Future
 from clip_decode.errors import Busy, Crashed, DecodeError, Failed, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
 from decode_pool.messages import Decoded, Job
+from decode_pool.networks import Networks
 from decode_pool.process import WorkerGone, WorkerProcess, decode_worker
 from decode_pool.settings import PoolSettings
+from decode_pool.waiting_line import Cancelled, Waiting, WaitingLine
 
 # How long a worker that died while idle stays unnoticed.
 LOOK_SECONDS = 0.25
@@ -35,8 +37,6 @@ TRIES_AT_ONCE = 2
 LONGEST_PAUSE_SECONDS = 30.0
 # Tracebacks; one that comes again is not logged in full.
 _REMEMBERED = 64
-
-Cancelled = Callable[[], bool]
 
 
 class WorkersNotStarted(RuntimeError):
@@ -52,6 +52,7 @@ class DecodePool:
     Args:
         settings: how many workers, and what they may use.
         limits: what a video may ask for.
+        networks: whether a job may be decoded already. None: every job may.
         program: what a worker runs, see WorkerProcess.
         on_restart: called in a thread of the pool each time a dead worker has been replaced.
         log: called, likewise, with each line that an operator should read.
@@ -62,6 +63,7 @@ class DecodePool:
         settings: PoolSettings,
         limits: Limits,
         *,
+        networks: Networks | None = None,
         program: Sequence[str] = (),
         on_restart: Callable[[], None] = lambda: None,
         log: Callable[[str], None] = lambda line: None,
@@ -70,8 +72,7 @@ class DecodePool:
         self._program = tuple(program) or decode_worker()
         self._on_restart, self._log = on_restart, log
         self._logged: deque[str] = deque(maxlen=_REMEMBERED)
-        self._jobs: queue.Queue[tuple[Job, Future[Decoded], Cancelled]] = queue.Queue(settings.max_waiting)
-        self._waiting_bytes, self._count = 0, threading.Lock()
+        self._line = WaitingLine(settings, networks or Networks({}))
         self._closing = threading.Event()
         # The kernel kills a worker when the thread that started it ends, so each thread starts its own.
         self._posts = [_Post(self, number) for number in range(settings.worker_count)]
@@ -91,33 +92,13 @@ class DecodePool:
             Busy: as many jobs wait as may, or as many bytes.
         """
         future: Future[Decoded] = Future()
-        megabytes = self._settings.max_waiting_megabytes
-        with self._count:
-            if self._waiting_bytes and self._waiting_bytes + len(job.video) > megabytes * 2**20:
-                raise Busy(
-                    f"the videos that wait for {len(self._posts)} decoders and this one have more than {megabytes} MiB;"
-                    " try again later"
-                )
-            try:
-                self._jobs.put_nowait((job, future, cancelled))
-            except queue.Full:
-                raise Busy(
-                    f"{self._settings.max_waiting} videos wait for {len(self._posts)} decoders already; try again later"
-                ) from None
-            self._waiting_bytes += len(job.video)
+        self._line.put(Waiting(job, future, cancelled))
         return future
-
-    def _take(self, seconds: float) -> tuple[Job, Future[Decoded], Cancelled]:
-        """The next job in the queue. Raises queue.Empty after so long without one."""
-        job, future, cancelled = self._jobs.get(timeout=seconds)
-        with self._count:
-            self._waiting_bytes -= len(job.video)
-        return job, future, cancelled
 
     @property
     def waiting(self) -> int:
         """Jobs in the queue."""
-        return self._jobs.qsize()
+        return len(self._line)
 
     @property
     def pids(self) -> list[int]:
@@ -144,9 +125,7 @@ class DecodePool:
         self._closing.set()
         for post in self._posts:
             post.close()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._jobs.get_nowait()[1].cancel()
+        self._line.close()
 
     def log(self, message: str, error: BaseException) -> None:
         """Log what happened, then the notes of `error`, line by line; of notes that come again, the last line."""
@@ -196,17 +175,18 @@ class _Post:
         while not pool._closing.is_set():
             if self._has_worker() or not pool.can_work:
                 with contextlib.suppress(queue.Empty):
-                    self._serve(*pool._take(LOOK_SECONDS))
+                    self._serve(pool._line.take(LOOK_SECONDS))
             else:
                 # Leave the jobs to others.
                 pool._closing.wait(LOOK_SECONDS)
         if self.worker is not None:
             self.worker.end()
 
-    def _serve(self, job: Job, future: Future[Decoded], cancelled: Cancelled) -> None:
+    def _serve(self, waiting: Waiting) -> None:
         """Bring a job to its end, whatever happens: its future is done, and this thread lives on."""
+        job, future = waiting.job, waiting.future
         try:
-            if cancelled():
+            if waiting.cancelled():
                 future.cancel()
             if not future.set_running_or_notify_cancel():
                 return

@@ -1,0 +1,230 @@
+"""What waits before the decode step and behind it: who goes first, and when there is room."""
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from tests.watching import wait_for
+
+from clip_decode.geometry import Geometry
+from clip_decode.sampling import Sampling
+from decode_pool.messages import Job
+from decode_pool.metrics_page import MetricsPage
+from decode_pool.networks import Bound, Networks
+from decode_pool.settings import PoolSettings
+from decode_pool.waiting_line import Waiting, WaitingLine
+
+SMALL, LARGE = Geometry(8, 8, 64, 64), Geometry(16, 5, 256, 256)
+CLIP = 8 * 64 * 64 * 3  # bytes
+PAGE = """\
+# TYPE nv_inference_pending_request_count gauge
+nv_inference_pending_request_count{model="decode",version="1"} 1
+nv_inference_pending_request_count{model="small_net",version="1"} 3
+nv_inference_pending_request_count{model="small_net",version="2"} 4
+nv_inference_request_success{model="small_net",version="1"} 99
+"""
+
+
+class Triton:
+    """As the decode step sees it: how many requests wait for each network."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, int] = {}
+        self.error: OSError | None = None
+        self.complaints: list[OSError] = []
+        self.looks = 0
+
+    def read_waiting(self) -> Mapping[str, int]:
+        self.looks += 1
+        if self.error is not None:
+            raise self.error
+        return dict(self.waiting)
+
+    def networks(self, *, requests: int = 2, megabytes: int = 1) -> Networks:
+        bounds = {name.upper(): Bound((f"{name}_net",), requests, megabytes) for name in ("small", "large")}
+        return Networks(bounds, self.read_waiting, self.complaints.append)
+
+
+@pytest.fixture
+def triton() -> Triton:
+    return Triton()
+
+
+@pytest.fixture
+def networks(triton: Triton) -> Networks:
+    return triton.networks()
+
+
+@pytest.fixture
+def line(networks: Networks) -> Iterator[WaitingLine]:
+    made = WaitingLine(PoolSettings(workers=1), networks)
+    yield made
+    made.close()
+
+
+def waiting(name: str, geometry: Geometry = SMALL, **sampling: int | str) -> Waiting:
+    """A job whose video is the name of its output and what else it is called."""
+    job = Job(name.encode(), {name.split()[0]: geometry}, Sampling(**sampling))  # type: ignore[arg-type]
+    return Waiting(job, Future(), lambda: False)
+
+
+def test_so_many_requests_may_be_under_way_and_more_when_some_are_gone(triton: Triton) -> None:
+    networks, size = triton.networks(), {"SMALL": CLIP}
+    networks.begin(size)
+    assert networks.has_room(size)
+    networks.send(size)
+    networks.end(size)
+    networks.begin(size)
+    assert not networks.has_room(size), "one waits for the network, as far as is known, and one is being decoded"
+    networks.end(size)
+    assert networks.has_room(size), "it came to nothing"
+    networks.send(size)
+    triton.waiting = {"small_net": 2}
+    networks.look()
+    assert not networks.has_room(size)
+    triton.waiting = {"small_net": 1}
+    networks.look()
+    assert networks.has_room(size)
+
+
+def test_clips_are_bounded_in_bytes_and_one_request_may_always_wait(triton: Triton) -> None:
+    networks, large = triton.networks(requests=9), {"LARGE": 2 * 2**20}
+    assert networks.has_room(large)
+    networks.send({"LARGE": 2**19})
+    assert not networks.has_room(large)
+    assert networks.has_room({"LARGE": 2**19})
+    networks.look()
+    assert networks.has_room(large)
+
+
+def test_requests_that_came_to_the_network_by_themselves_count_as_well(triton: Triton) -> None:
+    networks = triton.networks()
+    triton.waiting = {"small_net": 2}
+    networks.look()
+    assert not networks.has_room({"SMALL": CLIP})
+    assert networks.has_room({"LARGE": CLIP})
+
+
+def test_where_nothing_can_be_seen_nothing_is_held_up_and_it_is_said_once(triton: Triton) -> None:
+    networks, size = triton.networks(requests=1), {"SMALL": CLIP}
+    networks.send(size)
+    triton.error = ConnectionRefusedError("no metrics")
+    for _ in range(2):
+        networks.look()
+        assert networks.has_room(size)
+    assert triton.complaints == [triton.error]
+    triton.error = None
+    networks.look()
+    triton.error = TimeoutError()
+    networks.look()
+    assert len(triton.complaints) == 2
+
+
+def test_jobs_of_other_networks_pass_those_whose_network_is_full(triton: Triton, line: WaitingLine) -> None:
+    triton.waiting = {"small_net": 5}
+    for name in ("SMALL 1", "SMALL 2", "SMALL 3", "LARGE 1", "SMALL 4"):
+        line.put(waiting(name))
+    taken = [line.take(5).job.video.decode() for _ in range(3)]
+    assert taken == ["SMALL 1", "SMALL 2", "LARGE 1"]
+    with pytest.raises(queue.Empty):
+        line.take(0.05)
+    assert len(line) == 2
+
+
+def test_a_job_that_waits_for_its_network_is_taken_as_soon_as_there_is_room(
+    triton: Triton, networks: Networks, line: WaitingLine
+) -> None:
+    triton.waiting = {"small_net": 2}
+    for name in ("SMALL 1", "SMALL 2", "SMALL 3"):
+        line.put(waiting(name))
+    for _ in range(2):
+        entry = line.take(5)
+        networks.send(entry.sizes)
+        entry.future.set_exception(ValueError())
+    found: list[Waiting] = []
+    taker = threading.Thread(target=lambda: found.append(line.take(30)), daemon=True)
+    taker.start()
+    assert wait_for(lambda: triton.looks > 2, 10)
+    assert not found
+    triton.waiting = {}
+    taker.join(10)
+    assert [entry.job.video for entry in found] == [b"SMALL 3"]
+
+
+def test_a_small_job_does_not_pass_a_large_one_of_the_same_network(triton: Triton, line: WaitingLine) -> None:
+    many = {"policy": "clip", "views": 10, "crops": 3}
+    line.put(waiting("SMALL 1"))
+    line.put(waiting("SMALL of thirty clips", **many))
+    line.put(waiting("SMALL 2"))
+    first = line.take(5)
+    with pytest.raises(queue.Empty):
+        line.take(0.05)
+    first.future.set_exception(ValueError())
+    assert line.take(5).job.video == b"SMALL of thirty clips"
+
+
+def test_closing_cancels_what_waits_and_wakes_who_waits_for_it(triton: Triton) -> None:
+    line = WaitingLine(PoolSettings(workers=1), triton.networks())
+    triton.waiting = {"small_net": 5, "large_net": 5}
+    entries = [waiting("SMALL 1"), waiting("SMALL 2"), waiting("SMALL 3")]
+    for entry in entries:
+        line.put(entry)
+    for _ in range(2):
+        line.take(5)
+    done = threading.Event()
+
+    def take() -> None:
+        with pytest.raises(queue.Empty):
+            line.take(600)
+        done.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    line.close()
+    assert done.wait(10)
+    assert entries[2].future.cancelled()
+    assert len(line) == 0
+
+
+@pytest.fixture
+def page() -> Iterator[str]:
+    """The address of PAGE."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/metrics" else 404)
+            self.end_headers()
+            self.wfile.write(PAGE.encode())
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_the_metrics_page_tells_what_waits_whatever_the_proxy(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("CLIPSERVE_METRICS_URL", f"{page}/metrics")
+    assert MetricsPage().read_waiting() == {"decode": 1, "small_net": 7}
+
+
+def test_a_metrics_page_that_is_not_there_is_an_os_error_with_its_address(page: str) -> None:
+    for url in (f"{page}/elsewhere", "http://127.0.0.1:1/metrics"):
+        with pytest.raises(OSError, match=url):
+            MetricsPage(url).read_waiting()
+
+
+@pytest.mark.parametrize(
+    "text", ["three", "{}", '{"networks": ["a"], "requests": 0, "megabytes": 1}', '{"networks": 3, "requests": 1}']
+)
+def test_a_queue_that_is_not_described_whole_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a network's queue"):
+        Bound.from_config(text)
