@@ -179,6 +179,8 @@ def export(
             f"  {record.parity}, on a {record.checked_on.upper()}",
             markup=False,
         )
+        if record.weights_prefix:
+            console.print(f"  taken off every name in the weights: {record.weights_prefix!r}", markup=False)
         if made_for != record.checked_on and record.precision != "fp32":
             console.print(f"  whether {record.precision} holds on a GPU was not checked", markup=False)
         for words in explain_publication(repository, spec, record.version):

@@ -64,6 +64,7 @@ class ExportRecord:
     layout: str | None  # of its tensors; None: the runtime's choice
     weights: str  # where they came from
     weights_sha256: str
+    weights_prefix: str  # that was taken off every name in the file
     classes: int
     file_bytes: int
     parity: Parity
@@ -153,6 +154,7 @@ def export_model(
             layout=LAYOUTS[target] if form.name == "torchscript" else None,
             weights=weights.origin,
             weights_sha256=weights.sha256,
+            weights_prefix=weights.stripped,
             classes=len(labels),
             file_bytes=path.stat().st_size,
             parity=parity,

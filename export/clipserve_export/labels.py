@@ -14,7 +14,7 @@ def published_labels(spec: ModelSpec) -> Path:
 
 
 def read_labels(path: Path) -> list[str]:
-    """The lines of a label file. Raises LabelsError."""
+    """The lines of a label file, none of which comes twice. Raises LabelsError."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -24,6 +24,13 @@ def read_labels(path: Path) -> list[str]:
         labels.pop()
     if "" in labels:
         raise LabelsError(f"{path}, line {labels.index('') + 1}: a label is empty")
+    first: dict[str, int] = {}
+    for number, label in enumerate(labels, 1):
+        if first.setdefault(label, number) != number:
+            raise LabelsError(
+                f"{path}, line {number}: the label {label!r} is that of line {first[label]} already; each class needs a"
+                " name of its own"
+            )
     return labels
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from clipserve_export.clips import random_clips
-from clipserve_export.errors import ParityError
+from clipserve_export.errors import ParityError, WeightsError
 from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import Geometry
 
@@ -72,7 +72,12 @@ def compare(
     shapes: Sequence[tuple[int, int]] = CHECKED_SHAPES,
     seed: int | None = None,
 ) -> Parity:
-    """Run both on fresh random clips of every (batch, views) in `shapes`. Takes new clips each time unless seeded."""
+    """Run both on fresh random clips of every (batch, views) in `shapes`. Takes new clips each time unless seeded.
+
+    Raises:
+        WeightsError: the answers of `network` are no numbers.
+        ParityError: those of `exported` have another shape.
+    """
     fresh = torch.seed() % 2**32 if seed is None else seed
     clips = agreements = 0
     score_error = feature_error = 0.0
@@ -80,6 +85,11 @@ def compare(
         clip = random_clips(geometry, batch=batch, views=views, seed=fresh + offset)
         with torch.no_grad():
             scores, features = network(clip)
+        if not bool(scores.isfinite().all() and features.isfinite().all()):
+            raise WeightsError(
+                "the network itself gives NaN or infinite values, before anything is exported: look at its weights,"
+                " such as batch norms with a negative running_var"
+            )
         got_scores, got_features = map(torch.from_numpy, exported(clip.numpy()))
         if (got_scores.shape, got_features.shape) != (scores.shape, features.shape):
             raise ParityError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from clipserve_export.zoo import pytorchvideo
 PACKAGE = Path(__file__).parent
 RANDOM_SEED = 0
 RANDOM_CLASSES = 400  # of Kinetics, whose labels a random network is served with
+# Where training programs put the state dict in their files: PyTorchVideo, Lightning, and many scripts.
+WRAPPERS = ("model_state", "state_dict", "model")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Weights:
     state: Mapping[str, Tensor]
     origin: str
     sha256: str  # of the checkpoint file; of the values, where there is no file
+    stripped: str = ""  # what every name in the file began with: "module." of DataParallel, "_orig_mod." of compile
 
     def classes(self, spec: ModelSpec) -> int:
         """K: how many classes the projection has."""
@@ -94,19 +98,49 @@ def download(address: str, path: Path) -> None:
 
 
 def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) -> Weights:
-    """A state dict, bare or as PyTorchVideo's {"model_state": ...}. Raises WeightsError."""
+    """A state dict, bare or in one of WRAPPERS, with PyTorchVideo's names behind a common prefix or none.
+
+    Raises WeightsError.
+    """
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=not trusted)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+            reason = (
+                "it holds other objects, which are not loaded because they can run code. If you trust the file, save"
+                " its tensors alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], OTHER)"
+            )
         raise WeightsError(f"{path} cannot be read as a checkpoint of tensors: {reason}") from error
-    if isinstance(loaded, Mapping) and "model_state" in loaded:
-        loaded = loaded["model_state"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise WeightsError(f'{path} holds neither a state dict nor {{"model_state": state dict}}')
-    state = {str(name): value for name, value in loaded.items()}
+    found = next((loaded[name] for name in WRAPPERS if name in loaded), loaded) if _is_mapping(loaded) else loaded
+    if not _is_mapping(found) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise WeightsError(
+            f"{path} holds neither a state dict nor one under any of the names {', '.join(WRAPPERS)}"
+            + (f" (its names are {', '.join(map(str, list(loaded)[:5]))})" if _is_mapping(loaded) else "")
+        )
+    named = {str(name): value for name, value in found.items()}
+    prefix = find_prefix(spec, named, path)
+    state = {name.removeprefix(prefix): value for name, value in named.items()}
     require_fit(spec, state, path)
-    return Weights(state, origin, file_hash(path))
+    require_finite(state, path)
+    return Weights(state, origin, file_hash(path), prefix)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def find_prefix(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> str:
+    """What stands before PyTorchVideo's names, such as `module.`. Raises WeightsError where only some names have it."""
+    key = projection_key(spec)
+    prefix = next((name.removesuffix(key) for name in state if name.endswith(f".{key}")), "")
+    others = [name for name in state if not name.startswith(prefix)]
+    if others:
+        raise WeightsError(
+            f"{path}: {len(state) - len(others)} of {len(state)} names begin with {prefix!r}, but {others[0]!r} does"
+            " not; save the state dict of the network alone"
+        )
+    return prefix
 
 
 def file_hash(path: Path) -> str:
@@ -133,6 +167,17 @@ def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> Non
                 f"{path} is no checkpoint of {spec.name}: it {problem} {len(names)} of {len(expected)} tensors,"
                 f" {names[0]!r} first"
             )
+
+
+def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError where a value is no number, which no export could mend."""
+    broken = {name: int((~value.isfinite()).sum()) for name, value in state.items() if not bool(value.isfinite().all())}
+    if broken:
+        name, count = next(iter(broken.items()))
+        raise WeightsError(
+            f"{path} has NaN or infinite values in {len(broken)} of {len(state)} tensors, {name!r} first ({count} of"
+            f" {state[name].numel()} values): the training diverged, or the file is damaged"
+        )
 
 
 def random_weights(spec: ModelSpec) -> Weights:

@@ -1,9 +1,12 @@
 """Weights come from where the user said, or the export says what is wrong with them."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tests.export.conftest import Run
 
 from clipserve_export.errors import LabelsError, WeightsError
 from clipserve_export.exporting import export_model
@@ -60,10 +63,81 @@ def test_a_checkpoint_put_into_the_hubs_cache_by_hand_needs_no_network(hub_cache
     assert all(torch.equal(weights.state[name], value) for name, value in state.items())
 
 
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"model_state": state}], ids=["bare", "wrapped"])
-def test_a_file_may_hold_a_state_dict_bare_or_wrapped(wrap, tmp_path: Path, tiny_checkpoint: Path) -> None:  # type: ignore[no-untyped-def]
-    torch.save(wrap(torch.load(tiny_checkpoint)), tmp_path / "other.pt")
-    assert load_weights(MOTION, str(tmp_path / "other.pt")).classes(MOTION) == 5
+WRAPPED = {
+    "bare": (lambda state: state, ""),
+    "pytorchvideo": (lambda state: {"model_state": state, "epoch": 3}, ""),
+    "a script": (lambda state: {"model": state, "optimizer": {"lr": 0.1}}, ""),
+    "data parallel": (lambda state: prefixed("module.", state), "module."),
+    "compiled": (lambda state: prefixed("_orig_mod.", state), "_orig_mod."),
+    "lightning": (lambda state: {"state_dict": prefixed("model.", state), "epoch": 3}, "model."),
+    "all of it": (lambda state: {"state_dict": prefixed("model.module._orig_mod.", state)}, "model.module._orig_mod."),
+}
+
+
+def motion_state() -> dict[str, torch.Tensor]:
+    loaded: dict[str, Any] = torch.load(pretrained_path(MOTION))
+    return loaded.get("model_state", loaded)
+
+
+def prefixed(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(("wrap", "prefix"), WRAPPED.values(), ids=WRAPPED)
+def test_a_file_may_hold_a_state_dict_as_training_programs_write_it(
+    wrap: Callable[[Any], Any], prefix: str, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    state = torch.load(tiny_checkpoint)
+    torch.save(wrap(state), tmp_path / "other.pt")
+    weights = load_weights(MOTION, str(tmp_path / "other.pt"))
+    assert weights.stripped == prefix
+    assert weights.classes(MOTION) == 5
+    assert list(weights.state) == list(state)
+
+
+def test_a_name_without_the_prefix_of_the_others_is_named(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    state = prefixed("model.", torch.load(tiny_checkpoint)) | {"criterion.weight": torch.ones(5)}
+    torch.save({"state_dict": state}, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=r"begin with 'model\.', but 'criterion\.weight' does not"):
+        load_weights(MOTION, str(tmp_path / "other.pt"))
+
+
+def test_an_export_says_which_prefix_it_took_off(tmp_path: Path, run: Run) -> None:
+    torch.save(prefixed("module.", motion_state()), tmp_path / "other.pt")
+    status, said = run(
+        "export", "motion", "--format", "torchscript", "--weights", tmp_path / "other.pt", "--repository", tmp_path
+    )
+    assert status == 0
+    assert "taken off every name in the weights: 'module.'" in said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_values_that_are_no_numbers_are_the_weights_fault(value: float, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    state = torch.load(tiny_checkpoint)
+    name = list(state)[3]
+    state[name].view(-1)[0] = value
+    torch.save(state, tmp_path / "broken.pt")
+    with pytest.raises(
+        WeightsError, match=rf"broken\.pt has NaN or infinite values in 1 of \d+ tensors, '{name}' first"
+    ):
+        load_weights(MOTION, str(tmp_path / "broken.pt"))
+
+
+def test_a_network_that_answers_no_numbers_is_not_blamed_on_the_export(tmp_path: Path) -> None:
+    state = motion_state()
+    variance = next(name for name in state if name.endswith("running_var"))
+    state[variance][0] = -1.0
+    torch.save(state, tmp_path / "negative.pt")
+    with pytest.raises(WeightsError, match="the network itself gives NaN"):
+        export_motion(tmp_path / "repository", tmp_path / "negative.pt", None)
+    assert not list((tmp_path / "repository").rglob("model.*"))
+
+
+def test_labels_that_come_twice_are_named_with_their_lines(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("one\ntwo\nthree\ntwo\nfive\n")
+    with pytest.raises(LabelsError, match=r"line 4: the label 'two' is that of line 2 already"):
+        export_motion(tmp_path / "repository", tiny_checkpoint, labels)
 
 
 def test_weights_of_any_class_count_are_exported_with_their_labels(tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -119,7 +193,7 @@ class Bomb:
 def test_a_checkpoint_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model_state": Bomb()}, "bomb.pt")
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="other objects, which are not loaded because they can run code"):
         load_weights(MOTION, "bomb.pt")
     assert not Path("exploded").exists()
     # The test itself must be able to fail: with trust, it does explode.
