@@ -87,6 +87,10 @@ bench-gpu: $(READY) ## Measure the networks alone on this machine's GPU, every w
 bench-service: $(READY) ## Measure what the service takes beyond decoding and network.
 	$(BIN)/python benchmarks/service.py
 
+.PHONY: bench-stalls
+bench-stalls: $(READY) ## Measure requests that wait for Triton's scheduler, with a queue policy and without (4 minutes).
+	$(BIN)/python benchmarks/stalls.py
+
 .PHONY: bench-growth
 bench-growth: $(READY) ## Measure how cost and latency grow with the work, and what overload does.
 	$(BIN)/python benchmarks/growth.py

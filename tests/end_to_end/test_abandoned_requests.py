@@ -97,7 +97,7 @@ def test_a_request_whose_timeout_passes_while_it_waits_is_not_decoded(
     assert gone.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert late is not None
     assert late.status() == "StatusCode.UNAVAILABLE"
-    assert "[busy] no decoder was free within 0.5 s" in late.message()
+    assert "[busy] decoding did not begin within 0.5 s" in late.message()
     assert decoded(triton, "expired") == 2
     assert decoded(triton, "ok") == 3
 

@@ -171,7 +171,7 @@ class Answer:
         """Send the clips, or the first error."""
         if any(future.cancelled() for future in self.futures):
             if self.is_overdue:
-                self.send_error(Busy(f"no decoder was free within {self.seconds:g} s, the request's timeout"))
+                self.send_error(Busy(f"decoding did not begin within {self.seconds:g} s, the timeout of the request"))
                 return
             self.send(error=pb_utils.TritonError("the request was cancelled", pb_utils.TritonError.CANCELLED))
             return
@@ -181,7 +181,7 @@ class Answer:
                 self.send_error(error)
                 return
         if self.is_overdue:
-            self.send_error(Busy(f"decoding was done after {self.seconds:g} s, the request's timeout"))
+            self.send_error(Busy(f"decoding took longer than {self.seconds:g} s, the timeout of the request"))
             return
         decoded = [future.result() for future in self.futures]
         wanted = self.request.requested_output_names()

@@ -38,7 +38,7 @@ class DecodeMetrics:
         self._count = family("seconds_count", "Videos decoded", counter).Metric(labels={})
         restarts = family("worker_restarts_total", "Decode workers replaced after their death", counter)
         self._restarts = restarts.Metric(labels={})
-        self._waiting = family("waiting", "Videos that wait for a decode worker", gauge).Metric(labels={})
+        self._waiting = family("waiting", "Videos that wait to be decoded", gauge).Metric(labels={})
         self._by_outcome: dict[str, Any] = {}
         self._by_bound = {bound: self._buckets.Metric(labels={"le": f"{bound:g}"}) for bound in BUCKETS}
         self._everything = self._buckets.Metric(labels={"le": "+Inf"})
