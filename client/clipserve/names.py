@@ -8,7 +8,8 @@ lone surrogates of its own; neither can be written as UTF-8. Rows, predictions, 
     a file "\xe9.mp4"   \x5cxe9.mp4      a backslash that would read as one of these, as \x5c
 
 All other names stay as they are. `read_name` gives the name back, for `open`; paths in CSV and JSON lines files are
-read so, too. On a terminal control characters are spelt likewise: a line break is \x0a.
+read so, too. On a terminal control characters are spelt likewise: a line break is \x0a. Messages quote names as Python
+quotes texts, so a backslash in them is two.
 """
 
 import re

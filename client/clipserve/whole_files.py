@@ -12,8 +12,8 @@ from typing import IO, Any
 def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file for writing ("w" as UTF-8, or "wb") that takes its name when the block is left without an error.
 
-    Until then it has another name in the same folder, and the file that was there stays. What is no regular file, such
-    as /dev/stdout or a named pipe, is written as it is.
+    Until then it has another name in the same folder, such as x.1f3a9c0e.part for x.csv, and the file that was there
+    stays. What is no regular file, such as /dev/stdout or a named pipe, is written as it is.
 
     Raises:
         OSError: the file cannot be written; names `path`.
