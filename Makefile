@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# What is made here asks servers on this machine, which a proxy cannot reach.
+comma := ,
+export no_proxy := $(if $(no_proxy),$(no_proxy)$(comma))localhost,127.0.0.1,::1
+
 .DEFAULT_GOAL := help
 
 .PHONY: help

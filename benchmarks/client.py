@@ -31,7 +31,7 @@ from tritonclient.grpc.service_pb2_grpc import (
 )
 
 from clipserve import VideoClassifier
-from clipserve.channel import OPTIONS
+from clipserve.channel import choose_options
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -127,7 +127,10 @@ def measure_overhead() -> list[dict[str, Any]]:
         assert server.stdout is not None
         url = f"localhost:{int(server.stdout.readline())}"
         path = Path(video.name)
-        with VideoClassifier("motion", url) as classifier, grpc.insecure_channel(url, options=OPTIONS) as channel:
+        with (
+            VideoClassifier("motion", url) as classifier,
+            grpc.insecure_channel(url, options=choose_options(url)) as channel,
+        ):
             calls: dict[str, Callable[[Iterator[Path]], Iterable[object]]] = {
                 "bare gRPC": partial(map, partial(send_bare, GRPCInferenceServiceStub(channel))),
                 "classify": partial(map, classifier.classify),

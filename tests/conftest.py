@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clipserve.proxies import except_loopback
 from clipserve_export.formats import FormatName
 from clipserve_server.triton import Triton
 from tests.exports import FOLDER, ROOT, Export, exports_of, make_exports
@@ -43,6 +44,8 @@ NEEDS: dict[str, Callable[[], bool]] = {
 def pytest_configure(config: pytest.Config) -> None:
     # Answers are compared to the last digits, so no server of the tests may choose bf16 by itself.
     os.environ.setdefault("CLIPSERVE_CPU_PRECISION", "fp32")
+    # Tests ask servers on this machine by several libraries, some of which would go through a proxy.
+    os.environ.update(except_loopback(os.environ))
     config.addinivalue_line("markers", "long: takes long; `make test` leaves it out, `make test-long` runs it")
     config.addinivalue_line("markers", "needs(name): skipped where the machine lacks it (docker, gpu, browser...)")
     unknown = required() - NEEDS.keys()

@@ -14,6 +14,7 @@ from clipserve import defaults
 from clipserve.amounts import read_real
 from clipserve.errors import InvalidRequest
 from clipserve.failures import Call
+from clipserve.proxies import is_local
 from clipserve.sources.downloads import DownloadLimits
 
 # What gRPC takes: "-bin" keys carry base64 and are of no use here.
@@ -81,6 +82,11 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+def choose_options(url: str) -> list[tuple[str, int]]:
+    """The channel's options. A server on this machine is never asked through a proxy: that one could not reach it."""
+    return [*OPTIONS, *([("grpc.enable_http_proxy", 0)] if is_local(url) else [])]
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a classifier was made with, checked."""
@@ -106,7 +112,7 @@ class Settings:
         return {
             "url": self.url,
             "creds": self.tls.credentials() if self.tls else None,
-            "channel_args": list(OPTIONS),
+            "channel_args": choose_options(self.url),
         }
 
     def start_call(self, timeout_seconds: float | None) -> Call:

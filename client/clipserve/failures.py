@@ -20,6 +20,7 @@ import grpc  # type: ignore[import-untyped]
 from clipserve import errors
 from clipserve.errors import ClipserveError
 from clipserve.exchange import REPORT, list_public_models
+from clipserve.proxies import find_proxy, read_host
 
 STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
     grpc.StatusCode.OK: errors.UnexpectedAnswer,  # a failure that calls itself a success
@@ -222,7 +223,7 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
         return (
             f"no server answers at {call.url} ({text}). Start one with `clipserve serve`, or give"
             " the host:port of its gRPC port (8001 unless changed; 8000 is HTTP) as url, and"
-            " tls=Tls() if it encrypts; on the command line, --url and --tls."
+            f" tls=Tls() if it encrypts; on the command line, --url and --tls.{_tell_of_proxy(call)}"
         )
     if kind is errors.ServerBusy:
         return f"{about}the server at {call.url} is busy ({text}). Try again in a moment, or send fewer videos at once."
@@ -235,6 +236,7 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
         return (
             f"{about}no answer from {call.url} within {call.timeout_seconds:g} s ({text}). Give a"
             " longer timeout_seconds (--timeout), a shorter video, or the server less to do at once."
+            f"{_tell_of_proxy(call)}"
         )
     if kind is errors.AccessDenied:
         return f"the server at {call.url} denies access ({text}). {_ask_for_credentials(text)}"
@@ -245,6 +247,17 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
         )
     # Nothing the caller can do: hand on exactly what came.
     return f"{about}the server at {call.url} failed with {status.name}: {text}"
+
+
+def _tell_of_proxy(call: Call) -> str:
+    variable = find_proxy(call.url)
+    if variable is None:
+        return ""
+    # Its value may hold a password.
+    return (
+        f" The connection goes through the proxy that the environment variable {variable} names: if that one does not"
+        f" let gRPC through, or does not reach the server, list {read_host(call.url)} in no_proxy."
+    )
 
 
 def _ask_for_credentials(text: str) -> str:

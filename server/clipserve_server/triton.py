@@ -36,6 +36,8 @@ DEAD_STUB_SECONDS = 3.0
 # Where the decode step reads how many requests wait for a network.
 METRICS_VARIABLE = "CLIPSERVE_METRICS_URL"
 
+NO_PROXY = [("grpc.enable_http_proxy", 0)]  # whatever the environment says: the server is on this machine
+
 Progress = Callable[[int, int], None]
 
 
@@ -194,7 +196,7 @@ class Triton:
         deadline = time.monotonic() + self._start_seconds
         names = [model.name for model in self.models]
         died: float | None = None
-        with triton_grpc.InferenceServerClient(self.grpc_url) as client:
+        with triton_grpc.InferenceServerClient(self.grpc_url, channel_args=NO_PROXY) as client:
             while True:
                 died = self._look_for_the_dead(died)
                 ready = [name for name in names if _is_ready(client, name)]

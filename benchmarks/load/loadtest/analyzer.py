@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clipserve.proxies import except_loopback
 from loadtest.errors import LoadTestError
 
 VARIABLE = "PERF_ANALYZER"
@@ -40,7 +41,7 @@ class Analyzer:
     @property
     def environment(self) -> dict[str, str]:
         """Of the process that runs it."""
-        return {**os.environ, **self.variables}
+        return {**os.environ, **except_loopback(os.environ), **self.variables}
 
 
 def find_analyzer(cache: Path = CACHE, *, say: Callable[[str], None] = lambda text: None) -> Analyzer:

@@ -7,6 +7,8 @@ import re
 import urllib.request
 from dataclasses import dataclass
 
+from clipserve.proxies import Proxies
+
 SECONDS = 5.0
 _LINE = re.compile(r"^clipserve_decode_seconds_(sum|count)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
@@ -37,7 +39,7 @@ def can_read(metrics_url: str) -> bool:
 
 def _read(metrics_url: str) -> str | None:
     try:
-        with urllib.request.urlopen(metrics_url, timeout=SECONDS) as answer:
+        with urllib.request.build_opener(Proxies).open(metrics_url, timeout=SECONDS) as answer:
             text: str = answer.read().decode()
             return text
     except (OSError, ValueError):

@@ -14,6 +14,7 @@ from clipserve import defaults
 from clipserve.channel import Tls
 from clipserve.classifier import VideoClassifier
 from clipserve.errors import InvalidRequest
+from clipserve.proxies import except_loopback
 from clipserve.showcase.inquiry import OpenClassifier, Server, choose_model
 from clipserve.showcase.page import build_page
 from clipserve.showcase.samples import open_samples
@@ -160,29 +161,46 @@ def _launch(
         button_large_radius="10px",
     )
     try:
-        _, address, shared = blocks.launch(
-            server_name=host,
-            server_port=port,
-            share=share,
-            inbrowser=open_browser,
-            inline=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            show_error=False,
-            max_file_size=MOST_UPLOAD_BYTES,
-            allowed_paths=allowed,
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            mcp_server=False,
-            pwa=False,
-            theme=theme,
-            css_paths=[FOLDER / "page.css"],
-        )
+        with _without_proxy():
+            _, address, shared = blocks.launch(
+                server_name=host,
+                server_port=port,
+                share=share,
+                inbrowser=open_browser,
+                inline=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                show_error=False,
+                max_file_size=MOST_UPLOAD_BYTES,
+                allowed_paths=allowed,
+                footer_links=[],
+                run_history=False,
+                enable_monitoring=False,
+                ssr_mode=False,
+                mcp_server=False,
+                pwa=False,
+                theme=theme,
+                css_paths=[FOLDER / "page.css"],
+            )
     except OSError as error:
         raise InvalidRequest(f"the page cannot be served at {host}:{port}: {error}. Choose another --port.") from error
     return address, shared
+
+
+@contextlib.contextmanager
+def _without_proxy() -> Iterator[None]:
+    """Gradio asks its own page whether it is there, and does so through whatever proxy the environment names."""
+    exceptions = except_loopback(os.environ)
+    before = {name: os.environ.get(name) for name in exceptions}
+    os.environ.update(exceptions)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _free_port(host: str) -> int:

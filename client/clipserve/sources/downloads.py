@@ -14,6 +14,7 @@ from clipserve.amounts import read_real, read_whole
 from clipserve.batches.cancellation import Cancellation
 from clipserve.errors import InvalidRequest, VideoNotReadable, VideoTooLarge
 from clipserve.names import spell_name
+from clipserve.proxies import Proxies
 from clipserve.sources.addresses import Address, hide_credentials, is_address
 
 CHUNK_BYTES = 256 * 1024
@@ -40,7 +41,8 @@ class DownloadLimits:
 
 
 def download(address: str, limits: DownloadLimits, cancellation: Cancellation) -> bytes:
-    """Fetch an address. Redirects are followed to http and https only; proxies are taken from the environment.
+    """Fetch an address. Redirects are followed to http and https only; proxies are taken from the environment,
+    except for addresses of this machine.
 
     A blank or a letter outside ASCII in it is quoted. `user:password@` is sent as the header Authorization, and nowhere
     else: not to a name server, not into a message.
@@ -147,7 +149,7 @@ class _Visit:
 
         opener = urllib.request.OpenerDirector()
         for handler in (
-            urllib.request.ProxyHandler(),
+            Proxies(),
             urllib.request.UnknownHandler(),
             Http(),
             Https(),

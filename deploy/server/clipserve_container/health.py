@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import urllib.error
-import urllib.request
 
+from clipserve_container.local_http import open_url
 from clipserve_container.settings import READY_PORT
 
 SECONDS = 25.0
@@ -14,7 +14,7 @@ SECONDS = 25.0
 def main() -> int:
     """0 when all are ready; otherwise says which are not, for `docker inspect`."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{READY_PORT}/ready", timeout=SECONDS):
+        with open_url(f"http://127.0.0.1:{READY_PORT}/ready", timeout=SECONDS):
             return 0
     except urllib.error.HTTPError as error:
         problem = error.read().decode()

@@ -7,8 +7,9 @@ model's own flag does, so those processes are looked for as well.
 from __future__ import annotations
 
 import urllib.error
-import urllib.request
 from pathlib import Path
+
+from clipserve_container.local_http import open_url
 
 SECONDS = 5.0
 # The process that Triton starts for each instance of a Python model; its first argument is the model's file.
@@ -40,7 +41,7 @@ class Readiness:
 def ask(url: str) -> str:
     """Empty when the answer is 200, otherwise why not."""
     try:
-        with urllib.request.urlopen(url, timeout=SECONDS):
+        with open_url(url, timeout=SECONDS):
             return ""
     except urllib.error.HTTPError as error:
         return f"status {error.code}"

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 
 from clipserve_container.arguments import ADMIN_HEADER
+from clipserve_container.local_http import open_url
 
 SECONDS = 600.0  # TensorRT builds an engine at load
 
@@ -26,7 +27,7 @@ class RepositoryApi:
             method="POST",
         )
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS):
+            with open_url(request, timeout=SECONDS):
                 return ""
         except urllib.error.HTTPError as error:
             body = error.read().decode(errors="replace")
