@@ -129,8 +129,11 @@ def test_what_a_visitor_types_is_shown_and_never_run(page: Page) -> None:
 
 
 def test_a_server_that_goes_away_gets_a_sentence_and_one_that_comes_back_an_answer(
-    browser: Browser, sample_folder: Path
+    browser: Browser, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A proxy that reaches nobody: neither the server nor the page on this machine is asked through it.
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     triton = Triton(export_motion(), models=["motion"], **ANY_PORTS)
     with triton, open_showcase(triton.grpc_url, samples=sample_folder, port=0) as showcase:
         page = browser.new_page()
