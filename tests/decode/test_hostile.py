@@ -190,6 +190,7 @@ TRUNCATED = {
 @pytest.mark.parametrize("name", TRUNCATED)
 def test_a_file_cut_at_any_tenth_gives_the_frames_it_has(name: str) -> None:
     data = TRUNCATED[name].make()
+    assert not decode_unscaled(data, 8, 64)[1].truncated
     answers = 0
     for tenth in range(1, 10):
         piece = data[: len(data) * tenth // 10]
@@ -205,7 +206,8 @@ def test_a_file_cut_at_any_tenth_gives_the_frames_it_has(name: str) -> None:
         assert report.frames == len(plain)
         for position, number in enumerate(np.floor(np.linspace(0, len(plain) - 1, 8)).astype(int)):
             assert (pixels[0, position] == cut_centre(plain[number], 64)).all()
-        if name == "mp4":
+        # A raw stream does not say how long it is, and one of MPEG-TS may end with any packet.
+        if name != "raw" and not (name == "mpegts" and len(piece) % 188 == 0):
             assert report.truncated
     assert answers >= 6
 

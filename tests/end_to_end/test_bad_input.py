@@ -91,6 +91,8 @@ def test_a_truncated_file_with_frames_enough_gets_an_answer_and_a_remark(
     prediction = classifier.classify(path, report=True)
     assert prediction.report is not None
     assert 0 < prediction.report["frames"] < 90
+    assert classifier.classify(path).truncated
+    assert classifier.classify(whole).truncated is False
 
 
 def test_bad_files_among_good_ones_disturb_nobody(classifier: VideoClassifier, files: dict[str, Path]) -> None:

@@ -55,6 +55,19 @@ def test_an_uploaded_video_is_named_and_its_frames_are_shown(page: Page, motion_
     assert page.locator("#cs-preview-place video").evaluate("video => video.videoWidth") == 320
 
 
+def test_a_file_that_is_cut_off_is_marked_beside_its_label(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "cut.ts"
+    write_motion_video(file, "moving left", UNSEEN_SEED, seconds=3)
+    content = file.read_bytes()
+    upload(page, file)
+    expect(page.locator("#cs-top")).to_be_visible(timeout=WAIT_MILLISECONDS)
+    assert page.locator("#cs-answer .cs-warning").count() == 0
+    file.write_bytes(content[: len(content) * 4 // 5])
+    page.reload()
+    upload(page, file)
+    expect(page.locator("#cs-answer .cs-warning")).to_contain_text("damaged", timeout=WAIT_MILLISECONDS)
+
+
 def test_a_sample_is_classified_when_it_is_picked(page: Page) -> None:
     page.locator("#cs-samples button:has-text('crossing')").click()
     expect(page.locator("#cs-top")).to_contain_text("crossing", timeout=WAIT_MILLISECONDS)

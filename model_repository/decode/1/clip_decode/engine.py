@@ -7,6 +7,7 @@ from contextlib import suppress
 from time import perf_counter
 
 from .container import open_video
+from .endings import is_cut_off
 from .errors import InvalidRequest
 from .geometry import Geometry
 from .limits import Limits
@@ -81,7 +82,7 @@ def decode_clips(
         duration_seconds=float(timeline.duration),
         frames=timeline.frames,
         timestamps_seconds=outcome.selection.seconds(timeline),
-        truncated=track.damaged or outcome.damaged,
+        truncated=track.damaged or outcome.damaged or is_cut_off(data, container),
         method=outcome.method,
         decoded_frames=outcome.decoded_frames,
         decode_milliseconds=(perf_counter() - started) * 1000,
