@@ -95,8 +95,8 @@ def serve(
     try:
         names = [model.name for model in triton.models]
         console.print(f"serving {', '.join(names)}", markup=False)
-        for misfit in triton.misfits():
-            errors.print(misfit, style="yellow", markup=False)
+        for notice in triton.notices():
+            errors.print(notice, style="yellow", markup=False)
         idle = [name for name in read_repository(repository) if name not in names]
         if idle and not models:
             console.print(f"not exported yet: {', '.join(idle)}", markup=False)

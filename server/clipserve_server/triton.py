@@ -1,6 +1,7 @@
 """A real Triton on this machine, for as long as a `with` block lasts."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from clipserve_server.log import LOG_VARIABLE, TritonLog
 from clipserve_server.precision import PRECISION_VARIABLE, check_precision, wanted_precision
 from clipserve_server.processes import dead_stubs
 from clipserve_server.repository import ServedModel, choose_models
+from clipserve_server.shared_memory import LIMITS_VARIABLE, measure_room
 from clipserve_server.stub_python import lay_out_python
 from clipserve_server.wheel import find_wheel
 
@@ -81,6 +83,7 @@ class Triton:
         self._folder: Path | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self.models: tuple[ServedModel, ...] = ()
+        self._room_notice: str | None = None
 
     @property
     def grpc_url(self) -> str:
@@ -120,6 +123,8 @@ class Triton:
             environment = lay_out_python(self._folder / "python", wheel)
             backends = lay_out_backends(self._folder / "backends", wheel)
             command = [str(wheel.binary), *self._arguments(self._folder, backends), *self._options]
+            room = measure_room(self.repository, self.models)
+            self._room_notice = room.notice() if room else None
             self._log = TritonLog(self._log_file)
             with self._log.path.open("ab") as log:
                 self._guard = subprocess.Popen(
@@ -132,6 +137,7 @@ class Triton:
                         PRECISION_VARIABLE: self._cpu_precision,
                         LOG_VARIABLE: str(self._log.path),
                         METRICS_VARIABLE: self.metrics_url,
+                        LIMITS_VARIABLE: json.dumps(room.limits() if room else {}),
                     },
                     start_new_session=True,
                 )
@@ -223,9 +229,12 @@ class Triton:
             raise self._log.explain("a stub of Triton's Python backend died as it started")
         return died
 
-    def misfits(self) -> list[str]:
-        """Which networks run on another kind of device than they were exported for, in sentences."""
-        return [] if self._log is None else read_misfits(self._log.text())
+    def notices(self) -> list[str]:
+        """What an operator should know of a server that started, in sentences: too little shared memory, networks that
+        run on another kind of device than they were exported for.
+        """
+        misfits = [] if self._log is None else read_misfits(self._log.text())
+        return misfits if self._room_notice is None else [self._room_notice, *misfits]
 
     def failure(self) -> ServerStartError:
         """Why a server that ended by itself did so, as far as its log tells."""

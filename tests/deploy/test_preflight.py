@@ -22,6 +22,7 @@ from clipserve_container.ports import find_taken
 from clipserve_container.repository import choose_models, names_to_load, read_models
 from clipserve_container.settings import SettingError, Settings
 from clipserve_server import repository as protobuf_reader
+from clipserve_server.shared_memory import measure_room
 from tests.deploy.certificates import run_script
 
 ROOT = Path(__file__).parents[2]
@@ -161,6 +162,12 @@ def test_the_formula_of_shared_memory_is_the_stated_one(every_model):
     clip = 16 * 356 * 356 * 3  # x3d_l's, the largest
     expected = 64 * 2**20 + (64 + workers) * (8 * 2**20 + 2 * clip)
     assert shared_memory_needed(Settings(repository=every_model, video_megabytes=8, views=2)) == expected
+
+
+def test_the_embedded_server_has_the_same_formula(onnx_repository):
+    room = measure_room(onnx_repository, protobuf_reader.choose_models(onnx_repository))
+    settings = Settings(repository=onnx_repository, video_megabytes=5, views=3)
+    assert room.demand.estimate(video_bytes=5 * 2**20, views=3) == shared_memory_needed(settings)
 
 
 def test_a_port_that_is_taken_names_the_variable_to_change():

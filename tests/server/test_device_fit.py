@@ -74,7 +74,7 @@ def test_a_server_says_once_which_of_its_networks_run_on_the_wrong_device(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with Triton(repository, http_port=0, grpc_port=0, metrics_port=0) as triton:
-        told = triton.misfits()
+        told = triton.notices()
         log = triton.log_path.read_text()
     assert told == [SLOWLY.format("GPU", "CPU", "cpu").replace("version 3", "version 1")]
     assert read_misfits(log * 2) == told

@@ -6,6 +6,7 @@ none waits for a slower one.
 """
 
 import json
+import os
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings
 
 REPORT = "REPORT"
+LIMITS_VARIABLE = "CLIPSERVE_DECODE_LIMITS"
 START_SECONDS = 60.0
 
 
@@ -38,6 +40,8 @@ class TritonPythonModel:
         """Read geometries, limits and settings from the config's parameters, and start the workers."""
         parameters = json.loads(args["model_config"])["parameters"]
         values = {name: value["string_value"] for name, value in parameters.items()}
+        # A server that knows its machine may let less in than the config says.
+        values |= json.loads(os.environ.get(LIMITS_VARIABLE, "{}"))
         self.geometries = {
             name: Geometry.from_config(json.loads(values.pop(name)))
             for name in list(values)
