@@ -46,6 +46,6 @@ def stubs(triton: Triton, model: str) -> list[int]:
             words = path.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if words[0].startswith(str(triton.folder)) and any(word.startswith(f"{model}_") for word in words):
+        if words[0].startswith(str(triton.folder / "backends")) and any(word.startswith(f"{model}_") for word in words):
             found.append(int(path.parent.name))
     return found

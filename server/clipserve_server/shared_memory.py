@@ -138,37 +138,36 @@ class Room:
 
 
 def measure_room(repository: Path, models: Sequence[ServedModel]) -> Room | None:
-    """For a server of these models on this machine. None where no model decodes videos in a way we know."""
-    configs = {step: _read_config(repository, step) for model in models for step in model.steps}
-    decode = configs.get("decode")
-    if decode is None:
+    """For a server of these models on this machine. None where their configs cannot be read: Triton will say so."""
+    try:
+        demand = read_demand(repository, models)
+    except (OSError, ValueError, KeyError, text_format.ParseError):
         return None
-    values = {name: value.string_value for name, value in decode.parameters.items()}
-    networks = [network for model in models for network in _networks(model.name, repository, configs, values)]
-    if not networks:
-        return None
+    return Room(demand, shutil.disk_usage(FOLDER).free) if demand.networks else None
+
+
+def read_demand(repository: Path, models: Sequence[ServedModel]) -> Demand:
+    """From the configs. Raises ValueError, KeyError, OSError or ParseError where they are not what export writes."""
+    values = {name: value.string_value for name, value in _read_config(repository, "decode").parameters.items()}
+    networks = [network for model in models for network in _networks(repository, model.name, values)]
     most = Load(
-        max(network.most_clips * network.clip_bytes for network in networks),
+        max((network.most_clips * network.clip_bytes for network in networks), default=0),
         int(values.get("max_bytes", MOST_VIDEO_BYTES)),
         int(values.get("max_waiting_megabytes", MOST_WAITING_MEGABYTES)),
     )
     workers = int(values.get("workers", "0")) or len(os.sched_getaffinity(0))
-    max_waiting = int(values.get("max_waiting", MOST_WAITING))
-    return Room(Demand(networks, workers, most, max_waiting), shutil.disk_usage(FOLDER).free)
+    return Demand(networks, workers, most, int(values.get("max_waiting", MOST_WAITING)))
 
 
-def _networks(
-    model: str, repository: Path, configs: Mapping[str, pb.ModelConfig], values: Mapping[str, str]
-) -> Iterator[Network]:
-    """The steps of an ensemble that clips go to."""
+def _networks(repository: Path, model: str, values: Mapping[str, str]) -> Iterator[Network]:
+    """The steps of an ensemble that clips go to. values: parameters of the decode step."""
     steps = _read_config(repository, model).ensemble_scheduling.step
     clips = {tensor: name for step in steps if step.model_name == "decode" for name, tensor in step.output_map.items()}
     for step in steps:
-        for tensor in step.input_map.values():
-            name = clips.get(tensor, "")
-            if name.startswith("CLIP_") and name in values:
+        for name in (clips.get(tensor, "") for tensor in step.input_map.values()):
+            if name.startswith("CLIP_"):
                 geometry = json.loads(values[name])
-                config = configs[step.model_name]
+                config = _read_config(repository, step.model_name)
                 yield Network(
                     model=model,
                     clip=name,

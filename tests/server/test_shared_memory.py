@@ -4,16 +4,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 from clipserve import InvalidRequest, VideoClassifier
+from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_server.repository import choose_models
-from clipserve_server.shared_memory import MIB, Demand, Load, Network, Room, measure_room
+from clipserve_server.repository import read_repository
+from clipserve_server.shared_memory import MIB, Demand, Load, Network, Room, read_demand
 from clipserve_server.triton import Triton
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
@@ -62,18 +64,15 @@ def test_with_hardly_any_a_small_video_of_one_clip_is_still_tried() -> None:
 
 
 def test_the_committed_configs_are_understood() -> None:
-    models = choose_models(export_motion(), ["motion"])
-    room = measure_room(REPOSITORY, models)
-    assert room
-    (network,) = room.demand.networks
+    (network,) = read_demand(REPOSITORY, [read_repository(REPOSITORY)["motion"]]).networks
     assert (network.clip, network.clip_bytes, network.batch) == ("CLIP_8X8_64_64", 8 * 64 * 64 * 3, 8)
 
 
-def check_small_server() -> None:
+def check_small_server(repository: str) -> None:
     """In a process whose /dev/shm has 64 MiB, as a container's has by default."""
     video = Path("bouncing.mp4")
     write_motion_video(video, "bouncing", UNSEEN_SEED)
-    with Triton(export_motion(), models=["motion"], **ANY_PORTS) as triton:
+    with Triton(Path(repository), models=["motion"], **ANY_PORTS) as triton:
         (notice,) = triton.notices()
         found = re.search(r"are taken: motion (\d+)", notice)
         assert found
@@ -87,12 +86,14 @@ def check_small_server() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small /dev/shm")
-def test_a_server_in_little_shared_memory_answers_everything_it_lets_in(tmp_path: Path) -> None:
+def test_a_server_in_little_shared_memory_answers_everything_it_lets_in(
+    repositories: Callable[[FormatName], Path], tmp_path: Path
+) -> None:
     mount = "mount -t tmpfs -o size=64m tmpfs /dev/shm && exec"
-    code = "from tests.server.test_shared_memory import check_small_server; check_small_server()"
+    code = "import sys; from tests.server.test_shared_memory import check_small_server as check; check(sys.argv[1])"
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        ["unshare", "--mount", "bash", "-c", f'{mount} "$0" "$@"', sys.executable, "-c", code],
+        ["unshare", "--mount", "bash", "-c", f'{mount} "$0" "$@"', sys.executable, "-c", code, repositories("onnx")],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": root},
         capture_output=True,

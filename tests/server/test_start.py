@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.motion_repository import ANY_PORTS, export_motion
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS
 from tests.watching import stubs
 
+from clipserve_export.formats import FormatName
 from clipserve_server.errors import ServerStartError
 from clipserve_server.libpython import NAME, find_libpython
 from clipserve_server.triton import Triton
@@ -21,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 60
 
 
-@pytest.fixture(scope="module")
-def exported() -> Path:
-    return export_motion()
+@pytest.fixture
+def exported(repositories: Callable[[FormatName], Path]) -> Path:
+    return repositories("onnx")
 
 
 def test_the_library_is_the_one_of_this_very_python() -> None:
@@ -107,7 +110,7 @@ def test_stubs_and_decode_workers_import_what_pythonpath_names(
     packages = tmp_path / "packages"
     packages.mkdir()
     (packages / "only_by_pythonpath.py").touch()
-    repository = Path(shutil.copytree(exported, tmp_path / "repository", symlinks=True))
+    repository = copy_model(exported, tmp_path / "repository")
     code = repository / "decode" / "1"
     for path in (code / "model.py", code / "decode_pool" / "worker.py"):
         path.write_text(path.read_text().replace("\nimport ", "\nimport only_by_pythonpath\nimport ", 1))

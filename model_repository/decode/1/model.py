@@ -40,8 +40,9 @@ class TritonPythonModel:
         """Read geometries, limits and settings from the config's parameters, and start the workers."""
         parameters = json.loads(args["model_config"])["parameters"]
         values = {name: value["string_value"] for name, value in parameters.items()}
-        # A server that knows its machine may let less in than the config says.
-        values |= json.loads(os.environ.get(LIMITS_VARIABLE, "{}"))
+        # A server whose shared memory holds less than the config lets in says to what the limits come down.
+        self.lowered = json.loads(os.environ.get(LIMITS_VARIABLE, "{}"))
+        values |= self.lowered
         self.geometries = {
             name: Geometry.from_config(json.loads(values.pop(name)))
             for name in list(values)
@@ -80,9 +81,10 @@ class TritonPythonModel:
         for name in geometries:
             most = self.max_clips.get(name, sampling.clips)
             if sampling.clips > most:
+                why = " (the server's shared memory, /dev/shm, holds no more)" if f"MAX_{name}" in self.lowered else ""
                 raise InvalidRequest(
                     f"{sampling.views} views x {sampling.crops} crops are {sampling.clips} clips, but this model"
-                    f" takes at most {most} of one video; ask for fewer views or crops"
+                    f" takes at most {most} of one video{why}; ask for fewer views or crops"
                 )
 
     def execute(self, requests: Sequence[Any]) -> None:
