@@ -7,19 +7,22 @@ none waits for a slower one.
 
 import json
 import os
+import shutil
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from clip_decode.errors import Busy, DecodeError, InvalidRequest
+from clip_decode.errors import Busy, DecodeError, Failed, InvalidRequest
 from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
+from clip_decode.limits import Limits, check_bytes
 from clip_decode.sampling import Sampling
 from decode_pool.messages import Decoded, Job
 from decode_pool.metrics import DecodeMetrics
@@ -31,6 +34,10 @@ from decode_pool.settings import PoolSettings
 REPORT = "REPORT"
 LIMITS_VARIABLE = "CLIPSERVE_DECODE_LIMITS"
 START_SECONDS = 60.0
+SHARED_MEMORY = Path("/dev/shm")
+# With so much free there, nobody else takes the room of an answer before it is sent.
+AMPLE_BYTES, AMPLE_TIMES = 64 * 2**20, 4
+NOBODY = "clipserve_no_such_model"
 
 
 class TritonPythonModel:
@@ -58,6 +65,7 @@ class TritonPythonModel:
         self.networks = Networks(bounds, MetricsPage().read_waiting, on_blind=log_blindness)
         settings = PoolSettings.from_config(values)
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
+        self.limits = limits
         self.metrics = DecodeMetrics(pb_utils.MetricFamily)
         self.pool = DecodePool(
             settings,
@@ -90,7 +98,7 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> None:
         """Queue the videos of each request; the pool's threads answer."""
         for request in requests:
-            Answer(self, request).begin()
+            Answer(self, request).begin(request)
         self.metrics.show_waiting(self.pool.waiting)
 
 
@@ -98,8 +106,10 @@ class Answer:
     """A request on its way: one video or several, all done or the first error."""
 
     def __init__(self, model: TritonPythonModel, request: Any) -> None:
-        self.model, self.request = model, request
-        self.sender = request.get_response_sender()
+        # Not the request itself: as long as it is there, its videos are in shared memory, too.
+        self.model, self.sender = model, request.get_response_sender()
+        self.wanted = set(request.requested_output_names())
+        self.is_sent = False
         self.lock = threading.Lock()
         self.sizes: Counter[str] = Counter()  # bytes of clips, by output
         self.futures: list[Future[Decoded]] = []
@@ -122,27 +132,31 @@ class Answer:
         """
         return self.is_overdue or self.sender.is_cancelled()
 
-    def begin(self) -> None:
+    def begin(self, request: Any) -> None:
         """Queue every video, or refuse the request."""
         try:
-            wanted = set(self.request.requested_output_names())
-            geometries = {name: geometry for name, geometry in self.model.geometries.items() if name in wanted}
-            sampling = Sampling.from_parameters(read_parameters(self.request))
-            self.model.check_clips(geometries, sampling)
-            videos = pb_utils.get_input_tensor_by_name(self.request, "VIDEO").as_numpy().ravel()
-            jobs = [Job(bytes(video), geometries, sampling) for video in videos]
-            for job in jobs:
+            for job in self.read_jobs(request):
                 self.sizes.update(job.sizes)
                 self.futures.append(self.model.pool.submit(job, cancelled=self.is_abandoned))
-        except DecodeError as error:
+        except Exception as error:
             for future in self.futures:
                 future.cancel()
-            self.model.metrics.count_outcome(error.code)
-            self.send_error(error)
+            self.futures.clear()
+            self.refuse(error)
             return
         self.missing = len(self.futures)
         for future in self.futures:
             future.add_done_callback(self.note)
+
+    def read_jobs(self, request: Any) -> list[Job]:
+        """One for each video of the request."""
+        geometries = {name: geometry for name, geometry in self.model.geometries.items() if name in self.wanted}
+        sampling = Sampling.from_parameters(read_parameters(request))
+        self.model.check_clips(geometries, sampling)
+        videos = pb_utils.get_input_tensor_by_name(request, "VIDEO").as_numpy().ravel()
+        for video in videos:
+            check_bytes(len(video), self.model.limits)
+        return [Job(bytes(video), geometries, sampling) for video in videos]
 
     def note(self, future: Future[Decoded]) -> None:
         """One video is done, one way or the other; the last one sends the answer."""
@@ -154,9 +168,10 @@ class Answer:
         try:
             self.finish()
         except Exception as error:
-            # Whatever it is, a request must not wait for ever for its answer.
-            self.send(error=pb_utils.TritonError(f"the decode step broke: {error}", pb_utils.TritonError.INTERNAL))
-            raise
+            # Whatever it is, a request must not wait for ever for its answer; a second one Triton refuses.
+            failed = explain(error)
+            if not self.is_sent:
+                self.send_error(failed)
         finally:
             # They refer back to this object, and a circle would keep the clips until the collector comes by.
             self.futures.clear()
@@ -190,22 +205,44 @@ class Answer:
             self.send_error(Busy(f"decoding took longer than {self.seconds:g} s, the timeout of the request"))
             return
         decoded = [future.result() for future in self.futures]
-        wanted = self.request.requested_output_names()
         tensors = [pb_utils.Tensor(name, stack([item.clips[name] for item in decoded])) for name in decoded[0].clips]
-        if REPORT in wanted:
+        if REPORT in self.wanted:
             tensors.append(pb_utils.Tensor(REPORT, np.array([[item.report] for item in decoded], dtype=np.object_)))
+        size = self.sizes.total()
+        if not store(tensors, size):
+            # What could be stored gives way to the error.
+            tensors.clear()
+            self.send_error(
+                Busy(
+                    f"the server's shared memory, /dev/shm, has no room for the {size / 2**20:.0f} MiB of clips of this"
+                    " request; try again later, or ask for fewer views or crops"
+                )
+            )
+            return
         self.model.networks.send(self.sizes)
         self.send(tensors)
 
+    def refuse(self, error: Exception) -> None:
+        """Answer a request that was not queued."""
+        refusal = explain(error)
+        self.model.metrics.count_outcome(refusal.code)
+        self.send_error(refusal)
+
     def send_error(self, error: DecodeError) -> None:
-        """Refuse the request: UNAVAILABLE where trying again may help, INVALID_ARGUMENT otherwise."""
+        """Refuse the request.
+
+        UNAVAILABLE where trying again may help, INTERNAL where the server is at fault, INVALID_ARGUMENT otherwise.
+        """
         status = pb_utils.TritonError.UNAVAILABLE if error.retryable else pb_utils.TritonError.INVALID_ARG
+        if isinstance(error, Failed):
+            status = pb_utils.TritonError.INTERNAL
         # The code in brackets is what a client goes by; the sentence is for people.
         self.send(error=pb_utils.TritonError(f"[{error.code}] {error.message}", status))
 
     def send(self, tensors: Sequence[Any] = (), error: Any = None) -> None:
         """The one response of this request."""
         response = pb_utils.InferenceResponse(list(tensors), error) if error else pb_utils.InferenceResponse(tensors)
+        self.is_sent = True
         self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
@@ -215,6 +252,30 @@ def log_blindness(error: OSError) -> None:
         f"decoded clips that wait for a network are not bounded, because Triton's metrics cannot be read ({error}):"
         f" leave them switched on, and set {VARIABLE} where they have another address"
     )
+
+
+def explain(error: Exception) -> DecodeError:
+    """The error to answer with; one that nobody expected goes to the log with its traceback."""
+    if isinstance(error, DecodeError):
+        # Its traceback holds the request, and with it shared memory, for as long as something holds the error.
+        return error.with_traceback(None)
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        pb_utils.Logger.log_error(line)
+    return Failed(f"answering met a defect of the server ({type(error).__name__}); its log has the traceback")
+
+
+def store(tensors: Sequence[Any], size: int) -> bool:
+    """Put an answer's tensors, of `size` bytes, into shared memory ahead of sending it; False where there is no room.
+
+    A response that does not fit as it is sent is lost: Triton 2.51 counts it as sent and takes no other, and the caller
+    waits until its deadline. A request to another model stores its tensors in the same way and says what went wrong,
+    and what is stored once is not stored again. So ask a model that nobody has, whenever room may be short.
+    """
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if free > AMPLE_BYTES + AMPLE_TIMES * size:
+        return True
+    answer = pb_utils.InferenceRequest(model_name=NOBODY, requested_output_names=[REPORT], inputs=list(tensors)).exec()
+    return NOBODY in answer.error().message()
 
 
 def stack(clips: Sequence[Any]) -> Any:

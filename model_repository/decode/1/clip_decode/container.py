@@ -16,7 +16,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from .errors import Encrypted, NotAVideo, NoVideoStream, TooLarge, Truncated, UnsupportedCodec
-from .limits import Limits
+from .limits import Limits, check_bytes
 from .signatures import describe_bytes, describe_still
 
 # FFmpeg's names. Not on the list: playlists and scripts that open other files (concat, hls, dash),
@@ -87,8 +87,7 @@ def open_video(data: bytes | memoryview, limits: Limits) -> Iterator[OpenVideo]:
         UnsupportedCodec: a codec that is not on the list.
         Encrypted: what a container says of its pictures.
     """
-    if len(data) > limits.max_bytes:
-        raise TooLarge(f"the file has {len(data)} bytes, but {limits.max_bytes} are allowed")
+    check_bytes(len(data), limits)
     if len(data) == 0:
         raise NotAVideo("the file is empty")
     if still := describe_still(data):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from .errors import TooLarge
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -46,3 +48,13 @@ class Limits:
             except ValueError as error:
                 raise ValueError(f"{name} is {value!r}, but a limit is a whole number") from error
         return cls(**values)
+
+
+def check_bytes(count: int, limits: Limits) -> None:
+    """Refuse a file that has more bytes than the limits allow.
+
+    Raises:
+        TooLarge: it has.
+    """
+    if count > limits.max_bytes:
+        raise TooLarge(f"the file has {count} bytes, but {limits.max_bytes} are allowed")
