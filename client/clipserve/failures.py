@@ -68,6 +68,9 @@ _NOT_LOADED = "has no available versions"
 # The status of it is UNAVAILABLE (2.51), whatever key was shown; see --grpc-restricted-protocol.
 _RESTRICTED = re.compile(r"This protocol is restricted(?:, expecting header '([^']+)')?")
 
+# What its Python backend says of a tensor that shared memory has no room for, whatever the status (INTERNAL in 2.51).
+_NO_ROOM = "Failed to increase the shared memory pool size"
+
 _BRACKETED = re.compile(r"\[([a-z][a-z0-9-]*)\]\s*")
 _STATUSES = {str(status): status for status in grpc.StatusCode}
 
@@ -148,6 +151,8 @@ def explain(exc: Any, call: Call, *, index: Any = None, ready: bool | None = Non
         text = text[found.end() :]
     elif is_refusal(exc):
         kind = errors.AccessDenied
+    elif _NO_ROOM in text:
+        kind = errors.ServerBusy
     elif index is not None and call.model not in list_public_models(index):
         return explain_absence(call, part=call.model, index=index)
     elif ready is not None:

@@ -149,6 +149,13 @@ def test_a_full_queue_is_busy_and_not_an_absent_server(connect, triton):
         connect().classify(VIDEO)
 
 
+def test_a_server_without_room_in_shared_memory_is_busy(connect, triton):
+    words = "in ensemble 'x3d_m', Failed to increase the shared memory pool size for key 'k' to 1048576 bytes."
+    triton.failure = (grpc.StatusCode.INTERNAL, words)
+    with pytest.raises(errors.ServerBusy, match="shared memory"):
+        connect().classify(VIDEO)
+
+
 def test_a_server_that_says_busy_is_not_asked_again(connect, triton):
     triton.failure = (grpc.StatusCode.UNAVAILABLE, "[busy] 32 videos are waiting")
     with pytest.raises(errors.ServerBusy):
