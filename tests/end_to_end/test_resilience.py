@@ -48,7 +48,9 @@ def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[
         assert answers["crashed"] <= kills
         assert answers["moving left"] > answers["crashed"]
         assert classifier.classify(video).top.label == "moving left"
-    assert metric(triton, "clipserve_decode_worker_restarts_total") >= kills - 1
+    # One that was killed as it started is replaced without a count of its own.
+    assert wait_for(lambda: metric(triton, "clipserve_decode_worker_restarts_total") >= answers["crashed"], 30)
+    assert wait_for(lambda: len(decode_workers(triton)) == 2, 30)
     assert metric(triton, 'clipserve_decode_total{outcome="crashed"}') == answers["crashed"]
 
 
