@@ -10,10 +10,15 @@ from collections.abc import Iterable, Mapping
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from clipserve_export.capacity import MOST_CLIPS, MOST_VIDEOS, max_clips, part_clips
+from clipserve_export.capacity import CLIP_MEGABYTES, MOST_VIDEOS, part_clips
 from clipserve_export.formats import Format
 from clipserve_export.serving import Serving
-from clipserve_export.serving_config import write_ensemble_choices, write_net_choices, write_queues
+from clipserve_export.serving_config import (
+    write_clips,
+    write_ensemble_choices,
+    write_net_choices,
+    write_queues,
+)
 from clipserve_export.specs import Geometry, ModelSpec
 
 DECODE = "decode"
@@ -41,9 +46,7 @@ def decode_config(specs: Iterable[ModelSpec], servings: Mapping[str, Serving] | 
     )
     for name, geometry in geometries.items():
         config.parameters[name].string_value = json.dumps(vars(geometry))
-    for spec in specs:
-        if max_clips(spec) < MOST_CLIPS:
-            config.parameters[f"MAX_{spec.geometry.output_name}"].string_value = str(max_clips(spec))
+    write_clips(config, specs, servings or {})
     write_queues(config, specs, servings or {})
     return config
 
@@ -67,6 +70,9 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving 
         # decode step keeps the queue short instead.
         dynamic_batching=pb.ModelDynamicBatching(),
     )
+    # What the container's start counts against its memory.
+    config.parameters["clip_megabytes"].string_value = str(CLIP_MEGABYTES[spec.name])
+    # The stand-ins' alone: the C++ backends take a run whole, and ignore it.
     config.parameters["max_clips_at_once"].string_value = str(part_clips(spec))
     if form.backend == "onnxruntime":
         # A pattern keeps a second copy of what a run needs for every shape there was, and views make many; the arena

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from clipserve_export.capacity import GPU_GIGABYTES, max_gpu_videos, max_videos, max_waiting
+from clipserve_export.capacity import GPU_GIGABYTES, max_clips, max_gpu_videos, max_videos, max_waiting
 from clipserve_export.errors import ServingError
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
@@ -30,6 +30,7 @@ class Serving:
     instances: int = 1  # on each GPU, or on the CPU
     gpus: tuple[int, ...] = ()  # () leaves it to Triton: every GPU there is, or the CPU
     max_batch: int | None = None  # videos in one run; None: what capacity.py allows
+    max_clips: int | None = None  # of one video; None: what capacity.py allows
     queue_delay: int = 0  # microseconds that a request waits for others to run with
     max_queue: int | None = None  # decoded requests that wait for the network; None: what capacity.py allows
     max_inflight: int = 0  # requests between two steps of the ensemble; 0 sets no bound
@@ -48,6 +49,15 @@ class Serving:
     def batch_for(self, spec: ModelSpec) -> int:
         """How many videos of `spec` may share a run."""
         return self.max_batch or self.largest_batch(spec)
+
+    @property
+    def is_for_gpus(self) -> bool:
+        """Whether it is meant to run on GPUs alone, where an accelerator for CPUs would take parts of it."""
+        return self.target == "gpu" or bool(self.gpus) or self.accelerator != "none"
+
+    def clips_for(self, spec: ModelSpec) -> int:
+        """How many clips of one video a request may ask for."""
+        return self.max_clips or max_clips(spec)
 
     def waiting_for(self, spec: ModelSpec) -> int:
         """How many decoded requests may wait for the network."""
@@ -83,6 +93,8 @@ class Serving:
                 f"--max-batch {self.max_batch}: {spec.name} takes 1 to {bound} videos in a run; more would not fit into"
                 " the memory that capacity.py allows for one"
             )
+        if not 1 <= self.clips_for(spec) <= max_clips(spec):
+            raise ServingError(f"--max-clips {self.max_clips}: {spec.name} takes 1 to {max_clips(spec)} of one video")
         if backend != "onnxruntime" and self.accelerator != "none":
             raise ServingError(
                 f"--accelerator {self.accelerator} is ONNX Runtime's, and this network is TorchScript: choose"

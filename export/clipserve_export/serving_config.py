@@ -13,6 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from clipserve_export.capacity import (
     GPU_GIGABYTES,
     GPU_RESERVED_GIGABYTES,
+    MOST_CLIPS,
     MOST_VIDEOS,
     WAITING_MEGABYTES,
     max_clips,
@@ -61,8 +62,8 @@ def write_net_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving)
 
 def _write_accelerators(config: pb.ModelConfig, serving: Serving) -> None:
     accelerators = config.optimization.execution_accelerators
-    if serving.cpu_accelerator == "openvino":
-        # Counts for instances on a CPU only: OpenVINO runs these networks two to four times as fast there.
+    if serving.cpu_accelerator == "openvino" and not serving.is_for_gpus:
+        # OpenVINO runs these networks two to four times as fast on a CPU. On a GPU the backend appends it behind CUDA.
         accelerators.cpu_execution_accelerator.add(name="openvino")
     if serving.accelerator == "tensorrt":
         # No explicit shape profiles: they must name the inputs of every part that ONNX Runtime cuts the graph into,
@@ -85,7 +86,7 @@ def _warm_ups(spec: ModelSpec, serving: Serving) -> list[pb.ModelWarmup]:
     """
     most = serving.batch_for(spec)
     if serving.accelerator == "tensorrt":
-        shapes = [(1, 1), (most, max_clips(spec))]
+        shapes = [(1, 1), (most, serving.clips_for(spec))]
     elif serving.target == "gpu":
         shapes = [*((1 << power, 1) for power in range((most - 1).bit_length())), (most, 1)]
     else:
@@ -117,6 +118,21 @@ def write_ensemble_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Ser
     config.max_batch_size = 1 if serving.cache else min(MOST_VIDEOS, serving.batch_for(spec))
     if serving.max_inflight:
         config.ensemble_scheduling.max_inflight_requests = serving.max_inflight
+
+
+def write_clips(decode: pb.ModelConfig, specs: Iterable[ModelSpec], servings: Mapping[str, Serving]) -> None:
+    """Tell the decode step of how many clips a network takes fewer than it allows by itself."""
+    for spec in specs:
+        name, most = f"MAX_{spec.geometry.output_name}", servings.get(spec.name, Serving()).clips_for(spec)
+        bound = decode.parameters[name].string_value if name in decode.parameters else MOST_CLIPS
+        if most < int(bound):
+            decode.parameters[name].string_value = str(most)
+
+
+def _read_max_clips(decode: pb.ModelConfig, spec: ModelSpec) -> int | None:
+    name = f"MAX_{spec.geometry.output_name}"
+    text = decode.parameters[name].string_value if name in decode.parameters else ""
+    return int(text) if text.isdecimal() and 1 <= int(text) < max_clips(spec) else None
 
 
 def write_queues(decode: pb.ModelConfig, specs: Iterable[ModelSpec], servings: Mapping[str, Serving]) -> None:
@@ -159,16 +175,18 @@ def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig,
         gpu_gigabytes=_read_gigabytes(parameters.get("gpu_gigabytes", "")) if target == "gpu" else GPU_GIGABYTES,
         instances=max(1, group.count),
         gpus=tuple(group.gpus) if group.kind == pb.ModelInstanceGroup.KIND_GPU else (),
+        max_clips=_read_max_clips(decode, spec),
         queue_delay=net.dynamic_batching.max_queue_delay_microseconds,
         max_queue=_read_max_queue(decode, spec, net),
         max_inflight=ensemble.ensemble_scheduling.max_inflight_requests,
         accelerator="tensorrt" if tensorrt else "cuda" if CUDA.keys() & set(net.parameters) else "none",
-        cpu_accelerator="none" if net.backend == "onnxruntime" and "openvino" not in cpu else "openvino",
         precision=_read_precision(written) if tensorrt or target == "gpu" else "fp32",
         warm_up=None if bool(net.model_warmup) == (target == "gpu") else bool(net.model_warmup),
         cache=net.response_cache.enable,
         keep=_read_versions(net.version_policy),
     )
+    if net.backend == "onnxruntime" and "openvino" not in cpu and not serving.is_for_gpus:
+        serving = replace(serving, cpu_accelerator="none")
     most = net.max_batch_size
     return replace(serving, max_batch=most) if 1 <= most < serving.largest_batch(spec) else serving
 

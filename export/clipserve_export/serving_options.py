@@ -47,6 +47,10 @@ class ServingOptions:
     max_batch: Annotated[
         int | None, _option(min=1, help="Videos in one run. (default: what fits into the memory of one)")
     ] = None
+    max_clips: Annotated[
+        int | None,
+        _option(min=1, help="Clips of one video, views x crops. (default: 30, or what fits into the memory of a run)"),
+    ] = None
     queue_delay: Annotated[
         int | None,
         _option(
@@ -105,6 +109,7 @@ class ServingOptions:
             "instances": self.instances,
             "gpus": None if self.gpus is None else parse_gpus(self.gpus),
             "max_batch": self.max_batch,
+            "max_clips": self.max_clips,
             "queue_delay": self.queue_delay,
             "max_queue": self.max_queue,
             "max_inflight": self.max_inflight,

@@ -12,15 +12,23 @@ import pytest
 from clipserve_container.checks import (
     check_certificates,
     check_driver,
+    check_memory,
+    check_metrics,
+    check_openvino,
     check_repository,
     check_secrets,
     check_shared_memory,
     find_problems,
+    memory_needed,
     shared_memory_needed,
 )
 from clipserve_container.ports import find_taken
 from clipserve_container.repository import choose_models, names_to_load, read_models
 from clipserve_container.settings import SettingError, Settings
+from clipserve_export.capacity import CLIP_MEGABYTES
+from clipserve_export.repository import write_serving
+from clipserve_export.serving import Serving
+from clipserve_export.specs import SPECS
 from clipserve_server import repository as protobuf_reader
 from clipserve_server.shared_memory import measure_room
 from tests.deploy.certificates import run_script
@@ -168,6 +176,88 @@ def test_the_embedded_server_has_the_same_formula(onnx_repository):
     room = measure_room(onnx_repository, protobuf_reader.choose_models(onnx_repository))
     settings = Settings(repository=onnx_repository, video_megabytes=5, views=3)
     assert room.demand.estimate(video_bytes=5 * 2**20, views=3) == shared_memory_needed(settings)
+
+
+@pytest.mark.parametrize("option", ["--allow-metrics=false", "--metrics-port=9002", "--metrics-address=10.0.0.1"])
+def test_metrics_that_the_decode_step_could_not_read_are_told(option):
+    assert option in only(check_metrics(Settings(triton_options=("--http-thread-count=4", option))))
+    assert not list(check_metrics(Settings(triton_options=("--metrics-config=summary_latencies=true",))))
+
+
+@pytest.fixture
+def backend(tmp_path):
+    """The folder of Triton's ONNX Runtime backend, with OpenVINO."""
+    folder = tmp_path / "onnxruntime"
+    folder.mkdir()
+    for name in ("libtriton_onnxruntime.so", "libonnxruntime_providers_openvino.so"):
+        (folder / name).touch()
+    return folder
+
+
+class TestOpenVino:
+    def test_that_is_there_for_a_cpu_passes(self, every_model, backend):
+        assert not list(check_openvino(Settings(repository=every_model, gpu="none", release="26.09"), backend))
+
+    def test_that_the_runtime_was_built_without_names_the_models_and_the_remedy(self, every_model, backend):
+        (backend / "libonnxruntime_providers_openvino.so").unlink()
+        settings = Settings(repository=every_model, gpu="none", models=("x3d_m", "motion"))
+        problem = only(check_openvino(settings, backend))
+        assert "was built without it here" in problem
+        assert problem.endswith("export --configs x3d_m motion --cpu-accelerator none")
+
+    @pytest.mark.parametrize("release", ["25.03", "25.04"])
+    def test_of_a_release_that_cannot_take_it_is_told(self, every_model, backend, release):
+        settings = Settings(repository=every_model, gpu="none", models=("motion",), release=release)
+        assert f"1.21.0 of release {release}" in only(check_openvino(settings, backend))
+
+    def test_is_nothing_for_a_gpu(self, every_model, backend):
+        problem = only(check_openvino(Settings(repository=every_model, models=("motion",)), backend))
+        assert "beside the GPU" in problem
+        assert "--cpu-accelerator none" in problem
+
+    def test_that_no_config_asks_for_is_not_looked_for(self, every_model, backend, tmp_path):
+        (backend / "libonnxruntime_providers_openvino.so").unlink()
+        repository = shutil.copytree(every_model, tmp_path / "models")
+        write_serving(repository, SPECS["motion"], Serving(cpu_accelerator="none"))
+        for gpu in ("none", "required"):
+            assert not list(check_openvino(Settings(repository=repository, gpu=gpu, models=("motion",)), backend))
+
+    def test_is_not_asked_of_another_runtime_under_the_same_name(self, every_model, backend):
+        for path in backend.iterdir():
+            path.unlink()
+        assert not list(check_openvino(Settings(repository=every_model), backend))
+
+
+class TestMemory:
+    """On a CPU a run takes the server's memory, and OpenVINO inside ONNX Runtime keeps it."""
+
+    def test_that_is_too_little_for_the_largest_runs_says_how_to_make_them_smaller(
+        self, every_model, backend, tmp_path
+    ):
+        (tmp_path / "memory.max").write_text(f"{8 * 2**30}\n")
+        settings = Settings(repository=every_model, gpu="none", models=("motion", "x3d_m"))
+        problem = only(check_memory(settings, tmp_path, backend))
+        assert "has 8192 MiB" in problem
+        assert "4 videos of 30 clips in x3d_m_net" in problem
+        assert "export --configs x3d_m --max-batch 1 --max-clips" in problem
+
+    def test_is_enough_where_the_configs_allow_smaller_runs(self, every_model, backend, tmp_path):
+        (tmp_path / "memory.max").write_text(f"{8 * 2**30}\n")
+        repository = shutil.copytree(every_model, tmp_path / "models")
+        write_serving(repository, SPECS["x3d_m"], Serving(max_batch=1, max_clips=10))
+        settings = Settings(repository=repository, gpu="none", models=("motion", "x3d_m"))
+        assert not list(check_memory(settings, tmp_path, backend))
+
+    def test_counts_every_shape_where_the_release_keeps_a_copy_of_each(self, every_model):
+        def needed(release):
+            return memory_needed(Settings(repository=every_model, gpu="none", models=("motion",), release=release))
+
+        assert needed("25.08") == needed("26.09")
+        assert needed("25.07") - needed("25.08") == CLIP_MEGABYTES["motion"] * (36 * 465 - 8 * 30)
+
+    def test_is_the_gpus_where_there_is_one(self, every_model, backend, tmp_path):
+        (tmp_path / "memory.max").write_text(f"{2**30}\n")
+        assert not list(check_memory(Settings(repository=every_model), tmp_path, backend))
 
 
 def test_a_port_that_is_taken_names_the_variable_to_change():

@@ -34,6 +34,11 @@ def test_the_published_protocols_are_within_the_bounds(spec: ModelSpec) -> None:
     assert most_clips(spec) >= views * crops
 
 
+def test_a_config_tells_the_container_what_a_clip_takes(spec: ModelSpec) -> None:
+    net = parse_config((COMMITTED / spec.net_name / "config.pbtxt").read_text())
+    assert net.parameters["clip_megabytes"].string_value == str(capacity.CLIP_MEGABYTES[spec.name])
+
+
 def test_a_stand_in_takes_a_run_in_parts_of_two_gigabytes(spec: ModelSpec) -> None:
     net = parse_config((COMMITTED / spec.net_name / "config.pbtxt").read_text())
     part = int(net.parameters["max_clips_at_once"].string_value)

@@ -21,8 +21,10 @@ CHOICES = {
     "defaults": Serving(),
     "instances": Serving(instances=2, gpus=(0, 3)),
     "batching": Serving(max_batch=1, queue_delay=2_000, max_queue=7),
+    "few clips": Serving(max_clips=2),
     "in flight": Serving(max_inflight=4),
-    "cuda": Serving(accelerator="cuda", cpu_accelerator="none"),
+    "no openvino": Serving(cpu_accelerator="none"),
+    "cuda": Serving(accelerator="cuda"),
     "tensorrt": Serving(accelerator="tensorrt", precision="fp16", warm_up=True),
     "cache": Serving(cache=True, warm_up=True),
     "gpu": Serving(target="gpu", precision="fp16", gpu_gigabytes=80),
@@ -83,6 +85,16 @@ def test_what_no_choice_gives_is_drift(repository: Path, model: str, change: tup
     assert change[0] in path.read_text()
     path.write_text(path.read_text().replace(*change))
     assert len(find_drift(repository)) == 1
+
+
+@every_model
+@pytest.mark.parametrize(
+    "serving", [Serving(target="gpu"), Serving(gpus=(0,)), Serving(accelerator="cuda"), Serving(accelerator="tensorrt")]
+)
+def test_what_is_for_gpus_names_no_accelerator_of_cpus(spec: ModelSpec, serving: Serving) -> None:
+    """Triton's ONNX Runtime backend appends it on GPU instances, too."""
+    config = net_config(spec, FORMATS["onnx"], classes=5, serving=serving)
+    assert not config.optimization.execution_accelerators.cpu_execution_accelerator
 
 
 @every_model
@@ -168,6 +180,7 @@ def test_tensorrt_brings_its_warm_up_along_unless_told_not_to(repository: Path, 
     [
         (("motion", "--max-batch", "9"), "motion takes 1 to 8 videos in a run"),
         (("x3d_l", "--max-batch", "8"), "x3d_l takes 1 to 2 videos in a run"),
+        (("motion", "--max-clips", "31"), "motion takes 1 to 30 of one video"),
         (("motion", "--gpus", "0,0"), "each once"),
         (("motion", "--keep", "newest"), "latest:K"),
         (("motion", "--keep", "2"), "motion has no version 2; there are 1"),

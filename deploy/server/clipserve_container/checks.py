@@ -10,13 +10,29 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from clipserve_container.repository import RepositoryError, choose_models, largest_clip_bytes, read_parameters
+from clipserve_container.repository import (
+    RepositoryError,
+    choose_models,
+    largest_clip_bytes,
+    largest_runs,
+    names_openvino,
+    read_parameters,
+)
 from clipserve_container.settings import Settings
 
 # The kernel's own word on the driver: every container sees it, also one that was given no GPU.
 DRIVER_VERSION = Path("/proc/driver/nvidia/version")
 GPU_DEVICE = Path("/dev/nvidiactl")
 SHARED_MEMORY = Path("/dev/shm")
+BACKEND = Path("/opt/tritonserver/backends/onnxruntime")
+BACKEND_LIBRARY, OPENVINO_LIBRARY = "libtriton_onnxruntime.so", "libonnxruntime_providers_openvino.so"
+CGROUP = Path("/sys/fs/cgroup")
+# Their ONNX Runtime, 1.21.0, takes no option of OpenVINO: "enable_opencl_throttling should be a boolean".
+RELEASES_WITHOUT_OPENVINO = ("25.03", "25.04")
+# From this one on (ONNX Runtime 1.23) the memory of OpenVINO's largest run is kept; before, that of every shape.
+RELEASE_WITH_ONE_COPY = (25, 8)
+# The server itself, and decode workers at ordinary videos.
+MEGABYTES_BESIDE_NETWORKS = 2048
 # What Triton's Python backend takes for itself, over all models.
 SHARED_MEMORY_FOR_BACKEND = 64 * 2**20
 
@@ -28,9 +44,17 @@ def find_problems(settings: Settings, *, in_server: bool = True) -> list[str]:
 
     in_server: whether this is the server's own container, which is given GPUs, and not the one that only checks.
     """
-    checks: list[Check] = [check_repository, check_driver, check_certificates, check_secrets, check_shared_memory]
+    checks: list[Check] = [
+        check_repository,
+        check_driver,
+        check_certificates,
+        check_secrets,
+        check_shared_memory,
+        check_metrics,
+        check_openvino,
+    ]
     if in_server:
-        checks += [check_gpu, check_state]
+        checks += [check_gpu, check_state, check_memory]
     return [problem for check in checks for problem in check(settings)]
 
 
@@ -166,6 +190,94 @@ def check_shared_memory(settings: Settings, folder: Path = SHARED_MEMORY) -> Ite
             f"shared memory is {have / 2**20:.0f} MiB, but {needed / 2**20:.0f} MiB may be in use at once: set"
             f" CLIPSERVE_SHM_SIZE={-(-needed // 2**20)}m, or let fewer requests in (max_waiting of the decode step),"
             " or smaller ones (CLIPSERVE_VIDEO_MEGABYTES, CLIPSERVE_VIEWS)"
+        )
+
+
+def check_metrics(settings: Settings) -> Iterator[str]:
+    """The decode step can read how many requests wait for a network, which is what bounds them."""
+    for option in settings.triton_options:
+        if re.match(r"--(allow-metrics=(0|false|off)|metrics-(port|address)=)", option, re.IGNORECASE):
+            yield (
+                f"CLIPSERVE_TRITON_OPTIONS has {option}, but the decode step reads Triton's metrics at port 8002, to"
+                " bound what waits for the networks: leave it out"
+            )
+
+
+def check_openvino(settings: Settings, backend: Path = BACKEND) -> Iterator[str]:
+    """ONNX Runtime has OpenVINO where a config asks for it, and no config does on a GPU.
+
+    backend: the folder of Triton's ONNX Runtime backend.
+    """
+    if not (backend / BACKEND_LIBRARY).exists():
+        return  # another runtime, under the same name
+    try:
+        models = choose_models(settings.repository, settings.models)
+        asking = [model.name for model in models if any(names_openvino(settings.repository, s) for s in model.steps)]
+    except (OSError, RepositoryError):
+        return  # check_repository says so
+    if not asking:
+        return
+    come = f"the configs of {', '.join(asking)} ask for OpenVINO"
+    remedy = f"docker compose run --rm export --configs {' '.join(asking)} --cpu-accelerator none"
+    if settings.gpu == "required":
+        yield f"{come}, which is for CPUs and would run parts of them beside the GPU: export them anew, or {remedy}"
+    elif settings.release.startswith(RELEASES_WITHOUT_OPENVINO):
+        yield (
+            f"{come}, which ONNX Runtime 1.21.0 of release {settings.release} cannot load: choose another"
+            f" CLIPSERVE_RELEASE, or {remedy}"
+        )
+    elif not (backend / OPENVINO_LIBRARY).exists():
+        yield f"{come}, but ONNX Runtime was built without it here ({OPENVINO_LIBRARY} is not in {backend}): {remedy}"
+
+
+def memory_needed(settings: Settings) -> int:
+    """MiB that the networks may take on a CPU, with what lies beside them.
+
+    A run takes memory by its clips. OpenVINO inside ONNX Runtime keeps it: up to 1.22 for each number of videos and
+    clips that came, from 1.23 on for the largest run.
+    """
+    models = choose_models(settings.repository, settings.models)
+    has_one_copy = not (number := re.match(r"(\d+)\.(\d+)", settings.release)) or (
+        (int(number[1]), int(number[2])) >= RELEASE_WITH_ONE_COPY
+    )
+    networks = sum(
+        run.megabytes
+        if has_one_copy or not names_openvino(settings.repository, run.network)
+        else run.megabytes_of_all_shapes
+        for run in largest_runs(settings.repository, models)
+    )
+    return MEGABYTES_BESIDE_NETWORKS + networks + shared_memory_needed(settings) // 2**20
+
+
+def memory_limit(cgroup: Path = CGROUP) -> int:
+    """MiB that this container may use: its control group's limit, of version 1 or 2, or the machine's memory."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return min(int((cgroup / name).read_text()), machine) // 2**20
+        except (OSError, ValueError):  # the other version's file, or "max"
+            continue
+    return machine // 2**20
+
+
+def check_memory(settings: Settings, cgroup: Path = CGROUP, backend: Path = BACKEND) -> Iterator[str]:
+    """On a CPU, the largest runs of all models fit into the container's memory together."""
+    if settings.gpu == "required" or not (backend / BACKEND_LIBRARY).exists():
+        return  # a run's memory is the GPU's; or another runtime, which takes large runs in parts
+    try:
+        needed, have = memory_needed(settings), memory_limit(cgroup)
+        models = choose_models(settings.repository, settings.models)
+        runs = sorted(largest_runs(settings.repository, models), key=lambda run: run.megabytes, reverse=True)
+    except (OSError, ValueError, KeyError, RepositoryError):
+        return  # check_repository and Triton say so
+    if needed > have:
+        largest = runs[0]
+        model = largest.network.removesuffix("_net")
+        yield (
+            f"this container has {have} MiB of memory, but the largest runs that the configs allow take {needed} MiB,"
+            f" {largest.megabytes} of them {largest.videos} videos of {largest.clips} clips in {largest.network}: allow"
+            f" smaller ones (docker compose run --rm export --configs {model} --max-batch 1 --max-clips 5), serve fewer"
+            " models (CLIPSERVE_MODELS), or raise CLIPSERVE_MEMORY"
         )
 
 

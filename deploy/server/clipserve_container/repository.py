@@ -11,12 +11,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# Of one video, where the decode step's config sets no other bound.
+MOST_CLIPS = 30
 _PLATFORM = re.compile(r'^platform: "ensemble"', re.MULTILINE)
 _STEP = re.compile(r'^\s+model_name: "([^"]+)"', re.MULTILINE)
 _PARAMETER = re.compile(
     r'^parameters \{\s*key: "(?P<key>[^"]+)"\s*value \{\s*string_value: "(?P<value>(?:[^"\\]|\\.)*)"\s*\}\s*\}',
     re.MULTILINE,
 )
+
+
+_OPENVINO = re.compile(r'cpu_execution_accelerator \{\s*name: "openvino"')
+_MAX_BATCH = re.compile(r"^max_batch_size: (\d+)", re.MULTILINE)
 
 
 class RepositoryError(Exception):
@@ -97,3 +103,44 @@ def largest_clip_bytes(repository: Path) -> int:
         json.loads(value) for name, value in read_parameters(repository, "decode").items() if name.startswith("CLIP_")
     ]
     return max((clip["frames"] * clip["crop"] ** 2 * 3 for clip in clips), default=0)
+
+
+def names_openvino(repository: Path, model: str) -> bool:
+    """Whether a model's config asks for OpenVINO on CPUs."""
+    return bool(_OPENVINO.search((repository / model / "config.pbtxt").read_text()))
+
+
+@dataclass(frozen=True)
+class LargestRun:
+    """What a network may be handed at once."""
+
+    network: str
+    videos: int
+    clips: int  # of one video
+    clip_megabytes: int  # of memory that one clip more takes
+
+    @property
+    def megabytes(self) -> int:
+        """Of memory that a run takes."""
+        return self.videos * self.clips * self.clip_megabytes
+
+    @property
+    def megabytes_of_all_shapes(self) -> int:
+        """Of memory, where what a run took is kept for each number of videos and clips."""
+        videos, clips = (most * (most + 1) // 2 for most in (self.videos, self.clips))
+        return videos * clips * self.clip_megabytes
+
+
+def largest_runs(repository: Path, models: list[PublicModel]) -> list[LargestRun]:
+    """Of every network of `models`, by what the configs allow: max_batch_size, and MAX_CLIP_... of the decode step."""
+    decode = read_parameters(repository, "decode")
+    runs = []
+    for model in models:
+        output = re.search(r'key: "(CLIP_[^"]+)"', (repository / model.name / "config.pbtxt").read_text())
+        for step in model.steps:
+            megabytes = read_parameters(repository, step).get("clip_megabytes")
+            if output and megabytes:
+                most = _MAX_BATCH.search((repository / step / "config.pbtxt").read_text())
+                clips = int(decode.get(f"MAX_{output[1]}", MOST_CLIPS))
+                runs.append(LargestRun(step, int(most[1]) if most else 1, clips, int(megabytes)))
+    return runs

@@ -44,6 +44,7 @@ class Settings:
         trace_rate: one request in so many is traced.
         log_verbose: Triton's level.
         triton_options: more of tritonserver's options.
+        release: of the container, as NVIDIA's image says itself; empty on other images.
     """
 
     repository: Path = Path("/models")
@@ -64,6 +65,7 @@ class Settings:
     trace_rate: int = 100
     log_verbose: int = 0
     triton_options: tuple[str, ...] = ()
+    release: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -114,6 +116,7 @@ class Settings:
             trace_rate=number("TRACE_RATE", cls.trace_rate, 1),
             log_verbose=number("LOG_VERBOSE", cls.log_verbose, 0),
             triton_options=options,
+            release=environment.get("NVIDIA_TRITON_SERVER_VERSION", ""),
         )
 
     @property
