@@ -1,14 +1,22 @@
-"""What tests see of a running service from outside: its metrics, its processes, and whether something comes true."""
+"""What tests see of a running service from outside: its metrics, its processes, and whether something comes true.
 
+Tests wait for events. Where a limit is needed it is one that only a hang reaches, on a machine that is busy as well.
+"""
+
+import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from clipserve_server.triton import Triton
 
+HANG_SECONDS = 60.0  # nothing that goes well takes as long
+NEVER_SECONDS = 500.0  # for a limit of the code under test that it must not wait for
 
-def wait_for(condition: Callable[[], object], seconds: float) -> bool:
+
+def wait_for(condition: Callable[[], object], seconds: float = HANG_SECONDS) -> bool:
     """Whether `condition` comes true within `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -16,6 +24,21 @@ def wait_for(condition: Callable[[], object], seconds: float) -> bool:
             return True
         time.sleep(0.01)
     return bool(condition())
+
+
+def when(condition: Callable[[], object], act: Callable[[], object]) -> threading.Thread:
+    """Do something in a thread of its own as soon as `condition` comes true."""
+    thread = threading.Thread(target=lambda: wait_for(condition) and act(), daemon=True)
+    thread.start()
+    return thread
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """What happens in the block must not wait for a limit of NEVER_SECONDS."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < HANG_SECONDS
 
 
 def metric(triton: Triton, name: str) -> float:

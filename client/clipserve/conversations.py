@@ -15,7 +15,7 @@ from grpc import StatusCode  # type: ignore[import-untyped]
 from tritonclient.utils import InferenceServerException
 
 from clipserve import defaults
-from clipserve.errors import ClipserveError
+from clipserve.errors import ClipserveError, DeadlineExceeded
 from clipserve.exchange import Exchange, list_parts, list_public_models
 from clipserve.failures import (
     Call,
@@ -94,6 +94,7 @@ def list_models(call: Call) -> Conversation[list[str]]:
 def wait_until_ready(call: Call) -> Conversation[None]:
     """Ask again and again, until the model is ready or `call.timeout_seconds` are over."""
     end = time.monotonic() + call.timeout_seconds
+    obstacle: ClipserveError | None = None
     while True:
         try:
             # A server that accepts and never answers must not outlast the wait.
@@ -101,8 +102,11 @@ def wait_until_ready(call: Call) -> Conversation[None]:
         except ClipserveError as exc:
             if not exc.retryable:
                 raise
+            # What an answer said tells more than that no time was left for another one.
+            if obstacle is None or not isinstance(exc, DeadlineExceeded):
+                obstacle = exc
             if time.monotonic() + defaults.READY_POLL_SECONDS >= end:
-                raise give_up_waiting(exc, call.timeout_seconds) from exc
+                raise give_up_waiting(obstacle, call.timeout_seconds) from obstacle
         yield Pause(defaults.READY_POLL_SECONDS)
 
 

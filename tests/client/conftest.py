@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.watching import NEVER_SECONDS
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import (
     GRPCInferenceServiceServicer,
@@ -84,11 +85,17 @@ class FakeTriton(GRPCInferenceServiceServicer):
     counting: threading.Condition = field(default_factory=threading.Condition)
     release: threading.Event = field(default_factory=threading.Event)
     hold: bool = False  # let inferences wait for `release`
+    held: set[bytes] = field(default_factory=set)  # let those of these contents do so
+    stuck: set[str] = field(default_factory=set)  # methods' names that wait for `release`
     restricted: tuple[str, ...] = ()  # methods' names that only those with the key ADMIN may call
     closed_to: str = ""  # a method's name that fails with `failure`, too
     requests: list[Any] = field(default_factory=list)
     metadata: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     url: str = ""
+
+    def times_asked(self, method: str) -> int:
+        """How many calls of this method have come."""
+        return sum(name == method for name, _ in self.metadata)
 
     @property
     def videos(self) -> list[bytes]:
@@ -119,9 +126,9 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self._note("ModelInfer", context)
         self.requests.append(request)
         context.add_callback(lambda: setattr(self, "cancelled", self.cancelled + (context.code() is None)))
-        if self.hold:
-            self.release.wait(60)
         content = request.raw_input_contents[0][4:]
+        if self.hold or content in self.held:
+            self.release.wait(NEVER_SECONDS)
         time.sleep(self.delays.get(content, self.delay))
         with self.counting:
             fails, self.failures_left = self.failures_left > 0, max(self.failures_left - 1, 0)
@@ -185,6 +192,8 @@ class FakeTriton(GRPCInferenceServiceServicer):
 
     def _note(self, method: str, context: Any) -> None:
         self.metadata.append((method, dict(context.invocation_metadata())))
+        if method in self.stuck:
+            self.release.wait(NEVER_SECONDS)
         if method in self.restricted and not ADMIN.items() <= self.metadata[-1][1].items():
             # Word for word what Triton 2.51 says.
             context.abort(

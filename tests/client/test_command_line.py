@@ -7,11 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import grpc
 import pytest
 from tests.interrupts import hear_interrupts
+from tests.watching import HANG_SECONDS, wait_for
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
@@ -196,11 +196,9 @@ def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
         preexec_fn=hear_interrupts,
     )
     try:
-        end = time.monotonic() + 10
-        while not triton.requests and time.monotonic() < end:
-            time.sleep(0.02)
+        assert wait_for(lambda: triton.requests)
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=5)
+        stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
     assert process.returncode == 130

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tests.watching import HANG_SECONDS
 from typer.testing import CliRunner
 
 from clipserve import read_name
@@ -61,7 +62,7 @@ def numbers(out):
 
 
 def wait_for_rows(out, count, process):
-    end = time.monotonic() + 30
+    end = time.monotonic() + HANG_SECONDS
     while not (out.exists() and len(out.read_bytes().splitlines()) >= count):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
@@ -98,7 +99,7 @@ def test_a_client_that_is_killed_goes_on_where_it_was(triton, folder):
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     process = begin(folder / "videos", out, triton.url)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, said
     assert sorted(numbers(out)) == list(range(40))
     # Done again is only what was under way, at most the rows that run ahead.
@@ -118,7 +119,7 @@ def test_a_job_over_names_that_are_not_utf_8_goes_on_after_a_kill_and_doubles_no
     wait_for_rows(out, 15, process)
     process.kill()
     process.communicate()
-    _, said = begin(sources[0], out, triton.url, str(sources[1])).communicate(timeout=30)
+    _, said = begin(sources[0], out, triton.url, str(sources[1])).communicate(timeout=HANG_SECONDS)
     assert "62 rows" in said
     assert "1 failed" in said
     rows = read_rows(out)
@@ -275,7 +276,7 @@ def test_a_real_server_that_dies_and_one_that_stops_in_the_middle_are_waited_for
                     tmp_path / "list.csv", out, server.grpc_url, "--model", "motion", "--patience", "120"
                 )
                 if end is None:
-                    _, said = process.communicate(timeout=120)
+                    _, said = process.communicate(timeout=2 * HANG_SECONDS)
                 else:
                     wait_for_rows(out, rows, process)
                     end_triton(server, end)
@@ -294,4 +295,4 @@ def end_triton(server, end):
     guard = server._guard.pid
     (triton,) = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
     os.kill(int(triton), end)
-    server._guard.wait(60)
+    server._guard.wait(HANG_SECONDS)

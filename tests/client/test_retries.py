@@ -1,12 +1,20 @@
 """A busy server is asked again, with pauses that grow and differ; what is final is not."""
 
 import threading
-import time
 
 import grpc
 import pytest
+from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
-from clipserve import InvalidRequest, ModelNotReady, NotAVideo, ServerBusy, ServerUnavailable, defaults
+from clipserve import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelNotReady,
+    NotAVideo,
+    ServerBusy,
+    ServerUnavailable,
+    defaults,
+)
 from clipserve.failures import Call
 from clipserve.patience import Patience
 
@@ -39,10 +47,10 @@ def test_a_final_failure_is_not_tried_again(connect, triton, failure):
 
 def test_asking_again_ends_with_the_deadline(connect, triton):
     triton.failure = BUSY
-    start = time.monotonic()
-    (row,) = connect().classify_many([VIDEO], timeout_seconds=1.0)
-    assert isinstance(row.error, ServerBusy)
-    assert 0.7 < time.monotonic() - start < 1.6
+    with at_once():
+        (row,) = connect().classify_many([VIDEO], timeout_seconds=2.0)
+    # The last attempt may have had no time left for an answer.
+    assert isinstance(row.error, ServerBusy | DeadlineExceeded)
     assert len(triton.requests) > 1
 
 
@@ -67,31 +75,30 @@ def test_pauses_are_random_below_a_limit_that_doubles_up_to_the_longest():
 
 
 def test_a_server_that_was_never_there_is_reported_at_once(connect, free_port):
-    start = time.monotonic()
-    rows = list(connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10))
+    with at_once():
+        rows = list(connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, timeout_seconds=NEVER_SECONDS))
     assert {type(row.error) for row in rows} == {ServerUnavailable}
-    assert time.monotonic() - start < 2
 
 
 def test_with_patience_a_server_that_is_still_starting_is_waited_for(connect, start, make_triton, free_port):
     threading.Timer(1.0, lambda: start(make_triton(), port=free_port)).start()
-    rows = connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, patience_seconds=20)
+    rows = connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, patience_seconds=HANG_SECONDS)
     assert all(row.prediction for row in rows)
 
 
 def test_patience_outlasts_the_deadline_of_a_call(connect, triton):
     triton.models["x3d_m"].ready = False
     threading.Timer(1.0, lambda: setattr(triton.models["x3d_m"], "ready", True)).start()
-    (row,) = connect().classify_many([VIDEO], timeout_seconds=0.3, patience_seconds=20)
+    (row,) = connect().classify_many([VIDEO], timeout_seconds=0.3, patience_seconds=HANG_SECONDS)
     assert row.prediction
 
 
 def test_patience_that_ran_out_once_is_not_spent_on_every_video(connect, triton):
     triton.models["x3d_m"].ready = False
-    start = time.monotonic()
-    rows = list(connect().classify_many([VIDEO] * 40, parallel=2, timeout_seconds=0.5, patience_seconds=0.5))
+    # Spent on each, it would be a hundred seconds.
+    with at_once():
+        rows = list(connect().classify_many([VIDEO] * 400, parallel=2, timeout_seconds=0.5, patience_seconds=0.5))
     assert {type(row.error) for row in rows} == {ModelNotReady}
-    assert time.monotonic() - start < 3
 
 
 def test_a_closed_classifier_begins_no_run(connect):
