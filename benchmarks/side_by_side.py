@@ -72,6 +72,8 @@ def run(arguments: argparse.Namespace, scratch: Path) -> None:
     spec = SPECS[arguments.model]
     load = os.getloadavg()[0]
     contestants, left_out = choose_contestants(arguments.only)
+    # Where torch exports it keeps a cache among the temporary files of this machine, if it is told no other place.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch / "torchinductor"))
     ground: Ground = prepare_ground(spec)
     is_motion = spec.family == "motion"
     videos = prepare_motions(QUICK_MOTIONS if arguments.quick else MOTIONS) if is_motion else prepare_mix()

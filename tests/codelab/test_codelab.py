@@ -69,6 +69,7 @@ def test_the_script_starts_a_server_and_makes_its_own_videos(repositories: Calla
     check_steps(done.stdout, videos=24)
 
 
+@pytest.mark.long  # the script, of which it is made, runs always
 def test_the_notebook_runs_on_videos_and_a_server_that_are_there(
     motion_url: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tests.export.small_mvit import SMALL_MVIT, build_small_mvit
 from torch import nn
 
 from clipserve_export.clips import random_clips
@@ -16,30 +17,43 @@ from clipserve_export.zoo import pytorchvideo
 MVITS = [name for name, spec in SPECS.items() if spec.family == "mvit"]
 
 
-def telling_network(name: str) -> ActionNetwork:
-    """A network whose answers depend on all its tokens, as a new one's hardly do."""
-    network = served_network(SPECS[name], random_weights(SPECS[name]).state)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in network.parameters():
-        spread = 0.02 if parameter.dim() == 1 else 2 / parameter[0].numel() ** 0.5
-        parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
-    return network
+@pytest.fixture(
+    ids=lambda name: name or SMALL_MVIT.name,
+    params=[None, *(pytest.param(name, marks=pytest.mark.long) for name in MVITS)],
+)
+def network_and_clips(request: pytest.FixtureRequest) -> tuple[ActionNetwork, torch.Tensor]:
+    """A served network and two clips for it."""
+    if request.param is not None:
+        spec = SPECS[request.param]
+        network = served_network(spec, random_weights(spec).state)
+        return network, random_clips(spec.geometry, batch=2, views=1, seed=1)
+    small, _ = build_small_mvit()
+    return small, random_clips(SMALL_MVIT.geometry, batch=2, views=1, seed=1)
 
 
-@pytest.mark.parametrize("name", MVITS)
-def test_it_is_the_same_function_and_its_parts_are_rewritten(name: str) -> None:
-    network = telling_network(name)
+def test_it_is_the_same_function_and_its_parts_are_rewritten(
+    network_and_clips: tuple[ActionNetwork, torch.Tensor],
+) -> None:
+    network, clips = network_and_clips
+    make_telling(network)
     rewritten = copy.deepcopy(network)
     rewrite_blocks(rewritten)
     kinds = [type(module).__name__ for module in rewritten.modules()]
     assert kinds.count("TokenBlock") == 16
     assert "MultiScaleBlock" not in kinds
-    clips = random_clips(SPECS[name].geometry, batch=2, views=1, seed=1)
     with torch.inference_mode():
         (_, expected), (_, found) = network(clips), rewritten(clips)
     size = expected.abs().max()
     assert (expected[0] - expected[1]).abs().max() > 0.1 * size, "these weights do not tell one clip from another"
     assert (found - expected).abs().max() < 1e-4 * size
+
+
+def make_telling(network: ActionNetwork) -> None:
+    """Let its answers depend on all its tokens, as a new one's hardly do."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        spread = 0.02 if parameter.dim() == 1 else 2 / parameter[0].numel() ** 0.5
+        parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
 
 
 def test_other_networks_stay_as_they_are() -> None:

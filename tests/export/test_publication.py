@@ -1,14 +1,17 @@
 """A model gets into the repository whole or not at all."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.exports import copy_model
 
 from clipserve_export import exporting
 from clipserve_export.configs import parse_config
@@ -16,6 +19,7 @@ from clipserve_export.errors import ParityError
 from clipserve_export.exporting import export_model
 from clipserve_export.formats import FORMATS, Format, FormatName, load_onnx, write_onnx
 from clipserve_export.network import ActionNetwork
+from clipserve_export.repository import publish, staging
 from clipserve_export.specs import SPECS, Geometry
 
 MOTION = SPECS["motion"]
@@ -72,9 +76,10 @@ def test_reuse_leaves_a_current_export_alone_and_renews_any_other(tmp_path: Path
     assert export_motion(tmp_path), "without reuse it is made anew"
 
 
-def test_an_onlooker_never_sees_half_a_model(tmp_path: Path) -> None:
-    """Formats alternate, so that config and file must change together."""
-    export_motion(tmp_path)
+def test_an_onlooker_never_sees_half_a_model(repositories: Callable[[FormatName], Path], tmp_path: Path) -> None:
+    """Formats alternate, so that config and file must change together. Only what an export does in the end is done."""
+    copy_model(repositories("torchscript"), tmp_path)
+    labels = (tmp_path / MOTION.net_name / "labels.txt").read_text().splitlines()
     net, finished, torn, looks = tmp_path / "motion_net", threading.Event(), [], 0
 
     def look() -> None:
@@ -101,8 +106,11 @@ def test_an_onlooker_never_sees_half_a_model(tmp_path: Path) -> None:
     onlooker = threading.Thread(target=look)
     onlooker.start()
     try:
-        for format_name in ("onnx", "torchscript") * 2:
-            export_motion(tmp_path, format_name)
+        names: tuple[FormatName, FormatName] = ("onnx", "torchscript")
+        for format_name in names * 50:
+            with staging(tmp_path, MOTION) as staged:
+                shutil.copytree(repositories(format_name) / MOTION.net_name / "1", staged, dirs_exist_ok=True)
+                publish(tmp_path, MOTION, FORMATS[format_name], labels, staged)
     finally:
         finished.set()
         onlooker.join()
@@ -110,8 +118,10 @@ def test_an_onlooker_never_sees_half_a_model(tmp_path: Path) -> None:
     assert looks > 100
 
 
-def test_an_export_killed_in_the_middle_leaves_the_old_model_and_no_debris_for_long(tmp_path: Path) -> None:
-    export_motion(tmp_path)
+def test_an_export_killed_in_the_middle_leaves_the_old_model_and_no_debris_for_long(
+    repositories: Callable[[FormatName], Path], tmp_path: Path
+) -> None:
+    copy_model(repositories("torchscript"), tmp_path)
     published = (tmp_path / "motion_net" / "1" / "export.json").read_text()
     command = [sys.executable, "-m", "clipserve", "export", "motion", "--repository", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
