@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,12 @@ def exported(
     return copy_model(repositories(request.param), tmp_path_factory.mktemp(request.param))
 
 
+@pytest.fixture(scope="module")
+def served(exported: Path) -> Iterator[Triton]:
+    with serve(exported) as triton:
+        yield triton
+
+
 def load(repository: Path) -> Run:
     """The exported file, run without Triton."""
     (file,) = (repository / "motion_net" / "1").glob("model.*")
@@ -59,12 +65,12 @@ def change_config(repository: Path, change: Callable[[pb.ModelConfig], object]) 
     path.write_text(print_config(config))
 
 
-def test_no_answer_is_written_over_by_a_later_run(exported: Path) -> None:
+def test_no_answer_is_written_over_by_a_later_run(exported: Path, served: Triton) -> None:
     """Many at once, batched as they come, every one another clip: each gets the answer to its own."""
     run = load(exported)
     clips = random_clips(MOTION.geometry, batch=CLIENTS * ROUNDS, views=1, seed=7).numpy()
     expected, answers = run(clips)[1], np.zeros((len(clips), MOTION.feature_size), np.float32)
-    with serve(exported) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+    with triton_grpc.InferenceServerClient(served.grpc_url) as client:
 
         def ask(first: int) -> None:
             kept = [(at, infer(client, clips[at : at + 1])[1]) for at in range(first, len(clips), CLIENTS)]
@@ -80,11 +86,11 @@ def test_no_answer_is_written_over_by_a_later_run(exported: Path) -> None:
     np.testing.assert_allclose(answers, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_process_does_not_grow_with_the_requests_it_has_answered(exported: Path) -> None:
+def test_a_process_does_not_grow_with_the_requests_it_has_answered(served: Triton) -> None:
     """Were each request's clip kept, 150 of them would be 110 MiB."""
     clip = random_clips(MOTION.geometry, batch=1, views=8, seed=1).numpy()
-    with serve(exported) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
-        (pid,) = stubs(triton, "motion_net")
+    (pid,) = stubs(served, "motion_net")
+    with triton_grpc.InferenceServerClient(served.grpc_url) as client:
         for _ in range(20):
             infer(client, clip)
         before = resident_megabytes(pid)

@@ -1,7 +1,7 @@
 """The stand-ins do what the config asks of the C++ backends they stand in for."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +83,25 @@ def test_the_batcher_puts_requests_together_and_each_gets_its_own_answer(reposit
         np.testing.assert_allclose(answers[number][1], features, rtol=1e-3, atol=1e-4)
 
 
-def test_a_run_is_taken_in_parts_and_each_video_gets_the_answer_of_the_whole(repository: Path) -> None:
-    """By videos where those fit into a part, by views where not even one does, and evenly or not."""
+@pytest.fixture(scope="module", params=["onnx", "torchscript"])
+def four_at_once(
+    request: pytest.FixtureRequest,
+    repositories: Callable[[FormatName], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Triton]:
+    """A server whose network takes four clips at once."""
+    repository = copy_model(repositories(request.param), tmp_path_factory.mktemp(request.param))
     change_config(repository, bound_to(4))
-    form = FORMATS[format_of(repository)]
-    run = form.load(repository / "motion_net" / "1" / form.filename)
+    with Triton(repository, **ANY_PORTS) as triton:
+        yield triton
+
+
+def test_a_run_is_taken_in_parts_and_each_video_gets_the_answer_of_the_whole(four_at_once: Triton) -> None:
+    """By videos where those fit into a part, by views where not even one does, and evenly or not."""
+    form = FORMATS[format_of(four_at_once.repository)]
+    run = form.load(four_at_once.repository / "motion_net" / "1" / form.filename)
     shapes = [(5, 1), (3, 2), (2, 3), (2, 4), (1, 9), (3, 6)]
-    with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+    with triton_grpc.InferenceServerClient(four_at_once.grpc_url) as client:
         for batch, views in shapes:
             clip = random_clips(MOTION.geometry, batch=batch, views=views, seed=batch * views).numpy()
             expected, given = run(clip), infer(client, clip)
@@ -97,12 +109,11 @@ def test_a_run_is_taken_in_parts_and_each_video_gets_the_answer_of_the_whole(rep
             np.testing.assert_allclose(given[1], expected[1], rtol=1e-3, atol=1e-4)
 
 
-def test_the_memory_of_a_run_is_that_of_its_parts(repository: Path) -> None:
+def test_the_memory_of_a_run_is_that_of_its_parts(four_at_once: Triton) -> None:
     """240 clips are what eight requests of 10 views x 3 crops give the network at once."""
-    change_config(repository, bound_to(4))
     clip = random_clips(MOTION.geometry, batch=8, views=30, seed=1).numpy()
-    with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
-        (pid,) = stubs(triton, "motion_net")
+    (pid,) = stubs(four_at_once, "motion_net")
+    with triton_grpc.InferenceServerClient(four_at_once.grpc_url) as client:
         infer(client, clip[:1, :4])
         before = peak_megabytes(pid)
         infer(client, clip)
@@ -124,14 +135,13 @@ def peak_megabytes(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path, count: int) -> None:
+def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path) -> None:
     def set_count(config: pb.ModelConfig) -> None:
-        config.instance_group[0].count = count
+        config.instance_group[0].count = 3
 
     change_config(repository, set_count)
     with Triton(repository, **ANY_PORTS) as triton:
-        assert len(stubs(triton, "motion_net")) == count
+        assert len(stubs(triton, "motion_net")) == 3
 
 
 def test_a_gpu_that_the_config_asks_for_and_is_not_there_is_an_error(repository: Path, tmp_path: Path) -> None:
