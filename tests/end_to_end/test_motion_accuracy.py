@@ -18,10 +18,18 @@ SIZES = ((320, 240), (480, 270), (270, 480), (240, 240), (640, 360), (160, 120))
 FPS = (12, 24, 30, 50)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each video is written once, for both formats."""
+    return tmp_path_factory.mktemp("unseen")
+
+
 def write_unseen_video(folder: Path, label: str, seed: int) -> Path:
     rng = np.random.default_rng((seed, 99))
     width, height = SIZES[rng.integers(len(SIZES))]
     path = folder / f"{label.replace(' ', '_')}-{seed}.mp4"
+    if path.exists():
+        return path
     write_motion_video(
         path, label, seed, width=width, height=height, fps=int(rng.choice(FPS)), seconds=float(rng.uniform(1.2, 3))
     )
@@ -29,10 +37,10 @@ def write_unseen_video(folder: Path, label: str, seed: int) -> Path:
 
 
 @pytest.mark.parametrize("seeds", [4, pytest.param(20, marks=pytest.mark.long)])
-def test_motions_never_trained_on_are_named(service: Service, tmp_path: Path, seeds: int) -> None:
+def test_motions_never_trained_on_are_named(service: Service, folder: Path, seeds: int) -> None:
     wanted = [(label, FIRST_SEED + seed) for label in LABELS for seed in range(seeds)]
     with VideoClassifier("motion", url=service.url) as classifier, ThreadPoolExecutor(4) as pool:
-        answers = pool.map(lambda item: classifier.classify(write_unseen_video(tmp_path, *item)).top.label, wanted)
+        answers = pool.map(lambda item: classifier.classify(write_unseen_video(folder, *item)).top.label, wanted)
         wrong = [
             f"{label} ({seed}) was called {answer}"
             for (label, seed), answer in zip(wanted, answers, strict=True)

@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.exports import copy_model
+from tests.watching import wait_for
 
 from clipserve_export import exporting
 from clipserve_export.configs import parse_config
@@ -76,6 +76,15 @@ def test_reuse_leaves_a_current_export_alone_and_renews_any_other(tmp_path: Path
     assert export_motion(tmp_path), "without reuse it is made anew"
 
 
+def identify(folder: Path) -> tuple[int, int] | None:
+    """Another one for another folder of this name, and None for none. Numbers come back, times do not."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_ctime_ns
+
+
 def test_an_onlooker_never_sees_half_a_model(repositories: Callable[[FormatName], Path], tmp_path: Path) -> None:
     """Formats alternate, so that config and file must change together. Only what an export does in the end is done."""
     copy_model(repositories("torchscript"), tmp_path)
@@ -85,24 +94,22 @@ def test_an_onlooker_never_sees_half_a_model(repositories: Callable[[FormatName]
     def look() -> None:
         nonlocal looks
         while not finished.is_set():
+            before = identify(net / "1")
             try:
-                before = (net / "1").stat().st_ino
                 config = parse_config((net / "config.pbtxt").read_text())
                 size = (net / "1" / config.default_model_filename).stat().st_size
-                record = json.loads((net / "1" / "export.json").read_text())
-                after = (net / "1").stat().st_ino
-            except FileNotFoundError:
-                # Allowed only where the version folder itself was away.
-                continue_ok = not (net / "1").exists() or (net / "1").stat().st_mtime > started
-                if not continue_ok:
-                    torn.append("a file is missing")
+                seen = config.backend, size, json.loads((net / "1" / "export.json").read_text())
+            except FileNotFoundError as error:
+                seen = error
+            # What a folder holds counts where it was there the whole time.
+            if before is None or identify(net / "1") != before:
                 continue
-            if before == after:
-                looks += 1
-                if size != record["file_bytes"] or FORMATS[record["format"]].backend != config.backend:
-                    torn.append(f"{config.backend} config beside a {record['format']} file of {size} bytes")
+            looks += 1
+            if isinstance(seen, FileNotFoundError):
+                torn.append(f"{seen.filename} is missing")
+            elif seen[1] != seen[2]["file_bytes"] or FORMATS[seen[2]["format"]].backend != seen[0]:
+                torn.append(f"{seen[0]} config beside a {seen[2]['format']} file of {seen[1]} bytes")
 
-    started = time.time()
     onlooker = threading.Thread(target=look)
     onlooker.start()
     try:
@@ -111,11 +118,11 @@ def test_an_onlooker_never_sees_half_a_model(repositories: Callable[[FormatName]
             with staging(tmp_path, MOTION) as staged:
                 shutil.copytree(repositories(format_name) / MOTION.net_name / "1", staged, dirs_exist_ok=True)
                 publish(tmp_path, MOTION, FORMATS[format_name], labels, staged)
+        assert wait_for(lambda: looks > 100)
     finally:
         finished.set()
         onlooker.join()
     assert torn == []
-    assert looks > 100
 
 
 def test_an_export_killed_in_the_middle_leaves_the_old_model_and_no_debris_for_long(
@@ -125,11 +132,7 @@ def test_an_export_killed_in_the_middle_leaves_the_old_model_and_no_debris_for_l
     published = (tmp_path / "motion_net" / "1" / "export.json").read_text()
     command = [sys.executable, "-m", "clipserve", "export", "motion", "--repository", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "motion_net").glob(".staging-*")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.005)
+    assert wait_for(lambda: list((tmp_path / "motion_net").glob(".staging-*")) or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (tmp_path / "motion_net" / "1" / "export.json").read_text() == published
