@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,8 +119,12 @@ CENC = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "01" * 16, "encry
 def test_an_encrypted_mp4_is_said_to_be(codec: str, fragments: dict[str, str]) -> None:
     data = Clip(codec, frames=12, muxer={**CENC, **fragments}).make()
     assert refusal(data).code == "encrypted"
-    # FairPlay hides the codec as well.
+    # FairPlay hides the codec as well, and older protections keep keys and vectors in boxes of their own.
     assert refusal(data.replace(b"encv", b"drmi", 1)).code == "encrypted"
+    assert (
+        refusal(data.replace(b"senc", b"free").replace(b"saiz", b"free").replace(b"saio", b"free")).code == "encrypted"
+    )
+    assert refusal(data.replace(b"sinf", b"free").replace(b"saiz", b"free")).code == "encrypted"
 
 
 def test_an_encrypted_webm_is_said_to_be() -> None:
@@ -131,6 +136,12 @@ def test_an_encrypted_webm_is_said_to_be() -> None:
     error = refusal(data[:place] + encryption + data[place + 21 :])
     assert error.code == "encrypted"
     assert "no key" in error.message
+
+
+@pytest.mark.parametrize("make", [Clip("libwebp_anim", "webp", frames=3).make, lambda: make_image("gif"), AVIF.make])
+def test_the_first_bytes_of_an_image_are_no_video(make: Callable[[], bytes]) -> None:
+    data = make()
+    assert {refusal(data[:length]).code for length in range(64)} <= {"not-a-video", "truncated"}
 
 
 def test_archives_and_sound_files_are_refused() -> None:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 
 from .errors import Encrypted, NotAVideo, NoVideoStream, TooLarge, Truncated, UnsupportedCodec
 from .limits import Limits, check_bytes
-from .signatures import describe_bytes, describe_still
+from .signatures import describe_bytes, describe_still, is_encrypted_mp4
 
 # FFmpeg's names. Not on the list: playlists and scripts that open other files (concat, hls, dash),
 # still images (image2pipe, png_pipe), and everything rare.
@@ -48,6 +48,8 @@ FFMPEG_ERRORS = (
 
 # Offset of the bits a sample: behind signature, head of the chunk IHDR, width and height.
 _PNG_DEPTH = 24
+
+_ENCRYPTED = "the video is encrypted, and there is no key for it here; send it decrypted"
 
 # PyAV reads through Python in blocks of this size; 32 KiB, its default, costs 3 % on a 60 MiB file.
 _BLOCK_BYTES = 256 * 1024
@@ -92,6 +94,8 @@ def open_video(data: bytes | memoryview, limits: Limits) -> Iterator[OpenVideo]:
         raise NotAVideo("the file is empty")
     if still := describe_still(data):
         raise NotAVideo(f"the bytes are {still}, not a video")
+    if is_encrypted_mp4(data):
+        raise Encrypted(_ENCRYPTED)
     container = _open_container(data, limits)
     try:
         if not container.streams:
@@ -163,7 +167,7 @@ def check_encryption(part: VideoStream | Packet[VideoStream]) -> None:
     """
     marked = "enc_key_id" in part.metadata if isinstance(part, VideoStream) else part.has_sidedata("encryption_info")
     if marked:
-        raise Encrypted("the video is encrypted, and there is no key for it here; send it decrypted")
+        raise Encrypted(_ENCRYPTED)
 
 
 def _allocation_bound(limits: Limits) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -27,9 +27,14 @@ _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot")
 # Of HEIF: "ftyp" names one first where the file is a still picture (ISO 23008-12; AVIF). Sequences have brands of their
 # own (msf1, hevc, avis), and a track.
 _STILL_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"avci", b"avcs", b"avif", b"mif1", b"mif2", b"miaf", b"jpeg"}
+# Where a track's samples are described, and the kinds of description that mean encrypted pictures (ISO 14496-12, 8.12;
+# FairPlay).
+_SAMPLE_DESCRIPTION = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+_BOX_HEAD_BYTES = _STSD_HEAD_BYTES = 8
+_ENCRYPTED_PICTURES = {b"encv", b"drmi"}
 _MOST_BOXES = 1000
 _TRANSPORT_PACKET_BYTES = 188
-_WEBP_ANIMATION = 0x02  # of the flags of VP8X (RFC 9649, 2.7.1)
+_WEBP_FLAGS, _WEBP_ANIMATION = 20, 0x02  # offset of the flags of VP8X, and one of them (RFC 9649, 2.7.1)
 
 # (offset, bytes there, name)
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
@@ -75,7 +80,7 @@ def describe_bytes(data: bytes | memoryview) -> Description:
     if _is_transport_stream(data):
         # FFmpeg takes a few packets for something else.
         return Description("MPEG-TS", is_video=True, demuxer="mpegts")
-    if head[8:16] == b"WEBPVP8X" and head[20] & _WEBP_ANIMATION:
+    if head[8:16] == b"WEBPVP8X" and len(head) > _WEBP_FLAGS and head[_WEBP_FLAGS] & _WEBP_ANIMATION:
         return Description("an animated WebP image, which FFmpeg 8.1 does not decode")
     for offset, magic, name in _OTHERS:
         if head[offset : offset + len(magic)] == magic:
@@ -103,6 +108,30 @@ def describe_still(data: bytes | memoryview) -> str | None:
     # The handler of "meta", its first box, says what the items are.
     has_pictures = place is not None and b"hdlr" + bytes(8) + b"pict" in bytes(data[place : place + 64])
     return "a HEIF or AVIF image" if has_pictures or bytes(data[8:12]) in _STILL_BRANDS else None
+
+
+def is_encrypted_mp4(data: bytes | memoryview) -> bool:
+    """Whether the index of an mp4 describes encrypted pictures.
+
+    FFmpeg marks single packets. But it does not open a file whose index and fragments disagree about the encryption
+    (FFmpeg 5.1 writes such fragments), and it marks nothing where keys and vectors are in boxes that it does not know.
+    """
+    return any(
+        kind in _ENCRYPTED_PICTURES
+        for description in _find_boxes(memoryview(data), _SAMPLE_DESCRIPTION)
+        for kind, _, _ in _walk_boxes(description[_STSD_HEAD_BYTES:])
+    )
+
+
+def _find_boxes(data: memoryview, path: Sequence[bytes]) -> Iterator[memoryview]:
+    """What is in the boxes of an mp4 to which this path of kinds leads."""
+    for kind, offset, end in _walk_boxes(data):
+        if kind == path[0]:
+            content = data[offset + _BOX_HEAD_BYTES : end]
+            if len(path) == 1:
+                yield content
+            else:
+                yield from _find_boxes(content, path[1:])
 
 
 def _walk_boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
