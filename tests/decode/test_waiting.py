@@ -194,9 +194,9 @@ def page() -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/metrics" else 404)
+            self.send_response(200 if self.path in ("/metrics", "/other") else 404)
             self.end_headers()
-            self.wfile.write(PAGE.encode())
+            self.wfile.write(PAGE.encode() if self.path == "/metrics" else b"go_goroutines 7\n")
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
@@ -217,9 +217,21 @@ def test_the_metrics_page_tells_what_waits_whatever_the_proxy(page: str, monkeyp
 
 
 def test_a_metrics_page_that_is_not_there_is_an_os_error_with_its_address(page: str) -> None:
-    for url in (f"{page}/elsewhere", "http://127.0.0.1:1/metrics"):
+    for url in (f"{page}/elsewhere", "http://127.0.0.1:1/metrics", f"http://{'a' * 64}.invalid/metrics"):
         with pytest.raises(OSError, match=url):
             MetricsPage(url).read_waiting()
+
+
+def test_the_page_of_another_program_does_not_pass_for_one_on_which_nothing_waits(page: str) -> None:
+    with pytest.raises(OSError, match="is not Triton's"):
+        MetricsPage(f"{page}/other").read_waiting()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/metrics", "http://127.0.0.1:port/metrics", "http://[::1/"])
+def test_what_is_no_address_of_a_page_is_told_as_the_model_loads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSERVE_METRICS_URL", url)
+    with pytest.raises(ValueError, match="CLIPSERVE_METRICS_URL"):
+        MetricsPage()
 
 
 @pytest.mark.parametrize(

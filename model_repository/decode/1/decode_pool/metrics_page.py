@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 # Triton's default port. A server whose metrics are elsewhere says so in this variable.
 VARIABLE, DEFAULT_URL = "CLIPSERVE_METRICS_URL", "http://127.0.0.1:8002/metrics"
 TIMEOUT_SECONDS = 1.0
-_WAITING = re.compile(r'^nv_inference_pending_request_count\{model="([^"]+)",[^}]*\} (\d+)', re.MULTILINE)
+# Another program's page can be endless; Triton's has 100 KiB with a hundred models.
+MOST_BYTES = 16 * 2**20
+_FAMILY = "nv_inference_pending_request_count"
+_WAITING = re.compile(rf"^{_FAMILY}" r'\{model="([^"]+)",[^}]*\} (\d+)', re.MULTILINE)
 
 
 class MetricsPage:
@@ -19,28 +22,32 @@ class MetricsPage:
 
     def __init__(self, url: str = "") -> None:
         self.url = url or os.environ.get(VARIABLE, "") or DEFAULT_URL
-        self._place = urlsplit(self.url)
+        try:
+            place = urlsplit(self.url)
+            self._host, self._port, self._path = place.hostname or "", place.port or 80, place.path
+        except ValueError as error:
+            raise ValueError(f"{VARIABLE} is {self.url}, which is no address: {error}") from error
 
     def read_waiting(self) -> Counter[str]:
         """How many requests wait to be run, by the name of the model, over its versions.
 
         Raises:
-            OSError: there is no such page.
+            OSError: there is no such page, or it is another one.
         """
         # Not urllib: a proxy in the environment is for others.
-        connection = http.client.HTTPConnection(
-            self._place.hostname or "", self._place.port or 80, timeout=TIMEOUT_SECONDS
-        )
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
         try:
-            connection.request("GET", self._place.path)
+            connection.request("GET", self._path)
             answer = connection.getresponse()
-            text = answer.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
+            text = answer.read(MOST_BYTES).decode(errors="replace")
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise OSError(f"{self.url}: {error or type(error).__name__}") from error
         finally:
             connection.close()
         if answer.status != http.client.OK:
             raise OSError(f"{self.url}: HTTP {answer.status}")
+        if _FAMILY not in text:
+            raise OSError(f"{self.url}: it does not tell {_FAMILY}, so it is not Triton's")
         waiting: Counter[str] = Counter()
         for model, count in _WAITING.findall(text):
             waiting[model] += int(count)
