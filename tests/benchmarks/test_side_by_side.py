@@ -46,10 +46,11 @@ def installed() -> set[str]:
     return found
 
 
+@pytest.mark.long
 def test_everyone_installed_answers_alike_and_is_measured(tmp_path: Path, scratch: Path) -> None:
     results = tmp_path / "results"
     done = subprocess.run(
-        [*COMMAND, "--results", results], env=environment(scratch), capture_output=True, text=True, timeout=300
+        [*COMMAND, "--results", results], env=environment(scratch), capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     with (results / "side_by_side_motion.csv").open() as file:
