@@ -16,7 +16,7 @@ import pytest
 
 # Every process that a test starts inherits it, whatever becomes of its parent.
 MARK = "CLIPSERVE_TEST_RUN"
-GRACE_SECONDS = 10.0  # for what is ending by itself
+GRACE_SECONDS = 5.0  # for what is ending by itself
 EXIT_SECONDS = 60.0  # for the interpreter to end after the last line
 FOUND = pytest.StashKey[list[str]]()
 

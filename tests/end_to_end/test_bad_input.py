@@ -87,7 +87,8 @@ def test_a_truncated_file_with_frames_enough_gets_an_answer_and_a_remark(
     path = tmp_path / "stream.ts"
     write_motion_video(path, "shrinking", 1_234_567, seconds=3)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * 0.8)])
+    # In the middle of a packet of 188 bytes: an encoder's files are not of the same length each time.
+    path.write_bytes(whole[: len(whole) // 188 * 8 // 10 * 188 + 94])
     prediction = classifier.classify(path, report=True)
     assert prediction.report is not None
     assert 0 < prediction.report["frames"] < 90

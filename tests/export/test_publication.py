@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.exports import copy_model
@@ -37,10 +38,10 @@ def export_motion(repository: Path, format_name: FormatName = "torchscript", *, 
     return record is not None
 
 
-def write_a_wrong_network(network: ActionNetwork, geometry: Geometry, path: Path) -> None:
+def write_a_wrong_network(network: ActionNetwork, geometry: Geometry, path: Path, **options: Any) -> None:
     network.projection.bias[0] += 0.5
     try:
-        write_onnx(network, geometry, path)
+        write_onnx(network, geometry, path, **options)
     finally:
         network.projection.bias[0] -= 0.5
 

@@ -31,7 +31,7 @@ STARTED_SECONDS, STOPPED_SECONDS = 60, 40
 def exported(repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository in which `motion` alone is exported."""
     folder = tmp_path_factory.mktemp("exported")
-    copy_model(repositories("torchscript"), folder)
+    copy_model(repositories("onnx"), folder)
     write_configs(folder)
     return folder
 
@@ -183,7 +183,7 @@ def test_a_taken_port_is_named_before_anything_starts(service: str, exported: Pa
 
 
 def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path, tmp_path: Path) -> None:
-    (repository / "motion_net" / "1" / "model.pt").write_bytes(b"no network")
+    (repository / "motion_net" / "1" / "model.onnx").write_bytes(b"no network")
     with pytest.raises(ModelLoadError, match=r"motion_net does not load: .+") as raised:
         Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS).start()
     assert "\n" not in str(raised.value)
@@ -266,7 +266,7 @@ def test_a_log_that_was_asked_for_is_appended_to_and_stays(exported: Path, tmp_p
 def test_why_an_earlier_start_failed_is_not_why_this_one_does(repository: Path, tmp_path: Path) -> None:
     path = tmp_path / "triton.log"
     path.write_text("failed to load 'x3d_m' version 1: Internal: of an earlier start\n")
-    (repository / "motion_net" / "1" / "model.pt").write_bytes(b"no network")
+    (repository / "motion_net" / "1" / "model.onnx").write_bytes(b"no network")
     with pytest.raises(ModelLoadError, match="motion_net does not load"):
         Triton(repository, log=path, **ANY_PORTS).start()
 

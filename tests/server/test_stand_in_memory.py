@@ -104,6 +104,7 @@ def resident_megabytes(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("exported", ["torchscript"], indirect=True)
 def test_libtorch_takes_the_threads_that_its_config_grants(exported: Path, tmp_path: Path) -> None:
     repository = shutil.copytree(exported, tmp_path / "repository")
