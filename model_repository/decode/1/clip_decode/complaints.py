@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
+from typing import ClassVar
 
 from av import logging as av_logging
 
@@ -11,16 +13,23 @@ class Complaints:
     """While entered, remembers whether FFmpeg logged an error in this thread; prints nothing.
 
     A demuxer that lost its place, or a decoder that concealed half a frame, says so in the log and
-    goes on. Listening stops at the first complaint: a hostile file can cause millions of them.
-    PyAV's log level belongs to the process, so a complaint may be missed while another thread
-    leaves; nothing else can go wrong.
+    goes on. PyAV's log level belongs to the process: the first thread that listens raises it, the last
+    one puts it back. A thread that listens alone stops at the first complaint: a hostile file can cause
+    millions of them.
     """
 
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _listeners: ClassVar[int] = 0
+    _found: ClassVar[tuple[int | None, bool]] = (None, True)
+
     def __enter__(self) -> Complaints:
-        self._level = av_logging.get_level()
-        self._skips = av_logging.get_skip_repeated()
-        av_logging.set_skip_repeated(False)
-        av_logging.set_level(av_logging.ERROR)
+        self._heard = False
+        with self._lock:
+            if not Complaints._listeners:
+                Complaints._found = av_logging.get_level(), av_logging.get_skip_repeated()
+                av_logging.set_skip_repeated(False)
+            av_logging.set_level(av_logging.ERROR)
+            Complaints._listeners += 1
         self._capture = av_logging.Capture(local=True)
         self._logs = self._capture.__enter__()
         return self
@@ -29,8 +38,12 @@ class Complaints:
     def heard(self) -> bool:
         """Whether there was one so far."""
         if self._logs:
-            av_logging.set_level(None)
-        return bool(self._logs)
+            self._heard = True
+            self._logs.clear()
+            with self._lock:
+                if Complaints._listeners == 1:
+                    av_logging.set_level(None)
+        return self._heard
 
     def __exit__(
         self,
@@ -39,5 +52,9 @@ class Complaints:
         trace: TracebackType | None,
     ) -> None:
         self._capture.__exit__(None, None, None)
-        av_logging.set_level(self._level)
-        av_logging.set_skip_repeated(self._skips)
+        with self._lock:
+            Complaints._listeners -= 1
+            if not Complaints._listeners:
+                level, skips = Complaints._found
+                av_logging.set_level(level)
+                av_logging.set_skip_repeated(skips)

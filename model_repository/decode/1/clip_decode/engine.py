@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-from .container import open_video
+from .container import OpenVideo, open_video
+from .decoder import CpuDecoder
 from .endings import is_cut_off
 from .errors import InvalidRequest
 from .geometry import Geometry
@@ -19,8 +21,11 @@ from .roles import Unproven
 from .sampling import Sampling
 from .structure import prove_structure
 from .timeline import predict_order
-from .track import read_track
+from .track import Track, read_track
 from .whole import decode_whole
+
+if TYPE_CHECKING:
+    from .nvdec import Nvdec
 
 
 def decode_clips(
@@ -47,33 +52,73 @@ def decode_clips(
         DecodeError: its subclass says why these bytes, or this request, can not be answered.
     """
     started = perf_counter()
-    if not geometries:
-        raise InvalidRequest("no clip was asked for")
-    wish = Wish(geometries, sampling)
+    wish = _wish(geometries, sampling)
     outcome: Outcome | None = None
     with open_video(data, limits) as video:
         track = read_track(video, limits)
-        codec, container = video.codec_name, video.container_name
         context = video.stream.codec_context
         try:
-            structure, order = prove_structure(track, context, container)
+            structure, order = prove_structure(track, context, video.container_name)
         except Unproven:
             outcome = decode_whole(context, track, predict_order(track), wish, limits)
         else:
             with suppress(Unproven):
-                outcome = decode_part(context, track, structure, order, wish, limits)
+                decoder = CpuDecoder(context, track, limits)
+                outcome = decode_part(decoder, track, structure, order, wish, limits)
     while outcome is None or not outcome.is_complete:
         # What the packets promised is not what came out. Begin again with a fresh decoder, now
         # decoding everything, and at last with the order of frames known.
         promised = predict_order(track) if outcome is None else outcome.order
-        with open_video(data, limits) as video:
-            outcome = decode_whole(video.stream.codec_context, track, promised, wish, limits, before=outcome)
+        with open_video(data, limits) as again:
+            outcome = decode_whole(again.stream.codec_context, track, promised, wish, limits, before=outcome)
+    return outcome.canvas.clips, _report(data, video, track, outcome, started)
+
+
+def decode_clips_with_nvdec(
+    nvdec: Nvdec,
+    data: bytes | memoryview,
+    geometries: Mapping[str, Geometry],
+    sampling: Sampling,
+    limits: Limits,
+) -> tuple[dict[str, Pixels], Report]:
+    """The same as `decode_clips`, to the bit, or nothing.
+
+    Raises:
+        Declined: a CPU must decode this video.
+        DecodeError: as a CPU would say.
+    """
+    from .nvdec import Declined
+
+    started = perf_counter()
+    wish = _wish(geometries, sampling)
+    with open_video(data, limits) as video:
+        context = video.stream.codec_context
+        nvdec.check(context)
+        if is_cut_off(data, video.container_name):
+            raise Declined("the file ends too early, and so may its last packet")
+        track = read_track(video, limits)
+        try:
+            structure, order = prove_structure(track, context, video.container_name)
+            with nvdec.open(context, track, order, limits) as decoder:
+                outcome = decode_part(decoder, track, structure, order, wish, limits)
+        except Unproven as reason:
+            raise Declined(str(reason)) from reason
+    return outcome.canvas.clips, _report(data, video, track, outcome, started)
+
+
+def _wish(geometries: Mapping[str, Geometry], sampling: Sampling) -> Wish:
+    if not geometries:
+        raise InvalidRequest("no clip was asked for")
+    return Wish(geometries, sampling)
+
+
+def _report(data: bytes | memoryview, video: OpenVideo, track: Track, outcome: Outcome, started: float) -> Report:
     picture = outcome.canvas.picture
     assert picture is not None, "a complete outcome has drawn a frame"
     timeline = outcome.timeline
-    report = Report(
-        codec=codec,
-        container=container,
+    return Report(
+        codec=video.codec_name,
+        container=video.container_name,
         width=picture.width,
         height=picture.height,
         rotation_degrees=picture.rotation_degrees,
@@ -82,9 +127,9 @@ def decode_clips(
         duration_seconds=float(timeline.duration),
         frames=timeline.frames,
         timestamps_seconds=outcome.selection.seconds(timeline),
-        truncated=track.damaged or outcome.damaged or is_cut_off(data, container),
+        truncated=track.damaged or outcome.damaged or is_cut_off(data, video.container_name),
         method=outcome.method,
+        decoder=outcome.decoder,
         decoded_frames=outcome.decoded_frames,
         decode_milliseconds=(perf_counter() - started) * 1000,
     )
-    return outcome.canvas.clips, report

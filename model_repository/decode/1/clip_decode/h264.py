@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .bits import BitReader, unescape
 from .nal_units import read_avcc_sets, read_length_size, split_units
 from .roles import DROPPABLE, PLAIN, RESTART, Role, Structure, Unproven
+from .sequence import skip_scaling_list
 
 _SLICE, _IDR_SLICE, _SPS, _PPS = 1, 5, 7, 8
 _HARMLESS = {6, 9, 11, 12, 13}  # SEI, delimiter, end of stream, filler, SPS extension.
@@ -149,7 +150,7 @@ def _read_sequence(data: bytes) -> _Sequence:
         bits.skip(1)
         if bits.flag():
             for number in range(8 if chroma != 3 else 12):
-                _skip_scaling_list(bits, 16 if number < 6 else 64)
+                skip_scaling_list(bits, 16 if number < 6 else 64)
     frame_number_bits = bits.unsigned() + 4
     order_type = bits.unsigned()
     order_bits, delta_zero = 0, False
@@ -167,16 +168,6 @@ def _read_sequence(data: bytes) -> _Sequence:
     bits.unsigned()
     may_be_field = not bits.flag()
     return _Sequence(separate, frame_number_bits, may_be_field, order_type, order_bits, delta_zero)
-
-
-def _skip_scaling_list(bits: BitReader, size: int) -> None:
-    if not bits.flag():
-        return
-    last = following = 8
-    for _ in range(size):
-        if following:
-            following = (last + bits.signed()) % 256
-        last = following or last
 
 
 def _read_picture_set(data: bytes) -> tuple[int, _PictureSet]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .canvas import Canvas
+from .decoder import DecoderName
 from .geometry import Geometry
 from .sampling import Sampling
 from .selection import Selection, select_frames
@@ -41,6 +42,7 @@ class Outcome:
         is_complete: whether every frame on `selection` is drawn and is the right one.
         damaged: whether something could not be decoded, or only with errors concealed.
         method: "selected" or "whole".
+        decoder: which kind decoded it.
         decoded_frames: work done, earlier attempts included.
     """
 
@@ -51,4 +53,5 @@ class Outcome:
     is_complete: bool
     damaged: bool
     method: Literal["selected", "whole"]
+    decoder: DecoderName
     decoded_frames: int

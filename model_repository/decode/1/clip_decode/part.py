@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from av.video.codeccontext import VideoCodecContext
-
 from .canvas import Canvas
 from .complaints import Complaints
-from .container import FFMPEG_ERRORS
-from .frames import decode_packet
+from .decoder import Decoder
 from .limits import Limits
 from .outcome import Outcome, Wish
 from .roles import Structure, Unproven
@@ -19,7 +16,7 @@ from .whole import timeline_of
 
 
 def decode_part(
-    context: VideoCodecContext,
+    decoder: Decoder,
     track: Track,
     structure: Structure,
     order: Sequence[int],
@@ -32,7 +29,7 @@ def decode_part(
     what is left out can only be right if what is decoded is.
 
     Args:
-        context: a fresh decoder.
+        decoder: of this stream, fresh.
         track: the packets.
         structure: the role of each packet.
         order: numbers of the packets that are shown, in the order they are shown.
@@ -49,10 +46,8 @@ def decode_part(
     runs = plan_runs(structure, order, selection.wanted)
     rank_of = {number: rank for rank, number in enumerate(order)}
     with Complaints() as complaints:
-        for place, run in enumerate(runs):
-            if place:
-                context.flush_buffers()
-            _decode_run(context, track, run, rank_of, canvas, limits)
+        for run in runs:
+            _draw_run(decoder, run, order, rank_of, canvas)
             if complaints.heard:
                 raise Unproven("the decoder complained")
     if canvas.missing:
@@ -65,33 +60,23 @@ def decode_part(
         is_complete=True,
         damaged=False,
         method="selected",
+        decoder=decoder.name,
         decoded_frames=sum(len(run.packets) for run in runs),
     )
 
 
-def _decode_run(
-    context: VideoCodecContext,
-    track: Track,
-    run: Run,
-    rank_of: dict[int, int],
-    canvas: Canvas,
-    limits: Limits,
-) -> None:
+def _draw_run(decoder: Decoder, run: Run, order: Sequence[int], rank_of: dict[int, int], canvas: Canvas) -> None:
     before = -1
     seen = 0
-    for number in [*run.packets, None]:
-        try:
-            frames = decode_packet(context, track, number, limits, None if number is None else run.spans.get(number))
-        except FFMPEG_ERRORS as error:
-            raise Unproven("a packet can not be decoded") from error
-        for source, frame in frames:
-            rank = -1 if source is None else rank_of.get(source, -1)
-            if rank <= before or source not in run.shown or frame.is_corrupt:
-                raise Unproven("a frame is damaged, or comes in another order than expected")
-            before = rank
-            seen += 1
-            if rank in canvas.missing:
-                canvas.draw(rank, frame)
+    wanted = {order[rank] for rank in canvas.missing}
+    for source, frame in decoder.decode(run, wanted):
+        rank = -1 if source is None else rank_of.get(source, -1)
+        if rank <= before or source not in run.shown:
+            raise Unproven("a frame comes in another order than expected")
+        before = rank
+        seen += 1
+        if frame is not None and rank in canvas.missing:
+            canvas.draw(rank, frame)
     # Ranks rise strictly, so as many frames as packets shown are just these.
     if seen != len(run.shown):
         raise Unproven("a packet gave no frame")

@@ -23,6 +23,7 @@ class Report:
             counted from the first frame of the video.
         truncated: whether bytes are missing or damaged: the frames used are those left.
         method: "selected" where only what the wanted frames need was decoded, "whole" where all was.
+        decoder: "cpu" or "nvdec": what decoded it. Either gives the same pixels.
         decoded_frames: how many frames were decoded to get there.
         decode_milliseconds: from bytes to clips.
     """
@@ -39,6 +40,7 @@ class Report:
     timestamps_seconds: dict[str, tuple[tuple[float, ...], ...]]
     truncated: bool
     method: str
+    decoder: str
     decoded_frames: int
     decode_milliseconds: float
 

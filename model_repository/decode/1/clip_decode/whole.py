@@ -74,6 +74,7 @@ def decode_whole(
         is_complete=observed == selection and not canvas.missing,
         damaged=damaged,
         method="whole",
+        decoder="cpu",
         decoded_frames=len(order) + (before.decoded_frames if before else 0),
     )
 

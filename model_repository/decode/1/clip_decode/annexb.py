@@ -1,0 +1,118 @@
+"""H.264 and HEVC packets as a hardware decoder reads them: NAL units behind start codes (Annex B of both standards).
+
+On the way every unit is checked for what a hardware decoder would do in another way than FFmpeg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from .bits import BitReader, unescape
+from .nal_units import read_avcc_sets, read_hvcc_sets, read_length_size, split_units
+from .roles import Unproven
+from .sequence import Sequence, read_h264_sequence, read_hevc_sequence
+
+_START_CODE = b"\0\0\0\x01"
+_HEADER_BYTES = 32
+# Payloads of supplemental information that change pixels: FFmpeg adds the film grain that the first describes, and
+# turns the picture by the second.
+_FILM_GRAIN, _DISPLAY_ORIENTATION = 19, 47
+
+
+class Bitstream:
+    """One stream, its packets turned into Annex B.
+
+    Attributes:
+        sequence: what its sequence parameter set says.
+        sets: its parameter sets. Whatever a decoder has kept of an earlier stream, these take its place.
+
+    Raises:
+        Unproven: a stream that a hardware decoder may decode in another way than FFmpeg.
+    """
+
+    def __init__(self, codec: str, extradata: bytes, first_packet: bytes) -> None:
+        if codec not in ("h264", "hevc"):
+            raise Unproven(f"no hardware decoder for {codec}")
+        self._is_hevc = codec == "hevc"
+        try:
+            self._read_sets(extradata, first_packet)
+        except (EOFError, IndexError) as error:
+            raise Unproven("a parameter set is cut off") from error
+
+    def _read_sets(self, extradata: bytes, first_packet: bytes) -> None:
+        header_bytes, offset = (23, 21) if self._is_hevc else (7, 4)
+        self._length_size = read_length_size(extradata, header_bytes=header_bytes, offset=offset)
+        stored: Iterable[bytes]
+        if not self._length_size:
+            stored = split_units(extradata, 0)
+        else:
+            stored = read_hvcc_sets(extradata) if self._is_hevc else read_avcc_sets(extradata)
+        kinds = (32, 33, 34) if self._is_hevc else (7, 8)
+        units = [unit for unit in chain(stored, split_units(first_packet, self._length_size)) if unit]
+        found = {kind: list(dict.fromkeys(u for u in units if self._kind(u) == kind)) for kind in kinds}
+        sequences, pictures = found[kinds[-2]], found[kinds[-1]]
+        if len(sequences) != 1:
+            raise Unproven(f"{len(sequences)} sequence parameter sets")
+        self.sequence: Sequence = (read_hevc_sequence if self._is_hevc else read_h264_sequence)(sequences[0])
+        header = 2 if self._is_hevc else 1
+        self._pictures = {BitReader(unescape(unit[header:])).unsigned() for unit in pictures}
+        if len(self._pictures) != len(pictures):
+            raise Unproven("two picture parameter sets have one number")
+        self.sets = b"".join(_START_CODE + unit for kind in kinds for unit in found[kind])
+
+    def convert(self, data: bytes) -> bytes:
+        """A packet as Annex B.
+
+        Raises:
+            Unproven: it holds what hardware and FFmpeg treat in different ways.
+        """
+        units = list(split_units(data, self._length_size))
+        try:
+            for unit in units:
+                self._check(unit)
+        except (EOFError, IndexError) as error:
+            raise Unproven("a header is cut off") from error
+        return b"".join(part for unit in units for part in (_START_CODE, unit))
+
+    def _kind(self, unit: bytes) -> int:
+        return unit[0] >> 1 & 63 if self._is_hevc else unit[0] & 31
+
+    def _check(self, unit: bytes) -> None:
+        kind = self._kind(unit)
+        if self._is_hevc and (unit[0] & 1 or unit[1] >> 3):
+            raise Unproven("a second layer")
+        if kind in ((39, 40) if self._is_hevc else (6,)):
+            for payload in _payloads(unescape(unit[2 if self._is_hevc else 1 :])):
+                if payload in (_FILM_GRAIN, _DISPLAY_ORIENTATION):
+                    raise Unproven(f"supplemental information of type {payload}")
+        is_slice = kind < 32 if self._is_hevc else kind in (1, 5)
+        if is_slice and self._read_picture_number(unit, kind) not in self._pictures:
+            raise Unproven("a slice names an unknown picture parameter set")
+
+    def _read_picture_number(self, unit: bytes, kind: int) -> int:
+        if self._is_hevc:
+            bits = BitReader(unescape(unit[2:_HEADER_BYTES]))
+            bits.skip(2 if 16 <= kind <= 23 else 1)
+            return bits.unsigned()
+        bits = BitReader(unescape(unit[1:_HEADER_BYTES]))
+        bits.unsigned()
+        bits.unsigned()
+        return bits.unsigned()
+
+
+def _payloads(data: bytes) -> Iterator[int]:
+    """Types of the messages in a unit of supplemental information."""
+    offset = 0
+    while offset + 2 <= len(data) and data[offset:] != b"\x80":
+        kind, offset = _read_count(data, offset)
+        size, offset = _read_count(data, offset)
+        yield kind
+        offset += size
+
+
+def _read_count(data: bytes, offset: int) -> tuple[int, int]:
+    total = 0
+    while data[offset] == 255:
+        total, offset = total + 255, offset + 1
+    return total + data[offset], offset + 1
