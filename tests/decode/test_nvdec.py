@@ -1,0 +1,233 @@
+"""A video that NVDEC decodes gives the same pixels as one that a CPU decodes, or is left to a CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from synthesis import Clip
+from test_exactness import STREAMS, X265
+
+from clip_decode import cuda
+from clip_decode.annexb import Bitstream
+from clip_decode.cuda import Cuda
+from clip_decode.engine import decode_clips, decode_clips_with_nvdec
+from clip_decode.errors import Truncated
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.nvdec import Declined, Nvdec
+from clip_decode.report import Report
+from clip_decode.roles import Unproven
+from clip_decode.sampling import Sampling
+
+FALSE_GPU = Path(__file__).parent / "false_gpu"
+GEOMETRIES = {"large": Geometry(8, 5, 64, 64), "small": Geometry(5, 5, 48, 40)}
+SAMPLINGS = (
+    Sampling(),
+    Sampling(policy="clip", views=3, start_seconds=0.5, quality="reference"),
+    Sampling(start_seconds=1.2, end_seconds=1.3),
+)
+MORE = {
+    "shown size is not the coded size": Clip(width=98, height=66, gop=12),
+    "upright": Clip(width=50, height=90, gop=12),
+    "turned": Clip(rotation=90, gop=12),
+    "mirrored": Clip(flips=(True, False), gop=12),
+    "colours of BT.709": Clip(tags={"colorspace": 1, "color_range": 2, "color_primaries": 1, "color_trc": 1}),
+    "baseline": Clip(options={"profile": "baseline"}, gop=12),
+    "one frame": Clip(frames=1),
+    "hevc cut at the right": Clip("libx265", width=100, height=72, options={"x265-params": X265}),
+}
+# What NVDEC does not decode, or nothing proves of.
+FOR_A_CPU = {
+    "h264 in avi",
+    "h264 raw",
+    "h264 interlaced",
+    "h264 10 bit",
+    "h264 4:4:4",
+    "h264 grey",
+    "h264 rgb",
+    "hevc raw",
+}
+TAKEN = {
+    **{
+        name: clip for name, (clip, _) in STREAMS.items() if name.startswith(("h264", "hevc")) and name not in FOR_A_CPU
+    },
+    **MORE,
+}
+
+
+@pytest.fixture(scope="session")
+def false_driver(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A libcuda.so.1 whose memory is the host's."""
+    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", library, FALSE_GPU / "libcuda.c"], check=True)
+    return str(library)
+
+
+@pytest.fixture
+def nvc() -> ModuleType:
+    """A false PyNvVideoCodec, fresh: the package of the same name need not be there, nor be hidden."""
+    spec = importlib.util.spec_from_file_location("false_nvc", FALSE_GPU / "PyNvVideoCodec" / "__init__.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["false_nvc"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["frames on the host", "frames on the GPU", "unwanted frames unread"])
+def nvdec(
+    request: pytest.FixtureRequest, nvc: ModuleType, false_driver: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Nvdec]:
+    """NVDEC with room for four decoders, in each way to get at its frames."""
+    monkeypatch.setattr(cuda, "LIBRARY", false_driver)
+    driver = None if request.param == "frames on the host" else Cuda()
+    made = Nvdec(nvc, driver, streams=4, megabytes=1000, skips=request.param == "unwanted frames unread")
+    yield made
+    made.engines.close()
+
+
+def plain(nvc: ModuleType, *, streams: int = 4, megabytes: int = 1000) -> Nvdec:
+    return Nvdec(nvc, None, streams=streams, megabytes=megabytes)
+
+
+def facts(report: Report) -> dict[str, object]:
+    """What a report says of the video, not of how it was decoded."""
+    values = json.loads(report.to_json())
+    return {name: value for name, value in values.items() if name not in ("decoder", "decode_milliseconds")}
+
+
+def check(nvdec: Nvdec, data: bytes, sampling: Sampling) -> Report:
+    """Compare both decoders, to the bit."""
+    pixels, report = decode_clips_with_nvdec(nvdec, data, GEOMETRIES, sampling, Limits())
+    expected, by_cpu = decode_clips(data, GEOMETRIES, sampling, Limits())
+    assert (report.decoder, by_cpu.decoder) == ("nvdec", "cpu")
+    assert facts(report) == facts(by_cpu)
+    for name in GEOMETRIES:
+        assert (pixels[name] == expected[name]).all()
+    return report
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_pixels_and_facts_equal_those_of_a_cpu(nvdec: Nvdec, name: str) -> None:
+    data = TAKEN[name].make()
+    for sampling in SAMPLINGS:
+        if TAKEN[name].frames > 1 or sampling.start_seconds is None:
+            check(nvdec, data, sampling)
+
+
+@pytest.mark.parametrize("name", [*sorted(FOR_A_CPU), "vp9 in webm", "mpeg4 in mp4"])
+def test_other_streams_are_left_to_a_cpu(nvc: ModuleType, name: str) -> None:
+    with pytest.raises(Declined):
+        decode_clips_with_nvdec(plain(nvc), STREAMS[name][0].make(), GEOMETRIES, Sampling(), Limits())
+
+
+def test_damaged_bytes_are_left_to_a_cpu_and_hopeless_ones_refused(nvc: ModuleType) -> None:
+    nvdec = plain(nvc)
+    data = Clip(gop=12, muxer={"movflags": "frag_keyframe+empty_moov"}).make()
+    with pytest.raises(Declined):
+        decode_clips_with_nvdec(nvdec, data[: len(data) * 2 // 3], GEOMETRIES, Sampling(), Limits())
+    with pytest.raises(Truncated):
+        decode_clips_with_nvdec(nvdec, Clip(gop=12).make()[:3000], GEOMETRIES, Sampling(), Limits())
+    assert nvc.made == []
+
+
+def test_packets_that_nothing_needs_are_not_sent(nvc: ModuleType) -> None:
+    data = Clip(frames=120, gop=120, options={"x264-params": "bframes=3:b-adapt=0"}).make()
+    report = check(plain(nvc), data, Sampling())
+    sent = [packet for packet in nvc.packets if packet]
+    assert len(sent) == report.decoded_frames < 80
+    # The parameter sets go first, since a decoder that is kept knows those of another stream.
+    assert sent[0].startswith((b"\0\0\0\x01\x67", b"\0\0\x01\x67"))
+
+
+def test_a_decoder_is_kept_for_streams_alike(nvc: ModuleType) -> None:
+    nvdec = plain(nvc)
+    for gop in (5, 12, 48):
+        check(nvdec, Clip(gop=gop).make(), Sampling())
+    assert (nvdec.engines.made, nvdec.engines.resized) == (1, 0)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_another_shown_size_in_the_same_coded_size_gets_another_decoder(nvc: ModuleType, codec: str) -> None:
+    nvdec = plain(nvc, streams=1)
+    options = {"x265-params": X265} if codec == "libx265" else {}
+    for height in (64, 50, 52, 50, 64):
+        check(nvdec, Clip(codec, width=160, height=height, gop=12, options=options).make(), Sampling())
+    if codec == "libx264":  # 50 and 52 lines are 64 coded ones.
+        assert (nvdec.engines.made, nvdec.engines.resized) == (5, 0)
+
+
+def test_where_no_more_decoders_may_be_made_one_is_set_up_for_another_size(nvc: ModuleType) -> None:
+    nvdec = plain(nvc, streams=1)
+    for width, height in ((96, 64), (160, 120), (98, 66), (66, 98), (160, 120)):
+        check(nvdec, Clip(width=width, height=height, gop=12).make(), Sampling())
+    assert (nvdec.engines.made, nvdec.engines.resized) == (1, 4)
+
+
+def test_streams_that_keep_more_frames_get_another_decoder(nvc: ModuleType) -> None:
+    nvdec = plain(nvc)
+    for references in ("1", "8", "1"):
+        check(nvdec, Clip(gop=24, options={"x264-params": f"ref={references}:bframes=0"}).make(), Sampling())
+    assert (nvdec.engines.made, nvdec.engines.resized) == (2, 0)
+
+
+def test_decoders_share_the_memory_they_may_take(nvc: ModuleType) -> None:
+    nvdec = plain(nvc, streams=8, megabytes=40)
+    videos = [Clip(c, gop=12, options=o).make() for c, o in (("libx264", {}), ("libx265", {"x265-params": X265}))]
+    with ThreadPoolExecutor(6) as threads:
+        answers = threads.map(lambda video: check(nvdec, video, Sampling()), videos * 6)
+        assert all(report.decoder == "nvdec" for report in answers)
+    assert nvdec.engines.megabytes <= 40
+    with pytest.raises(Declined, match="MiB"):
+        decode_clips_with_nvdec(plain(nvc, megabytes=10), videos[0], GEOMETRIES, Sampling(), Limits())
+
+
+@pytest.mark.parametrize("fault", ["fail", "lose a frame", "wrong pixels", "out of memory"])
+def test_whatever_goes_wrong_is_left_to_a_cpu_and_the_decoder_thrown_away(nvc: ModuleType, fault: str) -> None:
+    nvdec = plain(nvc, streams=1)
+    data = Clip(gop=12).make()
+    nvc.faults.add(fault)
+    with pytest.raises(Declined):
+        decode_clips_with_nvdec(nvdec, data, GEOMETRIES, Sampling(), Limits())
+    assert nvdec.engines.megabytes == 0
+    nvc.faults.clear()
+    check(nvdec, data, Sampling())
+
+
+def test_a_gpu_without_a_decoder_for_it_declines(nvc: ModuleType) -> None:
+    nvc.faults.add("no decoder")
+    with pytest.raises(Declined, match="h264 of 96 x 64"):
+        decode_clips_with_nvdec(plain(nvc), Clip().make(), GEOMETRIES, Sampling(), Limits())
+    nvc.faults.clear()
+    with pytest.raises(Declined, match="32 x 32"):  # The least is 48 x 16.
+        decode_clips_with_nvdec(plain(nvc), Clip(width=32, height=32).make(), GEOMETRIES, Sampling(), Limits())
+
+
+def sei(payload: int) -> bytes:
+    return b"\0\0\x01\x06" + bytes([payload, 1, 0x55, 0x80])
+
+
+@pytest.mark.parametrize(("payload", "is_taken"), [(5, True), (19, False), (47, False)])
+def test_supplemental_information_that_changes_pixels_is_for_a_cpu(payload: int, is_taken: bool) -> None:
+    packet = Clip(container="h264", frames=1).make()
+    bitstream = Bitstream("h264", b"", packet)
+    if is_taken:
+        assert sei(payload)[3:-1] in bitstream.convert(sei(payload) + packet)
+    else:
+        with pytest.raises(Unproven):
+            bitstream.convert(sei(payload) + packet)
+
+
+def test_a_slice_of_another_stream_is_for_a_cpu() -> None:
+    packet = Clip(container="h264", frames=1).make()
+    with pytest.raises(Unproven, match="unknown picture parameter set"):
+        # first_mb_in_slice 0, slice_type 7, pic_parameter_set_id 1
+        Bitstream("h264", b"", packet).convert(b"\0\0\x01\x65" + bytes([0b1000_1000, 0b0100_0000]))
