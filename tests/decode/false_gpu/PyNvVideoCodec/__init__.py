@@ -27,12 +27,12 @@ resized: list[tuple[int, int]] = []
 packets: list[bytes] = []
 
 
-class cudaVideoCodec(enum.IntEnum):  # noqa: N801
+class cudaVideoCodec(enum.IntEnum):
     H264 = 4
     HEVC = 8
 
 
-class cudaVideoChromaFormat:  # noqa: N801
+class cudaVideoChromaFormat:
     pass
 
 
@@ -49,7 +49,7 @@ class PacketData:
     pts = 0
 
 
-def GetDecoderCaps(*, gpuid: int, codec: cudaVideoCodec, chromaformat: int, bitdepth: int) -> dict[str, int]:  # noqa: N802
+def GetDecoderCaps(*, gpuid: int, codec: cudaVideoCodec, chromaformat: int, bitdepth: int) -> dict[str, int]:
     return {
         "supported": int("no decoder" not in faults and not (codec == cudaVideoCodec.H264 and bitdepth > 8)),
         "width_min": 48,
@@ -72,10 +72,10 @@ class DecodedFrame:
     def framesize(self) -> int:
         return self._surface.nbytes
 
-    def getPTS(self) -> int:  # noqa: N802
+    def getPTS(self) -> int:
         return self.timestamp
 
-    def GetPtrToPlane(self, plane: int) -> int:  # noqa: N802
+    def GetPtrToPlane(self, plane: int) -> int:
         assert plane == 0
         return self._surface.ctypes.data
 
@@ -99,17 +99,17 @@ class PyNvDecoder:
         self._context.options = {"strict": "1"}
         self._context.thread_count = 1
 
-    def SetSeekPTS(self, pts: int) -> None:  # noqa: N802
+    def SetSeekPTS(self, pts: int) -> None:
         self._seek = pts
 
-    def setReconfigParams(self, width: int, height: int) -> int:  # noqa: N802
+    def setReconfigParams(self, width: int, height: int) -> int:
         if width > self._side[0] or height > self._side[1]:
             raise RuntimeError("Resize dimensions must be lower than max width and height")
         resized.append((width, height))
         self._next_size = width, height
         return 1
 
-    def Decode(self, packet: PacketData) -> list[DecodedFrame]:  # noqa: N802
+    def Decode(self, packet: PacketData) -> list[DecodedFrame]:
         assert self._busy.acquire(blocking=False), "one decoder, two threads"
         try:
             return self._decode(packet)
@@ -169,7 +169,7 @@ class PyNvDecoder:
         return DecodedFrame(surface, frame.pts)
 
 
-def CreateDecoder(  # noqa: N802
+def CreateDecoder(
     *,
     gpuid: int,
     codec: cudaVideoCodec,
