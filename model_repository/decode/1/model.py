@@ -28,6 +28,7 @@ from decode_pool.messages import Decoded, Job
 from decode_pool.metrics import DecodeMetrics
 from decode_pool.metrics_page import VARIABLE, MetricsPage
 from decode_pool.networks import Bound, Networks
+from decode_pool.nvdec import NvdecProcess, find_gpus, nvdec_processes
 from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings
 
@@ -38,6 +39,8 @@ SHARED_MEMORY = Path("/dev/shm")
 # With so much free there, nobody else takes the room of an answer before it is sent.
 AMPLE_BYTES, AMPLE_TIMES = 64 * 2**20, 4
 NOBODY = "clipserve_no_such_model"
+# Stands above the config's `decoder`.
+DECODER_VARIABLE = "CLIPSERVE_DECODER"
 
 
 class TritonPythonModel:
@@ -63,6 +66,8 @@ class TritonPythonModel:
             if f"QUEUE_{name}" in values
         }
         self.networks = Networks(bounds, MetricsPage().read_waiting, on_blind=log_blindness)
+        if DECODER_VARIABLE in os.environ:
+            values["decoder"] = os.environ[DECODER_VARIABLE]
         settings = PoolSettings.from_config(values)
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
         self.limits = limits
@@ -71,7 +76,9 @@ class TritonPythonModel:
             settings,
             limits,
             networks=self.networks,
+            nvdec=open_nvdec(settings),
             on_restart=self.metrics.count_restart,
+            on_decline=self.metrics.count_declined,
             log=pb_utils.Logger.log_error,
         )
         try:
@@ -186,7 +193,8 @@ class Answer:
             metrics.count_outcome(error.code)
         else:
             metrics.count_outcome("ok")
-            metrics.observe_seconds(future.result().seconds)
+            decoded = future.result()
+            metrics.observe(decoded.seconds, decoded.decoder)
 
     def finish(self) -> None:
         """Send the clips, or the first error."""
@@ -276,6 +284,25 @@ def store(tensors: Sequence[Any], size: int) -> bool:
         return True
     answer = pb_utils.InferenceRequest(model_name=NOBODY, requested_output_names=[REPORT], inputs=list(tensors)).exec()
     return NOBODY in answer.error().message()
+
+
+def open_nvdec(settings: PoolSettings) -> Sequence[NvdecProcess]:
+    """The processes that decode by NVDEC, none where it is not to be used.
+
+    Raises:
+        RuntimeError: the config demands NVDEC, and there is none.
+    """
+    if settings.decoder == "cpu":
+        return ()
+    gpus = find_gpus()
+    if settings.decoder == "nvdec" and not gpus.devices:
+        raise RuntimeError(f"decoder is nvdec, but {gpus.missing}; say auto or cpu, or add what is missing")
+    pb_utils.Logger.log_info(
+        f"videos are decoded by NVDEC on {len(gpus.devices)} GPUs and by CPUs"
+        if gpus.devices
+        else f"videos are decoded by CPUs: {gpus.missing}"
+    )
+    return nvdec_processes(settings, gpus)
 
 
 def stack(clips: Sequence[Any]) -> Any:

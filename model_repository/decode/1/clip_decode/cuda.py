@@ -19,9 +19,6 @@ class CudaError(RuntimeError):
 class Cuda:
     """The primary context of one GPU, which every decoder of the process shares.
 
-    Attributes:
-        context: its handle.
-
     Raises:
         CudaError: no such GPU, or its driver does not answer.
         OSError: the driver is not installed.
@@ -34,7 +31,12 @@ class Cuda:
         self._call("cuDeviceGet", ctypes.byref(device), gpu)
         context = ctypes.c_void_p()
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self.context = int(context.value or 0)
+        self._context = int(context.value or 0)
+
+    @property
+    def context(self) -> int:
+        """The handle of the context."""
+        return self._context
 
     def create_stream(self) -> int:
         """A stream of its own order; its handle."""
@@ -74,7 +76,7 @@ class Cuda:
 
     @contextmanager
     def _current(self) -> Iterator[None]:
-        self._call("cuCtxPushCurrent_v2", ctypes.c_void_p(self.context))
+        self._call("cuCtxPushCurrent_v2", ctypes.c_void_p(self._context))
         try:
             yield
         finally:

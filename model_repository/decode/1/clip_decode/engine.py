@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .container import OpenVideo, open_video
 from .decoder import CpuDecoder
 from .endings import is_cut_off
-from .errors import InvalidRequest
+from .errors import Declined, InvalidRequest
 from .geometry import Geometry
 from .limits import Limits
 from .orientation import Pixels
@@ -87,8 +87,6 @@ def decode_clips_with_nvdec(
         Declined: a CPU must decode this video.
         DecodeError: as a CPU would say.
     """
-    from .nvdec import Declined
-
     started = perf_counter()
     wish = _wish(geometries, sampling)
     with open_video(data, limits) as video:

@@ -48,6 +48,10 @@ class DecodeError(Exception):
         return type(self), (self.message,)
 
 
+class Declined(Exception):
+    """No error: a decoder leaves this video to another one; the text says why."""
+
+
 class InvalidRequest(DecodeError):
     """A parameter of the request is unknown, of the wrong type or out of bounds."""
 

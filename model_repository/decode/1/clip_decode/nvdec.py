@@ -23,6 +23,7 @@ from .container import FFMPEG_ERRORS
 from .cuda import Cuda
 from .decoder import DecoderName
 from .engines import Engine, Engines
+from .errors import Declined
 from .frames import decode_packet
 from .limits import Limits
 from .roles import Unproven
@@ -35,10 +36,6 @@ _FORMATS = {8: ("yuv420p", "yuvj420p"), 10: ("yuv420p10le",)}
 _CODECS = {"h264": (8, 10), "hevc": (8, 10)}
 _BLOCK = 16  # Pixels; capabilities count blocks of this side.
 _UNSHOWN = 1  # The stamp of packets whose frames are not shown.
-
-
-class Declined(Exception):
-    """This video is one for a CPU; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,15 @@ class Nvdec:
         ImportError, OSError, RuntimeError: PyNvVideoCodec, the driver or a part of it is missing.
     """
 
-    def __init__(self, nvc: Any, cuda: Cuda | None, *, streams: int, megabytes: int, skips: bool = False) -> None:
+    def __init__(
+        self, nvc: Any, cuda: Cuda | None, *, streams: int, megabytes: int, least_pixels: int = 1, skips: bool = False
+    ) -> None:
         """Keeps up to `streams` decoders, which take up to `megabytes` of the GPU's memory.
 
+        least_pixels: of a picture; smaller ones are declined.
         skips: leave frames that nobody wants on the GPU, unread.
         """
+        self._least_pixels = least_pixels
         self._cuda, self.skips = cuda, skips and cuda is not None
         self.engines = Engines(nvc, cuda, most=streams, megabytes=megabytes)
         self._capabilities = {
@@ -85,7 +86,8 @@ class Nvdec:
         codec = context.codec.canonical_name
         found = [capability for (name, _), capability in self._capabilities.items() if name == codec]
         # By the size shown; the coded size, known later, is up to a block larger.
-        if not any(capability.covers(context.width, context.height) for capability in found):
+        is_small = context.width * context.height < self._least_pixels
+        if is_small or not any(capability.covers(context.width, context.height) for capability in found):
             raise Declined(f"{codec} of {context.width} x {context.height} pixels")
 
     @contextmanager

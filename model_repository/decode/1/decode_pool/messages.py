@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import numpy.typing as npt
 
-from clip_decode.errors import DecodeError
+from clip_decode.errors import Declined, DecodeError
 from clip_decode.geometry import Geometry
 from clip_decode.sampling import Sampling
 
@@ -53,6 +53,7 @@ class Decoded:
     clips: Clips
     report: str  # JSON
     seconds: float  # from the job's leaving the queue to its pixels' arrival
+    decoder: str = "cpu"
 
 
 def send_job(connection: Connection, job: Job) -> None:
@@ -87,14 +88,22 @@ def send_error(connection: Connection, error: DecodeError, *, traceback: str = "
     connection.send_bytes(json.dumps(head).encode())
 
 
+def send_declined(connection: Connection, reason: Declined) -> None:
+    """Worker's side."""
+    connection.send_bytes(json.dumps({"declined": str(reason)}).encode())
+
+
 def receive_answer(connection: Connection, job: Job, *, started: float) -> Decoded:
     """Pool's side. started: when the job left the queue, by time.monotonic().
 
     Raises:
+        Declined: the worker leaves the job to another.
         DecodeError: the worker's answer is one; a traceback that came with it is its note.
         OSError, EOFError, ValueError, KeyError, TypeError: the worker broke off, or talks nonsense.
     """
     head = json.loads(connection.recv_bytes(MAX_HEAD_BYTES))
+    if "declined" in head:
+        raise Declined(str(head["declined"]))
     if "error" in head:
         error = DecodeError(str(head["error"]), str(head["message"]))
         if head["traceback"]:

@@ -38,6 +38,10 @@ class DecodeMetrics:
         self._count = family("seconds_count", "Videos decoded", counter).Metric(labels={})
         restarts = family("worker_restarts_total", "Decode workers replaced after their death", counter)
         self._restarts = restarts.Metric(labels={})
+        decoded = family("decoded_total", "Videos decoded, by decoder", counter)
+        self._by_decoder = {name: decoded.Metric(labels={"decoder": name}) for name in ("cpu", "nvdec")}
+        declined = family("nvdec_declined_total", "Videos that NVDEC left to a CPU", counter)
+        self._declined = declined.Metric(labels={})
         self._waiting = family("waiting", "Videos that wait to be decoded", gauge).Metric(labels={})
         self._by_outcome: dict[str, Any] = {}
         self._by_bound = {bound: self._buckets.Metric(labels={"le": f"{bound:g}"}) for bound in BUCKETS}
@@ -53,9 +57,15 @@ class DecodeMetrics:
                 self._by_outcome[outcome] = self._outcomes.Metric(labels={"outcome": outcome})
             self._by_outcome[outcome].increment(videos)
 
-    def observe_seconds(self, seconds: float) -> None:
+    def count_declined(self) -> None:
+        """Count a video that NVDEC left to a CPU."""
+        with self._lock:
+            self._declined.increment(1)
+
+    def observe(self, seconds: float, decoder: str) -> None:
         """Count a decode into the histogram."""
         with self._lock:
+            self._by_decoder[decoder].increment(1)
             for bound, metric in self._by_bound.items():
                 if seconds <= bound:
                     metric.increment(1)

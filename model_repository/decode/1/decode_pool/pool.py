@@ -17,12 +17,24 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
-from clip_decode.errors import Busy, Crashed, DecodeError, Failed, OutOfMemory, TimedOut
+from clip_decode.errors import (
+    Busy,
+    Crashed,
+    Declined,
+    DecodeError,
+    Failed,
+    InvalidRequest,
+    OutOfMemory,
+    TimedOut,
+    VideoError,
+)
 from clip_decode.limits import Limits
 from decode_pool.messages import Decoded, Job
 from decode_pool.networks import Networks
-from decode_pool.process import WorkerGone, WorkerProcess, decode_worker
+from decode_pool.nvdec import NvdecProcess
+from decode_pool.process import WorkerGone, WorkerProcess, decode_worker, start_worker
 from decode_pool.settings import PoolSettings
 from decode_pool.waiting_line import Cancelled, Waiting, WaitingLine
 
@@ -53,8 +65,11 @@ class DecodePool:
         settings: how many workers, and what they may use.
         limits: what a video may ask for.
         networks: whether a job may be decoded already. None: every job may.
-        program: what a worker runs, see WorkerProcess.
+        program: what a worker runs, see start_worker.
+        nvdec: processes that decode by NVDEC beside the workers, none by default. What they can not do, for whatever
+            reason, a worker does.
         on_restart: called in a thread of the pool each time a dead worker has been replaced.
+        on_decline: called, likewise, each time NVDEC leaves a video to a worker.
         log: called, likewise, with each line that an operator should read.
     """
 
@@ -65,18 +80,23 @@ class DecodePool:
         *,
         networks: Networks | None = None,
         program: Sequence[str] = (),
+        nvdec: Sequence[NvdecProcess] = (),
         on_restart: Callable[[], None] = lambda: None,
+        on_decline: Callable[[], None] = lambda: None,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._settings, self._limits = settings, limits
         self._program = tuple(program) or decode_worker()
-        self._on_restart, self._log = on_restart, log
+        self._on_restart, self._on_decline, self._log = on_restart, on_decline, log
         self._logged: deque[str] = deque(maxlen=_REMEMBERED)
         self._line = WaitingLine(settings, networks or Networks({}))
         self._closing = threading.Event()
         # The kernel kills a worker when the thread that started it ends, so each thread starts its own.
         self._posts = [_Post(self, number) for number in range(settings.worker_count)]
-        for post in self._posts:
+        self._nvdec_posts = [
+            _NvdecPost(self, process, number) for process in nvdec for number in range(process.streams)
+        ]
+        for post in (*self._posts, *self._nvdec_posts):
             post.start()
 
     def __enter__(self) -> DecodePool:
@@ -106,24 +126,34 @@ class DecodePool:
         return [post.worker.pid for post in self._posts if post.worker is not None and post.worker.is_alive]
 
     @property
+    def nvdec_pids(self) -> list[int]:
+        """Of the NVDEC processes that live."""
+        workers = [post.worker for post in self._nvdec_posts if post.is_leader]
+        return [worker.pid for worker in workers if worker is not None and worker.is_alive]
+
+    @property
     def can_work(self) -> bool:
         """Whether there is a worker, or one may come soon."""
         return any(post.is_hopeful for post in self._posts)
 
     def wait_until_ready(self, seconds: float) -> None:
-        """Wait until every worker runs.
+        """Wait until every worker runs, and NVDEC where it can be had.
 
         Raises:
-            WorkersNotStarted: one could not start; the message has its last words.
+            WorkersNotStarted: a worker could not start; the message has its last words.
             TimeoutError: one did not so far.
         """
         for post in self._posts:
             post.first_start.result(seconds)
+        for post in self._nvdec_posts:
+            if post.is_leader:
+                with contextlib.suppress(WorkersNotStarted):
+                    post.first_start.result(seconds)
 
     def close(self) -> None:
         """End the workers; jobs under way fail, jobs that wait are cancelled."""
         self._closing.set()
-        for post in self._posts:
+        for post in (*self._posts, *self._nvdec_posts):
             post.close()
         self._line.close()
 
@@ -186,9 +216,7 @@ class _Post:
         """Bring a job to its end, whatever happens: its future is done, and this thread lives on."""
         job, future = waiting.job, waiting.future
         try:
-            if waiting.cancelled():
-                future.cancel()
-            if not future.set_running_or_notify_cancel():
+            if not waiting.begin():
                 return
             decoded = self._decode(job)
         except DecodeError as error:
@@ -246,7 +274,7 @@ class _Post:
         if self.worker is not None:
             self.worker.end()
             self.worker = None
-        self.worker = WorkerProcess(self.pool._program, self.pool._settings, self.pool._limits)
+        self.worker = start_worker(self.pool._program, self.pool._settings, self.pool._limits)
         self.worker.wait_until_ready()
         if self.first_start.done():
             self.pool._on_restart()
@@ -259,3 +287,77 @@ class _Post:
             digest = hashlib.sha256(job.video).hexdigest()
             message = f"[{error.code}] {error.message} (a video of {len(job.video)} bytes, SHA-256 {digest})"
             self.pool.log(message, error)
+
+
+class _NvdecPost(_Post):
+    """A place for one of the videos that an NVDEC process decodes at a time. The first of them starts the process."""
+
+    def __init__(self, pool: DecodePool, process: NvdecProcess, number: int) -> None:
+        super().__init__(pool, number)
+        self._process, self._number = process, number
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether it starts the process."""
+        return self._number == 0
+
+    def _hold(self) -> None:
+        pool = self.pool
+        while not pool._closing.is_set():
+            if self._has_worker():
+                with contextlib.suppress(queue.Empty):
+                    self._serve(pool._line.take(LOOK_SECONDS, nvdec=True))
+            else:
+                pool._closing.wait(LOOK_SECONDS)
+        if self.worker is not None:
+            self.worker.end()
+
+    def _serve(self, waiting: Waiting) -> None:
+        """Do a job, or leave it to a CPU: whatever goes wrong here costs time alone."""
+        try:
+            if not waiting.begin():
+                return
+            assert self.worker is not None
+            decoded = self.worker.decode(waiting.job)
+        except (InvalidRequest, VideoError) as error:
+            # As a CPU would say.
+            waiting.future.set_exception(error.with_traceback(None))
+        except (Declined, WorkerGone):
+            self._give_back(waiting)
+        except Exception as error:
+            if isinstance(error, DecodeError):
+                self._log_video(waiting.job, error)
+            else:
+                error.add_note(traceback.format_exc())
+                self.pool.log(f"NVDEC failed ({type(error).__name__}); a CPU decodes the video", error)
+            self._give_back(waiting)
+        else:
+            waiting.future.set_result(replace(decoded, decoder="nvdec"))
+
+    def _give_back(self, waiting: Waiting) -> None:
+        self.pool._line.give_back(waiting)
+        with contextlib.suppress(Exception):
+            self.pool._on_decline()
+
+    def _has_worker(self) -> bool:
+        if self.is_leader:
+            return super()._has_worker()
+        if self.worker is not None and self.worker.is_alive:
+            return True
+        found = self._process.worker(self._number)
+        if found is None or found is self.worker:
+            return False
+        if self.worker is not None:
+            self.worker.end()
+        self.worker = found
+        return True
+
+    def _start(self) -> None:
+        if self.worker is not None:
+            self.worker.end()
+            self.worker = None
+        self.worker = self._process.start(self.pool._limits)
+        if self.first_start.done():
+            self.pool._on_restart()
+        else:
+            self.first_start.set_result(None)

@@ -13,10 +13,11 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 
 from clip_decode.errors import Crashed, DecodeError, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
@@ -45,30 +46,19 @@ class WorkerNotStarted(WorkerGone):
 
 
 class WorkerProcess:
-    """A started worker. Not for two threads at a time.
+    """A started worker, or one of several ways to the same one. Not for two threads at a time."""
 
-    program: what to run, decode_worker() for instance. It is given three arguments more: the number of its socket, the
-        limits of a video as JSON, and the megabytes of memory it may take.
-    """
-
-    def __init__(self, program: Sequence[str], settings: PoolSettings, limits: Limits) -> None:
-        self._program, self._settings = program[0], settings
-        self._stderr = StandardError()
-        ours, theirs = socket.socketpair()
-        # The kernel keeps the time: a read or write that takes longer fails with EAGAIN.
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", settings.max_decode_seconds, 0))
-        with theirs, self._stderr.writable() as output:
-            arguments = [str(theirs.fileno()), json.dumps(asdict(limits)), str(settings.max_worker_megabytes)]
-            self._process = subprocess.Popen(
-                [*program, *arguments],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": str(CODE)},
-            )
-        self._connection = Connection(ours.detach())
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        connection: Connection,
+        stderr: StandardError,
+        settings: PoolSettings,
+        program: str,
+    ) -> None:
+        """See start_worker."""
+        self._program = program
+        self._process, self._connection, self._stderr, self._settings = process, connection, stderr, settings
         self._is_ready = False
         self._first_megabytes = 0.0
 
@@ -201,6 +191,55 @@ class WorkerProcess:
         self._process.wait()
         self._connection.close()
         self._stderr.close()
+
+
+def start_worker(program: Sequence[str], settings: PoolSettings, limits: Limits) -> WorkerProcess:
+    """Start a worker.
+
+    program: what to run, decode_worker() for instance. It is given three arguments more: the number of its socket, the
+        limits of a video as JSON, and the megabytes of memory it may take.
+    """
+    return start_workers(program, settings, limits, 1)[0]
+
+
+def start_workers(
+    program: Sequence[str],
+    settings: PoolSettings,
+    limits: Limits,
+    count: int,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> list[WorkerProcess]:
+    """Start one process that does `count` jobs at a time: as many workers, which live and die together.
+
+    program: as for start_worker; the numbers of its sockets come with commas between them.
+    """
+    stderr = StandardError(users=count)
+    pairs = [socket.socketpair() for _ in range(count)]
+    theirs = [pair[1] for pair in pairs]
+    for ours, _ in pairs:
+        # The kernel keeps the time: a read or write that takes longer fails with EAGAIN.
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", settings.max_decode_seconds, 0))
+    descriptors = [end.fileno() for end in theirs]
+    try:
+        with stderr.writable() as output:
+            process = subprocess.Popen(
+                [
+                    *program,
+                    ",".join(map(str, descriptors)),
+                    json.dumps(asdict(limits)),
+                    str(settings.max_worker_megabytes),
+                ],
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **_SINGLE_THREADED, "PYTHONPATH": str(CODE), **environment},
+            )
+    finally:
+        for end in theirs:
+            end.close()
+    return [WorkerProcess(process, Connection(ours.detach()), stderr, settings, program[0]) for ours, _ in pairs]
 
 
 def decode_worker() -> list[str]:

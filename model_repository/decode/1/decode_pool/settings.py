@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+DECODERS = ("auto", "cpu", "nvdec")
+
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """Whole numbers, each configurable in the decode step's config under its name here.
+    """Each configurable in the decode step's config under its name here: whole numbers, but for the decoder.
 
     Attributes:
         workers: processes that decode, one video at a time each; 0 is one for each core this process may use.
@@ -18,9 +20,15 @@ class PoolSettings:
         max_waiting_megabytes: that these may have together; one video may always wait, however large.
         max_decode_seconds: for one video, after which its worker is killed.
         max_worker_megabytes: of memory that a worker may take for one video, on top of what it starts with.
+        decoder: "cpu"; "nvdec", which fails where there is none, and leaves to CPUs what it can not do; "auto" is
+            nvdec where there is one.
+        nvdec_processes: for each GPU.
+        nvdec_streams: videos that such a process decodes at a time.
+        nvdec_megabytes: of the GPU's memory that the decoders of such a process may take, beside its context.
+        nvdec_min_pixels: of a picture; videos with fewer are left to CPUs.
 
     Raises:
-        ValueError: a value is no whole number, or out of bounds.
+        ValueError: a value is none of those allowed, or out of bounds.
     """
 
     workers: int = 0
@@ -28,12 +36,19 @@ class PoolSettings:
     max_waiting_megabytes: int = 2048
     max_decode_seconds: int = 30
     max_worker_megabytes: int = 2048
+    decoder: str = "auto"
+    nvdec_processes: int = 2
+    nvdec_streams: int = 7
+    nvdec_megabytes: int = 2048
+    nvdec_min_pixels: int = 1
 
     def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"decoder is {self.decoder!r}, but {', '.join(DECODERS)} are allowed")
         for name, value in asdict(self).items():
-            least = 0 if name == "workers" else 1
-            if not least <= value <= 2**20:
-                raise ValueError(f"{name} is {value}, but {least} to {2**20} is allowed")
+            least, most = (0 if name == "workers" else 1), (2**26 if name == "nvdec_min_pixels" else 2**20)
+            if name != "decoder" and not least <= value <= most:
+                raise ValueError(f"{name} is {value}, but {least} to {most} is allowed")
 
     @classmethod
     def names(cls) -> list[str]:
@@ -43,10 +58,11 @@ class PoolSettings:
     @classmethod
     def from_config(cls, config: Mapping[str, str]) -> PoolSettings:
         """Read the settings that `config` names; the others keep their defaults."""
+        values: dict[str, str | int] = {name: config[name] for name in cls.names() if name in config}
         try:
-            return cls(**{name: int(config[name]) for name in cls.names() if name in config})
+            return cls(**{name: value if name == "decoder" else int(value) for name, value in values.items()})  # type: ignore[arg-type]
         except ValueError as error:
-            raise ValueError(f"a setting of the decode pool is no whole number in its bounds: {error}") from error
+            raise ValueError(f"a setting of the decode pool is not one of those allowed: {error}") from error
 
     @property
     def worker_count(self) -> int:

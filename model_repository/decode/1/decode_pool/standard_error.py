@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 
 # Of what was written, the last: a traceback of some hundred calls.
@@ -19,7 +20,9 @@ class StandardError:
     write to a full pipe fails, and `read` takes what is there. So read it now and then while the worker works.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, users: int = 1) -> None:
+        """users: that read it, each in its own thread, and close it."""
+        self._users, self._lock = users, threading.Lock()
         self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._kept = b""
 
@@ -36,7 +39,7 @@ class StandardError:
     def read(self) -> None:
         """Take what has come since the last time."""
         # Not until it is empty: a worker that a hostile video has taken over may write without end.
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(BlockingIOError), self._lock:
             for _ in range(_READS_AT_ONCE):
                 self._kept = (self._kept + os.read(self._read_end, _READ_BYTES))[-KEPT_BYTES:]
 
@@ -51,12 +54,16 @@ class StandardError:
         try:
             yield self._write_end
         except OSError:
+            self._users = 1  # Nobody else got it.
             self.close()
             raise
         finally:
             os.close(self._write_end)
 
     def close(self) -> None:
-        """Take the rest; `text` stays."""
+        """Take the rest; `text` stays. The last user's call closes it."""
         self.read()
-        os.close(self._read_end)
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                os.close(self._read_end)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from clip_decode.errors import Busy
@@ -20,11 +20,23 @@ Cancelled = Callable[[], bool]
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """A job in the line, the future of what it gives, and whether anybody still wants it."""
+    """A job in the line, the future of what it gives, and whether anybody still wants it.
+
+    for_cpu: whether NVDEC has had it, and left it to a CPU.
+    """
 
     job: Job
     future: Future[Decoded]
     cancelled: Cancelled
+    for_cpu: bool = False
+
+    def begin(self) -> bool:
+        """Whether it is to be done now; one that nobody wants any more is cancelled."""
+        if self.for_cpu:
+            return True  # It had begun.
+        if self.cancelled():
+            self.future.cancel()
+        return self.future.set_running_or_notify_cancel()
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -33,12 +45,17 @@ class Waiting:
 
 
 class WaitingLine:
-    """Jobs leave it in the order they came in, but those whose network has no room let others pass."""
+    """Jobs leave it in the order they came in, but those whose network has no room let others pass.
+
+    NVDEC goes first where it is free, because it takes less of the machine; CPUs take all else. So neither waits while
+    there is work for it.
+    """
 
     def __init__(self, settings: PoolSettings, networks: Networks) -> None:
         self._settings, self._networks = settings, networks
         self._line: list[Waiting] = []
         self._bytes = 0
+        self._free_nvdec = 0
         self._changed = threading.Condition()
         self._closing = False
         self._stuck = threading.Event()
@@ -61,30 +78,59 @@ class WaitingLine:
                 raise Busy(f"{most} videos wait to be decoded already; try again later")
             self._line.append(waiting)
             self._bytes += size
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def take(self, seconds: float) -> Waiting:
-        """The next job whose network has room. Raises queue.Empty after so long without one."""
+    def give_back(self, waiting: Waiting) -> None:
+        """Let a job that NVDEC could not do be the next of a CPU."""
+        with self._changed:
+            closing = self._closing
+            if not closing:
+                self._line.insert(0, replace(waiting, for_cpu=True))
+                self._bytes += len(waiting.job.video)
+                self._changed.notify_all()
+        if closing:
+            _fail(waiting)
+
+    def take(self, seconds: float, *, nvdec: bool = False) -> Waiting:
+        """The next job whose network has room. Raises queue.Empty after so long without one.
+
+        nvdec: whether NVDEC asks, and not a CPU.
+        """
         deadline = time.monotonic() + seconds
         with self._changed:
-            while True:
-                if (found := self._next()) is not None:
-                    self._line.remove(found)
-                    self._bytes -= len(found.job.video)
-                    self._begin(found)
-                    return found
-                if self._line:
-                    self._stuck.set()
-                left = deadline - time.monotonic()
-                if left <= 0 or self._closing:
-                    raise queue.Empty
-                self._changed.wait(left)
+            self._free_nvdec += nvdec
+            try:
+                return self._wait_for_next(deadline, nvdec=nvdec)
+            finally:
+                self._free_nvdec -= nvdec
+                if nvdec and self._line:
+                    self._changed.notify_all()  # What was left to it may be one for a CPU now.
 
-    def _next(self) -> Waiting | None:
+    def _wait_for_next(self, deadline: float, *, nvdec: bool) -> Waiting:
+        while True:
+            if (found := self._next(nvdec=nvdec)) is not None:
+                self._line.remove(found)
+                self._bytes -= len(found.job.video)
+                if not found.for_cpu:
+                    self._begin(found)
+                return found
+            if self._line:
+                self._stuck.set()
+            left = deadline - time.monotonic()
+            if left <= 0 or self._closing:
+                raise queue.Empty
+            self._changed.wait(left)
+
+    def _next(self, *, nvdec: bool) -> Waiting | None:
         full: set[str] = set()
         for waiting in self._line:
+            if waiting.for_cpu:
+                if not nvdec:
+                    return waiting  # It has its room.
+                continue
             # A small job must not pass a large one that waits for the same network, or that would wait for ever.
-            if full.isdisjoint(waiting.sizes) and self._networks.has_room(waiting.sizes):
+            has_room = full.isdisjoint(waiting.sizes) and self._networks.has_room(waiting.sizes)
+            if has_room and (nvdec or not self._free_nvdec):
                 return waiting
             full.update(waiting.sizes)
         return None
@@ -106,7 +152,7 @@ class WaitingLine:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Cancel what waits."""
+        """Cancel what waits, and let fail what NVDEC had begun."""
         with self._changed:
             self._closing = True
             left, self._line = self._line, []
@@ -114,5 +160,11 @@ class WaitingLine:
             self._stuck.set()
             self._changed.notify_all()
         for waiting in left:
-            waiting.future.cancel()
+            _fail(waiting)
         self._watch.join()
+
+
+def _fail(waiting: Waiting) -> None:
+    """Cancel it, or, where it had begun, let it fail."""
+    if not waiting.future.cancel():
+        waiting.future.set_exception(Busy("the server stops; try another one, or again later"))

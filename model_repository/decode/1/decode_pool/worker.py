@@ -14,13 +14,18 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from clip_decode.engine import decode_clips
-from clip_decode.errors import DecodeError, Failed, OutOfMemory
+from clip_decode.errors import Declined, DecodeError, Failed, OutOfMemory
 from clip_decode.limits import Limits
-from decode_pool.messages import TAKEN, Job, receive_job, send_decoded, send_error
+from clip_decode.report import Report
+from decode_pool.messages import TAKEN, Clips, Job, receive_job, send_declined, send_decoded, send_error
+
+# What a worker does with a job.
+Decode = Callable[[Job], tuple[Clips, Report]]
 
 READY = b"ready"
 SUDDEN_MEGABYTES = 1024
@@ -30,21 +35,24 @@ NICENESS = 5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def confine(megabytes: int) -> None:
-    """Set the limits of this process, and its place behind others.
-
-    The pool watches its memory; the kernel's limit is for what grows faster than anyone looks.
-    """
+def confine() -> None:
+    """Set the limits of this process, and its place behind others."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Ctrl-C is for the server, which then closes the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    memory = pages * resource.getpagesize() + (megabytes + SUDDEN_MEGABYTES) * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def work(connection: Connection, limits: Limits) -> None:
+def confine_memory(megabytes: int) -> None:
+    """The pool watches the memory of this process; the kernel's limit is for what grows faster than anyone looks."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    memory = pages * resource.getpagesize() + (megabytes + SUDDEN_MEGABYTES) * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def work(connection: Connection, decode: Decode) -> None:
     """Answer jobs until the pool closes the connection."""
     while True:
         try:
@@ -57,7 +65,7 @@ def work(connection: Connection, limits: Limits) -> None:
             send_error(connection, _out_of_memory())
             return
         try:
-            answer(connection, job, limits)
+            answer(connection, job, decode)
         except ConnectionError:
             return
         # PyAV's containers, streams and frames refer to each other. Left to itself, the collector lets dozens of them
@@ -66,14 +74,16 @@ def work(connection: Connection, limits: Limits) -> None:
         gc.collect()
 
 
-def answer(connection: Connection, job: Job, limits: Limits) -> None:
+def answer(connection: Connection, job: Job, decode: Decode) -> None:
     """Decode one video and send what came of it; nothing of it outlives the call.
 
     Any exception is an answer. Only death, a hang and memory cost the pool a worker.
     """
     try:
-        clips, report = decode_clips(job.video, job.geometries, job.sampling, limits)
+        clips, report = decode(job)
         facts = report.to_json()
+    except Declined as reason:
+        send_declined(connection, reason)
     except DecodeError as error:
         send_error(connection, error)
     except MemoryError:
@@ -88,21 +98,24 @@ def answer(connection: Connection, job: Job, limits: Limits) -> None:
         send_decoded(connection, clips, facts)
 
 
+def _decode_within(limits: Limits) -> Decode:
+    return lambda job: decode_clips(job.video, job.geometries, job.sampling, limits)
+
+
 def _out_of_memory() -> DecodeError:
     return OutOfMemory("decoding this video takes more memory than a worker may have")
 
 
 def main() -> None:
     """The command line above."""
-    # Ctrl-C is for the server, which then closes the socket.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     descriptor, limits, megabytes = sys.argv[1:]
     connection = Connection(int(descriptor))
-    confine(int(megabytes))
+    confine()
+    confine_memory(int(megabytes))
     # What is loaded by now stays: the collector need not walk it after every video.
     gc.freeze()
     connection.send_bytes(READY)
-    work(connection, Limits(**json.loads(limits)))
+    work(connection, _decode_within(Limits(**json.loads(limits))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""The process NVDEC is driven from: python -m decode_pool.nvdec_worker SETTINGS SOCKETS LIMITS MEGABYTES
+
+One thread a socket; each decodes what comes over it, as decode_pool.worker does, or says that a CPU must.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+from clip_decode.cuda import Cuda
+from clip_decode.engine import decode_clips_with_nvdec
+from clip_decode.limits import Limits
+from clip_decode.nvdec import Nvdec
+from decode_pool.gpus import PACKAGE
+from decode_pool.settings import PoolSettings
+from decode_pool.worker import READY, confine, work
+
+
+def main() -> None:
+    """The command line above."""
+    settings, descriptors, given_limits, _ = sys.argv[1:]
+    connections = [Connection(int(descriptor)) for descriptor in descriptors.split(",")]
+    # The driver would write files, where it might: that is to fail, not to kill.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    confine()
+    limits, nvdec = Limits(**json.loads(given_limits)), _open(PoolSettings(**json.loads(settings)))
+    gc.freeze()
+    for connection in connections:
+        connection.send_bytes(READY)
+    threads = [
+        threading.Thread(
+            target=work,
+            args=(
+                connection,
+                lambda job: decode_clips_with_nvdec(nvdec, job.video, job.geometries, job.sampling, limits),
+            ),
+        )
+        for connection in connections
+    ]
+    for thread in threads:
+        thread.start()
+
+
+def _open(settings: PoolSettings) -> Nvdec:
+    nvdec = Nvdec(
+        importlib.import_module(PACKAGE),
+        Cuda(),
+        streams=settings.nvdec_streams,
+        megabytes=settings.nvdec_megabytes,
+        least_pixels=settings.nvdec_min_pixels,
+    )
+    nvdec.errors.listen()
+    return nvdec
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""NVDEC beside the decode workers: whatever becomes of its process, no request is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from synthesis import Clip
+from test_nvdec import FALSE_GPU, false_driver
+from tests.watching import wait_for
+
+from clip_decode.engine import decode_clips
+from clip_decode.errors import Busy, InvalidRequest, NotAVideo
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.sampling import Sampling
+from decode_pool.messages import Job
+from decode_pool.nvdec import Gpus, find_gpus, nvdec_processes
+from decode_pool.pool import DecodePool
+from decode_pool.settings import PoolSettings
+from decode_pool.waiting import WaitingJob, WaitingJobs
+
+__all__ = ["false_driver"]
+GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
+
+
+@pytest.fixture(scope="module")
+def video() -> bytes:
+    return Clip(frames=60).make()
+
+
+@pytest.fixture
+def log() -> list[str]:
+    """The lines that pools have logged."""
+    return []
+
+
+@pytest.fixture
+def declined() -> list[None]:
+    """One for each video that NVDEC left to a CPU."""
+    return []
+
+
+@pytest.fixture
+def start(false_driver: str, log: list[str], declined: list[None]) -> Iterator[Callable[..., DecodePool]]:
+    pools: list[DecodePool] = []
+
+    def start(code: str = "", **settings: int) -> DecodePool:
+        chosen = PoolSettings(**{"workers": 1, "nvdec_processes": 1, "nvdec_streams": 3, **settings})
+        program = [
+            *(sys.executable, "-X", "faulthandler", "-c"),
+            f"""
+import ctypes, os, sys, threading
+sys.path.insert(0, {str(FALSE_GPU)!r})
+import PyNvVideoCodec as nvc
+from clip_decode import cuda
+from decode_pool import nvdec_worker
+cuda.LIBRARY = {false_driver!r}
+{code}
+nvdec_worker.main()
+""",
+        ]
+        processes = nvdec_processes(chosen, Gpus(("0",)), program)
+        pools.append(
+            DecodePool(chosen, Limits(), nvdec=processes, on_decline=lambda: declined.append(None), log=log.append)
+        )
+        pools[-1].wait_until_ready(30)
+        return pools[-1]
+
+    yield start
+    for pool in pools:
+        pool.close()
+
+
+def job(video: bytes, sampling: Sampling | None = None) -> Job:
+    return Job(video, GEOMETRIES, sampling or Sampling())
+
+
+def test_both_decoders_answer_alike_and_say_who_they_are(start: Callable[..., DecodePool], video: bytes) -> None:
+    pool = start()
+    expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
+    answers = [future.result(30) for future in [pool.submit(job(video)) for _ in range(24)]]
+    for decoded in answers:
+        np.testing.assert_array_equal(decoded.clips["CLIP"], expected["CLIP"])
+        assert json.loads(decoded.report)["decoder"] == decoded.decoder
+    # Neither stood by while there was work.
+    assert {decoded.decoder for decoded in answers} == {"cpu", "nvdec"}
+
+
+def test_a_video_alone_goes_to_a_free_nvdec(
+    start: Callable[..., DecodePool], video: bytes, declined: list[None]
+) -> None:
+    pool = start()
+    assert [pool.submit(job(video)).result(30).decoder for _ in range(5)] == ["nvdec"] * 5
+    assert not declined
+
+
+def test_what_nvdec_can_not_do_a_cpu_does(start: Callable[..., DecodePool], declined: list[None]) -> None:
+    pool = start()
+    other = Clip("libvpx-vp9", "webm", frames=20, options={"deadline": "realtime", "cpu-used": "8"}).make()
+    assert pool.submit(job(other)).result(30).decoder == "cpu"
+    assert len(declined) == 1
+
+
+def test_small_pictures_can_be_kept_for_cpus(start: Callable[..., DecodePool], video: bytes) -> None:
+    pool = start(nvdec_min_pixels=96 * 64 + 1)
+    assert pool.submit(job(video)).result(30).decoder == "cpu"
+
+
+def test_errors_of_a_video_or_a_wish_are_final(
+    start: Callable[..., DecodePool], video: bytes, declined: list[None]
+) -> None:
+    pool = start()
+    with pytest.raises(NotAVideo):
+        pool.submit(job(b"no video")).result(30)
+    with pytest.raises(InvalidRequest):
+        pool.submit(job(video, Sampling(start_seconds=100))).result(30)
+    assert not declined
+
+
+@pytest.mark.parametrize("fault", ["die", "fail", "wrong pixels", "print", "out of memory", "lose a frame"])
+def test_whatever_nvdec_does_every_video_is_answered(
+    start: Callable[..., DecodePool], video: bytes, declined: list[None], fault: str
+) -> None:
+    expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
+    pool = start(f"nvc.faults.add({fault!r})")
+    for future in [pool.submit(job(video)) for _ in range(8)]:
+        decoded = future.result(60)
+        assert decoded.decoder == "cpu"
+        np.testing.assert_array_equal(decoded.clips["CLIP"], expected["CLIP"])
+    assert declined
+
+
+def test_a_process_that_hangs_is_replaced(start: Callable[..., DecodePool], video: bytes, log: list[str]) -> None:
+    pool = start("nvc.faults.add('hang')", max_decode_seconds=6)
+    before = pool.nvdec_pids
+    assert pool.submit(job(video)).result(60).decoder == "cpu"
+    assert any("[timed-out]" in line for line in log)
+    assert wait_for(lambda: pool.nvdec_pids not in ([], before), 30)
+
+
+def test_a_process_killed_under_load_costs_no_request(start: Callable[..., DecodePool], video: bytes) -> None:
+    expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
+    pool = start()
+    done = 0
+    by_nvdec = 0
+    for _ in range(4):
+        futures = [pool.submit(job(video)) for _ in range(12)]
+        for pid in pool.nvdec_pids:
+            os.kill(pid, signal.SIGKILL)
+        for future in futures:
+            decoded = future.result(60)
+            np.testing.assert_array_equal(decoded.clips["CLIP"], expected["CLIP"])
+            done += 1
+        assert wait_for(lambda: bool(pool.nvdec_pids), 30)
+        time.sleep(0.3)  # Its other workers look for it now and then.
+        by_nvdec += pool.submit(job(video)).result(30).decoder == "nvdec"
+    assert done == 48
+    assert by_nvdec > 0
+
+
+def test_where_nvdec_does_not_start_cpus_decode(start: Callable[..., DecodePool], video: bytes, log: list[str]) -> None:
+    pool = start("raise OSError('no GPU today')")
+    assert pool.submit(job(video)).result(30).decoder == "cpu"
+    assert any("no GPU today" in line for line in log)
+    assert len([line for line in log if "could not start" in line]) <= 3
+
+
+def test_a_machine_without_a_gpu_says_what_is_missing() -> None:
+    gpus = find_gpus()
+    if not gpus.devices:
+        assert "PyNvVideoCodec is not installed" in gpus.missing or "driver" in gpus.missing
+
+
+@pytest.mark.parametrize("value", ["gpu", "", "CPU"])
+def test_decoders_have_three_names(value: str) -> None:
+    with pytest.raises(ValueError, match="auto, cpu, nvdec are allowed"):
+        PoolSettings.from_config({"decoder": value})
+    assert PoolSettings.from_config({"decoder": "cpu", "nvdec_streams": "3"}).nvdec_streams == 3
+
+
+def waiting(name: str) -> WaitingJob:
+    return WaitingJob(job(name.encode()))
+
+
+def test_jobs_come_in_order_and_those_given_back_are_next_for_a_cpu() -> None:
+    jobs = WaitingJobs(PoolSettings(max_waiting=3), 1)
+    first, second, third = waiting("first"), waiting("second"), waiting("third")
+    for each in (first, second, third):
+        jobs.add(each)
+    with pytest.raises(Busy):
+        jobs.add(waiting("one too many"))
+    assert jobs.take(0, nvdec=True) is first
+    jobs.give_back(first)
+    assert jobs.take(0, nvdec=True) is second
+    assert jobs.take(0) is first
+    assert jobs.take(0) is third
+    assert jobs.take(0) is None
