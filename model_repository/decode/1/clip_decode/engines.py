@@ -1,9 +1,9 @@
 """NVDEC's decoders, kept: to set one up takes longer than to decode a video.
 
 What PyNvVideoCodec 2.2.4 does, and what is done about it:
-* A decoder takes another stream as it is where every fact of the sequence is equal. Where only the size that is shown
-  differs, it would cut pictures wrongly (532 lines for 530); where more frames are to be kept, it would have too few
-  surfaces. Such streams get another decoder.
+* A decoder takes another stream as it is where the pictures are alike and no more of them are to be kept. Where only the
+  size that is shown differs, it would cut pictures wrongly (532 lines for 530); where more are to be kept, it would have
+  too few surfaces. Such streams get another decoder.
 * `setReconfigParams` makes it take a stream of another coded size, up to the size it was made for. Without that call it
   would scale the pictures to the size before.
 * A decoder cannot be shrunk, so what counts against the bound is the size it was made for.
@@ -186,13 +186,13 @@ class Engines:
                 self._throw_away(spare)
         if engine is None:
             return self._make(sequence, side, needed)
-        if engine.sequence != sequence:
+        if not engine.sequence.covers(sequence):
             self._resize(engine, sequence)
         return engine
 
     def _find(self, sequence: Sequence) -> Engine | None:
         for engine in reversed(self._idle):
-            if engine.sequence == sequence:
+            if engine.sequence.covers(sequence):
                 return engine
         # Another stream may come for a decoder as it is: while half of the room is free, it is left so.
         if self._count < self._most and self._taken < self._megabytes // 2:

@@ -1,17 +1,17 @@
 """What the sequence parameter set of a stream says of its pictures (H.264, 7.3.2.1 and annex E; H.265, 7.3.2.2).
 
-A hardware decoder is set up by these facts, and one that is kept may only take another stream where they are equal.
+A hardware decoder is set up by these facts, and one that is kept may only take another stream where it covers them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .bits import BitReader, unescape
 from .roles import Unproven
 
-_H264_PROFILES = {66: "baseline", 77: "main", 100: "high", 110: "high 10"}
-_HEVC_PROFILES = {1: "main", 2: "main 10", 3: "main still picture"}
+_H264_PROFILES = (66, 77, 100, 110)  # Baseline, Main, High, High 10.
+_HEVC_PROFILES = (1, 2, 3)  # Main, Main 10, Main Still Picture.
 _EXTENDED_ASPECT = 255
 
 
@@ -21,24 +21,29 @@ class Sequence:
 
     Attributes:
         codec: "h264" or "hevc".
-        profile, level: their numbers in the stream.
         bits: of a sample, luma and chroma.
         coded_width, coded_height: in pixels, whole blocks.
         width, height: in pixels, what is shown.
+        level: its number in the stream; it bounds the frames to keep.
         references: frames that others may be predicted from at one time.
         kept: frames that a decoder may have to keep at one time.
     """
 
     codec: str
-    profile: int
-    level: int
     bits: int
     coded_width: int
     coded_height: int
     width: int
     height: int
+    level: int
     references: int
     kept: int
+
+    def covers(self, other: Sequence) -> bool:
+        """Whether a decoder for this stream decodes the other one as it is: the same pictures, no more of them to keep."""
+        needs = (other.level, other.references, other.kept)
+        same = replace(other, level=self.level, references=self.references, kept=self.kept) == self
+        return same and all(a >= b for a, b in zip((self.level, self.references, self.kept), needs, strict=True))
 
 
 def read_h264_sequence(unit: bytes) -> Sequence:
@@ -85,13 +90,12 @@ def read_h264_sequence(unit: bytes) -> Sequence:
     kept = _read_h264_kept(bits) if bits.flag() else None
     return Sequence(
         codec="h264",
-        profile=profile,
-        level=level,
         bits=depth,
         coded_width=width,
         coded_height=height,
         width=width - right,
         height=height - bottom,
+        level=level,
         references=references,
         # What is not said is the most that any level allows.
         kept=16 if kept is None else kept,
@@ -203,13 +207,12 @@ def read_hevc_sequence(unit: bytes) -> Sequence:
         raise Unproven("a size that is not whole blocks")
     return Sequence(
         codec="hevc",
-        profile=profile,
-        level=level,
         bits=depth,
         coded_width=width,
         coded_height=height,
         width=width - right,
         height=height - bottom,
+        level=level,
         references=kept,
         kept=kept,
     )
