@@ -80,6 +80,8 @@ class Bitstream:
 
     def _check(self, unit: bytes) -> None:
         kind = self._kind(unit)
+        if self._length_size and (b"\0\0\x01" in unit or b"\0\0\0" in unit):
+            raise Unproven("a NAL unit has a start code in it")
         if self._is_hevc and (unit[0] & 1 or unit[1] >> 3):
             raise Unproven("a second layer")
         if kind in ((39, 40) if self._is_hevc else (6,)):

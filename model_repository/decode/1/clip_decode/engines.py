@@ -1,9 +1,9 @@
 """NVDEC's decoders, kept: to set one up takes longer than to decode a video.
 
 What PyNvVideoCodec 2.2.4 does, and what is done about it:
-* A decoder takes another stream as it is where the pictures are alike and no more of them are to be kept. Where only the
-  size that is shown differs, it would cut pictures wrongly (532 lines for 530); where more are to be kept, it would have
-  too few surfaces. Such streams get another decoder.
+* A decoder takes another stream as it is where the pictures are alike and no more of them are to be kept. Where only
+  the size that is shown differs, it would cut pictures wrongly (532 lines for 530); where more are to be kept, it would
+  have too few surfaces. Such streams get another decoder.
 * `setReconfigParams` makes it take a stream of another coded size, up to the size it was made for. Without that call it
   would scale the pictures to the size before.
 * A decoder cannot be shrunk, so what counts against the bound is the size it was made for.

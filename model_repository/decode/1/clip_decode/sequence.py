@@ -40,7 +40,7 @@ class Sequence:
     kept: int
 
     def covers(self, other: Sequence) -> bool:
-        """Whether a decoder for this stream decodes the other one as it is: the same pictures, no more of them to keep."""
+        """Whether a decoder for this stream decodes the other one as it is: pictures alike, no more of them to keep."""
         needs = (other.level, other.references, other.kept)
         same = replace(other, level=self.level, references=self.references, kept=self.kept) == self
         return same and all(a >= b for a, b in zip((self.level, self.references, self.kept), needs, strict=True))
