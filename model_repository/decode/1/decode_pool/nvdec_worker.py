@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -26,8 +25,7 @@ def main() -> None:
     """The command line above."""
     settings, descriptors, given_limits, _ = sys.argv[1:]
     connections = [Connection(int(descriptor)) for descriptor in descriptors.split(",")]
-    # The driver would write files, where it might: that is to fail, not to kill.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # No limits to files and memory: CUDA maps files, and more memory than there is. The pool watches what is used.
     confine()
     limits, nvdec = Limits(**json.loads(given_limits)), _open(PoolSettings(**json.loads(settings)))
     gc.freeze()

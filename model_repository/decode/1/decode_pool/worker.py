@@ -42,11 +42,14 @@ def confine() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def confine_resources(megabytes: int) -> None:
+    """Write no files, and take no more memory than that.
+
+    The pool watches the memory of this process; the kernel's limit is for what grows faster than anyone looks.
+    """
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-def confine_memory(megabytes: int) -> None:
-    """The pool watches the memory of this process; the kernel's limit is for what grows faster than anyone looks."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + (megabytes + SUDDEN_MEGABYTES) * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -111,7 +114,7 @@ def main() -> None:
     descriptor, limits, megabytes = sys.argv[1:]
     connection = Connection(int(descriptor))
     confine()
-    confine_memory(int(megabytes))
+    confine_resources(int(megabytes))
     # What is loaded by now stays: the collector need not walk it after every video.
     gc.freeze()
     connection.send_bytes(READY)
