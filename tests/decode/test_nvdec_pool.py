@@ -101,11 +101,15 @@ def test_a_video_alone_goes_to_a_free_nvdec(
     assert not declined
 
 
-def test_what_nvdec_can_not_do_a_cpu_does(start: Callable[..., DecodePool], declined: list[None]) -> None:
+def test_what_nvdec_can_not_do_a_cpu_does(start: Callable[..., DecodePool], video: bytes, declined: list[None]) -> None:
     pool = start()
+    before = pool.nvdec_pids
     other = Clip("libvpx-vp9", "webm", frames=20, options={"deadline": "realtime", "cpu-used": "8"}).make()
     assert pool.submit(job(other)).result(30).decoder == "cpu"
     assert len(declined) == 1
+    # That is no failure: the process goes on.
+    assert pool.submit(job(video)).result(30).decoder == "nvdec"
+    assert pool.nvdec_pids == before
 
 
 def test_small_pictures_can_be_kept_for_cpus(start: Callable[..., DecodePool], video: bytes) -> None:

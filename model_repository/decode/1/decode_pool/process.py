@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import MappingProxyType
 
-from clip_decode.errors import Crashed, DecodeError, OutOfMemory, TimedOut
+from clip_decode.errors import Crashed, Declined, DecodeError, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
 from decode_pool.messages import TAKEN, Decoded, Job, receive_answer, send_job
 from decode_pool.settings import PoolSettings
@@ -91,6 +91,7 @@ class WorkerProcess:
 
         Raises:
             WorkerGone: the process was dead before; ask another.
+            Declined: the worker leaves the job to another.
             DecodeError: the worker's own, or TimedOut, Crashed or OutOfMemory, after which the process is dead.
                 Its notes are for the server's log.
         """
@@ -98,7 +99,7 @@ class WorkerProcess:
         self._stderr.forget()
         try:
             return self._exchange(job)
-        except DecodeError:
+        except (DecodeError, Declined):
             raise
         except BaseException:
             # Part of a job or of an answer may be on its way: whatever came next would be taken for the rest of it.
