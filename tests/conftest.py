@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "docker": lambda: _succeeds("docker", "info"),
     "bf16": lambda: "amx_bf16" in Path("/proc/cpuinfo").read_text(),
     "gpu": lambda: _succeeds("nvidia-smi"),
+    "nvdec": lambda: find_spec("PyNvVideoCodec") is not None and _succeeds("nvidia-smi"),
     "browser": lambda: find_browser() is not None,
     # tests/load fetch it where they can.
     "perf_analyzer": lambda: shutil.which("perf_analyzer") is not None or (ROOT / ".cache" / "perf_analyzer").is_dir(),

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from clipserve_server.decoder import Decoder
+
 
 class Precision(StrEnum):
     """PRECISIONS as typer takes them."""
@@ -46,6 +48,13 @@ def serve(
         Precision,
         typer.Option(help="What ONNX networks compute in on a CPU; auto: bf16 where it held."),
     ] = Precision.AUTO,
+    decoder: Annotated[
+        Decoder | None,
+        typer.Option(
+            help="What decodes videos: the CPU, or NVDEC of a GPU beside it; auto: NVDEC where there is one.",
+            show_default="auto",
+        ),
+    ] = None,
 ) -> None:
     """Serve a model repository from this machine, with the Triton of the wheel nvidia-pytriton.
 
@@ -82,6 +91,7 @@ def serve(
                 start_seconds=start_seconds,
                 log=log,
                 cpu_precision=cpu_precision.value,
+                decoder=decoder,
                 progress=lambda ready, total: status.update(f"starting Triton: {ready} of {total} models ready"),
             )
             triton.start()

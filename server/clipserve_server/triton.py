@@ -18,6 +18,7 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve_server.backends import lay_out_backends
+from clipserve_server.decoder import DECODER_VARIABLE, Decoder
 from clipserve_server.device_fit import read_misfits
 from clipserve_server.errors import PortTaken, ServerStartError
 from clipserve_server.guard import AT_ONCE, remove_traces, shm_prefix
@@ -52,6 +53,7 @@ class Triton:
     models: the public models to serve; all that are exported where none is named. A port of 0 is any free one.
     log: the file that Triton's log is appended to; None: one of its own, removed at the end unless something failed.
     cpu_precision: what ONNX files are run in on the CPU, see precision.py; None: what CLIPSERVE_CPU_PRECISION says.
+    decoder: what decodes videos; None: what CLIPSERVE_DECODER says, or else the config of the decode step.
     Entering waits until every model is ready and raises ServerStartError otherwise; leaving ends every process.
     """
 
@@ -68,6 +70,7 @@ class Triton:
         options: Sequence[str] = (),
         log: Path | None = None,
         cpu_precision: str | None = None,
+        decoder: Decoder | None = None,
         progress: Progress = lambda ready, total: None,
     ) -> None:
         self.repository = repository
@@ -76,6 +79,7 @@ class Triton:
         self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._start_seconds = start_seconds
         self._options = tuple(options)
+        self._decoder = decoder
         self._cpu_precision = check_precision(cpu_precision or wanted_precision())
         self._progress = progress
         self._log_file = log
@@ -135,6 +139,7 @@ class Triton:
                     env={
                         **environment,
                         PRECISION_VARIABLE: self._cpu_precision,
+                        **({DECODER_VARIABLE: self._decoder.value} if self._decoder else {}),
                         LOG_VARIABLE: str(self._log.path),
                         METRICS_VARIABLE: self.metrics_url,
                         LIMITS_VARIABLE: json.dumps(room.limits() if room else {}),

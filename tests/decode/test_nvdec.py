@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -234,3 +236,38 @@ def test_a_slice_of_another_stream_is_for_a_cpu() -> None:
     with pytest.raises(Unproven, match="unknown picture parameter set"):
         # first_mb_in_slice 0, slice_type 7, pic_parameter_set_id 1
         Bitstream("h264", b"", packet).convert(b"\0\0\x01\x65" + bytes([0b1000_1000, 0b0100_0000]))
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Nvdec:
+    """NVDEC itself."""
+    return Nvdec(importlib.import_module("PyNvVideoCodec"), Cuda(), streams=14, megabytes=4096)
+
+
+@pytest.mark.needs("nvdec")
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_gpu_gives_the_pixels_of_a_cpu(gpu: Nvdec, name: str) -> None:
+    # NVDEC takes no smaller pictures of HEVC than 144 x 144.
+    data = replace(TAKEN[name], width=TAKEN[name].width + 160, height=TAKEN[name].height + 160).make()
+    for sampling in SAMPLINGS:
+        if TAKEN[name].frames > 1 or sampling.start_seconds is None:
+            check(gpu, data, sampling)
+
+
+@pytest.mark.needs("nvdec")
+def test_a_gpu_gives_them_to_many_streams_at_a_time(gpu: Nvdec) -> None:
+    clips = [Clip(c, width=w, height=h, gop=12) for c in ("libx264", "libx265") for w, h in ((320, 530), (320, 532))]
+    videos = [clip.make() for clip in clips]
+    with ThreadPoolExecutor(14) as threads:
+        list(threads.map(lambda video: check(gpu, video, Sampling()), videos * 14))
+
+
+@pytest.mark.needs("nvdec")
+@pytest.mark.parametrize("container", ["mpegts", "matroska", "h264"])
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.9, 0.98])
+def test_a_gpu_gives_the_pixels_of_a_cpu_for_cut_files_or_leaves_them_to_it(
+    gpu: Nvdec, container: str, share: float
+) -> None:
+    data = Clip(container=container, width=320, height=192, gop=12, options={"bf": "0"}).make()
+    with suppress(Declined):
+        check(gpu, data[: int(len(data) * share)], Sampling())

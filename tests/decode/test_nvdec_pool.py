@@ -169,6 +169,23 @@ def test_a_process_killed_under_load_costs_no_request(start: Callable[..., Decod
     assert by_nvdec > 0
 
 
+@pytest.mark.needs("nvdec")
+def test_a_gpus_process_killed_under_load_costs_no_request() -> None:
+    video = Clip(frames=120, width=640, height=360, gop=30).make()
+    expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
+    settings = PoolSettings(workers=2)
+    with DecodePool(settings, Limits(), nvdec=nvdec_processes(settings, find_gpus())) as pool:
+        pool.wait_until_ready(60)
+        for _ in range(3):
+            futures = [pool.submit(job(video)) for _ in range(40)]
+            futures[0].result(60)
+            for pid in pool.nvdec_pids:
+                os.kill(pid, signal.SIGKILL)
+            for future in futures:
+                np.testing.assert_array_equal(future.result(60).clips["CLIP"], expected["CLIP"])
+            assert wait_for(lambda: len(pool.nvdec_pids) == settings.nvdec_processes, 60)
+
+
 def test_where_nvdec_does_not_start_cpus_decode(start: Callable[..., DecodePool], video: bytes, log: list[str]) -> None:
     pool = start("raise OSError('no GPU today')")
     assert pool.submit(job(video)).result(30).decoder == "cpu"

@@ -11,6 +11,7 @@ import pytest
 
 from clipserve_container.checks import (
     check_certificates,
+    check_decoder,
     check_driver,
     check_memory,
     check_metrics,
@@ -47,6 +48,7 @@ def only(problems):
     [
         ("TLS", "yes", "CLIPSERVE_TLS is 'yes', but it is one of off, server, mutual"),
         ("GPU", "1", "one of required, none"),
+        ("DECODER", "gpu", "one of auto, cpu, nvdec"),
         ("EXIT_SECONDS", "soon", "whole number from 6"),
         ("DRAIN_SECONDS", "60", "raise the one or lower the other"),
         ("VIDEO_MEGABYTES", "-1", "whole number from 1"),
@@ -61,6 +63,17 @@ def test_a_setting_that_is_none_names_itself_and_what_is_allowed(name, value, sa
 def test_an_empty_variable_is_one_that_is_not_set():
     empty = {f"CLIPSERVE_{name.upper()}": "" for name in Settings.__dataclass_fields__}
     assert Settings.from_environment(empty) == Settings.from_environment({}) == Settings()
+
+
+class TestDecoder:
+    def test_that_is_demanded_and_missing_says_how_to_get_it(self):
+        problem = only(check_decoder(Settings(decoder="nvdec"), ["libc.so.6", "libnvcuvid-that-is-not.so.1"]))
+        assert "libnvcuvid-that-is-not.so.1" in problem
+        assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility,video" in problem
+
+    @pytest.mark.parametrize("decoder", ["auto", "cpu"])
+    def test_that_is_not_demanded_may_be_missing(self, decoder):
+        assert not list(check_decoder(Settings(decoder=decoder), ["libnvcuvid-that-is-not.so.1"]))
 
 
 class TestRepository:

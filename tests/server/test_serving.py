@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import NEEDS
 from tests.exports import copy_model
 from tests.watching import wait_for
 
 from clipserve import VideoClassifier
 from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
+from clipserve_server.decoder import Decoder
 from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty, ServerStartError
 from clipserve_server.guard import shm_prefix
 from clipserve_server.triton import Triton
@@ -188,6 +190,12 @@ def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path, t
         Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS).start()
     assert "\n" not in str(raised.value)
     assert processes_naming(str(repository)) == []
+
+
+@pytest.mark.skipif(NEEDS["nvdec"](), reason="this machine has what must be missing")
+def test_a_decoder_that_this_machine_lacks_is_named_with_what_is_missing(exported: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"decode does not load: .*decoder is nvdec, but .*PyNvVideoCodec"):
+        Triton(exported, **ANY_PORTS, decoder=Decoder.NVDEC).start()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from clipserve_container.repository import (
@@ -35,6 +36,8 @@ RELEASE_WITH_ONE_COPY = (25, 8)
 MEGABYTES_BESIDE_NETWORKS = 2048
 # What Triton's Python backend takes for itself, over all models.
 SHARED_MEMORY_FOR_BACKEND = 64 * 2**20
+# Of the driver, what NVDEC takes; a container has them with the capability `video`.
+VIDEO_LIBRARIES = ("libnvcuvid.so.1", "libnvidia-encode.so.1")
 
 Check = Callable[[Settings], Iterator[str]]
 
@@ -54,7 +57,7 @@ def find_problems(settings: Settings, *, in_server: bool = True) -> list[str]:
         check_openvino,
     ]
     if in_server:
-        checks += [check_gpu, check_state, check_memory]
+        checks += [check_gpu, check_decoder, check_state, check_memory]
     return [problem for check in checks for problem in check(settings)]
 
 
@@ -105,6 +108,21 @@ def check_gpu(settings: Settings, device: Path = GPU_DEVICE) -> Iterator[str]:
             f"this container was given no GPU ({device} is missing): install the NVIDIA container toolkit and run"
             " 'nvidia-ctk runtime configure --runtime=docker', or use docker-compose.cpu.yml"
         )
+
+
+def check_decoder(settings: Settings, libraries: Sequence[str] = VIDEO_LIBRARIES) -> Iterator[str]:
+    """Where NVDEC is demanded, its libraries are there; by itself the decode step takes CPUs where they are not."""
+    if settings.decoder != "nvdec":
+        return
+    for name in libraries:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            yield (
+                f"CLIPSERVE_DECODER is nvdec, but {name} of NVIDIA's driver is missing from this container: set"
+                " NVIDIA_DRIVER_CAPABILITIES=compute,utility,video, as docker-compose.yml does, or let"
+                " CLIPSERVE_DECODER be auto, which decodes on the CPU where there is no NVDEC"
+            )
 
 
 def check_certificates(settings: Settings) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Literal, cast, get_args
 
 Gpu = Literal["required", "none"]
 Tls = Literal["off", "server", "mutual"]
+Decoder = Literal["auto", "cpu", "nvdec"]
 
 # Inside the container; which of the host's ports lead here is docker-compose.yml's business.
 HTTP_PORT, GRPC_PORT, METRICS_PORT, READY_PORT = 8000, 8001, 8002, 8003
@@ -40,6 +41,7 @@ class Settings:
         video_megabytes: of an upload, for the estimate of shared memory.
         views: clips of a request, for the same.
         cache_megabytes: of the response cache; 0 has none.
+        decoder: what decodes videos; `nvdec` does not start without the GPU's video decoder.
         trace_url: of an OpenTelemetry collector; empty traces nothing.
         trace_rate: one request in so many is traced.
         log_verbose: Triton's level.
@@ -61,6 +63,7 @@ class Settings:
     video_megabytes: int = 8
     views: int = 1
     cache_megabytes: int = 0
+    decoder: Decoder = "auto"
     trace_url: str = ""
     trace_rate: int = 100
     log_verbose: int = 0
@@ -112,6 +115,7 @@ class Settings:
             video_megabytes=number("VIDEO_MEGABYTES", cls.video_megabytes, 1),
             views=number("VIEWS", cls.views, 1),
             cache_megabytes=number("CACHE_MEGABYTES", cls.cache_megabytes, 0),
+            decoder=cast(Decoder, one_of("DECODER", cls.decoder, get_args(Decoder))),
             trace_url=text("TRACE_URL", cls.trace_url),
             trace_rate=number("TRACE_RATE", cls.trace_rate, 1),
             log_verbose=number("LOG_VERBOSE", cls.log_verbose, 0),

@@ -66,8 +66,8 @@ class TritonPythonModel:
             if f"QUEUE_{name}" in values
         }
         self.networks = Networks(bounds, MetricsPage().read_waiting, on_blind=log_blindness)
-        if DECODER_VARIABLE in os.environ:
-            values["decoder"] = os.environ[DECODER_VARIABLE]
+        if chosen := os.environ.get(DECODER_VARIABLE):
+            values["decoder"] = chosen
         settings = PoolSettings.from_config(values)
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
         self.limits = limits
