@@ -195,6 +195,19 @@ def test_decoders_share_the_memory_they_may_take(nvc: ModuleType) -> None:
         decode_clips_with_nvdec(plain(nvc, megabytes=10), videos[0], GEOMETRIES, Sampling(), Limits())
 
 
+def test_memory_that_the_networks_need_is_left_to_them(
+    nvc: ModuleType, false_driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "LIBRARY", false_driver)
+    nvdec = Nvdec(nvc, Cuda(), streams=1, megabytes=1000)
+    monkeypatch.setenv("FALSE_GPU_MEGABYTES", "512")
+    with pytest.raises(Declined, match="to spare"):
+        decode_clips_with_nvdec(nvdec, Clip().make(), GEOMETRIES, Sampling(), Limits())
+    assert nvc.made == []
+    monkeypatch.delenv("FALSE_GPU_MEGABYTES")
+    check(nvdec, Clip().make(), Sampling())
+
+
 @pytest.mark.parametrize("fault", ["fail", "lose a frame", "wrong pixels", "out of memory"])
 def test_whatever_goes_wrong_is_left_to_a_cpu_and_the_decoder_thrown_away(nvc: ModuleType, fault: str) -> None:
     nvdec = plain(nvc, streams=1)

@@ -223,3 +223,14 @@ def test_jobs_come_in_order_and_those_given_back_are_next_for_a_cpu() -> None:
     assert jobs.take(0) is first
     assert jobs.take(0) is third
     assert jobs.take(0) is None
+
+
+def test_a_queue_that_closes_leaves_nobody_waiting() -> None:
+    jobs = WaitingJobs(PoolSettings(), 1)
+    fresh, begun = waiting("fresh"), waiting("begun")
+    assert begun.begin()
+    jobs.add(fresh)
+    jobs.give_back(begun)
+    jobs.close()
+    assert fresh.future.cancelled()
+    assert isinstance(begun.future.exception(0), Busy)

@@ -1,6 +1,7 @@
 /* The calls of libcuda.so.1 that clip_decode makes, without a GPU: its memory is the host's. */
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 int cuInit(unsigned flags) { return 0; }
@@ -12,7 +13,13 @@ int cuCtxPopCurrent_v2(void **context) { *context = NULL; return 201; }
 int cuStreamCreate(void **stream, unsigned flags) { *stream = (void *)0x57; return 0; }
 int cuStreamDestroy_v2(void *stream) { return stream == (void *)0x57 ? 0 : 400; }
 int cuStreamSynchronize(void *stream) { return stream == (void *)0x57 ? 0 : 400; }
-int cuMemGetInfo_v2(size_t *available, size_t *total) { *available = *total = (size_t)8 << 30; return 0; }
+int cuMemGetInfo_v2(size_t *available, size_t *total)
+{
+    const char *megabytes = getenv("FALSE_GPU_MEGABYTES");
+    *total = (size_t)8 << 30;
+    *available = megabytes ? (size_t)atol(megabytes) << 20 : *total;
+    return 0;
+}
 int cuMemcpyDtoHAsync_v2(void *destination, uint64_t source, size_t bytes, void *stream)
 {
     memcpy(destination, (void *)(uintptr_t)source, bytes);

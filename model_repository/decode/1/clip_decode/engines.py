@@ -30,6 +30,8 @@ Memory = Literal["device", "host"]
 _SIDES = (640, 1280, 1920, 4096, 8192)
 # Surfaces beyond those a stream keeps: four that PyNvVideoCodec adds, two that are mapped, and frames it has copied.
 _EXTRA_SURFACES = 14
+# Of the GPU's memory, left to the networks beside it: PyNvVideoCodec ends the process where there is none.
+_SPARED_MEGABYTES = 512
 
 
 class Engine:
@@ -201,6 +203,8 @@ class Engines:
 
     def _make(self, sequence: Sequence, side: int, needed: int) -> Engine:
         try:
+            if self._cuda and self._cuda.memory()[0] < (needed + _SPARED_MEGABYTES) * 2**20:
+                raise MemoryError(f"the GPU has no {needed} MiB of memory to spare")
             engine = Engine(self._nvc, self._cuda, sequence, side)
         except Exception as error:
             self._account(-1, -needed)

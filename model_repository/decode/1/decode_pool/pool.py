@@ -295,6 +295,8 @@ class _NvdecPost(_Post):
     def __init__(self, pool: DecodePool, process: NvdecProcess, number: int) -> None:
         super().__init__(pool, number)
         self._process, self._number = process, number
+        self._started = 0.0
+        self._early_deaths = 0  # in a row
 
     @property
     def is_leader(self) -> bool:
@@ -341,6 +343,7 @@ class _NvdecPost(_Post):
 
     def _has_worker(self) -> bool:
         if self.is_leader:
+            self._note_death()
             return super()._has_worker()
         if self.worker is not None and self.worker.is_alive:
             return True
@@ -352,11 +355,22 @@ class _NvdecPost(_Post):
         self.worker = found
         return True
 
+    def _note_death(self) -> None:
+        """Start a process that keeps dying later and later: each death costs the videos that it has some time."""
+        if self.worker is None or self.worker.is_alive:
+            return
+        self.worker.end()
+        self.worker = None
+        lived = time.monotonic() - self._started
+        self._early_deaths = self._early_deaths + 1 if lived < LONGEST_PAUSE_SECONDS else 0
+        self._next_start = time.monotonic() + min(LOOK_SECONDS * 2**self._early_deaths, LONGEST_PAUSE_SECONDS)
+
     def _start(self) -> None:
         if self.worker is not None:
             self.worker.end()
             self.worker = None
         self.worker = self._process.start(self.pool._limits)
+        self._started = time.monotonic()
         if self.first_start.done():
             self.pool._on_restart()
         else:
