@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -20,11 +22,12 @@ from clip_decode.errors import Busy, InvalidRequest, NotAVideo
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
-from decode_pool.messages import Job
+from decode_pool.messages import Decoded, Job
+from decode_pool.networks import Bound, Networks
 from decode_pool.nvdec import Gpus, find_gpus, nvdec_processes
 from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings
-from decode_pool.waiting import WaitingJob, WaitingJobs
+from decode_pool.waiting_line import Waiting, WaitingLine
 
 __all__ = ["false_driver"]
 GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
@@ -206,31 +209,64 @@ def test_decoders_have_three_names(value: str) -> None:
     assert PoolSettings.from_config({"decoder": "cpu", "nvdec_streams": "3"}).nvdec_streams == 3
 
 
-def waiting(name: str) -> WaitingJob:
-    return WaitingJob(job(name.encode()))
+def waiting(name: str) -> Waiting:
+    return Waiting(job(name.encode()), Future(), lambda: False)
 
 
-def test_jobs_come_in_order_and_those_given_back_are_next_for_a_cpu() -> None:
-    jobs = WaitingJobs(PoolSettings(max_waiting=3), 1)
+@pytest.fixture
+def line() -> Iterator[WaitingLine]:
+    # Room for two videos on their way to the network.
+    made = WaitingLine(PoolSettings(max_waiting=3), Networks({"CLIP": Bound(("net",), requests=2, megabytes=100)}))
+    yield made
+    made.close()
+
+
+def test_a_networks_queue_has_room_for_what_all_decoders_have_in_hand() -> None:
+    bound = Bound(("net",), requests=16, megabytes=512)
+    assert bound.for_decoders(30) == Bound(("net",), requests=30, megabytes=512)
+    assert bound.for_decoders(2) == bound
+
+
+def test_jobs_that_nvdec_gives_back_are_next_for_a_cpu_and_keep_their_room(line: WaitingLine) -> None:
     first, second, third = waiting("first"), waiting("second"), waiting("third")
     for each in (first, second, third):
-        jobs.add(each)
+        line.put(each)
     with pytest.raises(Busy):
-        jobs.add(waiting("one too many"))
-    assert jobs.take(0, nvdec=True) is first
-    jobs.give_back(first)
-    assert jobs.take(0, nvdec=True) is second
-    assert jobs.take(0) is first
-    assert jobs.take(0) is third
-    assert jobs.take(0) is None
+        line.put(waiting("one too many"))
+    assert line.take(0, nvdec=True) is first
+    line.give_back(first)
+    assert line.take(0, nvdec=True) is second
+    with pytest.raises(queue.Empty):
+        line.take(0, nvdec=True)
+    again = line.take(0)
+    assert again.for_cpu
+    assert again.future is first.future
+    with pytest.raises(queue.Empty):
+        line.take(0)
+    first.future.set_result(Decoded({}, "", 0.0))
+    assert line.take(0) is third
 
 
-def test_a_queue_that_closes_leaves_nobody_waiting() -> None:
-    jobs = WaitingJobs(PoolSettings(), 1)
-    fresh, begun = waiting("fresh"), waiting("begun")
-    assert begun.begin()
-    jobs.add(fresh)
-    jobs.give_back(begun)
-    jobs.close()
+def test_a_cpu_leaves_a_job_to_a_free_nvdec_and_takes_what_that_leaves(line: WaitingLine) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        by_nvdec = threads.submit(line.take, 30, nvdec=True)
+        assert wait_for(lambda: line._free_nvdec == 1, 30)
+        by_cpu = threads.submit(line.take, 30)
+        first, second = waiting("first"), waiting("second")
+        line.put(first)
+        assert by_nvdec.result(30) is first
+        line.put(second)
+        assert by_cpu.result(30) is second
+
+
+def test_a_line_that_closes_leaves_nobody_waiting(line: WaitingLine) -> None:
+    fresh, begun, late = waiting("fresh"), waiting("begun"), waiting("late")
+    line.put(fresh)
+    for each in (begun, late):
+        assert each.begin()
+    line.give_back(begun)
+    line.close()
+    line.give_back(late)
     assert fresh.future.cancelled()
     assert isinstance(begun.future.exception(0), Busy)
+    assert isinstance(late.future.exception(0), Busy)

@@ -65,18 +65,24 @@ class TritonPythonModel:
             for name in self.geometries
             if f"QUEUE_{name}" in values
         }
-        self.networks = Networks(bounds, MetricsPage().read_waiting, on_blind=log_blindness)
         if chosen := os.environ.get(DECODER_VARIABLE):
             values["decoder"] = chosen
         settings = PoolSettings.from_config(values)
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
         self.limits = limits
+        nvdec = open_nvdec(settings)
+        decoders = settings.worker_count + sum(process.streams for process in nvdec)
+        self.networks = Networks(
+            {name: bound.for_decoders(decoders) for name, bound in bounds.items()},
+            MetricsPage().read_waiting,
+            on_blind=log_blindness,
+        )
         self.metrics = DecodeMetrics(pb_utils.MetricFamily)
         self.pool = DecodePool(
             settings,
             limits,
             networks=self.networks,
-            nvdec=open_nvdec(settings),
+            nvdec=nvdec,
             on_restart=self.metrics.count_restart,
             on_decline=self.metrics.count_declined,
             log=pb_utils.Logger.log_error,

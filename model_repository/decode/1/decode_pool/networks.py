@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Bytes of clips, by the name of the decode step's output.
 Sizes = Mapping[str, int]
@@ -46,6 +46,10 @@ class Bound:
         if min(bound.requests, bound.megabytes) < 1:
             raise ValueError(f"a network's queue holds at least 1 request of 1 MiB, but is {text}")
         return bound
+
+    def for_decoders(self, count: int) -> Bound:
+        """With so many decoders, what they all have in hand must fit: else some are idle while no network has work."""
+        return replace(self, requests=max(self.requests, count))
 
 
 class Networks:
