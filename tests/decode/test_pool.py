@@ -353,8 +353,19 @@ def test_the_pool_sizes_itself_to_the_cores_it_may_use(
         (tmp_path / name).write_text(f"{content}\n")
     mine = len(os.sched_getaffinity(0))
     assert available_cores(tmp_path) == min(mine, cores or mine)
-    assert PoolSettings(workers=0).worker_count >= 1
-    assert PoolSettings(workers=3).worker_count == 3
+    assert PoolSettings(workers=0).worker_count() >= 1
+    assert PoolSettings(workers=3).worker_count() == 3
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "workers"), [(16, 0, 16), (16, 3, 10), (4, 3, 2), (1, 3, 1), (64, 24, 32)]
+)
+def test_nvdec_processes_take_the_place_of_workers_but_never_of_more_than_half(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int, workers: int
+) -> None:
+    monkeypatch.setattr("decode_pool.settings.available_cores", lambda: cores)
+    assert PoolSettings().worker_count(processes) == workers
+    assert PoolSettings(workers=3).worker_count(processes) == 3
 
 
 @pytest.mark.parametrize("config", [{"workers": "many"}, {"max_waiting": "0"}, {"max_decode_seconds": "-1"}])

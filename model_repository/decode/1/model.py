@@ -71,7 +71,7 @@ class TritonPythonModel:
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
         self.limits = limits
         nvdec = open_nvdec(settings)
-        decoders = settings.worker_count + sum(process.streams for process in nvdec)
+        decoders = settings.worker_count(len(nvdec)) + sum(process.streams for process in nvdec)
         self.networks = Networks(
             {name: bound.for_decoders(decoders) for name, bound in bounds.items()},
             MetricsPage().read_waiting,

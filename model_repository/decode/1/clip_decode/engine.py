@@ -27,6 +27,10 @@ from .whole import decode_whole
 if TYPE_CHECKING:
     from .nvdec import Nvdec
 
+# Containers that say how long each packet is. Streams without are broadcast and lose bits on the way, of which FFmpeg
+# tells where NVDEC is silent (measured: MPEG-TS with three wrong bits, benchmarks/results/nvdec.md).
+_WITH_SIZES = {"mov", "matroska", "flv", "avi"}
+
 
 def decode_clips(
     data: bytes | memoryview,
@@ -92,6 +96,8 @@ def decode_clips_with_nvdec(
     with open_video(data, limits) as video:
         context = video.stream.codec_context
         nvdec.check(context)
+        if _WITH_SIZES.isdisjoint(video.container_name.split(",")):
+            raise Declined(f"a stream in {video.container_name}")
         if is_cut_off(data, video.container_name):
             raise Declined("the file ends too early, and so may its last packet")
         track = read_track(video, limits)

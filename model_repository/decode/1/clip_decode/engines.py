@@ -11,11 +11,10 @@ What PyNvVideoCodec 2.2.4 does, and what is done about it:
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +22,6 @@ from .cuda import Cuda
 from .roles import Unproven
 from .sequence import Sequence
 from .surface import Samples, surface_shape
-
-Memory = Literal["device", "host"]
 
 # Sides of the squares that decoders are made for: pictures up to it, either way up.
 _SIDES = (640, 1280, 1920, 4096, 8192)
@@ -37,18 +34,18 @@ _SPARED_MEGABYTES = 512
 class Engine:
     """One decoder of PyNvVideoCodec, for one stream at a time."""
 
-    def __init__(self, nvc: Any, cuda: Cuda | None, sequence: Sequence, side: int) -> None:
-        """Frames come to the GPU's memory and are copied by `cuda`; without it, all of them come to the host."""
+    def __init__(self, nvc: Any, cuda: Cuda, sequence: Sequence, side: int) -> None:
+        """Frames come to the GPU's memory; `cuda` copies those that are read."""
         self._nvc, self._cuda, self.side = nvc, cuda, side
         self.sequence = sequence
-        self._stream = cuda.create_stream() if cuda else 0
+        self._stream = cuda.create_stream()
         codec = nvc.cudaVideoCodec.H264 if sequence.codec == "h264" else nvc.cudaVideoCodec.HEVC
         self._decoder = nvc.CreateDecoder(
             gpuid=0,
             codec=codec,
-            cudacontext=cuda.context if cuda else 0,
+            cudacontext=cuda.context,
             cudastream=self._stream,
-            usedevicememory=cuda is not None,
+            usedevicememory=True,
             maxwidth=side,
             maxheight=side,
         )
@@ -74,7 +71,7 @@ class Engine:
         self.sequence = sequence
         self._room = _make_room(sequence)
 
-    def feed(self, data: bytes, stamp: int, *, seek: int = 0) -> Iterator[tuple[int, Any]]:
+    def feed(self, data: bytes, stamp: int, *, seek: int) -> Iterator[tuple[int, Any]]:
         """Frames that come out when a packet goes in, with their stamps; no data asks for those that wait.
 
         A frame is valid until the next call. Those with stamps below `seek` come without pixels.
@@ -95,18 +92,13 @@ class Engine:
         """
         if frame.framesize() != self._room.nbytes:
             raise Unproven(f"a frame of {frame.framesize()} bytes, but {self._room.nbytes} were expected")
-        address = int(frame.GetPtrToPlane(0))
-        if self._cuda:
-            self._cuda.copy(self._room, address, self._stream)
-        else:
-            ctypes.memmove(self._room.ctypes.data, address, self._room.nbytes)
+        self._cuda.copy(self._room, int(frame.GetPtrToPlane(0)), self._stream)
         return self._room
 
     def close(self) -> None:
         """Give back what it has of the GPU."""
         del self._decoder
-        if self._cuda:
-            self._cuda.destroy_stream(self._stream)
+        self._cuda.destroy_stream(self._stream)
 
 
 def _make_room(sequence: Sequence) -> Samples:
@@ -127,7 +119,7 @@ class Engines:
         made, resized: how many were made, and how often one was set up for another size.
     """
 
-    def __init__(self, nvc: Any, cuda: Cuda | None, *, most: int, megabytes: int) -> None:
+    def __init__(self, nvc: Any, cuda: Cuda, *, most: int, megabytes: int) -> None:
         """At most `most` decoders, which together take no more than `megabytes` of the GPU's memory."""
         self._nvc, self._cuda, self._most, self._megabytes = nvc, cuda, most, megabytes
         self._idle: list[Engine] = []  # The one used last stands last.
@@ -203,7 +195,7 @@ class Engines:
 
     def _make(self, sequence: Sequence, side: int, needed: int) -> Engine:
         try:
-            if self._cuda and self._cuda.memory()[0] < (needed + _SPARED_MEGABYTES) * 2**20:
+            if self._cuda.memory()[0] < (needed + _SPARED_MEGABYTES) * 2**20:
                 raise MemoryError(f"the GPU has no {needed} MiB of memory to spare")
             engine = Engine(self._nvc, self._cuda, sequence, side)
         except Exception as error:

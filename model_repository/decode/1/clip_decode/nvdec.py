@@ -58,16 +58,12 @@ class Nvdec:
         ImportError, OSError, RuntimeError: PyNvVideoCodec, the driver or a part of it is missing.
     """
 
-    def __init__(
-        self, nvc: Any, cuda: Cuda | None, *, streams: int, megabytes: int, least_pixels: int = 1, skips: bool = False
-    ) -> None:
+    def __init__(self, nvc: Any, cuda: Cuda, *, streams: int, megabytes: int, least_pixels: int = 1) -> None:
         """Keeps up to `streams` decoders, which take up to `megabytes` of the GPU's memory.
 
         least_pixels: of a picture; smaller ones are declined.
-        skips: leave frames that nobody wants on the GPU, unread.
         """
-        self._least_pixels = least_pixels
-        self._cuda, self.skips = cuda, skips and cuda is not None
+        self._least_pixels, self._cuda = least_pixels, cuda
         self.engines = Engines(nvc, cuda, most=streams, megabytes=megabytes)
         self._capabilities = {
             (codec, bits): found
@@ -113,10 +109,9 @@ class Nvdec:
         before = self.errors.count()
         with self.engines.lend(sequence) as engine:
             try:
-                yield NvdecDecoder(engine, bitstream, context, track, order, limits, skips=self.skips)
+                yield NvdecDecoder(engine, bitstream, context, track, order, limits)
             finally:
-                if self.skips and self._cuda:
-                    self._cuda.leave()
+                self._cuda.leave()
             if self.errors.count() != before:
                 raise Unproven("the hardware reported an error")
 
@@ -150,12 +145,10 @@ class NvdecDecoder:
         track: Track,
         order: Sequence[int],
         limits: Limits,
-        *,
-        skips: bool,
     ) -> None:
         """See Nvdec.open."""
         self._engine, self._bitstream, self._context = engine, bitstream, context
-        self._track, self._order, self._limits, self._skips = track, order, limits, skips
+        self._track, self._order, self._limits = track, order, limits
         # Stamps tell frames apart and rise as they are shown. Zero may stand for none.
         self._stamps = {number: rank + 2 for rank, number in enumerate(order)}
         self._sheet: VideoFrame | None = None
@@ -169,7 +162,8 @@ class NvdecDecoder:
         numbers = {*wanted, first} if to_compare else wanted
         waiting = sorted(self._stamps[number] for number in numbers if number in run.shown)
         for number in [*run.packets, None]:
-            seek = (waiting[0] if waiting else len(self._order) + 2) if self._skips else 0
+            # Frames that nobody wants stay on the GPU, unread.
+            seek = waiting[0] if waiting else len(self._order) + 2
             data = b"" if number is None else self._bitstream.convert(bytes(self._track.packets[number]))
             if number == first:
                 data = self._bitstream.sets + data

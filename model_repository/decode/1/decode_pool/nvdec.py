@@ -1,4 +1,4 @@
-"""The processes in which NVDEC decodes: one or two a GPU, each with many videos at a time.
+"""The processes in which NVDEC decodes: a few a GPU, each with many videos at a time.
 
 Not a process for each video: one has a context on the GPU, which takes half a GiB there.
 """

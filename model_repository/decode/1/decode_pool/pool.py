@@ -92,7 +92,7 @@ class DecodePool:
         self._line = WaitingLine(settings, networks or Networks({}))
         self._closing = threading.Event()
         # The kernel kills a worker when the thread that started it ends, so each thread starts its own.
-        self._posts = [_Post(self, number) for number in range(settings.worker_count)]
+        self._posts = [_Post(self, number) for number in range(settings.worker_count(len(nvdec)))]
         self._nvdec_posts = [
             _NvdecPost(self, process, number) for process in nvdec for number in range(process.streams)
         ]

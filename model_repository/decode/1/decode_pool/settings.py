@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 DECODERS = ("auto", "cpu", "nvdec")
+# That a process takes which decodes by NVDEC: it parses and scales. Measured with 3 such processes on 16 cores: 10
+# workers beside them gave more videos a second of 1080p than 16, and as many of 256p (benchmarks/results/nvdec.md).
+_CORES_OF_NVDEC = 2
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class PoolSettings:
     """Each configurable in the decode step's config under its name here: whole numbers, but for the decoder.
 
     Attributes:
-        workers: processes that decode, one video at a time each; 0 is one for each core this process may use.
+        workers: processes that decode, one video at a time each; 0 is one for each core this process may use, with
+            NVDEC two fewer for each of its processes, but half of them at least.
         max_waiting: videos that may wait for a worker; one more is answered `busy`.
         max_waiting_megabytes: that these may have together; one video may always wait, however large.
         max_decode_seconds: for one video, after which its worker is killed.
@@ -37,8 +41,8 @@ class PoolSettings:
     max_decode_seconds: int = 30
     max_worker_megabytes: int = 2048
     decoder: str = "auto"
-    nvdec_processes: int = 2
-    nvdec_streams: int = 7
+    nvdec_processes: int = 3
+    nvdec_streams: int = 6
     nvdec_megabytes: int = 2048
     nvdec_min_pixels: int = 1
 
@@ -64,10 +68,10 @@ class PoolSettings:
         except ValueError as error:
             raise ValueError(f"a setting of the decode pool is not one of those allowed: {error}") from error
 
-    @property
-    def worker_count(self) -> int:
-        """How many workers to run."""
-        return self.workers or available_cores()
+    def worker_count(self, nvdec_processes: int = 0) -> int:
+        """How many workers to run beside so many processes that decode by NVDEC."""
+        cores = available_cores()
+        return self.workers or max(cores - _CORES_OF_NVDEC * nvdec_processes, -(-cores // 2))
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
