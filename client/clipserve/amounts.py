@@ -30,4 +30,6 @@ def read_real(value: Any) -> float | None:
         number = float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+    except TypeError:  # numpy's spans of time call themselves numbers
+        return None
     return None if math.isnan(number) else number

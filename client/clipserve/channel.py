@@ -14,6 +14,7 @@ from clipserve import defaults
 from clipserve.amounts import read_real
 from clipserve.errors import InvalidRequest
 from clipserve.failures import Call
+from clipserve.names import UNPRINTABLE
 from clipserve.proxies import is_local
 from clipserve.sources.downloads import DownloadLimits
 
@@ -99,7 +100,7 @@ class Settings:
     download_limits: DownloadLimits | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model:
+        if not isinstance(self.model, str) or not self.model or UNPRINTABLE.search(self.model):
             raise InvalidRequest(f"model is a model's name, such as {defaults.MODEL!r}; got {self.model!r}")
         check_url(self.url)
         if not isinstance(self.tls, Tls | None):
@@ -127,7 +128,8 @@ class Settings:
 
 def check_url(url: str) -> None:
     """Refuse what gRPC would resolve as a host name and then never find."""
-    if not isinstance(url, str) or not url or url.startswith(("http:", "https:", "grpc:", "grpcs:")):
+    schemes = ("http:", "https:", "grpc:", "grpcs:")
+    if not isinstance(url, str) or not url or url.startswith(schemes) or UNPRINTABLE.search(url):
         raise InvalidRequest(
             f"url is host:port of the server's gRPC port, such as {defaults.URL!r}, without a"
             f" scheme (tls=Tls(), or --tls, encrypts); got {url!r}"
@@ -137,9 +139,13 @@ def check_url(url: str) -> None:
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Lower-case the keys, as gRPC demands, and refuse what it would not send."""
     checked = {}
+    if not isinstance(headers, Mapping):
+        raise InvalidRequest(f"headers are a mapping of names to values, got {type(headers).__name__}")
     for key, value in headers.items():
-        if not _HEADER_KEY.fullmatch(key.lower()):
-            raise InvalidRequest(f"a header's name has letters, digits and _ . - only, got {key!r}")
+        if not isinstance(key, str) or not _HEADER_KEY.fullmatch(key.lower()) or key.lower().endswith("-bin"):
+            raise InvalidRequest(
+                f"a header's name has letters, digits and _ . - only, and does not end in -bin; got {key!r}"
+            )
         # The value may be a secret: it is not shown.
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             raise InvalidRequest(f"the value of header {key!r} is not a str of printable ASCII")

@@ -34,7 +34,9 @@ def test_top_k_is_a_whole_number_from_1(connect, top_k):
         connect().classify(VIDEO, top_k=top_k)
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "60", True, np.True_, np.float32("nan")])
+@pytest.mark.parametrize(
+    "seconds", [0, -1, float("nan"), float("inf"), "60", True, np.True_, np.float32("nan"), np.timedelta64(3, "s")]
+)
 def test_a_deadline_is_a_positive_number_of_seconds(connect, seconds):
     with pytest.raises(InvalidRequest, match="timeout_seconds"):
         connect(timeout_seconds=seconds)
@@ -44,7 +46,7 @@ def test_a_deadline_is_a_positive_number_of_seconds(connect, seconds):
         connect().wait_until_ready(timeout_seconds=seconds)
 
 
-@pytest.mark.parametrize("url", ["http://localhost:8000", "https://host", "grpc://host", "", None])
+@pytest.mark.parametrize("url", ["http://localhost:8000", "https://host", "grpc://host", "host\0:1", "", None])
 def test_a_url_is_host_and_port_without_a_scheme(connect, url):
     from clipserve import AsyncVideoClassifier, VideoClassifier
 
@@ -53,13 +55,16 @@ def test_a_url_is_host_and_port_without_a_scheme(connect, url):
             kind("x3d_m", url)
 
 
-@pytest.mark.parametrize("model", ["", None, 3])
+@pytest.mark.parametrize("model", ["", "\ud800", None, 3])
 def test_a_model_has_a_name(connect, model):
     with pytest.raises(InvalidRequest, match="model"):
         connect(model)
 
 
-@pytest.mark.parametrize("headers", [{"no spaces": "a"}, {"": "a"}, {"token": "line\nbreak"}, {"token": 3}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"no spaces": "a"}, {"": "a"}, {"token-bin": "a"}, {3: "a"}, [("a", "b")], {"token": "line\nbreak"}, {"token": 3}],
+)
 def test_a_header_that_grpc_would_not_send_is_refused_and_its_value_not_shown(connect, headers):
     with pytest.raises(InvalidRequest, match="header") as caught:
         connect(headers=headers)

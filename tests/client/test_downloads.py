@@ -143,6 +143,18 @@ def test_credentials_in_a_broken_address_are_not_shown_either(connect, address):
     assert "pa" not in f"{row.id} {row.video} {row.error}".replace("password", "")
 
 
+@pytest.mark.parametrize("word", ["12/34", "12?34", "12#34", "12/3@4"])
+def test_a_password_that_begins_like_a_port_is_not_shown(connect, word):
+    (row,) = connect().classify_many(f"http://user:{word}@host.invalid/a.mp4")
+    assert (row.id, row.video) == ("http://...host.invalid/a.mp4",) * 2
+    assert "12" not in str(row.error)
+
+
+@pytest.mark.parametrize("place", ["localhost:1", "127.0.0.1:1", "[::1]:1", "[fe80::1]:1", "host.invalid:1", "host"])
+def test_an_at_sign_in_a_path_is_shown(place):
+    assert Address.parse(f"http://{place}/@user/a.mp4").shown == f"http://{place}/@user/a.mp4"
+
+
 def test_a_host_outside_ascii_is_looked_up_as_name_servers_write_it(connect):
     request = Address.parse("http://bücher.example:8080/a.mp4").make_request()
     assert (request.host, request.full_url) == ("xn--bcher-kva.example:8080", "http://xn--bcher-kva.example:8080/a.mp4")

@@ -227,6 +227,17 @@ def test_a_folder_that_is_not_there_is_told(run, folder):
     assert "The folder must be there" in result.stderr
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_regular_file_takes_no_rows(run, folder, kind):
+    """Reading /dev/full, which holds zeros without end, or a pipe, would hang."""
+    out = folder / "results.jsonl"
+    {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: path.symlink_to("/dev/full")}[kind](out)
+    result = run()
+    assert result.exit_code == 2
+    assert "results.jsonl' is no regular file" in result.stderr
+    assert not (folder / "results.jsonl.job").exists()
+
+
 def test_a_file_that_no_job_wrote_is_left_alone(run, folder):
     (folder / "results.jsonl").write_text("mine\n")
     result = run()

@@ -3,7 +3,9 @@
 import io
 import itertools
 import json
+import os
 import re
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -250,6 +252,42 @@ def test_a_field_that_is_too_long_is_told_with_its_line(folder):
 def test_quotes_as_csv_has_them_are_read(folder):
     (folder / "labels.csv").write_text('path,label\n"a ""b"".mp4","x\ny"\n5" disc.mp4,"z"\n')
     assert read("labels.csv") == [('a "b".mp4', 'a "b".mp4', "x\ny"), ('5" disc.mp4', '5" disc.mp4', "z")]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"), [("list.csv", "path\na.mp4\nb.mp4\n"), ("list.jsonl", '"a.mp4"\n"b.mp4"\n')]
+)
+def test_a_list_may_be_a_pipe(folder, name, lines):
+    os.mkfifo(folder / name)
+    writer = threading.Thread(target=(folder / name).write_text, args=(lines,), daemon=True)
+    writer.start()
+    assert ids(name) == ["a.mp4", "b.mp4"]
+    writer.join()
+
+
+def test_a_pattern_may_stand_for_lists(folder):
+    for name in ("1.csv", "2.csv"):
+        (folder / name).write_text(f"path\n{name}.mp4\n")
+    assert ids("*.csv") == ["1.csv.mp4", "2.csv.mp4"]
+    (folder / "[1].csv").write_text("path\nthis.mp4\n")
+    assert ids("[1].csv") == ["this.mp4"]
+
+
+@pytest.mark.parametrize("columns", ["path,path", "path, path", "id,path,label,label"])
+def test_a_column_that_comes_twice_is_told(folder, columns):
+    (folder / "labels.csv").write_text(f"{columns}\na,b,c,d\n")
+    with pytest.raises(InvalidRequest, match=r"labels\.csv' has the column '(path|label)' more than once"):
+        read_entries("labels.csv")
+    frame = pandas.DataFrame([["a"] * len(columns.split(","))], columns=[name.strip() for name in columns.split(",")])
+    with pytest.raises(InvalidRequest, match=r"more than once"):
+        read_entries(frame)
+
+
+def test_blank_lines_may_come_before_the_header(folder):
+    (folder / "labels.csv").write_text("\n\npath,label\n\na.mp4,x\n,y\n")
+    entries = list(read_entries("labels.csv"))
+    assert entries[0].id == "a.mp4"
+    assert "line 6" in str(entries[1].video)
 
 
 def test_a_list_of_nothing_says_so(folder):

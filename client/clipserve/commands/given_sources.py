@@ -32,8 +32,9 @@ class GivenSources:
         if inputs > 1:
             raise typer.BadParameter("standard input holds one video: give - once", param_hint="SOURCES")
         if inputs and (sys.stdin is None or sys.stdin.isatty()):
+            what = "closed" if sys.stdin is None else "a terminal"
             raise typer.BadParameter(
-                "- is a video from standard input, which is a terminal: clipserve classify - < clip.mp4",
+                f"- is a video from standard input, which is {what}: clipserve classify - < clip.mp4",
                 param_hint="SOURCES",
             )
 

@@ -35,6 +35,10 @@ class ResultFile:
         self.rows = 0
         # By row number: 0, or a checksum of the id, which tells whether it still is the same video.
         self._done = array("I")
+        if self.path.exists() and not self.path.is_file():  # a pipe, /dev/full: reading it has no end
+            raise InvalidRequest(
+                f"{str(self.path)!r} is no regular file, and rows are read again: choose another --out"
+            )
         self._lock = _lock(self.path)
         try:
             self._check_settings(settings)

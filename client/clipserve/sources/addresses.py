@@ -8,6 +8,8 @@ from typing import Self
 from urllib.parse import quote, unquote_to_bytes
 from urllib.request import Request
 
+from clipserve.proxies import is_loopback
+
 # Scheme, user:password@host:port, and the rest.
 _PARTS = re.compile(r"(https?://)([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -53,7 +55,7 @@ class Address:
     @property
     def shown(self) -> str:
         """The address without credentials."""
-        if "@" in self.rest and self._has_bad_port():  # a password with a slash in it, of which this is the beginning
+        if "@" in self.rest and self._may_be_credentials():
             return f"{self.scheme}...{self.rest.rpartition('@')[2]}"
         return f"{self.scheme}{self.place}{self.rest}"
 
@@ -85,3 +87,8 @@ class Address:
 
     def _has_bad_port(self) -> bool:
         return _BAD_PORT.search(self.place) is not None
+
+    def _may_be_credentials(self) -> bool:
+        """Whether the place may be the user and the beginning of a password with a slash, such as user:12/34@host."""
+        name, colon, _ = self.place.partition(":")
+        return self._has_bad_port() or bool(colon and not {".", "["} & {*name} and not is_loopback(name))

@@ -91,7 +91,7 @@ def _check_size(size: int, name: str, limits: DownloadLimits) -> None:
 
 def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
     if isinstance(exc, urllib.error.HTTPError):
-        return f"the answer was {exc.code} {exc.reason}"
+        return " ".join(f"the answer was {exc.code} {exc.reason}".split())
     reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
     if isinstance(reason, TimeoutError):
         return f"it took longer than {limits.seconds:g} s; give download_limits=DownloadLimits(seconds=...)"

@@ -1,6 +1,6 @@
 """One line of a source: a video to classify, under its id and, where the source states one, its true label."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -11,7 +11,6 @@ from clipserve.results import Prediction
 from clipserve.sources.videos import VideoSource, name_video
 
 Entries: TypeAlias = Iterator["Entry"]
-ReadEntries: TypeAlias = Callable[[], Entries]
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,6 @@ def _read_each(sources: Iterable[Any], skipped: Skipped) -> Entries:
 def _read_path(path: str, skipped: Skipped) -> Entries:
     if is_address(path):
         return iter((Entry(hide_credentials(path), path),))
-    if path.lower().endswith(LISTS):
-        return open_list(Path(path))()
     # A file may have brackets in its name.
     if glob.has_magic(path) and not os.path.lexists(path):
         return _read_pattern(path, skipped)
@@ -111,6 +109,8 @@ def _read_path(path: str, skipped: Skipped) -> Entries:
 
 
 def _read_found(path: str, skipped: Skipped) -> Entries:
+    if path.lower().endswith(LISTS):
+        return open_list(Path(path))
     folder = os.path.isdir(path)  # noqa: PTH112 - a million times
     return read_folder(path, skipped) if folder else iter((Entry(path, path),))
 
@@ -121,7 +121,7 @@ def _read_pattern(pattern: str, skipped: Skipped) -> Entries:
         found = True
         # `**` also matches the folders on the way, whose files it matches by themselves.
         if not ("**" in pattern and Path(path).is_dir()):
-            yield from open_list(Path(path))() if path.lower().endswith(LISTS) else _read_found(path, skipped)
+            yield from _read_found(path, skipped)
     if not found:
         yield fail(pattern, f"no file matches the pattern {pattern!r}")
 

@@ -1,6 +1,7 @@
 """Entries from tables of videos: CSV, JSON lines, data frames and mappings, with the columns id, path and label."""
 
 import csv
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,14 +13,16 @@ from clipserve.errors import InvalidRequest, VideoNotReadable
 from clipserve.names import read_name, spell_name
 from clipserve.sources.addresses import hide_credentials, is_address
 from clipserve.sources.csv_lines import COLUMNS, CsvLines
-from clipserve.sources.entries import Entries, Entry, ReadEntries
+from clipserve.sources.entries import Entries, Entry
 
 JSON_LINES = (".jsonl", ".ndjson")
 LISTS = (".csv", *JSON_LINES)
 
 
-def open_list(path: Path) -> ReadEntries:
-    """Check a CSV or JSON lines file now; gives what reads it line by line, as often as it is called.
+def open_list(path: Path) -> Entries:
+    """Check the beginning of a CSV or JSON lines file now, and read it line by line.
+
+    It is opened once, so that it may be a pipe.
 
     Relative paths in it count from its own folder. UTF-8, with a byte order mark or without; names that are not UTF-8
     are spelt in it as names.py says. In CSV, blanks around columns and values are left out, except from a path where a
@@ -30,11 +33,12 @@ def open_list(path: Path) -> ReadEntries:
             line: a CSV has a quote that is not closed, or a field of more than 128 Ki characters.
     """
     read = _read_json_lines if path.suffix.lower() in JSON_LINES else _read_csv
+    entries = read(path)
     try:
-        next(read(path, check=True), None)
+        first = list(itertools.islice(entries, 1))
     except OSError as exc:
         raise InvalidRequest(f"cannot read the list {str(path)!r}: {exc.strerror}") from exc
-    return lambda: read(path)
+    return itertools.chain(first, entries)
 
 
 def read_frame(frame: Any) -> Entries:
@@ -82,17 +86,16 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
     return Entry(name if given is None else str(given), path, _write_label(label))
 
 
-def _read_csv(path: Path, *, check: bool = False) -> Entries:
+def _read_csv(path: Path) -> Entries:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = CsvLines(_decoded(file, path))
         # Strict: otherwise a quote that is not closed takes the rows after it into its field, and says nothing.
         records = csv.DictReader(lines, restkey="", strict=True, skipinitialspace=True)
         folder = os.path.dirname(path)  # noqa: PTH120 - "" for a list in the working folder, not "."
         try:
-            records.fieldnames = [column.strip() for column in records.fieldnames or ()]
+            header = next(filter(None, records.reader), [])  # blank lines may come first
+            records.fieldnames = [column.strip() for column in header]
             _check_columns(records.fieldnames, repr(str(path)))
-            if check:
-                return
             origin = Origin(str(path), folder)
             lines.begin_record()
             for record in records:
@@ -113,9 +116,10 @@ def _strip(record: dict[str, Any], folder: str) -> dict[str, Any]:
     return record
 
 
-def _read_json_lines(path: Path, *, check: bool = False) -> Entries:
+def _read_json_lines(path: Path) -> Entries:
     with path.open(encoding="utf-8-sig") as file:
         origin = Origin(str(path), os.path.dirname(path))  # noqa: PTH120 - "" for a list in the working folder, not "."
+        checked = False
         for number, line in enumerate(_decoded(file, path), 1):
             if not line.strip():
                 continue
@@ -127,9 +131,9 @@ def _read_json_lines(path: Path, *, check: bool = False) -> Entries:
             if isinstance(record, str):
                 record = {"path": record}
             if isinstance(record, Mapping):
-                if check:
+                if not checked:
                     _check_columns([str(key) for key in record], f"{str(path)!r}, {place}")
-                    return
+                    checked = True
                 yield read_record(record, origin, place)
             else:
                 name = f"{path}, {place}"
@@ -155,6 +159,8 @@ def _check_columns(columns: list[str], where: str) -> None:
             f"{where} has {there}. Of the columns {', '.join(COLUMNS)} a list needs path, and may leave out id and"
             " label; commas separate them."
         )
+    if twice := [name for name in COLUMNS if columns.count(name) > 1]:
+        raise InvalidRequest(f"{where} has the column {twice[0]!r} more than once: rename the one that is not meant.")
 
 
 def _present(value: Any) -> Any:
