@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clipserve.proxies import except_loopback
 from clipserve_export.formats import FormatName
+from clipserve_export.motion.videos import write_video
 from clipserve_server.triton import Triton
 from tests.exports import FOLDER, ROOT, Export, exports_of, make_exports
 from tests.motion_repository import ANY_PORTS
@@ -113,6 +115,16 @@ def service(request: pytest.FixtureRequest, repositories: Callable[[FormatName],
     models = tuple(sorted(export.model for export in wanted if export.format_name == request.param))
     with Triton(repositories(request.param), models=models, **ANY_PORTS) as triton:
         yield Service(request.param, triton.repository, triton.grpc_url, triton, models)
+
+
+@pytest.fixture(scope="session")
+def slow_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Takes a decoder a third of a second and more."""
+    path = tmp_path_factory.mktemp("slow") / "slow.mp4"
+    noise = np.random.default_rng(0).integers(0, 255, (8, 360, 640, 3), dtype=np.uint8)
+    options = {"preset": "ultrafast", "crf": "36", "bf": "0"}
+    write_video(path, (noise[i % 8] for i in range(300)), options=options)
+    return path
 
 
 @pytest.fixture(scope="session")

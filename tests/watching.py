@@ -43,7 +43,12 @@ def at_once() -> Iterator[None]:
 
 def metric(triton: Triton, name: str) -> float:
     """The sum of the metrics whose line begins with `name`."""
-    with urllib.request.urlopen(triton.metrics_url) as response:
+    return read_metric(triton.metrics_url, name)
+
+
+def read_metric(url: str, name: str) -> float:
+    """The same of the metrics page at `url`."""
+    with urllib.request.urlopen(url) as response:
         lines = response.read().decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 

@@ -3,8 +3,9 @@
     python -m clipserve_server.guard SECONDS FOLDER COMMAND...
 
 Standard input is the lifeline: when it closes (the other end closed it, or died, kill -9 included), the command is
-asked to stop, given SECONDS for it, and then killed with everything it started. Where a byte comes first, it is killed
-without being asked. FOLDER, which is its temporary folder, and the shared memory that has the folder's name go with it.
+asked to stop once the requests under way are answered, given SECONDS for both, and then killed with everything it
+started. Where a byte comes first, it is killed without being asked. FOLDER, which is its temporary folder, and the
+shared memory that has the folder's name go with it.
 Ctrl-C is the other end's business.
 """
 
@@ -19,7 +20,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from clipserve_server.under_way import VARIABLE, finish
+
 AT_ONCE = b"!"
+ENDING_SECONDS = 5.0  # of the grace, for the end itself
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -30,10 +34,12 @@ def _die_with_parent() -> None:
 
 def run_guarded(command: Sequence[str], *, grace_seconds: float, folder: Path) -> int:
     """Run `command` in a process group of its own; gives its exit status."""
+    under_way = folder / "under_way"
+    under_way.touch()
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(folder)},
+        env={**os.environ, "TMPDIR": str(folder), VARIABLE: str(under_way)},
         process_group=0,
         preexec_fn=_die_with_parent,
     )
@@ -42,8 +48,10 @@ def run_guarded(command: Sequence[str], *, grace_seconds: float, folder: Path) -
     try:
         ready, _, _ = select.select([lifeline, exited], [], [])
         if exited not in ready and not os.read(lifeline, 1):
+            end = time.monotonic() + grace_seconds
+            finish(under_way, deadline=end - ENDING_SECONDS, is_running=lambda: child.poll() is None)
             child.terminate()
-            select.select([exited], [], [], grace_seconds)
+            select.select([exited], [], [], max(end - time.monotonic(), 0))
     finally:
         _kill_group(child.pid)
         status = child.wait()

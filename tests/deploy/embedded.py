@@ -13,6 +13,7 @@ from clipserve_container.repository import choose_models
 from clipserve_container.settings import Settings
 from clipserve_server.backends import lay_out_backends
 from clipserve_server.stub_python import lay_out_python
+from clipserve_server.triton import METRICS_VARIABLE
 from clipserve_server.wheel import find_wheel
 
 START_SECONDS = 60.0
@@ -59,7 +60,13 @@ class EmbeddedServer:
 
     def environment(self) -> dict[str, str]:
         """What the command runs in."""
-        return {**lay_out_python(self.folder / "python", find_wheel()), "OMP_NUM_THREADS": "1"}
+        environment = lay_out_python(self.folder / "python", find_wheel())
+        # Not Triton's default port, where another server of this machine may answer.
+        return {
+            **environment,
+            "OMP_NUM_THREADS": "1",
+            METRICS_VARIABLE: f"http://127.0.0.1:{self.ports['metrics']}/metrics",
+        }
 
     def start(self) -> None:
         """Until it answers over HTTP, which has no TLS."""

@@ -10,14 +10,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.conftest import NEEDS
 from tests.exports import copy_model
-from tests.watching import wait_for
+from tests.watching import read_metric, wait_for
 
 from clipserve import VideoClassifier
+from clipserve.errors import ServerError
 from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
 from clipserve_server.decoder import Decoder
@@ -27,6 +29,7 @@ from clipserve_server.triton import Triton
 
 ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 STARTED_SECONDS, STOPPED_SECONDS = 60, 40
+PROCESSORS = len(os.sched_getaffinity(0))  # as many decoders
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +133,32 @@ def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     assert server.process.wait(STOPPED_SECONDS) == (-9 if number == signal.SIGKILL else 0)
     assert wait_for(lambda: not server.family, STOPPED_SECONDS)
     assert wait_for(lambda: not (traces_of(names) or list(server.scratch.iterdir())), STOPPED_SECONDS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_requests_under_way_are_answered_before_serving_ends(
+    serve: Callable[..., Serve], exported: Path, number: signal.Signals, slow_video: Path
+) -> None:
+    """Triton alone refuses what is being decoded: the next step of its ensemble."""
+    server, crowd = serve("motion", "--repository", exported), 3 * PROCESSORS
+    url, metrics = server.wait_until_up(), server.wait_until_up("metrics")
+    with VideoClassifier("motion", url=url) as classifier, ThreadPoolExecutor(crowd) as pool:
+        expected = classifier.classify(slow_video).top.label
+
+        def classify() -> str:
+            try:
+                return classifier.classify(slow_video).top.label
+            except ServerError as error:
+                return "refused" if "the server is stopping; try again later" in str(error) else str(error)
+
+        answers = [pool.submit(classify) for _ in range(crowd)]
+        assert wait_for(lambda: read_metric(metrics, "clipserve_decode_waiting") > 0)
+        server.process.send_signal(number)
+        outcomes = [answer.result() for answer in answers]
+    # Those that had not reached the decode step are refused.
+    assert set(outcomes) <= {expected, "refused"}
+    assert expected in outcomes
+    assert server.process.wait(STOPPED_SECONDS) == 0
 
 
 def test_a_signal_while_models_load_stops_it_too(serve: Callable[..., Serve], exported: Path) -> None:

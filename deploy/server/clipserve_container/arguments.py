@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clipserve_container.repository import PublicModel, names_to_load
-from clipserve_container.settings import GRPC_PORT, HTTP_PORT, LEAVING_SECONDS, METRICS_PORT, Settings
+from clipserve_container.settings import GRPC_PORT, HTTP_PORT, METRICS_PORT, Settings
 
 TRITON = "tritonserver"
 # What rules the server rather than asks it something. Closed to everybody without the key.
@@ -32,8 +32,8 @@ def triton_command(
         # A server that lacks a model it was told to serve does not start: better no container than a half one.
         "--exit-on-error=true",
         "--strict-readiness=true",
-        # Requests were given time before (clipserve_container.service); this is for what is left.
-        f"--exit-timeout-secs={LEAVING_SECONDS - 2}",
+        # For the networks' runs under way. Longer than it lasts: clipserve_container.service ends it in time.
+        f"--exit-timeout-secs={settings.exit_seconds}",
         f"--http-port={HTTP_PORT}",
         f"--grpc-port={GRPC_PORT}",
         f"--metrics-port={METRICS_PORT}",

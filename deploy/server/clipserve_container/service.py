@@ -2,23 +2,26 @@
 
 Why not Triton alone: at SIGTERM it refuses the *next step* of requests under way ("Server is stopping, scheduler for
 model has stopped accepting new inference requests", 2.51), so every ensemble being served fails; unloading the ensemble
-first does the same to them. It tells nobody how many are under way, so they are given time. And a Python model whose
+first does the same to them. So it is told only when the decode step has answered what it took. And a Python model whose
 process died stays dead, while Docker restarts only what has ended.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import FrameType
 
 from clipserve_container.readiness import Readiness
 from clipserve_container.settings import LEAVING_SECONDS
+from clipserve_container.under_way import VARIABLE, finish
 
 POLL_SECONDS = 0.1
 
@@ -29,7 +32,9 @@ class Service:
     ready_port: where GET /ready is answered, 0 is any.
     watch_seconds, restart_after: how often the watch looks, and after how many failures in a row it ends Triton; 0 is
         never.
-    drain_seconds: between saying "not ready" and ending Triton: for requests under way, and for a balancer to hear.
+    drain_seconds: between saying "not ready" and taking no more requests: for a balancer to hear.
+    exit_seconds: from being told to stop to the end. What of it is left after drain_seconds is for requests under way.
+    under_way: a file to make, which tells whether there are any.
     """
 
     def __init__(
@@ -41,10 +46,13 @@ class Service:
         restart_after: int,
         watch_seconds: float,
         drain_seconds: float,
+        exit_seconds: float,
+        under_way: Path,
     ) -> None:
         self._command, self._readiness = command, readiness
         self._restart_after, self._watch_seconds = restart_after, watch_seconds
-        self._drain_seconds = drain_seconds
+        self._drain_seconds, self._exit_seconds = drain_seconds, exit_seconds
+        self._under_way = under_way
         self._leaving = threading.Event()
         self._server = ThreadingHTTPServer(("", ready_port), self._make_handler())
         self.ready_port = self._server.server_port
@@ -61,17 +69,31 @@ class Service:
         # Before Triton starts: a signal in between would end this process and leave it alone.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, leave)
-        triton = subprocess.Popen(self._command)
+        self._under_way.parent.mkdir(parents=True, exist_ok=True)
+        self._under_way.write_bytes(b"")
+        triton = subprocess.Popen(self._command, env={**os.environ, VARIABLE: str(self._under_way)})
         threading.Thread(target=self._server.serve_forever, name="ready", daemon=True).start()
         threading.Thread(target=self._watch, args=(triton,), name="watch", daemon=True).start()
         while triton.poll() is None:
             if self._leaving.wait(POLL_SECONDS):
-                say(f"stopping: not ready any more, and {self._drain_seconds:g} s for requests under way")
-                pause(self._drain_seconds, triton, asked_twice)
-                end(triton)
+                self._leave(triton, asked_twice)
         self._server.server_close()
         # A shell's way to say "by signal n"; a negative status would be lost.
         return triton.returncode if triton.returncode >= 0 else 128 - triton.returncode
+
+    def _leave(self, triton: subprocess.Popen[bytes], asked_twice: threading.Event) -> None:
+        """End Triton when its requests are answered, or the time is up, or somebody asks again."""
+        deadline = time.monotonic() + self._exit_seconds
+        say(f"stopping: not ready any more; takes requests for {self._drain_seconds:g} s")
+        pause(self._drain_seconds, triton, asked_twice)
+        say("stopping: takes no more requests, and answers those under way")
+
+        def may_go_on() -> bool:
+            return triton.poll() is None and not asked_twice.is_set()
+
+        if not finish(self._under_way, deadline=deadline - LEAVING_SECONDS, is_running=may_go_on):
+            say("stopping: requests under way are given up")
+        end(triton, 0 if asked_twice.is_set() else deadline - time.monotonic())
 
     def find_problems(self) -> list[str]:
         """Why no request should be sent here; empty when it may."""
@@ -134,11 +156,12 @@ def name_problems(models: dict[str, str]) -> list[str]:
     return [f"{name}: {why}" for name, why in models.items() if why]
 
 
-def end(triton: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, and make it: one that runs out of its time crashes and then hangs (seen in 2.51)."""
+def end(triton: subprocess.Popen[bytes], seconds: float = LEAVING_SECONDS) -> None:
+    """Ask it to end within so long, and make it: 2.51 that runs out of its time crashes and then hangs."""
     triton.terminate()
     try:
-        triton.wait(LEAVING_SECONDS - 1)
+        # A second less: whoever told this process to stop kills it then.
+        triton.wait(max(seconds, LEAVING_SECONDS) - 1)
     except subprocess.TimeoutExpired:
         triton.kill()
         triton.wait()

@@ -35,7 +35,7 @@ class Settings:
         secrets: folder of server.pem, server.key, ca.pem, admin_key, api_key.
         state: folder where the admin key of this start is kept for `reload`.
         exit_seconds: from `docker stop` to SIGKILL.
-        drain_seconds: of those, how long requests are still answered, while a balancer hears to send no new ones.
+        drain_seconds: of those, how long new requests are still taken, while a balancer hears to send none.
         watch_seconds: between looks at the models.
         restart_after: failed looks in a row after which Triton is ended, to be started anew; 0 is never.
         video_megabytes: of an upload, for the estimate of shared memory.

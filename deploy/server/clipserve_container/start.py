@@ -35,6 +35,8 @@ def main(more: list[str]) -> int:
             restart_after=settings.restart_after,
             watch_seconds=settings.watch_seconds,
             drain_seconds=settings.drain_seconds,
+            exit_seconds=settings.exit_seconds,
+            under_way=settings.state / "under_way",
         )
         return service.run()
     except FileNotFoundError:

@@ -31,6 +31,8 @@ from decode_pool.networks import Bound, Networks
 from decode_pool.nvdec import NvdecProcess, find_gpus, nvdec_processes
 from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings
+from decode_pool.under_way import VARIABLE as UNDER_WAY_VARIABLE
+from decode_pool.under_way import UnderWay
 
 REPORT = "REPORT"
 LIMITS_VARIABLE = "CLIPSERVE_DECODE_LIMITS"
@@ -67,6 +69,7 @@ class TritonPythonModel:
         }
         if chosen := os.environ.get(DECODER_VARIABLE):
             values["decoder"] = chosen
+        self.under_way = UnderWay(os.environ.get(UNDER_WAY_VARIABLE, ""))
         settings = PoolSettings.from_config(values)
         limits = Limits.from_config({name: value for name, value in values.items() if name not in settings.names()})
         self.limits = limits
@@ -123,6 +126,7 @@ class Answer:
         self.model, self.sender = model, request.get_response_sender()
         self.wanted = set(request.requested_output_names())
         self.is_sent = False
+        self.is_under_way = False
         self.lock = threading.Lock()
         self.sizes: Counter[str] = Counter()  # bytes of clips, by output
         self.futures: list[Future[Decoded]] = []
@@ -148,6 +152,8 @@ class Answer:
     def begin(self, request: Any) -> None:
         """Queue every video, or refuse the request."""
         try:
+            self.model.under_way.begin()
+            self.is_under_way = True
             for job in self.read_jobs(request):
                 self.sizes.update(job.sizes)
                 self.futures.append(self.model.pool.submit(job, cancelled=self.is_abandoned))
@@ -257,7 +263,12 @@ class Answer:
         """The one response of this request."""
         response = pb_utils.InferenceResponse(list(tensors), error) if error else pb_utils.InferenceResponse(tensors)
         self.is_sent = True
-        self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        try:
+            # When it returns, Triton 2.51 has handed the clips to the network.
+            self.sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        finally:
+            if self.is_under_way:
+                self.model.under_way.end()
 
 
 def log_blindness(error: OSError) -> None:

@@ -1,0 +1,97 @@
+"""The file by which whoever stops the server knows of requests under way: both sides of it, and their copies."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.watching import NEVER_SECONDS, at_once, wait_for
+
+from clip_decode.errors import Busy
+from clipserve_server.under_way import VARIABLE, finish
+from decode_pool import under_way
+from decode_pool.under_way import UnderWay
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Made by whoever starts the server."""
+    file = tmp_path / "under_way"
+    file.touch()
+    return file
+
+
+def finish_soon(path: Path, is_running: Callable[[], bool] = lambda: True) -> bool:
+    return finish(path, deadline=time.monotonic() + NEVER_SECONDS, is_running=is_running)
+
+
+def test_a_stop_waits_for_every_request_that_began_and_lets_no_more_begin(path: Path) -> None:
+    requests = UnderWay(str(path))
+    requests.begin()
+    requests.begin()
+    with ThreadPoolExecutor(1) as pool:
+        finished = pool.submit(finish_soon, path)
+        assert wait_for(lambda: path.stat().st_size)
+        with pytest.raises(Busy, match="the server is stopping"):
+            requests.begin()
+        requests.end()
+        assert not finished.done()
+        requests.end()
+        assert finished.result()
+    with pytest.raises(Busy, match="the server is stopping"):
+        requests.begin()
+
+
+def test_a_stop_with_no_request_does_not_wait(path: Path) -> None:
+    requests = UnderWay(str(path))
+    requests.begin()
+    requests.end()
+    with at_once():
+        assert finish_soon(path)
+
+
+def test_a_stop_gives_up_at_its_deadline_and_when_triton_has_ended(path: Path) -> None:
+    held = UnderWay(str(path))
+    held.begin()
+    assert not finish(path, deadline=time.monotonic(), is_running=lambda: True)
+    assert not finish_soon(path, is_running=lambda: False)
+    held.end()
+
+
+def test_a_process_that_dies_has_no_requests_under_way(path: Path) -> None:
+    program = f"""
+from decode_pool.under_way import UnderWay
+requests = UnderWay({str(path)!r})
+requests.begin()
+print("begun", flush=True)
+input()
+"""
+    folder = ROOT / "model_repository" / "decode" / "1"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert not finish(path, deadline=time.monotonic(), is_running=lambda: True)
+        process.kill()
+        process.wait()
+        assert finish_soon(path)
+
+
+def test_without_a_file_every_request_begins() -> None:
+    requests = UnderWay("")
+    requests.begin()
+    requests.end()
+
+
+def test_both_starters_and_the_decode_step_mean_the_same_file() -> None:
+    """What is copied into the container has Python's own library only, and cannot import the embedded server."""
+    folders = [ROOT / "server/clipserve_server", ROOT / "deploy/server/clipserve_container"]
+    copies = [folder / "under_way.py" for folder in folders]
+    assert copies[0].read_text() == copies[1].read_text()
+    assert under_way.VARIABLE == VARIABLE
