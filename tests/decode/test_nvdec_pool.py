@@ -133,7 +133,13 @@ def test_errors_of_a_video_or_a_wish_are_final(
     assert not declined
 
 
-@pytest.mark.parametrize("fault", ["die", "fail", "wrong pixels", "print", "out of memory", "lose a frame"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("die", "wrong pixels", "print"),
+        *(pytest.param(fault, marks=pytest.mark.long) for fault in ("fail", "out of memory", "lose a frame")),
+    ],
+)
 def test_whatever_nvdec_does_every_video_is_answered(
     start: Callable[..., DecodePool], video: bytes, declined: list[None], fault: str
 ) -> None:
