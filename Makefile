@@ -20,9 +20,11 @@ env: $(READY) ## Make the environment (.venv) that everything runs in.
 
 # Debian's Python comes without ensurepip unless python3-venv is there; its pip can fill a bare environment.
 # torch goes first and alone, so that nothing that depends on it chooses another build.
+# Not Python 3.13: Triton's Python backend needs numpy < 2, and ml-dtypes, which onnx and tritonclient need, wants
+# numpy >= 2.1 there.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-		|| { echo "clipserve needs Python 3.11 to 3.13: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+		|| { echo "the embedded server needs Python 3.11 or 3.12, and $(PYTHON) is another: make PYTHON=/path/to/python3.12 (the client alone, 'pip install .', runs on 3.11 to 3.13)"; exit 1; }
 	@PYTHONPATH=server $(PYTHON) -m clipserve_server.libpython
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null \
 		|| { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }

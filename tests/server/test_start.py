@@ -51,6 +51,25 @@ def test_a_python_that_was_moved_finds_its_library_where_it_is_now(tmp_path: Pat
     assert done.stdout.strip() == str(tmp_path / "lib" / NAME)
 
 
+@pytest.mark.parametrize(
+    ("version", "is_served"), [((3, 10), False), ((3, 11), True), ((3, 12), True), ((3, 13), False), ((3, 14), False)]
+)
+def test_make_env_refuses_at_once_a_python_that_the_server_does_not_run_on(
+    tmp_path: Path, version: tuple[int, int], is_served: bool
+) -> None:
+    python, venv = tmp_path / "python", tmp_path / "venv"
+    # Of that version as far as the program given by -c can see; nothing is installed by it.
+    pretence = f"import sys; sys.version_info = {version}; exec(sys.argv[2])"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] || exit 1\nexec {sys.executable} -c "{pretence}" "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "env", f"PYTHON={python}", f"VENV={venv}"], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode
+    assert ("needs Python 3.11 or 3.12" in done.stdout) != is_served
+    assert not venv.exists()
+
+
 def test_a_library_that_is_nowhere_is_named_with_the_remedies() -> None:
     with pytest.raises(ServerStartError, match=r"libpython3\.99\.so\.1\.0") as raised:
         find_libpython("libpython3.99.so.1.0")
