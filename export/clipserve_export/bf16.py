@@ -5,17 +5,23 @@ OpenVINO runs these networks nearly twice as fast in bf16 on processors that mul
 into export.json, and a server that is left to choose goes by it.
 """
 
+from __future__ import annotations
+
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from clipserve_export.formats import Run
 from clipserve_export.network import ActionNetwork
 from clipserve_export.parity import Parity, Tolerance, compare
 from clipserve_export.specs import Geometry
+
+if TYPE_CHECKING:
+    import openvino
 
 # Seen: 5e-3 (x3d_m) to 9e-3 (mvit_base_16x4) in features with random weights.
 SCORE_TOLERANCE = 0.01  # absolute, on probabilities: what two digits on a screen show
@@ -33,7 +39,11 @@ class Bf16:
 
 
 def check_bf16(network: ActionNetwork, path: Path, geometry: Geometry) -> Bf16 | None:
-    """Run an ONNX file in bf16; None where this processor does not compute in it."""
+    """Run an ONNX file in bf16; None where this processor does not compute in it, or OpenVINO is not installed."""
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    import openvino
+
     core = openvino.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None

@@ -69,7 +69,7 @@ class ExportRecord:
     file_bytes: int
     parity: Parity
     checked_on: Target  # where parity was found
-    bf16: Bf16 | None  # None where it was not asked: TorchScript, or a processor that does not compute in it
+    bf16: Bf16 | None  # None where it was not asked: TorchScript, no OpenVINO, a processor that does not compute in it
     versions: dict[str, str]
     recipe: str  # sha256 of the code that made it
     tensor_suffix: str | None  # of ONNX: what tells its TensorRT engines from another's
