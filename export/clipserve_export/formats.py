@@ -106,21 +106,24 @@ def load_onnx(path: Path, *, device: str = "cpu") -> Run:
 
 
 def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target = "cpu") -> None:
-    """Trace, freeze and save `network`; batch and views stay free because nothing in it fixes them."""
-    with warnings.catch_warnings(), torch.no_grad():
+    """Trace, freeze and save `network`; batch and views stay free because nothing in it fixes them.
+
+    A traced convolution keeps whether it may round its inputs to TF32: float32 stays float32 on every GPU.
+    """
+    with warnings.catch_warnings(), torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(lay_out(tune(network), target), _example(geometry), check_trace=False)
         torch.jit.save(torch.jit.freeze(traced), path)
 
 
 def load_torchscript(path: Path, *, device: str = "cpu") -> Run:
-    """A function that runs the file in LibTorch; on a GPU without TF32, which is no part of the file."""
+    """A function that runs the file in LibTorch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.jit.load(path, map_location=device)
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.no_grad():
             scores, features = module(torch.from_numpy(clip).to(device))
         return scores.cpu().numpy(), features.cpu().numpy()
 
