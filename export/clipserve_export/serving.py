@@ -27,7 +27,7 @@ class Serving:
 
     target: Target = "cpu"  # what batches and warm-up are for; Triton places the network wherever there is room
     gpu_gigabytes: int = GPU_GIGABYTES  # of a GPU that this network may take, for the target gpu
-    instances: int = 1  # on each GPU, or on the CPU
+    instances: int | None = None  # on each GPU, or on the CPU; None: see `instances_for`
     gpus: tuple[int, ...] = ()  # () leaves it to Triton: every GPU there is, or the CPU
     max_batch: int | None = None  # videos in one run; None: what capacity.py allows
     max_clips: int | None = None  # of one video; None: what capacity.py allows
@@ -37,6 +37,7 @@ class Serving:
     accelerator: Accelerator = "none"  # of instances on a GPU
     cpu_accelerator: CpuAccelerator = "openvino"  # of instances on a CPU
     precision: Precision = "fp32"  # follows the network's, where the config depends on it: TensorRT, the target gpu
+    torchscript: bool = False  # follows the network's file, for the target gpu
     warm_up: bool | None = None  # None: for the target gpu
     cache: bool = False
     keep: str = NEWEST  # which versions are loaded: latest:K, all, or 1,2
@@ -45,6 +46,15 @@ class Serving:
     def warms_up(self) -> bool:
         """Whether the network runs once before it is ready."""
         return self.target == "gpu" if self.warm_up is None else self.warm_up
+
+    def instances_for(self, spec: ModelSpec) -> int:
+        """How many run side by side: as chosen, else two of TorchScript on a GPU that holds both, else one.
+
+        One leaves an H100 idle half of the time, while it takes requests and gives answers.
+        """
+        if self.instances or not self.torchscript or self.target == "cpu":
+            return self.instances or 1
+        return 2 if max_gpu_videos(spec, self.precision, self.gpu_gigabytes // 2) >= (self.max_batch or 1) else 1
 
     def batch_for(self, spec: ModelSpec) -> int:
         """How many videos of `spec` may share a run."""
@@ -64,8 +74,10 @@ class Serving:
         return self.max_queue or max_waiting(self.batch_for(spec))
 
     def largest_batch(self, spec: ModelSpec) -> int:
-        """How many may at most, by what they take."""
-        return max_gpu_videos(spec, self.precision, self.gpu_gigabytes) if self.target == "gpu" else max_videos(spec)
+        """How many may at most, by what they take. Instances share a GPU's memory: each has weights and a run."""
+        if self.target == "cpu":
+            return max_videos(spec)
+        return max_gpu_videos(spec, self.precision, self.gpu_gigabytes // self.instances_for(spec))
 
     def for_format(self, backend: str, *, before: str | None) -> "Serving":
         """The same for a file of another backend: the accelerators are ONNX Runtime's, and chosen for it."""
@@ -86,7 +98,8 @@ class Serving:
         bound = self.largest_batch(spec)
         if not bound:
             raise ServingError(
-                f"--gpu-memory {self.gpu_gigabytes}: one video of {spec.name} with all its views takes more; give more"
+                f"--gpu-memory {self.gpu_gigabytes}: one video of {spec.name} with all its views takes more in each of"
+                f" {self.instances_for(spec)} instances; give more, or choose fewer --instances"
             )
         if not 1 <= self.batch_for(spec) <= bound:
             raise ServingError(

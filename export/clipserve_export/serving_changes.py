@@ -27,8 +27,12 @@ def present_serving(repository: Path, spec: ModelSpec, form: Format, target: Tar
 
 def fit_serving(spec: ModelSpec, form: Format, serving: Serving, *, precision: Precision) -> Serving:
     """The options for a network in `precision`. Raises ServingError where they are not possible."""
-    follows = serving.accelerator == "tensorrt" or serving.target == "gpu"
-    serving = replace(serving, precision=precision if follows else "fp32")
+    on_gpu = serving.target == "gpu"
+    serving = replace(
+        serving,
+        precision=precision if on_gpu or serving.accelerator == "tensorrt" else "fp32",
+        torchscript=on_gpu and form.name == "torchscript",
+    )
     serving.require_possible(spec, form.backend)
     return serving
 

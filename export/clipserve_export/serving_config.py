@@ -42,7 +42,7 @@ def write_net_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving)
     """Put the choices into a network's config; `serving` must be possible."""
     config.max_batch_size = serving.batch_for(spec)
     # One on each GPU, or one on the CPU. Left out, the CPU gets two, which fight for its cores.
-    group = config.instance_group.add(count=serving.instances)
+    group = config.instance_group.add(count=serving.instances_for(spec))
     if serving.gpus:
         group.kind = pb.ModelInstanceGroup.KIND_GPU
         group.gpus.extend(serving.gpus)
@@ -82,13 +82,13 @@ def _write_accelerators(config: pb.ModelConfig, serving: Serving) -> None:
 def _warm_ups(spec: ModelSpec, serving: Serving) -> list[pb.ModelWarmup]:
     """The smallest run and a full one of single clips; for TensorRT the largest, because engines are built for it.
 
-    On a GPU each batch is a shape for which memory is found and kernels are chosen: every power of two comes before.
+    On a GPU each batch is a shape for which memory is found and kernels are chosen: all of them come before.
     """
     most = serving.batch_for(spec)
     if serving.accelerator == "tensorrt":
         shapes = [(1, 1), (most, serving.clips_for(spec))]
     elif serving.target == "gpu":
-        shapes = [*((1 << power, 1) for power in range((most - 1).bit_length())), (most, 1)]
+        shapes = [(batch, 1) for batch in range(1, most + 1)]
     else:
         shapes = [(1, 1), (most, 1)]
     return [_warm_up(spec.geometry, batch, views) for batch, views in dict.fromkeys(shapes)]
@@ -173,7 +173,6 @@ def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig,
     serving = Serving(
         target=target,
         gpu_gigabytes=_read_gigabytes(parameters.get("gpu_gigabytes", "")) if target == "gpu" else GPU_GIGABYTES,
-        instances=max(1, group.count),
         gpus=tuple(group.gpus) if group.kind == pb.ModelInstanceGroup.KIND_GPU else (),
         max_clips=_read_max_clips(decode, spec),
         queue_delay=net.dynamic_batching.max_queue_delay_microseconds,
@@ -181,12 +180,15 @@ def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig,
         max_inflight=ensemble.ensemble_scheduling.max_inflight_requests,
         accelerator="tensorrt" if tensorrt else "cuda" if CUDA.keys() & set(net.parameters) else "none",
         precision=_read_precision(written) if tensorrt or target == "gpu" else "fp32",
+        torchscript=target == "gpu" and net.backend == "pytorch",
         warm_up=None if bool(net.model_warmup) == (target == "gpu") else bool(net.model_warmup),
         cache=net.response_cache.enable,
         keep=_read_versions(net.version_policy),
     )
     if net.backend == "onnxruntime" and "openvino" not in cpu and not serving.is_for_gpus:
         serving = replace(serving, cpu_accelerator="none")
+    if group.count > 0 and group.count != serving.instances_for(spec):
+        serving = replace(serving, instances=group.count)
     most = net.max_batch_size
     return replace(serving, max_batch=most) if 1 <= most < serving.largest_batch(spec) else serving
 

@@ -39,7 +39,12 @@ class ServingOptions:
         _option(metavar="GIB", min=5, help="Of a GPU that the network may take, with --target gpu. (default: 24)"),
     ] = None
     instances: Annotated[
-        int | None, _option(min=1, max=64, help="Networks side by side on each GPU, or on the CPU. (default: 1)")
+        int | None,
+        _option(
+            min=1,
+            max=64,
+            help="Networks side by side on each GPU, or on the CPU. (default: 1; 2 of TorchScript with --target gpu)",
+        ),
     ] = None
     gpus: Annotated[
         str | None, _option(metavar="0,1|all", help="Which GPUs; all leaves it to Triton. (default: all)")

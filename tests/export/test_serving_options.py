@@ -29,6 +29,7 @@ CHOICES = {
     "cache": Serving(cache=True, warm_up=True),
     "gpu": Serving(target="gpu", precision="fp16", gpu_gigabytes=80),
     "gpu, smaller": Serving(target="gpu", max_batch=1, warm_up=False),
+    "gpu, three instances": Serving(target="gpu", precision="fp16", gpu_gigabytes=240, instances=3),
     "two newest": Serving(keep="latest:2"),
     "all": Serving(keep="all"),
     "named": Serving(keep="1,3"),

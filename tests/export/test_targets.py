@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from clipserve_export.exporting import comparing_device, export_model
 from clipserve_export.formats import FORMATS
 from clipserve_export.repository import read_config, write_configs
 from clipserve_export.serving import Serving
+from clipserve_export.serving_changes import fit_serving
 from clipserve_export.specs import SPECS
 from clipserve_export.target import Precision, Target, choose_target
 
@@ -66,6 +68,14 @@ def weights_are_channels_last(module: torch.jit.ScriptModule) -> bool:
     return all(value.is_contiguous(memory_format=torch.channels_last_3d) for value in spatial)
 
 
+def test_in_a_file_no_convolution_may_round_float32_to_tf32(exports: dict[Target, Path]) -> None:
+    """A traced convolution carries `allow_tf32`, its last argument, wherever it runs."""
+    for folder in exports.values():
+        graph = torch.jit.load(folder / "model.pt").graph
+        convolutions = graph.findAllNodes("aten::_convolution")
+        assert {list(node.inputs())[-1].toIValue() for node in convolutions} == {False}
+
+
 @pytest.mark.parametrize(
     ("model", "precision", "gigabytes", "videos"),
     [
@@ -91,11 +101,44 @@ def test_a_run_on_a_gpu_holds_what_its_memory_does(
             serving.require_possible(spec, "pytorch")
 
 
+@pytest.mark.parametrize(
+    ("model", "gigabytes", "chosen", "instances", "videos"),
+    [
+        ("x3d_m", 24, {}, 2, 4),
+        ("x3d_m", 40, {}, 2, 8),
+        ("x3d_m", 80, {}, 2, 16),
+        ("x3d_m", 24, {"instances": 1}, 1, 8),
+        ("x3d_m", 24, {"max_batch": 8}, 1, 8),
+        ("x3d_m", 80, {"instances": 3}, 3, 8),
+        ("mvit_base_32x3", 24, {}, 1, 2),
+    ],
+)
+def test_two_instances_of_torchscript_share_a_gpu_where_it_holds_both(
+    model: str, gigabytes: int, chosen: dict[str, Any], instances: int, videos: int
+) -> None:
+    spec = SPECS[model]
+    serving = Serving(target="gpu", gpu_gigabytes=gigabytes, **chosen)
+    serving = fit_serving(spec, TORCHSCRIPT, serving, precision="fp16")
+    config = net_config(spec, TORCHSCRIPT, classes=5, serving=serving)
+    assert (config.instance_group[0].count, config.max_batch_size) == (instances, videos)
+    taken = videos * capacity.max_clips(spec) * capacity.gpu_clip_megabytes(spec, "fp16")
+    assert instances * (taken + capacity.GPU_RESERVED_GIGABYTES * 1024) <= gigabytes * 1024
+    onnx = fit_serving(spec, FORMATS["onnx"], replace(serving, instances=None, max_batch=None), precision="fp16")
+    assert onnx.instances_for(spec) == 1
+    assert fit_serving(spec, TORCHSCRIPT, Serving(), precision="fp32").instances_for(spec) == 1
+
+
+def test_instances_that_a_gpu_does_not_hold_are_refused() -> None:
+    serving = Serving(target="gpu", instances=2)
+    with pytest.raises(ServingError, match="2 instances; give more, or choose fewer --instances"):
+        fit_serving(SPECS["mvit_base_32x3"], TORCHSCRIPT, serving, precision="fp16")
+
+
 def test_a_network_for_a_gpu_is_shown_every_batch_that_traffic_brings_before_it_is_ready() -> None:
-    for most, batches in ((8, [1, 2, 4, 8]), (6, [1, 2, 4, 6]), (1, [1])):
+    for most in (8, 6, 1):
         serving = Serving(target="gpu", precision="fp16", max_batch=most)
         config = net_config(SPECS["x3d_m"], TORCHSCRIPT, classes=5, serving=serving)
-        assert [entry.batch_size for entry in config.model_warmup] == batches
+        assert [entry.batch_size for entry in config.model_warmup] == list(range(1, most + 1))
         assert {entry.inputs["CLIP"].dims[0] for entry in config.model_warmup} == {1}, "one view"
     assert not net_config(SPECS["x3d_m"], TORCHSCRIPT, classes=5, serving=Serving()).model_warmup
 
@@ -137,6 +180,21 @@ def test_auto_is_what_this_machine_has() -> None:
     assert choose_target("auto") == here
     assert choose_target("gpu") == "gpu"
     assert comparing_device(FORMATS["onnx"], "gpu") == "cpu", "ONNX Runtime of this environment has no CUDA"
+
+
+@pytest.mark.needs("gpu")
+def test_float32_is_float32_on_a_gpu(tmp_path: Path) -> None:
+    record = export_model(
+        MOTION,
+        format_name="torchscript",
+        precision="fp32",
+        target="gpu",
+        weights_source="pretrained",
+        labels_file=None,
+        repository=tmp_path,
+    )
+    assert record is not None
+    assert (record.checked_on, record.parity.holds) == ("gpu", True)
 
 
 @pytest.mark.needs("gpu")
