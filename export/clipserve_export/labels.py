@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from clipserve.evaluation.truths import normalise
 from clipserve_export.errors import LabelsError
 from clipserve_export.specs import ModelSpec
 from clipserve_export.weights import PACKAGE
@@ -26,10 +27,11 @@ def read_labels(path: Path) -> list[str]:
         raise LabelsError(f"{path}, line {labels.index('') + 1}: a label is empty")
     first: dict[str, int] = {}
     for number, label in enumerate(labels, 1):
-        if first.setdefault(label, number) != number:
+        if (earlier := first.setdefault(normalise(label), number)) != number:
             raise LabelsError(
-                f"{path}, line {number}: the label {label!r} is that of line {first[label]} already; each class needs a"
-                " name of its own"
+                f"{path}, line {number}: the label {label!r} is that of line {earlier} already"
+                f" ({labels[earlier - 1]!r}); each class needs a name of its own, and blanks, underscores and case do"
+                " not tell names apart"
             )
     return labels
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import pickle
+import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,17 @@ RANDOM_SEED = 0
 RANDOM_CLASSES = 400  # of Kinetics, whose labels a random network is served with
 # Where training programs put the state dict in their files: PyTorchVideo, Lightning, and many scripts.
 WRAPPERS = ("model_state", "state_dict", "model")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+DTYPES = (*FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+# What torch.save's files begin with, of today and before PyTorch 1.6, and what comes in their place.
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"
+STARTS = (ZIP, PICKLE)
+OTHER_FILES = {
+    rb"(?i)\s*<(?:!doctype html|html)": "a web page",
+    rb"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches the file)",
+}
+HEAD_BYTES = 40
 
 
 @dataclass(frozen=True)
@@ -104,14 +117,8 @@ def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) 
     """
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=not trusted)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-            reason = (
-                "it holds other objects, which are not loaded because they can run code. If you trust the file, save"
-                " its tensors alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], OTHER)"
-            )
-        raise WeightsError(f"{path} cannot be read as a checkpoint of tensors: {reason}") from error
+    except Exception as error:  # bytes that are no checkpoint make torch.load fail in any way
+        raise WeightsError(f"{path} cannot be read as a checkpoint of tensors: {name_fault(path, error)}") from error
     found = next((loaded[name] for name in WRAPPERS if name in loaded), loaded) if _is_mapping(loaded) else loaded
     if not _is_mapping(found) or not all(isinstance(value, Tensor) for value in found.values()):
         raise WeightsError(
@@ -121,9 +128,44 @@ def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) 
     named = {str(name): value for name, value in found.items()}
     prefix = find_prefix(spec, named, path)
     state = {name.removeprefix(prefix): value for name, value in named.items()}
+    require_values(state, path)
     require_fit(spec, state, path)
     require_finite(state, path)
     return Weights(state, origin, file_hash(path), prefix)
+
+
+def name_fault(path: Path, error: Exception) -> str:
+    """Why a file is no checkpoint that can be loaded. torch.load's own words often say to load it with full trust."""
+    wanted = "; a file that torch.save wrote is wanted"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if not head.startswith(STARTS):
+        begins = f"it begins with {head!r}" if head else "it is empty"
+        kind = next((f", as {kind} does" for pattern, kind in OTHER_FILES.items() if re.match(pattern, head)), "")
+        return begins + kind + wanted
+    if head.startswith(ZIP):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names, damaged = archive.namelist(), archive.testzip()
+        except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
+            names, damaged = [], ""
+        if damaged is not None:
+            return "it begins as torch.save writes a file, but is damaged or cut off; copy or download it again"
+        if any(name.endswith("/constants.pkl") for name in names):
+            return f"it is a TorchScript program{wanted}, with the state dict: torch.save(model.state_dict(), FILE)"
+        if not any(name.endswith("/data.pkl") for name in names):
+            return f"it is a zip archive of something else (of {', '.join(names[:3]) or 'nothing'}){wanted}"
+    if isinstance(error, pickle.UnpicklingError) and (head.startswith(ZIP) or "Unsupported global" in str(error)):
+        return (
+            "it holds other objects, which are not loaded because they can run code. If you trust the file, save"
+            " its tensors alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], OTHER)"
+        )
+    reason = str(error).partition("\n")[0]
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in reason:
+        return f"it is damaged, or a pickle that torch.save did not write{wanted}"
+    return reason or type(error).__name__
 
 
 def _is_mapping(value: object) -> bool:
@@ -149,6 +191,22 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_values(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError where a tensor is not a plain array of values, which no network could take."""
+    for name, value in state.items():
+        if value.is_quantized:
+            said = f"is quantized ({value.dtype}): save the network as it was before quantization"
+        elif value.is_meta:
+            said = "is on the meta device, where it has a shape and no values: load the network before saving it"
+        elif value.layout != torch.strided or value.is_nested:
+            said = f"is not dense ({value.layout}): save it as an ordinary tensor (to_dense())"
+        elif value.dtype not in DTYPES:
+            said = f"is {value.dtype}, and weights are {', '.join(map(str, FLOATS))}: save it as torch.float32"
+        else:
+            continue
+        raise WeightsError(f"{path}: {name!r} {said}")
+
+
 def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> None:
     """Raise WeightsError unless every name and shape is the network's; the class count is free."""
     projection = state.get(projection_key(spec))
@@ -157,6 +215,8 @@ def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> Non
             f"{path} is no checkpoint of {spec.name}: it has no matrix {projection_key(spec)!r}"
             f" (its first names are {', '.join(list(state)[:3]) or 'none'})"
         )
+    if not projection.shape[0]:
+        raise WeightsError(f"{path}: {projection_key(spec)!r} has 0 rows, and each class needs one: there is no class")
     with torch.device("meta"):
         expected = build_hub_model(spec, classes=projection.shape[0]).state_dict()
     missing, unknown = sorted(expected.keys() - state), sorted(state.keys() - expected.keys())
@@ -167,11 +227,19 @@ def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> Non
                 f"{path} is no checkpoint of {spec.name}: it {problem} {len(names)} of {len(expected)} tensors,"
                 f" {names[0]!r} first"
             )
+    for name, value in state.items():
+        if expected[name].is_floating_point() and value.dtype not in FLOATS:
+            raise WeightsError(
+                f"{path}: {name!r} is {value.dtype}, and the network's is one of {', '.join(map(str, FLOATS))}: save it"
+                " as torch.float32"
+            )
 
 
 def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
     """Raise WeightsError where a value is no number, which no export could mend."""
-    broken = {name: int((~value.isfinite()).sum()) for name, value in state.items() if not bool(value.isfinite().all())}
+    # As the network's own float32, in which a large float64 is infinite.
+    finite = {name: value.float().isfinite() for name, value in state.items()}
+    broken = {name: int((~values).sum()) for name, values in finite.items() if not bool(values.all())}
     if broken:
         name, count = next(iter(broken.items()))
         raise WeightsError(

@@ -1,5 +1,7 @@
 """Weights come from where the user said, or the export says what is wrong with them."""
 
+import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from tests.export.conftest import Run
 
 from clipserve_export.errors import LabelsError, WeightsError
 from clipserve_export.exporting import export_model
-from clipserve_export.network import build_hub_model
+from clipserve_export.labels import read_labels
+from clipserve_export.network import build_hub_model, projection_key
 from clipserve_export.repository import RECORD
 from clipserve_export.specs import SPECS
 from clipserve_export.weights import checkpoint_address, load_weights, pretrained_path, read_checkpoint
@@ -140,6 +143,14 @@ def test_labels_that_come_twice_are_named_with_their_lines(tmp_path: Path, tiny_
         export_motion(tmp_path / "repository", tiny_checkpoint, labels)
 
 
+def test_labels_that_evaluate_takes_for_one_name_are_named_with_both_lines(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    for other in ("a  b", "A_b", "a b "):
+        labels.write_text(f"a b\nc\n{other}\n")
+        with pytest.raises(LabelsError, match=rf"line 3: .*'{other.strip()}' is that of line 1 already \('a b'\)"):
+            read_labels(labels)
+
+
 def test_weights_of_any_class_count_are_exported_with_their_labels(tmp_path: Path, tiny_checkpoint: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("one\ntwo\nthree: with a colon\nfour\nfive\n")
@@ -181,6 +192,82 @@ def test_a_file_that_is_no_checkpoint_of_the_model_is_refused(tmp_path: Path, ti
     torch.save(state, tmp_path / "lacking.pt")
     with pytest.raises(WeightsError, match="lacks 1 of"):
         load_weights(MOTION, str(tmp_path / "lacking.pt"))
+
+
+REFUSED: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    "quantized": (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), r"quantized \(torch\.qint8\)"),
+    "meta": (lambda value: value.to("meta"), "meta device"),
+    "sparse": (lambda value: value.to_sparse(), "not dense"),
+    "complex": (lambda value: value.to(torch.complex64), r"is torch\.complex64.*float32"),
+    "integer": (lambda value: value.to(torch.int32), r"is torch\.int32.*float32"),
+    "float8": (lambda value: value.to(torch.float8_e4m3fn), r"is torch\.float8_e4m3fn.*float32"),
+    "too large": (lambda value: value.double() * 1e300 + 1e300, "infinite"),
+    "no class": (lambda value: value[:0], "has 0 rows"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_tensors_that_no_network_can_take_are_refused_in_a_sentence(
+    change: Callable[[torch.Tensor], torch.Tensor], said: str, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    state = torch.load(tiny_checkpoint)
+    name = projection_key(MOTION)
+    state[name] = change(state[name])
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match=said) as raised:
+        load_weights(MOTION, str(tmp_path / "other.pt"))
+    assert repr(name) in str(raised.value)
+
+
+def damage(content: bytes) -> bytes:
+    """The zip with 40 bytes of its pickle overwritten."""
+    place = content.index(b"data.pkl") + 80
+    return content[:place] + b"\xff" * 40 + content[place + 40 :]
+
+
+NO_CHECKPOINTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "web page": (
+        lambda _: b"<!DOCTYPE html><html><body>Sign in",
+        r"begins with b'<!DOCTYPE html>.*web page.*torch\.save",
+    ),
+    "lfs": (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:0", r"pointer of Git LFS.*torch\.save"),
+    "text": (lambda _: b"hello world, this is a text", r"begins with b'hello world.*torch\.save"),
+    "empty": (lambda _: b"", r"it is empty.*torch\.save"),
+    "cut off": (lambda content: content[: len(content) // 2], "damaged or cut off"),
+    "damaged": (damage, "damaged or cut off"),
+    "other pickle": (lambda _: pickle.dumps({"a": 1}, protocol=4), r"a pickle that torch\.save did not write"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_file_of_another_kind_is_told_by_its_beginning_and_never_asks_for_trust(
+    change: Callable[[bytes], bytes], said: str, trusted: bool, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    path = tmp_path / "other.pt"
+    path.write_bytes(change(tiny_checkpoint.read_bytes()))
+    if trusted and said.startswith("a pickle"):
+        said = "Invalid magic number"  # torch.load's own words
+    with pytest.raises(WeightsError, match=said) as raised:
+        read_checkpoint(MOTION, path, origin="", trusted=trusted)
+    assert "weights_only" not in str(raised.value)
+    assert "trust" not in str(raised.value)
+
+
+def test_a_zip_of_something_else_and_a_torchscript_program_are_told_apart(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("word/document.xml", "text")
+    with pytest.raises(WeightsError, match=r"zip archive of something else \(of word/document\.xml\)"):
+        load_weights(MOTION, str(tmp_path / "other.zip"))
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "program.pt"))
+    with (
+        pytest.warns(UserWarning, match="TorchScript archive"),
+        pytest.raises(WeightsError, match="TorchScript program") as raised,
+    ):
+        load_weights(MOTION, str(tmp_path / "program.pt"))
+    assert "weights_only" not in str(raised.value)
 
 
 class Bomb:
