@@ -1,13 +1,23 @@
-"""Numbers that callers give, of whatever type: Python's, numpy's, a cell of a data frame."""
+"""Numbers, truth values and words that callers give, of whatever type: Python's, numpy's, a cell of a data frame."""
 
 import math
 import numbers
 import operator
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 _TRUTHS = (bool, np.bool_)
+
+
+def is_one_of(words: Any, value: object) -> bool:
+    """Whether the value is one of a Literal's words. Only texts are compared: arrays and pandas' NA refuse that."""
+    return isinstance(value, str) and value in get_args(words)
+
+
+def read_truth(value: object) -> bool | None:
+    """The value as a bool; None for what is no truth value: texts and numbers are none."""
+    return bool(value) if isinstance(value, _TRUTHS) else None
 
 
 def read_whole(value: Any) -> int | None:

@@ -1,6 +1,5 @@
 """The way to the server: address, TLS, metadata and the options of the gRPC channel."""
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -130,9 +129,16 @@ def check_url(url: str) -> None:
     """Refuse what gRPC would resolve as a host name and then never find."""
     schemes = ("http:", "https:", "grpc:", "grpcs:")
     if not isinstance(url, str) or not url or url.startswith(schemes) or UNPRINTABLE.search(url):
+        # What stands ahead of an @ may be a password.
+        got = f"...{url[url.rindex('@') :]}" if isinstance(url, str) and "@" in url else url
         raise InvalidRequest(
             f"url is host:port of the server's gRPC port, such as {defaults.URL!r}, without a"
-            f" scheme (tls=Tls(), or --tls, encrypts); got {url!r}"
+            f" scheme (tls=Tls(), or --tls, encrypts); got {got!r}"
+        )
+    if "@" in url and not url.startswith("unix"):
+        raise InvalidRequest(
+            "url is host:port alone, and this one has an @: gRPC sends no user:password@. Give credentials as"
+            " headers={'authorization': ...} (--header 'authorization: ...')"
         )
 
 
@@ -156,8 +162,11 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def check_timeout(timeout_seconds: float) -> float:
     """Refuse a deadline that is none."""
     seconds = read_real(timeout_seconds)
-    if seconds is None or not 0 < seconds < math.inf:
-        raise InvalidRequest(f"timeout_seconds is a positive, finite number of seconds, got {timeout_seconds!r}")
+    if seconds is None or not 0 < seconds <= defaults.LONGEST_SECONDS:
+        raise InvalidRequest(
+            f"timeout_seconds is a positive number of seconds, at most {defaults.LONGEST_SECONDS:,};"
+            f" got {timeout_seconds!r}"
+        )
     return seconds
 
 

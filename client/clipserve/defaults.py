@@ -9,6 +9,7 @@ SAMPLING: Literal["uniform"] = "uniform"
 QUALITY: Literal["fast"] = "fast"
 MAX_CLIPS = 30  # views x crops; the server's limit, and the largest published protocol: 10 x 3
 TIMEOUT_SECONDS = 60.0  # deadline of every call
+LONGEST_SECONDS = 10**9  # of any deadline: some thirty years; gRPC and sockets fail on spans far beyond it
 READY_TIMEOUT_SECONDS = 120.0  # loading every model of the repository takes a server about a minute
 READY_POLL_SECONDS = 0.25
 

@@ -13,6 +13,7 @@ total. Four things refine it:
 import re
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from pathlib import PurePath
 from typing import Any, Self
 
 import grpc  # type: ignore[import-untyped]
@@ -21,6 +22,7 @@ from clipserve import errors
 from clipserve.errors import ClipserveError
 from clipserve.exchange import REPORT, list_public_models
 from clipserve.proxies import find_proxy, read_host
+from clipserve.sources.addresses import is_address
 
 STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
     grpc.StatusCode.OK: errors.UnexpectedAnswer,  # a failure that calls itself a success
@@ -218,6 +220,8 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
     """What came, what is allowed, what to do next."""
     text = text.rstrip(".")
     about = f"{call.video!r}: " if call.video else ""
+    if kind is errors.NotAVideo and call.video and _may_be_list(call.video):
+        return f"{about}{text}. If it is a list of videos: a list needs a name that ends in .csv or .jsonl."
     if issubclass(kind, errors.VideoError):
         return about + text
     if kind is errors.InvalidRequest:
@@ -252,6 +256,11 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
         )
     # Nothing the caller can do: hand on exactly what came.
     return f"{about}the server at {call.url} failed with {status.name}: {text}"
+
+
+def _may_be_list(name: str) -> bool:
+    """Whether this names a path without a suffix, such as the /dev/fd/63 of a shell, or standard input."""
+    return name not in ("<bytes>", "<file>") and not is_address(name) and not PurePath(name).suffix
 
 
 def _tell_of_proxy(call: Call) -> str:

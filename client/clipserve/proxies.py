@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,12 @@ GRPC_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 GRPC_EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
+# An address of a proxy; Proxy Authentication Required, Bad Gateway, Service Unavailable and Gateway Timeout.
+_PROXY = re.compile(
+    r"(?:[a-z][a-z0-9+.-]*://)?(?:[^/]*@)?(?:\[[^\]/]*\]|[^/:@\[\]\s]+)(?::[0-9]+)?(?:/.*)?", re.IGNORECASE
+)
+_STATUSES_OF_PROXIES = (407, 502, 503, 504)
 
 # Sockets of this machine in a gRPC target, and schemes that a host follows.
 _SOCKETS = ("unix:", "unix-abstract:", "vsock:")
@@ -54,10 +61,45 @@ def find_proxy(url: str, environment: Mapping[str, str] = os.environ) -> str | N
 
 
 class Proxies(urllib.request.ProxyHandler):
-    """For an opener of urllib: the proxies of the environment, but none for addresses of this machine."""
+    """For an opener of urllib: the proxies of the environment, but none for addresses of this machine.
+
+    Attributes:
+        variable: the one that names the proxy which the last request went through; None if it went straight.
+        host: whom that request asked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.variable: str | None = None
+        self.host = ""
+
+    def http_request(self, req: urllib.request.Request) -> urllib.request.Request:
+        if not req.has_proxy():
+            self.variable = None  # a redirect may go straight
+        return req
+
+    https_request = http_request
 
     def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> Any:
-        return None if is_loopback(urlsplit(req.full_url).hostname or "") else super().proxy_open(req, proxy, type)
+        self.host = urlsplit(req.full_url).hostname or ""
+        if is_loopback(self.host) or urllib.request.proxy_bypass(req.host):
+            return None
+        names = (f"{type}_proxy", f"{type}_proxy".upper())  # urllib prefers them in this order
+        self.variable = next((name for name in names if os.environ.get(name)), None)
+        if not _PROXY.fullmatch(proxy):  # urllib's message would show it
+            raise urllib.error.URLError("the proxy's address is none; one is http://host:port")
+        return super().proxy_open(req, proxy, type)
+
+    def describe(self, failure: Exception) -> str:
+        """A sentence about the variable where its proxy may be at fault. Its value may hold a password."""
+        if self.variable is None or (
+            isinstance(failure, urllib.error.HTTPError) and failure.code not in _STATUSES_OF_PROXIES
+        ):
+            return ""
+        return (
+            f". The connection goes through the proxy that the environment variable {self.variable} names: if that one"
+            f" does not reach the server, list {self.host} in no_proxy."
+        )
 
 
 def except_loopback(environment: Mapping[str, str]) -> dict[str, str]:

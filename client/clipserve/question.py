@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from clipserve import defaults
-from clipserve.amounts import read_real, read_whole
+from clipserve.amounts import is_one_of, read_real, read_truth, read_whole
 from clipserve.errors import InvalidRequest
 
 Sampling: TypeAlias = Literal["uniform", "clip"]
@@ -69,9 +69,11 @@ class Question:
         for name in ("views", "crops", "start", "end"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, (_read_count if name in _COUNTS else _read_moment)(name, value))
-        if self.sampling not in get_args(Sampling):
+        for name in ("features", "report"):
+            object.__setattr__(self, name, _read_truth(name, getattr(self, name)))
+        if not is_one_of(Sampling, self.sampling):
             raise InvalidRequest(f"sampling is 'uniform' or 'clip', got {self.sampling!r}")
-        if self.quality not in get_args(Quality):
+        if not is_one_of(Quality, self.quality):
             raise InvalidRequest(f"quality is 'fast' or 'reference', got {self.quality!r}")
         views, crops = self.views or 1, self.crops or 1
         if views > 1 and self.sampling == "uniform":
@@ -130,6 +132,12 @@ def _read_count(name: str, value: object) -> int:
     if (count := read_whole(value)) is None or count not in allowed:
         raise InvalidRequest(f"{name} is {text}, got {value!r}")
     return count
+
+
+def _read_truth(name: str, value: object) -> bool:
+    if (truth := read_truth(value)) is None:
+        raise InvalidRequest(f"{name} is True or False, got {value!r}")
+    return truth
 
 
 def _read_moment(name: str, value: object) -> float:

@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from clipserve import (
@@ -13,11 +14,13 @@ from clipserve import (
     EmptyVideo,
     InvalidRequest,
     Tls,
+    VideoClassifier,
     VideoError,
     VideoNotReadable,
     VideoTooLarge,
     defaults,
 )
+from clipserve.question import Question
 
 VIDEO = b"video"
 
@@ -35,7 +38,8 @@ def test_top_k_is_a_whole_number_from_1(connect, top_k):
 
 
 @pytest.mark.parametrize(
-    "seconds", [0, -1, float("nan"), float("inf"), "60", True, np.True_, np.float32("nan"), np.timedelta64(3, "s")]
+    "seconds",
+    [0, -1, float("nan"), float("inf"), "60", True, np.True_, np.float32("nan"), np.timedelta64(3, "s"), 2**63],
 )
 def test_a_deadline_is_a_positive_number_of_seconds(connect, seconds):
     with pytest.raises(InvalidRequest, match="timeout_seconds"):
@@ -46,9 +50,28 @@ def test_a_deadline_is_a_positive_number_of_seconds(connect, seconds):
         connect().wait_until_ready(timeout_seconds=seconds)
 
 
+@pytest.mark.parametrize("value", [pd.NA, np.array(["fast", "keep"]), ["clip"], None, "no"])
+@pytest.mark.parametrize("name", ["sampling", "quality", "on_error", "features", "report"])
+def test_a_word_or_a_truth_value_of_another_type_is_refused_with_what_is_allowed(connect, name, value):
+    with pytest.raises(InvalidRequest, match=rf"{name} is .* or .*, got"):
+        connect().classify_many([VIDEO], **{name: value})
+
+
+def test_numpys_truth_values_are_truth_values():
+    assert Question(features=np.True_, report=np.False_) == Question(features=True)
+    assert Question(features=np.True_).features is True
+
+
+@pytest.mark.parametrize("url", ["u:p4ss@host:1", "dns:///u:p4ss@host:1", "https://u:p4ss@host:1", "u:p4ss@host\n"])
+def test_credentials_in_a_url_are_refused_and_not_shown(connect, url):
+    with pytest.raises(InvalidRequest, match="url is host:port") as caught:
+        VideoClassifier("x3d_m", url)
+    assert "p4ss" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["http://localhost:8000", "https://host", "grpc://host", "host\0:1", "", None])
 def test_a_url_is_host_and_port_without_a_scheme(connect, url):
-    from clipserve import AsyncVideoClassifier, VideoClassifier
+    from clipserve import AsyncVideoClassifier
 
     for kind in (VideoClassifier, AsyncVideoClassifier):
         with pytest.raises(InvalidRequest, match="localhost:8001"):

@@ -34,6 +34,14 @@ class Site(BaseHTTPRequestHandler):
             "/silent.mp4": lambda: self.server.release.wait(NEVER_SECONDS),
             "/torn.mp4": lambda: self.give(VIDEO, stated=len(VIDEO) + 1),
             "/moved.mp4": lambda: self.redirect("/clip.mp4"),
+            "/no-length.mp4": lambda: self.give(VIDEO, stated="abc"),
+            "/less-than-nothing.mp4": lambda: self.give(VIDEO, stated=-5),
+            "/broken-chunks.mp4": lambda: self.give_chunks(end=b"xyz\r\n"),
+            "/cut-off-chunks.mp4": lambda: self.give_chunks(end=b"ff\r\n123"),
+            "/no-http.mp4": lambda: self.wfile.write(b"SSH-2.0\r\n"),
+            "/to-ftp-with-key": lambda: self.redirect("ftp://user:p4ss@localhost/clip.mp4"),
+            "/to-file-with-key": lambda: self.redirect("file://user:p4ss@localhost/clip.mp4"),
+            "/to-nowhere-with-key": lambda: self.redirect("http://user:p4ss@ho\u2100st".encode().decode("latin-1")),
             "/to-file": lambda: self.redirect("file:///etc/hostname"),
             "/to-ftp": lambda: self.redirect("ftp://localhost/clip.mp4"),
             "/to-data": lambda: self.redirect("data:video/mp4;base64,AAAA"),
@@ -61,13 +69,14 @@ class Site(BaseHTTPRequestHandler):
         else:
             self.send_error(401, "No key")
 
-    def give_chunks(self):
+    def give_chunks(self, end=b"0\r\n\r\n"):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for _ in range(10):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(VIDEO), VIDEO))
-        self.wfile.write(b"0\r\n\r\n")
+        self.wfile.write(end)
+        self.close_connection = True
 
     def drip(self):
         self.send_response(200)
@@ -172,9 +181,17 @@ def test_an_answer_in_chunks_arrives_whole(connect, triton, site):
     [
         ("missing.mp4", "the answer was 404 Nowhere"),
         ("torn.mp4", "ended after 5,000 of 5,001 bytes"),
-        ("to-file", "file:///etc/hostname"),
-        ("to-ftp", "ftp"),
-        ("to-data", "data"),
+        ("no-length.mp4", r"Content-Length of 'abc', not a number of bytes"),
+        ("less-than-nothing.mp4", r"Content-Length of '-5', not a number of bytes"),
+        ("broken-chunks.mp4", r"a chunk is broken or cut off after 50,000 bytes"),
+        ("cut-off-chunks.mp4", r"a chunk is broken or cut off after 50,00[03] bytes"),
+        ("no-http.mp4", "the answer is not HTTP"),
+        ("to-file", "redirects to an address that begins with file:, not with http: or https:"),
+        ("to-ftp", "begins with ftp:"),
+        ("to-data", "begins with data:"),
+        ("to-ftp-with-key", "begins with ftp:"),
+        ("to-file-with-key", "begins with file:"),
+        ("to-nowhere-with-key", "."),
         ("in-circles", "infinite loop"),
     ],
 )
@@ -182,6 +199,7 @@ def test_what_cannot_be_fetched_is_not_readable_and_nothing_is_sent(connect, tri
     with pytest.raises(VideoNotReadable, match=said) as caught:
         connect().classify(f"{site}/{name}")
     assert caught.value.video == f"{site}/{name}"
+    assert "p4ss" not in str(caught.value)
     assert not triton.metadata
 
 
@@ -206,7 +224,7 @@ def test_a_download_ends_at_its_limit_of_time_however_it_drips(connect, site, na
 
 
 def test_limits_are_positive():
-    for limits in ({"max_bytes": 0}, {"seconds": 0}, {"seconds": float("nan")}):
+    for limits in ({"max_bytes": 0}, {"seconds": 0}, {"seconds": float("nan")}, {"seconds": 2**63}):
         with pytest.raises(InvalidRequest, match="max_bytes is from 1"):
             DownloadLimits(**limits)
 

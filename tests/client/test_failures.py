@@ -1,6 +1,7 @@
 """Every way a call can fail ends in one error of the tree, the same for sync and async."""
 
 import asyncio
+import os
 import pickle
 import threading
 import time
@@ -70,6 +71,22 @@ def test_a_code_in_brackets_decides_and_triton_s_own_words_go(connect, triton, c
     assert "because [so] it is" in str(caught.value)
     assert f"[{code}]" not in str(caught.value)
     assert "ensemble" not in str(caught.value)
+
+
+def test_a_pipe_that_is_no_video_may_be_a_list_that_needs_a_suffix(connect, triton, tmp_path):
+    triton.failure = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
+    reading, writing = os.pipe()
+    os.write(writing, b"path\na.mp4\n")  # as a shell does for <(cat list.csv)
+    os.close(writing)
+    (row,) = connect().classify_many(f"/dev/fd/{reading}")
+    os.close(reading)
+    assert triton.videos == [b"path\na.mp4\n"]
+    assert "a list needs a name that ends in .csv or .jsonl" in str(row.error)
+    (tmp_path / "clip.mp4").write_bytes(VIDEO)
+    for source in (tmp_path / "clip.mp4", VIDEO):
+        with pytest.raises(errors.NotAVideo) as caught:
+            connect().classify(source)
+        assert "list" not in str(caught.value)
 
 
 def test_a_code_counts_under_any_status(connect, triton):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clipserve import DownloadLimits, ServerUnavailable, VideoClassifier
+from clipserve import DownloadLimits, ServerUnavailable, VideoClassifier, VideoNotReadable
 from clipserve.batches.cancellation import Cancellation
 from clipserve.proxies import GRPC_PROXIES, except_loopback, find_proxy, is_local, is_loopback, read_host
 from clipserve.sources.downloads import download
@@ -94,6 +94,48 @@ def test_an_error_about_another_machine_names_the_variable(monkeypatch, proxy, v
     assert "list video.example.org in no_proxy" in str(caught.value)
     assert proxy[0] not in str(caught.value), "it may hold a password"
     assert proxy[1]
+
+
+def fail_to_fetch(address):
+    with pytest.raises(VideoNotReadable) as caught:
+        download(address, DownloadLimits(), Cancellation())
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("set_proxies")
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"])
+def test_a_download_that_a_proxy_may_have_stopped_names_the_variable_and_not_its_value(monkeypatch, proxy, variable):
+    scheme = variable.lower().removesuffix("_proxy")
+    if variable.isupper():
+        monkeypatch.delenv(variable.lower())
+    monkeypatch.setenv(variable, proxy[0].replace("//", "//user:p4ss@"))
+    said = fail_to_fetch(f"{scheme}://example.invalid/y.mp4")
+    assert f"the environment variable {variable} names" in said
+    assert "list example.invalid in no_proxy" in said
+    assert "p4ss" not in said
+    assert proxy[1]
+    monkeypatch.setenv("no_proxy", "example.invalid")
+    assert "proxy" not in fail_to_fetch(f"{scheme}://example.invalid/y.mp4")
+
+
+@pytest.mark.usefixtures("set_proxies")
+@pytest.mark.parametrize(
+    "value", ["http://user:s3c/ret@host:1", "http:/user:s3cret@host", "user:s3cret@host:port", "s3c ret:1"]
+)
+def test_a_variable_that_names_no_proxy_is_named_and_its_value_not_shown(monkeypatch, value):
+    monkeypatch.setenv("http_proxy", value)
+    said = fail_to_fetch("http://example.invalid/y.mp4")
+    assert "the proxy's address is none" in said
+    assert "the environment variable http_proxy names" in said
+    assert "s3c" not in said
+
+
+def test_all_proxy_which_is_not_used_is_not_named(monkeypatch, proxy):
+    for name in (*GRPC_PROXIES, "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy[0])
+    assert "proxy" not in fail_to_fetch("https://example.invalid/y.mp4").lower()
+    assert not proxy[1]
 
 
 @pytest.mark.usefixtures("set_proxies")

@@ -254,6 +254,14 @@ def test_quotes_as_csv_has_them_are_read(folder):
     assert read("labels.csv") == [('a "b".mp4', 'a "b".mp4', "x\ny"), ('5" disc.mp4', '5" disc.mp4', "z")]
 
 
+@pytest.mark.parametrize("path", ["5", '["a.mp4"]', "{}", "true"])
+def test_a_path_that_is_no_text_names_the_list_and_the_line(folder, path):
+    (folder / "list.jsonl").write_text('{"path": "a.mp4"}\n{"id": "second", "path": ' + path + "}\n")
+    _, wrong = read_entries("list.jsonl")
+    assert wrong.id == "second"
+    assert "list.jsonl, line 2: the path is a text" in str(wrong.video)
+
+
 @pytest.mark.parametrize(
     ("name", "lines"), [("list.csv", "path\na.mp4\nb.mp4\n"), ("list.jsonl", '"a.mp4"\n"b.mp4"\n')]
 )

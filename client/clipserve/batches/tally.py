@@ -2,8 +2,9 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
+from clipserve.amounts import is_one_of
 from clipserve.batches.progress import Progress
 from clipserve.batches.rows import Row
 from clipserve.errors import AccessDenied, InvalidRequest, UnknownModel
@@ -53,7 +54,7 @@ class Tally:
     """Counts each row, shows progress, and decides by `on_error` what becomes of failures."""
 
     def __init__(self, on_error: OnError, progress: Progress) -> None:
-        if on_error not in get_args(OnError):
+        if not is_one_of(OnError, on_error):
             raise InvalidRequest(f"on_error is 'keep', 'raise' or 'drop', got {on_error!r}")
         self.summary = Summary()
         self.dropped: list[Row] = []

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Literal, TypeAlias, Unpack, get_args
+from typing import Any, Literal, TypeAlias, Unpack
 
 from clipserve import defaults
-from clipserve.amounts import read_real, read_whole
+from clipserve.amounts import is_one_of, read_real, read_whole
 from clipserve.channel import Tls
 from clipserve.classifier import VideoClassifier
 from clipserve.errors import InvalidRequest
@@ -54,7 +54,7 @@ class Trial:
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        if self.unknown_labels not in get_args(UnknownLabels):
+        if not is_one_of(UnknownLabels, self.unknown_labels):
             raise InvalidRequest(f"unknown_labels is 'raise' or 'miss', got {self.unknown_labels!r}")
         if taken := [name for name in NOT_FOR_CALLERS if name in self.options]:
             raise InvalidRequest(f"an evaluation asks for all scores by itself: leave out {', '.join(taken)}")

@@ -8,6 +8,7 @@ import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from clipserve import defaults
 from clipserve.amounts import read_real, read_whole
@@ -18,6 +19,7 @@ from clipserve.proxies import Proxies
 from clipserve.sources.addresses import Address, hide_credentials, is_address
 
 CHUNK_BYTES = 256 * 1024
+LENGTH_DIGITS = 18  # more bytes than any file has
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,10 @@ class DownloadLimits:
 
     def __post_init__(self) -> None:
         size, seconds = read_whole(self.max_bytes), read_real(self.seconds)
-        if not (size and 0 < size <= defaults.MAX_VIDEO_BYTES and seconds and seconds > 0):
+        if not (size and 0 < size <= defaults.MAX_VIDEO_BYTES and seconds and 0 < seconds <= defaults.LONGEST_SECONDS):
             raise InvalidRequest(
-                f"max_bytes is from 1 to {defaults.MAX_VIDEO_BYTES:,} and seconds is positive; got {self}"
+                f"max_bytes is from 1 to {defaults.MAX_VIDEO_BYTES:,}, and seconds is positive and at most"
+                f" {defaults.LONGEST_SECONDS:,}; got {self}"
             )
 
 
@@ -60,16 +63,22 @@ def download(address: str, limits: DownloadLimits, cancellation: Cancellation) -
             return _read(response, name, limits, visit)
     except (OSError, http.client.HTTPException, ValueError) as exc:
         cancellation.check()  # ending a connection looks like its failure
-        raise VideoNotReadable(f"cannot fetch {name!r}: {_name_reason(exc, limits)}", video=name) from exc
+        reason = _name_reason(exc, limits) + visit.proxies.describe(exc)
+        raise VideoNotReadable(f"cannot fetch {name!r}: {reason}", video=name) from exc
 
 
 def _read(response: Any, name: str, limits: DownloadLimits, visit: "_Visit") -> bytes:
-    stated = int(response.headers.get("Content-Length") or 0)
+    stated = _read_length(response)
     _check_size(stated, name, limits)
     chunks, size = [], 0
     while True:
         visit.limit_next_wait()
-        chunk = response.read1(CHUNK_BYTES)
+        try:
+            chunk = response.read1(CHUNK_BYTES)
+        except http.client.IncompleteRead as exc:
+            raise http.client.HTTPException(
+                f"the answer comes in chunks, and a chunk is broken or cut off after {size:,} bytes"
+            ) from exc
         if not chunk:
             break
         size += len(chunk)
@@ -78,6 +87,16 @@ def _read(response: Any, name: str, limits: DownloadLimits, visit: "_Visit") -> 
     if size < stated:
         raise http.client.HTTPException(f"it ended after {size:,} of {stated:,} bytes")
     return b"".join(chunks)
+
+
+def _read_length(response: Any) -> int:
+    """The bytes that the answer states; 0 if it states none, or comes in chunks, which have lengths of their own."""
+    stated = response.headers.get("Content-Length", "").strip()
+    if response.chunked or not stated:
+        return 0
+    if not (stated.isascii() and stated.isdigit() and len(stated) <= LENGTH_DIGITS):
+        raise http.client.HTTPException(f"the answer states a Content-Length of {stated[:40]!r}, not a number of bytes")
+    return int(stated)
 
 
 def _check_size(size: int, name: str, limits: DownloadLimits) -> None:
@@ -93,6 +112,8 @@ def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
     if isinstance(exc, urllib.error.HTTPError):
         return " ".join(f"the answer was {exc.code} {exc.reason}".split())
     reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    if isinstance(reason, http.client.BadStatusLine) and not isinstance(reason, ConnectionError):
+        return "the answer is not HTTP"
     if isinstance(reason, TimeoutError):
         return f"it took longer than {limits.seconds:g} s; give download_limits=DownloadLimits(seconds=...)"
     return " ".join(str(getattr(reason, "strerror", None) or reason).split()) or type(reason).__name__
@@ -100,6 +121,20 @@ def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects; credentials go along where scheme, host and port stay what they were."""
+
+    def http_error_302(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        # Of an address that is not followed, urllib's message would show all, a password too.
+        try:
+            scheme = urlsplit(headers.get("location") or headers.get("uri") or "").scheme
+        except ValueError:
+            raise urllib.error.URLError(f"the answer {code} redirects to an address that is none") from None
+        if scheme not in ("", "http", "https"):
+            raise urllib.error.URLError(
+                f"the answer {code} redirects to an address that begins with {scheme}:, not with http: or https:"
+            )
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -119,6 +154,7 @@ class _Visit:
     """The sockets of one download, at hand to be limited and ended: urllib keeps them to itself."""
 
     def __init__(self, seconds: float) -> None:
+        self.proxies = Proxies()
         self._end = time.monotonic() + seconds
         self._socket: socket.socket | None = None
         self._ended = False
@@ -149,7 +185,7 @@ class _Visit:
 
         opener = urllib.request.OpenerDirector()
         for handler in (
-            Proxies(),
+            self.proxies,
             urllib.request.UnknownHandler(),
             Http(),
             Https(),

@@ -81,8 +81,12 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
         elif origin.folder is not None:
             name = read_name(text)
             path = os.path.join(origin.folder, name)  # noqa: PTH118 - pathlib interns what it joins, a million times
-    else:
+    elif isinstance(path, bytes | bytearray | memoryview) or hasattr(path, "read"):
         name = ""
+    else:
+        name = f"{origin.name}, {place}"
+        said = f"{name}: the path is a text, or the bytes or the open file of a video; got {type(path).__name__}"
+        path = VideoNotReadable(said, video=spell_name(name))
     return Entry(name if given is None else str(given), path, _write_label(label))
 
 
