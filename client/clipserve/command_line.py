@@ -1,5 +1,6 @@
 """The program `clipserve`: one command from each package of the distribution."""
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ def main() -> None:
         sys.stderr.write(f"clipserve: the command line needs {missing.name}: pip install 'clipserve[cli]'\n")
         sys.exit(2)
     guard_standard_output()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app()
     finally:

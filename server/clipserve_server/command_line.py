@@ -1,7 +1,7 @@
 """`clipserve serve`: a real Triton on this machine until Ctrl-C."""
 
 import signal
-import threading
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from clipserve_server.decoder import Decoder
+
+POLL_SECONDS = 0.1  # to hear of a signal, and of a Triton that ended by itself
 
 
 class Precision(StrEnum):
@@ -64,6 +66,7 @@ def serve(
     clipserve serve
     clipserve serve motion x3d_m --grpc-port 9001
     """
+    stop = _Stop()
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
@@ -76,11 +79,14 @@ def serve(
         errors.print(f"clipserve serve needs {error.name}: pip install 'clipserve[server]'", markup=False)
         raise typer.Exit(2) from error
 
-    asked_to_stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _stop(asked_to_stop))
     try:
         with errors.status("starting Triton") as status:
+
+            def show_progress(ready: int, total: int) -> None:
+                stop.check()
+                status.update(f"starting Triton: {ready} of {total} models ready")
+
+            stop.check()
             triton = Triton(
                 repository,
                 models=models or (),
@@ -92,7 +98,7 @@ def serve(
                 log=log,
                 cpu_precision=cpu_precision.value,
                 decoder=decoder,
-                progress=lambda ready, total: status.update(f"starting Triton: {ready} of {total} models ready"),
+                progress=show_progress,
             )
             triton.start()
     except _Stopped:
@@ -116,12 +122,9 @@ def serve(
             "Ctrl-C stops it",
             markup=False,
         )
-        # In slices, so that a Triton that ends by itself is noticed.
-        while triton.is_running and not asked_to_stop.wait(0.5):
-            pass
-        died = not asked_to_stop.is_set()
-    except _Stopped:
-        died = False
+        while triton.is_running and not stop.asked:
+            time.sleep(POLL_SECONDS)
+        died = not stop.asked
     finally:
         reason = "" if triton.is_running else str(triton.failure())
         triton.stop()
@@ -135,8 +138,20 @@ class _Stopped(BaseException):
     """A signal came while Triton was starting. Like KeyboardInterrupt, it is no failure."""
 
 
-def _stop(asked: threading.Event) -> None:
-    if asked.is_set():
-        return
-    asked.set()
-    raise _Stopped
+class _Stop:
+    """Whether SIGINT or SIGTERM came. Neither raises anything where it comes: an import, or a constructor with half its
+    work done, would say so in a traceback.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def check(self) -> None:
+        """Raise _Stopped where a signal came."""
+        if self.asked:
+            raise _Stopped

@@ -3,9 +3,9 @@
     python -m clipserve_server.guard SECONDS FOLDER COMMAND...
 
 Standard input is the lifeline: when it closes (the other end closed it, or died, kill -9 included), the command is
-asked to stop once the requests under way are answered, given SECONDS for both, and then killed with everything it
-started. Where a byte comes first, it is killed without being asked. FOLDER, which is its temporary folder, and the
-shared memory that has the folder's name go with it.
+killed with everything it started. A byte on it says that the command serves: then it is first asked to stop once the
+requests under way are answered, and given SECONDS for both. FOLDER, which is its temporary folder, and the shared
+memory that has the folder's name go with it.
 Ctrl-C is the other end's business.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from clipserve_server.under_way import VARIABLE, finish
 
-AT_ONCE = b"!"
+SERVES = b"!"
 ENDING_SECONDS = 5.0  # of the grace, for the end itself
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -45,9 +45,14 @@ def run_guarded(command: Sequence[str], *, grace_seconds: float, folder: Path) -
     )
     lifeline, exited = sys.stdin.fileno(), os.pidfd_open(child.pid)
     ready: Sequence[int] = ()
+    serves = False
     try:
-        ready, _, _ = select.select([lifeline, exited], [], [])
-        if exited not in ready and not os.read(lifeline, 1):
+        while exited not in ready:
+            ready, _, _ = select.select([lifeline, exited], [], [])
+            if lifeline in ready and not os.read(lifeline, len(SERVES)):
+                break
+            serves = True
+        if exited not in ready and serves:
             end = time.monotonic() + grace_seconds
             finish(under_way, deadline=end - ENDING_SECONDS, is_running=lambda: child.poll() is None)
             child.terminate()

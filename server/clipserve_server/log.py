@@ -63,9 +63,13 @@ class TritonLog:
                 return ModelLoadError(self.naming(f"{failure['model']} does not load: {reason}"))
         if reason := self.unloadable():
             return ServerStartError(self.naming(f"a process of Triton does not start: {reason}"))
-        said = _LAST_WORDS.findall(text)
-        last = said[-1] if said else " ".join(text.split("\n")[-_LAST_LINES:]).strip() or "without a word"
+        last = self.last_words() or " ".join(text.split("\n")[-_LAST_LINES:]).strip() or "without a word"
         return ServerStartError(self.naming(f"{what_happened}: {last}"))
+
+    def last_words(self) -> str:
+        """The error that Triton named as it ended; empty where it named none."""
+        said = _LAST_WORDS.findall(self.text())
+        return said[-1] if said else ""
 
     def unloadable(self) -> str | None:
         """What the loader of shared libraries says of a program that it cannot start; None where it says nothing."""

@@ -2,14 +2,12 @@
 
 import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,9 +18,10 @@ from tritonclient.utils import InferenceServerException
 from clipserve_server.backends import lay_out_backends
 from clipserve_server.decoder import DECODER_VARIABLE, Decoder
 from clipserve_server.device_fit import read_misfits
-from clipserve_server.errors import PortTaken, ServerStartError
-from clipserve_server.guard import AT_ONCE, remove_traces, shm_prefix
+from clipserve_server.errors import ServerStartError
+from clipserve_server.guard import SERVES, remove_traces, shm_prefix
 from clipserve_server.log import LOG_VARIABLE, TritonLog
+from clipserve_server.ports import claim_ports
 from clipserve_server.precision import PRECISION_VARIABLE, check_precision, wanted_precision
 from clipserve_server.processes import dead_stubs
 from clipserve_server.repository import ServedModel, choose_models
@@ -86,6 +85,7 @@ class Triton:
         self._log: TritonLog | None = None
         self._folder: Path | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._serves = False
         self.models: tuple[ServedModel, ...] = ()
         self._room_notice: str | None = None
 
@@ -147,9 +147,14 @@ class Triton:
                     start_new_session=True,
                 )
             self._wait_until_ready()
+            assert self._guard.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.write(SERVES)
+                self._guard.stdin.flush()
+            self._serves = True
         except BaseException as error:
-            # No request is under way. Ctrl-C is no failure.
-            self._end(at_once=True, well=not isinstance(error, Exception))
+            # Ctrl-C is no failure.
+            self._end(well=not isinstance(error, Exception))
             raise
 
     def stop(self) -> None:
@@ -157,13 +162,14 @@ class Triton:
         if self._guard is not None:
             self._end(well=self.is_running and not dead_stubs(self._guard.pid))
 
-    def _end(self, *, at_once: bool = False, well: bool) -> None:
+    def _end(self, *, well: bool) -> None:
         if self._guard is not None:
             assert self._guard.stdin is not None
-            with contextlib.suppress(BrokenPipeError), self._guard.stdin as lifeline:
-                lifeline.write(AT_ONCE if at_once else b"")
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.close()
             self._guard.wait()
             self._guard = None
+            self._serves = False
         if self._folder is not None:
             remove_traces(self._folder)
             self._folder = None
@@ -245,8 +251,15 @@ class Triton:
         """Why a server that ended by itself did so, as far as its log tells."""
         assert self._log is not None
         status = self._guard.poll() if self._guard is not None else None
-        how = f" ({signal.Signals(status - 128).name})" if status is not None and status > 128 else ""
-        return self._log.explain(f"Triton ended by itself{how}")
+        if status is not None and status > 128:
+            # It said nothing of that; what its log ends with is about something else.
+            signal_name = signal.Signals(status - 128).name
+            return ServerStartError(self._log.naming(f"Triton ended by itself ({signal_name})"))
+        if self._serves:
+            last_words = self._log.last_words()
+            what_happened = f"Triton ended by itself (status {status})"
+            return ServerStartError(self._log.naming(": ".join(filter(None, (what_happened, last_words)))))
+        return self._log.explain("Triton ended by itself")
 
 
 def _is_ready(client: triton_grpc.InferenceServerClient, name: str) -> bool:
@@ -254,29 +267,3 @@ def _is_ready(client: triton_grpc.InferenceServerClient, name: str) -> bool:
         return bool(client.is_model_ready(name, client_timeout=5.0))
     except InferenceServerException:
         return False
-
-
-def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
-    """Replace each 0 by a free port and see that the others are free. Raises PortTaken."""
-    claimed: dict[str, int] = {}
-    held: list[socket.socket] = []
-    try:
-        for service, port in ports.items():
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            claim = socket.socket(family, socket.SOCK_STREAM)
-            held.append(claim)
-            # Without it, a port whose last connections linger in TIME_WAIT would look taken.
-            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                claim.bind((host, port))
-            except OSError as error:
-                option = f"--{service}-port"
-                raise PortTaken(
-                    f"{host}:{port} cannot be had for {service} ({os.strerror(error.errno or 0).lower()});"
-                    f" choose another by {option}, 0 for any"
-                ) from error
-            claimed[service] = claim.getsockname()[1]
-    finally:
-        for claim in held:
-            claim.close()
-    return claimed

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import NEEDS
 from tests.exports import copy_model
+from tests.interrupts import hear_interrupts
 from tests.watching import read_metric, wait_for
 
 from clipserve import VideoClassifier
@@ -25,7 +26,7 @@ from clipserve_export.repository import write_configs
 from clipserve_server.decoder import Decoder
 from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty, ServerStartError
 from clipserve_server.guard import shm_prefix
-from clipserve_server.triton import Triton
+from clipserve_server.triton import STOP_SECONDS, Triton
 
 ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 STARTED_SECONDS, STOPPED_SECONDS = 60, 40
@@ -161,6 +162,73 @@ def test_requests_under_way_are_answered_before_serving_ends(
     assert server.process.wait(STOPPED_SECONDS) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_as_early_as_python_hears_it_ends_the_program_without_a_traceback(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """While it imports one package or another."""
+    interrupted = ("clipserve", "grpc", "typer", "clipserve_server.command_line", "clipserve_server.triton", "numpy")
+    code = """
+import os, signal, sys
+sys.argv = ["clipserve", "serve", "--repository", sys.argv[3]] + [
+    part for name in ("http", "grpc", "metrics") for part in (f"--{name}-port", "0")
+]
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.orig_argv[-3]:
+            os.kill(os.getpid(), int(sys.orig_argv[-2]))
+sys.meta_path.insert(0, Interrupting())
+from clipserve_program import main
+main()
+"""
+    for name in interrupted:
+        done = subprocess.run(
+            [sys.executable, "-c", code, name, str(int(number)), tmp_path],
+            capture_output=True,
+            text=True,
+            preexec_fn=hear_interrupts,
+        )
+        assert done.returncode in ((130,) if number == signal.SIGINT else (130, -number)), (name, done)
+        assert len((done.stdout + done.stderr).splitlines()) <= 1, name
+
+
+def test_a_signal_inside_a_constructor_while_models_load_is_one_line(exported: Path, tmp_path: Path) -> None:
+    """The client of a Triton that starts, half made, would complain in its __del__."""
+    code = """
+import os, signal, sys
+from tritonclient.grpc import InferenceServerClient
+construct = InferenceServerClient.__init__
+def interrupted(*given, **named):
+    os.kill(os.getpid(), signal.SIGTERM)
+    construct(*given, **named)
+InferenceServerClient.__init__ = interrupted
+from clipserve_program import main
+main()
+"""
+    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", "motion", "--repository", exported, *ports],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "stopped before the models were ready")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kill_9_while_models_load_ends_them_at_once(
+    serve: Callable[..., Serve], repository: Path, tmp_path: Path
+) -> None:
+    """Nothing is under way. The decode step loads for ever, and would ignore that it is asked to stop."""
+    (repository / "decode" / "1" / "model.py").write_text("import time\ntime.sleep(10 * 60)\n")
+    log = tmp_path / "triton.log"
+    server = serve("motion", "--repository", repository, "--log", log)
+    assert wait_for(lambda: log.exists() and "loading: decode" in log.read_text(), STARTED_SECONDS)
+    server.process.kill()
+    assert wait_for(lambda: not server.family, STOP_SECONDS / 2)
+    assert list(server.scratch.iterdir()) == []
+
+
 def test_a_signal_while_models_load_stops_it_too(serve: Callable[..., Serve], exported: Path) -> None:
     server = serve("motion", "--repository", exported)
     assert wait_for(lambda: len(server.family) >= 2, STARTED_SECONDS)
@@ -211,6 +279,19 @@ def test_a_taken_port_is_named_before_anything_starts(service: str, exported: Pa
         port = taken.getsockname()[1]
         with pytest.raises(PortTaken, match=f"127.0.0.1:{port} .*--{service}-port"):
             Triton(exported, **{**ANY_PORTS, f"{service}_port": port}).start()
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("300.1.1.1", "name"),
+        ("203.0.113.1", "cannot assign requested address"),
+        ("ä" * 64, "hostname"),
+    ],
+)
+def test_a_host_that_is_no_address_of_this_machine_is_named(host: str, reason: str, exported: Path) -> None:
+    with pytest.raises(ServerStartError, match=rf"'{host}' is no address of this machine .*{reason}.*--host"):
+        Triton(exported, host=host, **ANY_PORTS).start()
 
 
 def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path, tmp_path: Path) -> None:
@@ -281,8 +362,8 @@ def test_the_log_stays_when_triton_ends_by_itself_and_its_place_is_told_again(
         os.kill(triton, signal.SIGKILL)
         _, said = server.process.communicate(timeout=STOPPED_SECONDS)
         assert server.process.returncode == 1
-        assert "Triton ended by itself (SIGKILL)" in said
-        assert f"(log: {log})" in said
+        # Not what the log ends with, which is about something else.
+        assert said.splitlines()[-1] == f"Triton ended by itself (SIGKILL) (log: {log})"
         assert "Started GRPCInferenceService" in log.read_text()
     finally:
         log.unlink()

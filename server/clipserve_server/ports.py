@@ -1,0 +1,42 @@
+"""The ports that Triton is to listen on."""
+
+import errno
+import socket
+from collections.abc import Mapping
+
+from clipserve_server.errors import PortTaken, ServerStartError
+
+
+def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
+    """Replace each 0 by a free port and see that the others are free. Raises PortTaken, or ServerStartError where the
+    host is no address of this machine.
+    """
+    claimed: dict[str, int] = {}
+    held: list[socket.socket] = []
+    try:
+        for service, port in ports.items():
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            claim = socket.socket(family, socket.SOCK_STREAM)
+            held.append(claim)
+            # Without it, a port whose last connections linger in TIME_WAIT would look taken.
+            claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                claim.bind((host, port))
+            except (OSError, TypeError) as error:
+                reason = (getattr(error, "strerror", None) or str(error)).lower()
+                # TypeError: a name that cannot be encoded.
+                is_about_host = isinstance(error, socket.gaierror | TypeError)
+                if is_about_host or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+                    raise ServerStartError(
+                        f"{host!r} is no address of this machine to listen on ({reason}); give one by --host: 127.0.0.1"
+                        " for this machine alone, 0.0.0.0 for every interface"
+                    ) from error
+                raise PortTaken(
+                    f"{host}:{port} cannot be had for {service} ({reason}); choose another by --{service}-port,"
+                    " 0 for any"
+                ) from error
+            claimed[service] = claim.getsockname()[1]
+    finally:
+        for claim in held:
+            claim.close()
+    return claimed
