@@ -32,7 +32,7 @@ RUN_MEGABYTES = 20 * 1024  # of one run: what a GPU of 24 GB has left beside wei
 GPU_GIGABYTES, GPU_RESERVED_GIGABYTES = 24, 4  # of a GPU, where nothing else is said; beside a run: weights, library
 MOST_GPU_VIDEOS = 32  # in one run: an H100 takes 633 clips/s of x3d_m 8 at a time, 652 32 at a time
 PART_MEGABYTES = 2 * 1024  # of the parts in which the stand-ins take a run; larger ones are no faster on a CPU
-WAITING_RUNS = 4  # that wait for a network, full ones of one view: it must not run dry while the next are decoded
+WAITING_RUNS = 2  # for a network, full ones of one view: one waits as the other is decoded, beside the one that runs
 WAITING_MEGABYTES = 512  # of decoded clips that wait for a network; one request may always wait
 
 

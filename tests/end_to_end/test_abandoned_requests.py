@@ -32,8 +32,10 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
-        while not (Path(__file__).parent / "go").exists():
+        go = Path(__file__).parent / "go"
+        while not go.exists():
             time.sleep(0.01)
+        time.sleep(float(go.read_text() or "0"))
         outputs = [pb_utils.Tensor("SCORES", np.zeros((1, 12), np.float32)),
                    pb_utils.Tensor("FEATURES", np.zeros((1, 192), np.float32))]
         return [pb_utils.InferenceResponse(outputs) for _ in requests]
@@ -150,7 +152,10 @@ def test_a_request_to_a_model_that_is_cancelled_never_reaches_the_network(
 
 @pytest.fixture
 def go(motion_repository: Path) -> Path:
-    """A network that runs nothing until this file is there, in place of `motion_net`; three may wait for it."""
+    """A network that runs nothing until this file is there, in place of `motion_net`; three may wait for it.
+
+    The file may say how many seconds a run takes.
+    """
     folder = motion_repository / "motion_net" / "1"
     (folder / "model.py").write_text(HELD_NETWORK)
     for name in ("motion", "motion_net", "decode"):
@@ -197,3 +202,24 @@ def test_no_more_is_decoded_than_may_wait_for_the_network_and_the_rest_is_refuse
     assert "[busy]" in overdue.message()
     assert metric(triton, 'nv_inference_request_success{model="motion_net"') == 5
     assert decoded(triton, "expired") == 1
+
+
+def test_a_request_that_the_network_would_answer_too_late_is_refused_at_once_and_not_run(
+    serve: Callable[..., Triton], video: Path, go: Path
+) -> None:
+    go.write_text("0.5")
+    triton = serve(workers="1")
+    caller = Caller(triton.grpc_url, video)
+    for number in range(8):
+        caller.ask(str(number))
+    assert wait_for(lambda: len(caller.answers) == 3), "the decode step has seen how long a run takes"
+    caller.ask("late", timeout=1_000_000)
+    caller.ask("patient", timeout=60_000_000)
+    assert wait_for(lambda: "late" in caller.answers)
+    late = caller.answers["late"]
+    assert late is not None
+    assert late.status() == "StatusCode.UNAVAILABLE"
+    assert "[busy] the network would be done with this request in about" in late.message()
+    assert wait_for(lambda: len(caller.answers) == 10)
+    assert [name for name, error in caller.answers.items() if error] == ["late"]
+    assert metric(triton, 'nv_inference_request_success{model="motion_net"') == 9

@@ -6,6 +6,7 @@ none waits for a slower one.
 """
 
 import json
+import math
 import os
 import shutil
 import threading
@@ -134,12 +135,12 @@ class Answer:
         # Microseconds; 0 where the request names none.
         timeout = request.timeout()
         self.seconds = timeout / 1e6
-        self.deadline = time.monotonic() + self.seconds if timeout else None
+        self.deadline = time.monotonic() + self.seconds if timeout else math.inf
 
     @property
     def is_overdue(self) -> bool:
         """Whether the request's own timeout has passed."""
-        return self.deadline is not None and time.monotonic() > self.deadline
+        return time.monotonic() > self.deadline
 
     def is_abandoned(self) -> bool:
         """Whether nobody waits for the answer any more.
@@ -156,7 +157,7 @@ class Answer:
             self.is_under_way = True
             for job in self.read_jobs(request):
                 self.sizes.update(job.sizes)
-                self.futures.append(self.model.pool.submit(job, cancelled=self.is_abandoned))
+                self.futures.append(self.model.pool.submit(job, cancelled=self.is_abandoned, deadline=self.deadline))
         except Exception as error:
             for future in self.futures:
                 future.cancel()
@@ -224,6 +225,12 @@ class Answer:
         if self.is_overdue:
             self.send_error(Busy(f"decoding took longer than {self.seconds:g} s, the timeout of the request"))
             return
+        if self.model.networks.refusal(self.sizes, self.deadline):
+            # By what was seen last: ask before the work is thrown away.
+            self.model.networks.look()
+            if refusal := self.model.networks.refusal(self.sizes, self.deadline):
+                self.send_error(refusal)
+                return
         decoded = [future.result() for future in self.futures]
         tensors = [pb_utils.Tensor(name, stack([item.clips[name] for item in decoded])) for name in decoded[0].clips]
         if REPORT in self.wanted:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import socket
+import time
 from collections import Counter
+from typing import Any
 from urllib.parse import urlsplit
 
 # Triton's default port. A server whose metrics are elsewhere says so in this variable.
 VARIABLE, DEFAULT_URL = "CLIPSERVE_METRICS_URL", "http://127.0.0.1:8002/metrics"
-TIMEOUT_SECONDS = 1.0
+TIMEOUT_SECONDS = 1.0  # for all of the page
 # Another program's page can be endless; Triton's has 100 KiB with a hundred models.
 MOST_BYTES = 16 * 2**20
 _FAMILY = "nv_inference_pending_request_count"
@@ -35,8 +38,9 @@ class MetricsPage:
             OSError: there is no such page, or it is another one.
         """
         # Not urllib: a proxy in the environment is for others.
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+        connection = http.client.HTTPConnection(self._host, self._port)
         try:
+            connection.sock = _connect(self._host, self._port)
             connection.request("GET", self._path)
             answer = connection.getresponse()
             text = answer.read(MOST_BYTES).decode(errors="replace")
@@ -52,3 +56,26 @@ class MetricsPage:
         for model, count in _WAITING.findall(text):
             waiting[model] += int(count)
         return waiting
+
+
+class _Socket(socket.socket):
+    """One whose reads must all be over by a deadline: a timeout alone is for each of them."""
+
+    deadline: float
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        """Raises TimeoutError."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(left)
+        return super().recv_into(*arguments, **options)
+
+
+def _connect(host: str, port: int) -> _Socket:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    plain = socket.create_connection((host, port), TIMEOUT_SECONDS)
+    made = _Socket(plain.family, plain.type, plain.proto, plain.detach())
+    made.deadline = deadline
+    made.settimeout(TIMEOUT_SECONDS)
+    return made

@@ -4,19 +4,27 @@ Triton could bound a network's queue itself (`default_queue_policy`), but its sc
 a request that comes while the network is at work may wait half a second longer than it must (benchmarks/stalls.py). So
 the networks' queues have no bound of their own, and the decode step keeps them short: it decodes a video only while its
 network has room. Everything else waits before it is decoded, when it is small and its deadline still counts.
+
+What waits for a network is run, whether its deadline has passed or not. So the decode step also sees how fast clips
+leave each queue, and refuses a request that would be answered too late.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from clip_decode.errors import Busy
+from decode_pool.pace import Pace
 
 # Bytes of clips, by the name of the decode step's output.
 Sizes = Mapping[str, int]
+NOTHING: Mapping[str, Sequence[int]] = {}
 
 # Between two looks at what waits. A tenth of the time that a queue takes to move, so that a slow network is not asked
 # a hundred times for one run; reading takes Triton 0.2 ms.
@@ -48,8 +56,8 @@ class Bound:
         return bound
 
     def for_decoders(self, count: int) -> Bound:
-        """With so many decoders, what they all have in hand must fit: else some are idle while no network has work."""
-        return replace(self, requests=max(self.requests, count))
+        """With so many decoders, half (a full run) must be able to wait while each has one in hand."""
+        return replace(self, requests=max(self.requests, self.requests // 2 + count))
 
 
 class Networks:
@@ -58,7 +66,9 @@ class Networks:
     Args:
         bounds: by the name of the decode step's output.
         read_waiting: gives the number of requests that wait, by the name of the network.
-        on_blind: called when that fails with OSError, until it succeeds again once; nothing is bounded meanwhile.
+        on_blind: called when that fails with OSError, until it succeeds again once; nothing is bounded or refused
+            meanwhile.
+        clock: as time.monotonic, by which deadlines are meant, too.
     """
 
     def __init__(
@@ -66,10 +76,11 @@ class Networks:
         bounds: Mapping[str, Bound],
         read_waiting: Callable[[], Mapping[str, int]] = dict,
         on_blind: Callable[[OSError], None] = lambda error: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queues = {output: _Queue(bound) for output, bound in bounds.items()}
-        self._read_waiting, self._on_blind = read_waiting, on_blind
-        self._lock = threading.Lock()
+        self._read_waiting, self._on_blind, self._clock = read_waiting, on_blind, clock
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         self._looked = self._moved = 0.0
         self._is_blind = False
 
@@ -77,6 +88,33 @@ class Networks:
         """Whether clips of these sizes may be decoded now, by what is known."""
         with self._lock:
             return all(queue.has_room(size) for queue, size in self._through(sizes))
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether requests wait for a network, by what is known."""
+        return any(queue.sent for queue in self._queues.values())
+
+    def refusal(self, sizes: Sizes, deadline: float, *, behind: Mapping[str, Sequence[int]] = NOTHING) -> Busy | None:
+        """Why clips of these sizes cannot be answered by `deadline`; None where they can, or nobody knows.
+
+        behind: bytes of the clips of requests that go first, by output, beside those that are being decoded or sent.
+        """
+        if deadline == math.inf:
+            return None
+        now = self._clock()
+        with self._lock:
+            seconds = [
+                queue.seconds(size, behind.get(output, ()), now)
+                for output, size in sizes.items()
+                if (queue := self._queues.get(output))
+            ]
+        expected, left = max(seconds, default=0.0), max(deadline - now, 0.0)
+        if expected <= left:
+            return None
+        return Busy(
+            f"the network would be done with this request in about {expected:.1f} s, and the request's timeout leaves"
+            f" {left:.1f} s; try again later, or allow more time"
+        )
 
     def begin(self, sizes: Sizes) -> None:
         """They are being decoded."""
@@ -94,20 +132,25 @@ class Networks:
         """They are handed to Triton, as one request."""
         with self._lock:
             for queue, size in self._through(sizes):
-                queue.sent.append((time.monotonic(), size))
+                queue.sent.append((self._clock(), size))
 
     def _through(self, sizes: Sizes) -> list[tuple[_Queue, int]]:
         return [(self._queues[output], size) for output, size in sizes.items() if output in self._queues]
 
     def look(self) -> None:
         """Ask what waits; sleeps first where it was asked a moment ago."""
+        asked = self._clock()
+        with self._looking:
+            if self._looked <= asked:  # Else another thread has looked since.
+                self._look()
+
+    def _look(self) -> None:
         pause = min(max((self._looked - self._moved) * PAUSE_SHARE, LEAST_PAUSE_SECONDS), MOST_PAUSE_SECONDS)
-        time.sleep(max(self._looked + pause - time.monotonic(), 0.0))
-        self._looked = time.monotonic()
+        time.sleep(max(self._looked + pause - self._clock(), 0.0))
+        before, self._looked = self._looked, self._clock()
         try:
             waiting = self._read_waiting()
         except OSError as error:
-            waiting = {}
             if not self._is_blind:
                 self._on_blind(error)
             self._is_blind = True
@@ -115,7 +158,9 @@ class Networks:
             self._is_blind = False
         with self._lock:
             for queue in self._queues.values():
-                if queue.note(waiting, self._looked):
+                if self._is_blind:
+                    queue.forget()
+                elif queue.note(waiting, self._looked, before):
                     self._moved = self._looked
 
 
@@ -125,6 +170,7 @@ class _Queue:
     def __init__(self, bound: Bound) -> None:
         self._bound = bound
         self._others = 0
+        self._pace = Pace()
         self.decoding: list[int] = []  # bytes
         self.sent: deque[tuple[float, int]] = deque()  # when, bytes; what may wait still, in order
 
@@ -134,17 +180,29 @@ class _Queue:
         megabytes = (sum(self.decoding) + sum(sent for _, sent in self.sent) + size) / 2**20
         return not ahead or (ahead < self._bound.requests and megabytes <= self._bound.megabytes)
 
-    def note(self, waiting: Mapping[str, int], moment: float) -> bool:
+    def seconds(self, size: int, behind: Sequence[int], now: float) -> float:
+        """Until clips of so many bytes are run, by what is known, see Pace.seconds."""
+        # Of what came past the decode step only the number is known.
+        ahead = [*(sent for _, sent in self.sent), *self.decoding, *[size] * self._others, *behind]
+        return self._pace.seconds(size, ahead, now)
+
+    def note(self, waiting: Mapping[str, int], moment: float, before: float) -> bool:
         """Of what had been sent at `moment`, so many requests wait; says whether that is news.
 
         A network takes them in order, so the first are gone. Others may have come past the decode step.
+        before: the moment of the look before.
         """
         count = sum(waiting.get(name, 0) for name in self._bound.networks)
-        before = sum(when < moment for when, _ in self.sent)
-        others = max(count - before, 0)
-        gone = max(before - count, 0)
-        for _ in range(gone):
-            self.sent.popleft()
+        known = sum(when < moment for when, _ in self.sent)
+        others = max(count - known, 0)
+        gone = [self.sent.popleft()[1] for _ in range(known - count)]
+        if gone:
+            self._pace.note(gone, moment, looked_before=before, has_followers=count > 0)
         is_news = bool(gone) or others != self._others
         self._others = others
         return is_news
+
+    def forget(self) -> None:
+        """Nothing is known of these networks."""
+        self.sent.clear()
+        self._others, self._pace = 0, Pace()

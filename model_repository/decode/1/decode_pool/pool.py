@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import queue
 import threading
 import time
@@ -105,14 +106,16 @@ class DecodePool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, job: Job, *, cancelled: Cancelled = lambda: False) -> Future[Decoded]:
+    def submit(self, job: Job, *, cancelled: Cancelled = lambda: False, deadline: float = math.inf) -> Future[Decoded]:
         """Queue a job. Its future is cancelled, and it is not run, when `cancelled()` is true as its turn comes.
+
+        deadline: by time.monotonic(). Where its network would be done with it later, its future raises Busy.
 
         Raises:
             Busy: as many jobs wait as may, or as many bytes.
         """
         future: Future[Decoded] = Future()
-        self._line.put(Waiting(job, future, cancelled))
+        self._line.put(Waiting(job, future, cancelled, deadline))
         return future
 
     @property

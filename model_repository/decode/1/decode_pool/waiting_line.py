@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import queue
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -17,17 +20,22 @@ from decode_pool.settings import PoolSettings
 
 Cancelled = Callable[[], bool]
 
+# Between two looks at what waits for the networks, where no job waits for the next.
+LOOK_SECONDS = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
     """A job in the line, the future of what it gives, and whether anybody still wants it.
 
+    deadline: by time.monotonic(), of what the networks make of it.
     for_cpu: whether NVDEC has had it, and left it to a CPU.
     """
 
     job: Job
     future: Future[Decoded]
     cancelled: Cancelled
+    deadline: float = math.inf
     for_cpu: bool = False
 
     def begin(self) -> bool:
@@ -38,6 +46,14 @@ class Waiting:
             self.future.cancel()
         return self.future.set_running_or_notify_cancel()
 
+    def refuse(self, error: Busy) -> None:
+        """Let it fail; one that nobody wants any more is cancelled."""
+        # Whatever goes wrong, it is answered, and the thread that refuses it lives on.
+        with contextlib.suppress(Exception):
+            if not self.begin():
+                return
+        self.future.set_exception(error)
+
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Bytes of its clips, by the name of the decode step's output."""
@@ -46,6 +62,8 @@ class Waiting:
 
 class WaitingLine:
     """Jobs leave it in the order they came in, but those whose network has no room let others pass.
+
+    A job that its network could not answer by its deadline is refused.
 
     NVDEC goes first where it is free, because it takes less of the machine; CPUs take all else. So neither waits while
     there is work for it.
@@ -130,6 +148,9 @@ class WaitingLine:
                 continue
             # A small job must not pass a large one that waits for the same network, or that would wait for ever.
             has_room = full.isdisjoint(waiting.sizes) and self._networks.has_room(waiting.sizes)
+            # One that seems to be late waits for the next look, which finds it late or not.
+            if has_room and self._networks.refusal(waiting.sizes, waiting.deadline):
+                continue
             if has_room and (nvdec or not self._free_nvdec):
                 return waiting
             full.update(waiting.sizes)
@@ -142,14 +163,35 @@ class WaitingLine:
         waiting.future.add_done_callback(lambda _: networks.end(sizes))
 
     def _keep_looking(self) -> None:
-        """While a job waits for its network: see whether there is room now."""
+        """While networks are at work: see how fast, who is too late, and whether there is room now."""
         while not self._closing:
-            self._stuck.wait()
+            if not self._stuck.wait(LOOK_SECONDS) and not self._networks.are_busy:
+                continue
             # Cleared first: whoever gets stuck during the look asks for another.
             self._stuck.clear()
             self._networks.look()
+            self._refuse_late()
             with self._changed:
                 self._changed.notify_all()
+
+    def _refuse_late(self) -> None:
+        refusals: list[tuple[Waiting, Busy]] = []
+        with self._changed:
+            kept: list[Waiting] = []
+            behind: defaultdict[str, list[int]] = defaultdict(list)
+            for waiting in self._line:
+                if waiting.for_cpu:  # It counts as being decoded.
+                    kept.append(waiting)
+                elif refusal := self._networks.refusal(waiting.sizes, waiting.deadline, behind=behind):
+                    refusals.append((waiting, refusal))
+                    self._bytes -= len(waiting.job.video)
+                else:
+                    kept.append(waiting)
+                    for output, size in waiting.sizes.items():
+                        behind[output].append(size)
+            self._line = kept
+        for waiting, refusal in refusals:
+            waiting.refuse(refusal)
 
     def close(self) -> None:
         """Cancel what waits, and let fail what NVDEC had begun."""
