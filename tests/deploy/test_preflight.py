@@ -185,9 +185,9 @@ def test_the_formula_of_shared_memory_is_the_stated_one(every_model):
     assert shared_memory_needed(Settings(repository=every_model, video_megabytes=8, views=2)) == expected
 
 
-def test_the_embedded_server_has_the_same_formula(onnx_repository):
-    room = measure_room(onnx_repository, protobuf_reader.choose_models(onnx_repository))
-    settings = Settings(repository=onnx_repository, video_megabytes=5, views=3)
+def test_the_embedded_server_has_the_same_formula(every_model):
+    room = measure_room(every_model, protobuf_reader.choose_models(every_model))
+    settings = Settings(repository=every_model, video_megabytes=5, views=3)
     assert room.demand.estimate(video_bytes=5 * 2**20, views=3) == shared_memory_needed(settings)
 
 

@@ -1,5 +1,6 @@
 """The process around Triton: when it says ready, how it stops, and what it does about a model that died."""
 
+import contextlib
 import json
 import os
 import signal
@@ -49,7 +50,17 @@ class Running:
                 stderr=subprocess.STDOUT,
                 # One decoder, on any machine: so the second video waits.
                 env={**self.server.environment(), "PYTHONPATH": path, LIMITS_VARIABLE: '{"workers": "1"}'},
+                start_new_session=True,
             )
+
+    def stop(self) -> None:
+        """As a container ends: with its first process, all others. A stub that Triton was still starting stays."""
+        self.process.terminate()
+        try:
+            self.process.wait(40)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of the ready port; 0 where nobody answers."""
@@ -80,9 +91,7 @@ def running(onnx_repository, tmp_path):
         service.wait_until_ready()
         yield service
     finally:
-        if service.process.poll() is None:
-            service.process.terminate()
-            service.process.wait(40)
+        service.stop()
 
 
 def test_requests_that_were_taken_are_answered_before_the_server_stops(running, slow_video):
@@ -136,8 +145,7 @@ def test_before_the_models_are_loaded_the_answer_is_no(onnx_repository, tmp_path
         assert status == 503
         assert "motion_net" in body
     finally:
-        service.process.terminate()
-        service.process.wait(40)
+        service.stop()
 
 
 def test_only_living_processes_of_this_repository_are_models(tmp_path):
