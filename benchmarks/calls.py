@@ -15,7 +15,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from clipserve.defaults import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
+from clipserve.retry import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
 
 Ask = Callable[[], Awaitable[Any]]
 REFUSED = "StatusCode.UNAVAILABLE"

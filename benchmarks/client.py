@@ -31,7 +31,7 @@ from tritonclient.grpc.service_pb2_grpc import (
 )
 
 from clipserve import VideoClassifier
-from clipserve.channel import choose_options
+from clipserve.connection import choose_channel_options
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -129,7 +129,7 @@ def measure_overhead() -> list[dict[str, Any]]:
         path = Path(video.name)
         with (
             VideoClassifier("motion", url) as classifier,
-            grpc.insecure_channel(url, options=choose_options(url)) as channel,
+            grpc.insecure_channel(url, options=choose_channel_options(url)) as channel,
         ):
             calls: dict[str, Callable[[Iterator[Path]], Iterable[object]]] = {
                 "bare gRPC": partial(map, partial(send_bare, GRPCInferenceServiceStub(channel))),

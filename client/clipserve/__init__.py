@@ -8,108 +8,27 @@ archery 0.93
 >>> with VideoClassifier("x3d_m") as classifier:
 ...     table = classifier.classify_many("videos/", parallel=5).table()
 >>> table.show()
+
+public.py lists the names. The first use of one of them imports it (PEP 562): gRPC and numpy take most of a second on a
+small machine, and the program `clipserve` handles Ctrl-C before that.
 """
 
-from importlib.metadata import version
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-from clipserve.async_classifier import AsyncVideoClassifier
-from clipserve.batches.async_streams import AsyncRowStream
-from clipserve.batches.rows import Row
-from clipserve.batches.streams import RowStream
-from clipserve.batches.tally import Summary
-from clipserve.channel import Tls
-from clipserve.classifier import VideoClassifier
-from clipserve.errors import (
-    AccessDenied,
-    ClipserveError,
-    DeadlineExceeded,
-    DecodeCrashed,
-    DecodeFailed,
-    DecodeOutOfMemory,
-    DecodeTimedOut,
-    EmptyVideo,
-    EncryptedVideo,
-    InvalidRequest,
-    LimitExceeded,
-    ModelNotReady,
-    NotAVideo,
-    NoVideoStream,
-    RequestCancelled,
-    RequestError,
-    ServerBusy,
-    ServerError,
-    ServerFailed,
-    ServerUnavailable,
-    TruncatedVideo,
-    UnexpectedAnswer,
-    UnknownModel,
-    UnsupportedCodec,
-    VideoError,
-    VideoNotReadable,
-    VideoTooLarge,
-    VideoTooLong,
-)
-from clipserve.evaluation import Comparison, Evaluation, compare, evaluate
-from clipserve.names import read_name
-from clipserve.results import Prediction, ScoredLabel
-from clipserve.sources.downloads import DownloadLimits
-from clipserve.sources.entries import Entry
-from clipserve.sources.reading import Source, read_entries
-from clipserve.sources.videos import VideoSource
-from clipserve.tables.embeddings import Embeddings
-from clipserve.tables.table import Table
+if TYPE_CHECKING:
+    from clipserve.public import *  # noqa: F403
 
-__version__ = version("clipserve")
 
-__all__ = [
-    "AccessDenied",
-    "AsyncRowStream",
-    "AsyncVideoClassifier",
-    "ClipserveError",
-    "Comparison",
-    "DeadlineExceeded",
-    "DecodeCrashed",
-    "DecodeFailed",
-    "DecodeOutOfMemory",
-    "DecodeTimedOut",
-    "DownloadLimits",
-    "Embeddings",
-    "EmptyVideo",
-    "EncryptedVideo",
-    "Entry",
-    "Evaluation",
-    "InvalidRequest",
-    "LimitExceeded",
-    "ModelNotReady",
-    "NoVideoStream",
-    "NotAVideo",
-    "Prediction",
-    "RequestCancelled",
-    "RequestError",
-    "Row",
-    "RowStream",
-    "ScoredLabel",
-    "ServerBusy",
-    "ServerError",
-    "ServerFailed",
-    "ServerUnavailable",
-    "Source",
-    "Summary",
-    "Table",
-    "Tls",
-    "TruncatedVideo",
-    "UnexpectedAnswer",
-    "UnknownModel",
-    "UnsupportedCodec",
-    "VideoClassifier",
-    "VideoError",
-    "VideoNotReadable",
-    "VideoSource",
-    "VideoTooLarge",
-    "VideoTooLong",
-    "__version__",
-    "compare",
-    "evaluate",
-    "read_entries",
-    "read_name",
-]
+def __getattr__(name: str) -> Any:
+    if name.startswith("__") and name not in ("__all__", "__version__"):
+        raise AttributeError(f"module 'clipserve' has no attribute {name!r}")
+    is_module = find_spec(f"clipserve.{name}") is not None
+    value = import_module(f"clipserve.{name}") if is_module else getattr(import_module("clipserve.public"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module("clipserve.public").__all__})

@@ -1,32 +1,27 @@
 """The classifier for asyncio: the same names, awaited."""
 
-import asyncio
 import time
-from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self
 from weakref import WeakSet
 
-from clipserve import conversations, defaults
-from clipserve.async_wire import AsyncWire
-from clipserve.batches.async_streams import AsyncRowStream
-from clipserve.batches.cancellation import Cancellation
-from clipserve.batches.rows import Row
-from clipserve.batches.runs import Run, plan_run
-from clipserve.batches.tally import OnError
-from clipserve.channel import Settings, Tls
+from clipserve import protocol
+from clipserve.cancellation import Cancellation, run_in_thread
+from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.exchange import Exchange, ServedModel, start_exchange
-from clipserve.hand_over import HandOver
-from clipserve.patience import Patience
-from clipserve.question import Options, Quality, Question, Sampling, ask_for_features
-from clipserve.results import Prediction
-from clipserve.sources.downloads import DownloadLimits
+from clipserve.options import ClassifyArguments, EmbedArguments, RequestOptions, RunArguments
+from clipserve.request import InferRequest, ServedModel, read_request
+from clipserve.results import Prediction, Row
+from clipserve.retry import RetryPolicy
+from clipserve.runs.async_streams import AsyncRowStream
+from clipserve.runs.run import Run, plan_run
+from clipserve.signatures import takes
 from clipserve.sources.entries import Entry
-from clipserve.sources.reading import Source, read_entries_later
+from clipserve.sources.source import read_entries_later
 from clipserve.sources.videos import VideoSource
 from clipserve.tables.embeddings import Embeddings, collect_embeddings
+from clipserve.transport import CLOSED, AsyncTransport
 
 
 class AsyncVideoClassifier:
@@ -39,133 +34,65 @@ class AsyncVideoClassifier:
     `classify_many` are taken in one loop. Cancelling a task cancels its call.
     """
 
-    def __init__(
-        self,
-        model: str = defaults.MODEL,
-        url: str = defaults.URL,
-        *,
-        timeout_seconds: float = defaults.TIMEOUT_SECONDS,
-        tls: Tls | None = None,
-        headers: Mapping[str, str] | None = None,
-        download_limits: DownloadLimits | None = None,
-    ) -> None:
-        self.model = model
-        self._served = ServedModel(model)
-        self._settings = Settings(
-            model=model,
-            url=url,
-            tls=tls,
-            headers=headers or {},
-            timeout_seconds=timeout_seconds,
-            download_limits=download_limits,
-        )
-        self._wire = AsyncWire(self._settings)
+    @takes(Connection)
+    def __init__(self, connection: Connection) -> None:
+        """Connect to a server, at the first call.
+
+        Raises:
+            InvalidRequest: an argument is not what is allowed, or a file of `tls` cannot be read.
+        """
+        self.model = connection.model
+        self._connection = connection
+        self._served_model = ServedModel(connection.model)
+        self._transport = AsyncTransport(connection)
         self._streams: WeakSet[AsyncRowStream] = WeakSet()
 
-    async def classify(
-        self,
-        video: VideoSource,
-        *,
-        top_k: int = defaults.TOP_K,
-        features: bool = False,
-        report: bool = False,
-        sampling: Sampling = defaults.SAMPLING,
-        views: int | None = None,
-        crops: int | None = None,
-        start: float | None = None,
-        end: float | None = None,
-        quality: Quality = defaults.QUALITY,
-        retry: bool = False,
-        timeout_seconds: float | None = None,
-    ) -> Prediction:
+    @takes(ClassifyArguments)
+    async def classify(self, arguments: ClassifyArguments) -> Prediction:
         """Classify one video; see `VideoClassifier.classify`. Files are read in a thread."""
-        call = self._settings.start_call(timeout_seconds)
-        question = Question(
-            top_k=top_k,
-            features=features,
-            report=report,
-            sampling=sampling,
-            views=views,
-            crops=crops,
-            start=start,
-            end=end,
-            quality=quality,
-        )
-        exchange = await self._start_exchange(video, question, Cancellation())
-        call = call.about(exchange.video.name)
-        if retry:
-            return await self._wire.hold(conversations.classify_patiently(exchange, call, Patience(0)))
-        return await self._wire.hold(conversations.classify(exchange, call))
+        self._transport.check_open()
+        call = self._connection.start_call(arguments.timeout_seconds)
+        cancellation = Cancellation(CLOSED)  # of this call alone: its task may be cancelled
+        with self._transport.cancellation.calls(cancellation.cancel):
+            request = await self._read_request(arguments.video, arguments, cancellation)
+        retry = RetryPolicy(0) if arguments.retry else None
+        return await self._transport.run(protocol.classify(request, call.about(request.video.name), retry))
 
-    def classify_many(
-        self,
-        source: Source,
-        *,
-        parallel: int = defaults.PARALLEL,
-        on_error: OnError = "keep",
-        ordered: bool = True,
-        progress: bool | None = None,
-        patience_seconds: float | None = None,
-        **options: Unpack[Options],
-    ) -> AsyncRowStream:
+    @takes(RunArguments)
+    def classify_many(self, arguments: RunArguments) -> AsyncRowStream:
         """Classify many videos, several at once; see `VideoClassifier.classify_many`.
 
         >>> async for row in classifier.classify_many("videos/"): ...
 
-        The source is read in a thread, so that the event loop never waits for a disk: a CSV without the column `path`
-        is an error of the first row.
+        The source is read in a thread, so that the event loop never waits for a disk: a CSV file without the column
+        `path` is an error of the first row.
         """
-        self._wire.check_open()
-        run = plan_run(
-            source,
-            self._settings,
-            options,
-            parallel=parallel,
-            on_error=on_error,
-            ordered=ordered,
-            progress=progress,
-            patience_seconds=patience_seconds,
-            read=read_entries_later,
-        )
+        self._transport.check_open()
+        run = plan_run(arguments, self._connection, read_entries_later)
         stream = AsyncRowStream(run, partial(self._classify_entry, run))
         self._streams.add(stream)
         return stream
 
-    async def embed(
-        self,
-        source: Source,
-        *,
-        parallel: int = defaults.PARALLEL,
-        on_error: OnError = "drop",
-        progress: bool | None = None,
-        patience_seconds: float | None = None,
-        **options: Unpack[Options],
-    ) -> Embeddings:
+    @takes(EmbedArguments)
+    async def embed(self, arguments: EmbedArguments) -> Embeddings:
         """Feature vectors of many videos; see `VideoClassifier.embed`."""
-        stream = self.classify_many(
-            source,
-            parallel=parallel,
-            on_error=on_error,
-            progress=progress,
-            patience_seconds=patience_seconds,
-            **ask_for_features(options),
-        )
-        return collect_embeddings(await stream.table())
+        return collect_embeddings(await self.classify_many(**vars(arguments)).table())
 
     async def models(self) -> list[str]:
         """Names of the models that are ready to take videos; see `VideoClassifier.models`."""
-        return await self._wire.hold(conversations.list_models(self._settings.start_call(None)))
+        self._transport.check_open()
+        return await self._transport.run(protocol.list_models(self._connection.start_call()))
 
-    async def wait_until_ready(self, *, timeout_seconds: float = defaults.READY_TIMEOUT_SECONDS) -> None:
+    async def wait_until_ready(self, *, timeout_seconds: float = protocol.READY_TIMEOUT_SECONDS) -> None:
         """Wait for the server and the model; see `VideoClassifier.wait_until_ready`."""
-        call = self._settings.start_call(timeout_seconds)
-        await self._wire.hold(conversations.wait_until_ready(call))
+        self._transport.check_open()
+        await self._transport.run(protocol.wait_until_ready(self._connection.start_call(timeout_seconds)))
 
     async def close(self) -> None:
-        """Close the connections. Calls under way end with RequestCancelled, those of other event loops, too."""
+        """Close the connections, those of other event loops, too; see `VideoClassifier.close`."""
         for stream in list(self._streams):
             await stream.close()
-        await self._wire.close()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -179,27 +106,15 @@ class AsyncVideoClassifier:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncVideoClassifier({self.model!r}, {self._settings.url!r})"
+        return f"AsyncVideoClassifier({self.model!r}, {self._connection.url!r})"
 
-    async def _start_exchange(self, video: VideoSource, question: Question, cancellation: Cancellation) -> Exchange:
-        """Read the video in a thread, which ends when the waiting task is cancelled."""
-        read = partial(
-            start_exchange,
-            video,
-            model=self._served,
-            question=question,
-            limits=self._settings.download_limits,
-            cancellation=cancellation,
-        )
-        found: HandOver[Exchange] = HandOver()
-        try:
-            await asyncio.to_thread(found.fill, read)
-            return found.take()
-        except asyncio.CancelledError:
-            cancellation.cancel()
-            raise
-        finally:
-            found.drop()
+    async def _read_request(
+        self, video: VideoSource, options: RequestOptions, cancellation: Cancellation
+    ) -> InferRequest:
+        """Read the video in a thread, whose download ends when the waiting task is cancelled."""
+        limits = self._connection.download_limits
+        read = partial(read_request, video, self._served_model, options, limits, cancellation)
+        return await run_in_thread(read, cancellation)
 
     async def _classify_entry(self, run: Run, entry: Entry) -> Row:
         """All that one video of a run needs."""
@@ -207,10 +122,9 @@ class AsyncVideoClassifier:
             return entry.fail(entry.video)
         start = time.perf_counter()
         try:
-            exchange = await self._start_exchange(entry.video, run.question, run.cancellation)
+            request = await self._read_request(entry.video, run.options, run.cancellation)
             start = time.perf_counter()
-            conversation = conversations.classify_patiently(exchange, run.call.about(entry.name), run.patience)
-            prediction = await self._wire.hold(conversation)
+            prediction = await self._transport.run(protocol.classify(request, run.call.about(entry.name), run.retry))
         except ClipserveError as error:
             return entry.fail(error, (time.perf_counter() - start) * 1000)
         return entry.answer(prediction, (time.perf_counter() - start) * 1000)

@@ -1,35 +1,35 @@
-"""Everything that can go wrong, as one tree.
+"""The errors that this package raises, as one tree.
 
 ClipserveError
-├── VideoError               final: it is about this video, whatever is tried again
+├── VideoError               final: this video fails whenever it is tried again
 │   ├── EmptyVideo           empty                no bytes at all
-│   ├── NotAVideo            not-a-video          the bytes are no video the server opens
-│   ├── NoVideoStream        no-video-stream      a container with sound only, say
+│   ├── NotAVideo            not-a-video          the bytes are no video that the server opens
+│   ├── NoVideoStream        no-video-stream      such as a container with sound only
 │   ├── UnsupportedCodec     unsupported-codec
 │   ├── EncryptedVideo       encrypted            the server has no keys
 │   ├── TruncatedVideo       truncated            cut off before the frames that are needed
 │   ├── VideoTooLarge        too-large            too many bytes, or pixels a frame
 │   ├── VideoTooLong         too-long
 │   ├── DecodeTimedOut       timed-out            decoding alone took longer than the server allows
-│   ├── DecodeCrashed        crashed              this video brings decoders down
+│   ├── DecodeCrashed        crashed              this video crashes decoders
 │   ├── DecodeOutOfMemory    out-of-memory        decoding needs more memory than the server allows
-│   └── DecodeFailed         failed               this video meets a defect of the server; its log says which
-├── RequestError             the caller can put it right
+│   └── DecodeFailed         failed               a defect of the server; its log says which
+├── RequestError             the caller can correct it
 │   ├── InvalidRequest       invalid-request      an argument is not what is allowed
-│   ├── UnknownModel         unknown-model        lists the models there are
+│   ├── UnknownModel         unknown-model        lists the models that the server has
 │   └── VideoNotReadable     video-not-readable   the local file does not open or read
-└── ServerError              the server, or the way to it
+└── ServerError              the server, or the network
     ├── ServerUnavailable    unavailable          retryable: nobody answers at this address
     ├── ServerBusy           busy                 retryable: its queue is full
     ├── ModelNotReady        model-not-ready      retryable: there, but not (or no longer) loaded
     ├── DeadlineExceeded     deadline-exceeded    retryable: no answer within timeout_seconds
     ├── AccessDenied         access-denied        credentials are missing or refused
-    ├── RequestCancelled     cancelled            by the server or something on the way
+    ├── RequestCancelled     cancelled            by close(), the server, or something on the way
     ├── LimitExceeded        limit-exceeded       a size or rate limit on the way
-    ├── ServerFailed         server-failed        the server tried and broke
+    ├── ServerFailed         server-failed        the server tried and failed
     └── UnexpectedAnswer     unexpected-answer    an answer that breaks the contract
 
-The second column is `code`, stable and meant for programs; the message is meant for people.
+The second column is `code`, which is stable and for programs; the message is for people.
 """
 
 from typing import ClassVar
@@ -43,21 +43,21 @@ class ClipserveError(Exception):
     Attributes:
         code: stable, lower-case name of the cause.
         retryable: whether the very same call may succeed later.
-        video: name of the video it is about, as `Row.video` spells it, or None.
-        model: name of the model it is about, or None.
+        video: name of the video that failed, as in `Row.video`, or None.
+        model: name of the model, or None.
     """
 
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, video: str | None = None, model: str | None = None) -> None:
-        super().__init__(make_message(message))  # a server's words and file names are in it
+        super().__init__(make_message(message))  # it holds texts of the server and names of files
         self.video = video
         self.model = model
 
 
 class VideoError(ClipserveError):
-    """The video cannot be classified, and trying again does not change that."""
+    """The video cannot be classified, now or later."""
 
     code = "video"
 
@@ -99,7 +99,7 @@ class DecodeTimedOut(VideoError):
 
 
 class DecodeCrashed(VideoError):
-    """Not retryable on purpose: the same bytes would bring the next decoder down as well."""
+    """Not retryable on purpose: the same bytes would crash the next decoder as well."""
 
     code = "crashed"
 
@@ -113,7 +113,7 @@ class DecodeFailed(VideoError):
 
 
 class RequestError(ClipserveError):
-    """The caller can put it right."""
+    """The caller can correct it."""
 
     code = "request"
 
@@ -138,7 +138,7 @@ class VideoNotReadable(RequestError):
 
 
 class ServerError(ClipserveError):
-    """The server, or the way to it."""
+    """The server, or the network."""
 
     code = "server"
 
@@ -168,6 +168,11 @@ class AccessDenied(ServerError):
 
 
 class RequestCancelled(ServerError):
+    """Something ended the call: `close()` of its classifier or run, the server, or something on the way.
+
+    A call that begins after `close()` is InvalidRequest.
+    """
+
     code = "cancelled"
 
 

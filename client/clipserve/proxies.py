@@ -1,4 +1,4 @@
-"""Proxies that the environment names: not used within one machine, and told of where one may be at fault."""
+"""Proxies from the environment: never used for this machine, and named in errors that they may have caused."""
 
 import ipaddress
 import os
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-# Where gRPC looks for a proxy, and for hosts that go without; in either the first that is set counts
+# The variables in which gRPC looks for a proxy, and for hosts to reach without one; the first that is set counts
 # (http_proxy_mapper.cc of its core).
 GRPC_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 GRPC_EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
@@ -23,13 +23,13 @@ _PROXY = re.compile(
 )
 _STATUSES_OF_PROXIES = (407, 502, 503, 504)
 
-# Sockets of this machine in a gRPC target, and schemes that a host follows.
+# gRPC targets that are sockets of this machine, and schemes ahead of a host.
 _SOCKETS = ("unix:", "unix-abstract:", "vsock:")
 _SCHEME = re.compile(r"^(?:dns|ipv4|ipv6|passthrough):(?://[^/]*/)?", re.IGNORECASE)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this is a name or an address of the machine itself: localhost, 127.0.0.1, ::1, or 0.0.0.0 for any."""
+    """Whether this is a name or an address of this machine: localhost, 127.0.0.1, ::1, or 0.0.0.0 for any interface."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -51,7 +51,7 @@ def read_host(url: str) -> str:
 
 
 def find_proxy(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The variable that sends gRPC's connections to `url` through a proxy; None if they go straight."""
+    """The variable that sends gRPC's connections to `url` through a proxy; None if they go directly."""
     host = read_host(url)
     variable = next((name for name in GRPC_PROXIES if environment.get(name)), None)
     exceptions = next(filter(None, map(environment.get, GRPC_EXCEPTIONS)), "")
@@ -64,8 +64,8 @@ class Proxies(urllib.request.ProxyHandler):
     """For an opener of urllib: the proxies of the environment, but none for addresses of this machine.
 
     Attributes:
-        variable: the one that names the proxy which the last request went through; None if it went straight.
-        host: whom that request asked.
+        variable: the variable that names the proxy of the last request; None if the request went directly.
+        host: the host of that request.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Proxies(urllib.request.ProxyHandler):
 
     def http_request(self, req: urllib.request.Request) -> urllib.request.Request:
         if not req.has_proxy():
-            self.variable = None  # a redirect may go straight
+            self.variable = None  # a redirect may go directly
         return req
 
     https_request = http_request
@@ -91,7 +91,7 @@ class Proxies(urllib.request.ProxyHandler):
         return super().proxy_open(req, proxy, type)
 
     def describe(self, failure: Exception) -> str:
-        """A sentence about the variable where its proxy may be at fault. Its value may hold a password."""
+        """A sentence that names the variable, if its proxy may have caused the failure, without its secret value."""
         if self.variable is None or (
             isinstance(failure, urllib.error.HTTPError) and failure.code not in _STATUSES_OF_PROXIES
         ):
@@ -103,7 +103,7 @@ class Proxies(urllib.request.ProxyHandler):
 
 
 def except_loopback(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that keep other programs, and libraries, from asking this machine through a proxy."""
+    """The variables that keep other programs, and libraries, from reaching this machine through a proxy."""
     exceptions = {"no_proxy": environment.get("no_proxy") or environment.get("NO_PROXY") or ""}
     if listed := environment.get("no_grpc_proxy"):
         exceptions["no_grpc_proxy"] = listed

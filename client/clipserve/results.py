@@ -1,4 +1,4 @@
-"""What a classification gives back."""
+"""What a classification returns: labels with scores, the prediction for one video, the row of one video among many."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clipserve.errors import ClipserveError
+
 LABELS_IN_REPR = 3
 
 
 @dataclass(frozen=True)
 class ScoredLabel:
-    """One label and how sure the model is of it.
+    """One label and its score.
 
     Attributes:
         label: name of the action; the index as text if the model has no label file.
@@ -43,18 +45,17 @@ class Prediction:
         labels: top_k labels, or all of them if the model has fewer.
         model: name of the model that answered.
         video: the video's name: the path as given, a file object's name, or "<bytes>".
-        features: float32 array [D] (X3D: 2048, MViT: 768), the embedding ahead of the projection,
-            if it was asked for.
-        report: what the server did with the video (codec, size, timestamps of the frames it used,
-            milliseconds), if it was asked for.
-        truncated: whether bytes of the video are missing or damaged, so that the labels come from the
-            frames that are left; None if the server does not say.
+        features: float32 array [D] (X3D: 2048, MViT: 768), the embedding ahead of the projection, if requested.
+        report: what the server did with the video (codec, size, timestamps of the frames it used, milliseconds), if
+            requested.
+        truncated: whether bytes of the video are missing or damaged, so that the labels come from the frames that are
+            left; None if the server does not say.
     """
 
     labels: tuple[ScoredLabel, ...]
     model: str
     video: str
-    # Arrays and dicts neither compare to one truth value nor hash.
+    # compare=False: arrays do not compare to one truth value, and neither arrays nor dicts hash.
     features: npt.NDArray[np.float32] | None = field(default=None, compare=False)
     report: Mapping[str, Any] | None = field(default=None, compare=False)
     truncated: bool | None = None
@@ -85,3 +86,31 @@ class Prediction:
             best.append("...")
         remark = "; truncated" if self.truncated else ""
         return f"Prediction({self.video!r}: {', '.join(best)}{remark})"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One video of a source and its outcome: either a `prediction` or an `error`.
+
+    id, video and label can be written as UTF-8, whatever the name of a file: names.py says how, and `read_name` returns
+    the name for `open`.
+
+    Attributes:
+        id: the column `id` of its source, or the path, address or position of the video.
+        video: path or address (without credentials) of the video, or "<bytes>".
+        prediction: what the server answered; None for a failure.
+        error: why there is no prediction; None for a success.
+        label: the true label that the source states, or None.
+        milliseconds: from sending the request to the answer, retries included.
+    """
+
+    id: str
+    video: str
+    prediction: Prediction | None = None
+    error: ClipserveError | None = None
+    label: str | None = None
+    milliseconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.prediction is None) == (self.error is None):
+            raise ValueError("a row holds a prediction or an error: exactly one of them")

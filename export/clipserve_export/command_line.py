@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clipserve.commands.option_groups import spread_options
+from clipserve.commands.options import spread_options
 from clipserve_export.serving_options import ServingOptions
 from clipserve_export.specs import SPECS
 

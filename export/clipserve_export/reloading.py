@@ -3,7 +3,7 @@
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from clipserve.channel import choose_options
+from clipserve.connection import choose_channel_options
 from clipserve_export.errors import RepositoryError
 from clipserve_export.specs import ModelSpec
 
@@ -19,7 +19,7 @@ def reload_model(spec: ModelSpec, url: str) -> None:
         RepositoryError: nobody answers, the server does not let its repository be controlled, or it cannot load.
     """
     try:
-        with triton_grpc.InferenceServerClient(url, channel_args=choose_options(url)) as client:
+        with triton_grpc.InferenceServerClient(url, channel_args=choose_channel_options(url)) as client:
             for name in (spec.net_name, spec.name):
                 client.load_model(name, client_timeout=LOAD_SECONDS)
     except InferenceServerException as error:

@@ -1,4 +1,4 @@
-"""A server that speaks Triton's real gRPC interface, and both classifiers behind one face.
+"""A server that speaks Triton's real gRPC interface, and both classifiers behind one interface.
 
 Nothing of the client is patched: every test goes through a socket.
 """
@@ -79,8 +79,8 @@ class FakeTriton(GRPCInferenceServiceServicer):
     delays: dict[bytes, float] = field(default_factory=dict)  # seconds, by content
     delay: float = 0.0  # seconds, for every inference
     arrivals: list[float] = field(default_factory=list)
-    under_way: int = 0
-    most_under_way: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
     cancelled: int = 0
     counting: threading.Condition = field(default_factory=threading.Condition)
     release: threading.Event = field(default_factory=threading.Event)
@@ -106,21 +106,21 @@ class FakeTriton(GRPCInferenceServiceServicer):
         return [content[4:] for content in contents]
 
     def wait_for_calls(self, count: int) -> None:
-        """Return when so many inferences are under way."""
+        """Return when so many inferences are in flight."""
         with self.counting:
-            assert self.counting.wait_for(lambda: self.under_way >= count, 60)
+            assert self.counting.wait_for(lambda: self.in_flight >= count, 60)
 
     def ModelInfer(self, request, context):
         with self.counting:
             self.arrivals.append(time.monotonic())
-            self.under_way += 1
-            self.most_under_way = max(self.most_under_way, self.under_way)
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
             self.counting.notify_all()
         try:
             return self._infer(request, context)
         finally:
             with self.counting:
-                self.under_way -= 1
+                self.in_flight -= 1
 
     def _infer(self, request, context):
         self._note("ModelInfer", context)

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from clipserve import (
-    ClipserveError,
     EmptyVideo,
     InvalidRequest,
     Tls,
@@ -18,9 +17,9 @@ from clipserve import (
     VideoError,
     VideoNotReadable,
     VideoTooLarge,
-    defaults,
 )
-from clipserve.question import Question
+from clipserve.checks import MAX_VIDEO_BYTES
+from clipserve.options import RequestOptions
 
 VIDEO = b"video"
 
@@ -58,8 +57,8 @@ def test_a_word_or_a_truth_value_of_another_type_is_refused_with_what_is_allowed
 
 
 def test_numpys_truth_values_are_truth_values():
-    assert Question(features=np.True_, report=np.False_) == Question(features=True)
-    assert Question(features=np.True_).features is True
+    assert RequestOptions(features=np.True_, report=np.False_) == RequestOptions(features=True)
+    assert RequestOptions(features=np.True_).features is True
 
 
 @pytest.mark.parametrize("url", ["u:p4ss@host:1", "dns:///u:p4ss@host:1", "https://u:p4ss@host:1", "u:p4ss@host\n"])
@@ -147,7 +146,7 @@ def test_anything_else_is_refused_with_what_is_allowed(connect, video):
 def test_a_file_too_large_for_one_message_is_refused_before_it_is_read(connect, tmp_path):
     path = tmp_path / "long.mp4"
     with path.open("wb") as file:
-        file.truncate(defaults.MAX_VIDEO_BYTES + 1)  # sparse: takes no room on the disk
+        file.truncate(MAX_VIDEO_BYTES + 1)  # sparse: takes no room on the disk
     tracemalloc.start()
     with pytest.raises(VideoTooLarge, match=r"long\.mp4.*at most 2,147,418,111"):
         connect().classify(path)
@@ -187,9 +186,9 @@ def test_a_certificate_that_does_not_open_is_named(connect):
         connect(tls=True)
 
 
-@pytest.mark.parametrize("call", ["classify", "models", "wait_until_ready"])
-def test_a_closed_classifier_says_so(connect, call):
+@pytest.mark.parametrize("call", ["classify", "classify_many", "embed", "models", "wait_until_ready"])
+def test_a_call_of_a_closed_classifier_is_refused(connect, call):
     classifier = connect()
     classifier.close()
-    with pytest.raises(ClipserveError, match="closed"):
-        getattr(classifier, call)(*([VIDEO] if call == "classify" else []))
+    with pytest.raises(InvalidRequest, match="this classifier is closed; make a new one"):
+        getattr(classifier, call)(*([VIDEO] if call in ("classify", "classify_many", "embed") else []))

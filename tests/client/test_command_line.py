@@ -246,7 +246,7 @@ def test_sampling_that_makes_no_sense_is_refused(run, files, triton):
 def test_so_many_videos_are_sent_at_once(run, files, triton):
     triton.delay = 0.1
     assert run(*files * 4, "--parallel", "3").exit_code == 0
-    assert triton.most_under_way == 3
+    assert triton.most_in_flight == 3
 
 
 def test_a_failed_file_may_be_left_out_or_end_the_run(run, files, triton):

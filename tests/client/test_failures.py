@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import socket
 import threading
 import time
 
@@ -12,7 +13,10 @@ from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once, when
 
 import clipserve
 from clipserve import errors
-from clipserve.failures import CODE_ERRORS, STATUS_ERRORS
+from clipserve.connection import Connection
+from clipserve.error_mapping import CODE_ERRORS, STATUS_ERRORS
+from clipserve.protocol import Sleep
+from clipserve.transport import AsyncTransport, Transport
 
 VIDEO = b"video"
 
@@ -251,7 +255,7 @@ async def test_calls_of_the_async_classifier_overlap(triton):
         assert [(await task).top.label for task in tasks] == ["archery"] * 3
 
 
-def test_closing_ends_calls_under_way(triton):
+def test_closing_ends_calls_in_flight(triton):
     triton.hold = True
     classifier = clipserve.VideoClassifier("x3d_m", triton.url)
     caught = []
@@ -271,7 +275,7 @@ def test_closing_ends_calls_under_way(triton):
     assert caught == [errors.RequestCancelled]
 
 
-async def test_closing_ends_calls_under_way_without_cancelling_their_task(triton):
+async def test_closing_ends_calls_in_flight_without_cancelling_their_task(triton):
     triton.hold = True
     classifier = clipserve.AsyncVideoClassifier("x3d_m", triton.url)
     task = asyncio.create_task(classifier.classify(VIDEO))
@@ -286,6 +290,79 @@ def test_a_wait_ends_when_its_classifier_is_closed(triton):
     triton.models["decode"].ready = False
     classifier = clipserve.VideoClassifier("x3d_m", triton.url)
     when(lambda: triton.times_asked("ModelReady"), classifier.close)
-    # Cancelled where a question was under way at that moment, refused between two.
-    with at_once(), pytest.raises((errors.InvalidRequest, errors.RequestCancelled), match="closed"):
+    with at_once(), pytest.raises(errors.RequestCancelled, match="the classifier was closed"):
         classifier.wait_until_ready(timeout_seconds=NEVER_SECONDS)
+
+
+async def test_a_wait_ends_when_its_async_classifier_is_closed(triton):
+    triton.models["decode"].ready = False
+    classifier = clipserve.AsyncVideoClassifier("x3d_m", triton.url)
+    task = asyncio.create_task(classifier.wait_until_ready(timeout_seconds=NEVER_SECONDS))
+    while not triton.times_asked("ModelReady"):
+        await asyncio.sleep(0.01)
+    await classifier.close()
+    with at_once(), pytest.raises(errors.RequestCancelled, match="the classifier was closed"):
+        await task
+
+
+def sleep_for_ever():
+    """A protocol between two calls."""
+    yield Sleep(NEVER_SECONDS)
+
+
+def test_closing_ends_a_sleep_between_two_calls_at_once(triton):
+    transport = Transport(Connection("x3d_m", triton.url))
+    threading.Timer(0.05, transport.close).start()
+    with at_once(), pytest.raises(errors.RequestCancelled, match="the classifier was closed"):
+        transport.run(sleep_for_ever())
+
+
+async def test_closing_in_any_loop_ends_an_async_sleep_at_once(triton):
+    for close_elsewhere in (False, True):
+        transport = AsyncTransport(Connection("x3d_m", triton.url))
+        task = asyncio.create_task(transport.run(sleep_for_ever()))
+        await asyncio.sleep(0.05)
+        await (asyncio.to_thread(asyncio.run, transport.close()) if close_elsewhere else transport.close())
+        with at_once(), pytest.raises(errors.RequestCancelled, match="the classifier was closed"):
+            await task
+
+
+async def test_an_async_sleep_that_nobody_ends_lasts_as_long_as_it_should(triton):
+    def sleep_briefly():
+        yield Sleep(0.05)
+        return "done"
+
+    start = time.monotonic()
+    assert await AsyncTransport(Connection("x3d_m", triton.url)).run(sleep_briefly()) == "done"
+    assert time.monotonic() - start >= 0.05
+
+
+@pytest.mark.parametrize("kind", [clipserve.VideoClassifier, clipserve.AsyncVideoClassifier])
+def test_closing_ends_the_download_of_a_video(triton, kind):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/clip.mp4"
+        classifier = kind("x3d_m", triton.url, download_limits=clipserve.DownloadLimits(seconds=NEVER_SECONDS))
+
+        def close():
+            silent.accept()
+            result = classifier.close()
+            if result is not None:
+                asyncio.run(result)
+
+        async def classify():
+            await classifier.classify(address)
+
+        threading.Thread(target=close, daemon=True).start()
+        with at_once(), pytest.raises(errors.RequestCancelled, match="the classifier was closed"):
+            classifier.classify(address) if kind is clipserve.VideoClassifier else asyncio.run(classify())
+    assert not triton.metadata
+
+
+def test_a_call_that_begins_while_its_classifier_is_closed_ends_with_one_of_two_errors(triton):
+    for _ in range(50):
+        classifier = clipserve.VideoClassifier("x3d_m", triton.url)
+        closing = threading.Thread(target=classifier.close)
+        closing.start()
+        with pytest.raises((errors.RequestCancelled, errors.InvalidRequest), match=r"classifier (was|is) closed"):
+            list(iter(lambda classifier=classifier: classifier.classify(VIDEO), None))
+        closing.join()

@@ -59,8 +59,25 @@ with VideoClassifier(url={triton.url!r}) as classifier:
     assert (tmp_path / "vectors.npy").exists()
 
 
+def test_importing_the_client_waits_for_the_first_use_of_a_name():
+    program = """
+import sys, clipserve
+assert not {"grpc", "numpy", "tritonclient", "asyncio"} & sys.modules.keys()
+assert clipserve.errors.InvalidRequest.code == "invalid-request"
+assert not {"grpc", "numpy", "tritonclient"} & sys.modules.keys()
+missing = [name for name in clipserve.__all__ if not hasattr(clipserve, name)]
+assert not missing, missing
+assert {*clipserve.__all__} <= {*dir(clipserve)}
+assert not hasattr(clipserve, "no_such_name")
+from clipserve import *
+assert VideoClassifier is clipserve.classifier.VideoClassifier
+"""
+    result = run_without((), program)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
 def test_importing_the_client_prints_nothing_and_starts_no_thread():
-    program = "import clipserve, threading; assert threading.active_count() == 1"
+    program = "import clipserve, threading; clipserve.VideoClassifier; assert threading.active_count() == 1"
     result = run_without((), program)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 

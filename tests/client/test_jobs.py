@@ -102,7 +102,7 @@ def test_a_client_that_is_killed_goes_on_where_it_was(triton, folder):
     _, said = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, said
     assert sorted(numbers(out)) == list(range(40))
-    # Done again is only what was under way, at most the rows that run ahead.
+    # Done again is only what was in flight, at most the rows that run ahead.
     assert len(triton.requests) <= 40 + 3 * 5 * 4
 
 
@@ -162,7 +162,7 @@ def test_two_jobs_do_not_write_to_one_file(run, triton, folder):
     triton.hold = True
     process = begin(folder / "videos", folder / "results.jsonl", triton.url)
     try:
-        while not triton.under_way:
+        while not triton.in_flight:
             time.sleep(0.01)
         result = run()
         assert result.exit_code == 2
@@ -261,14 +261,16 @@ def test_a_shard_that_is_none_is_refused(run, shard):
     assert "2/4" in result.stderr
 
 
-def test_a_server_that_stays_away_ends_the_job_with_what_is_done(run, folder, triton, free_port):
+@pytest.mark.parametrize("option", ["--retry-seconds", "--patience"])
+def test_a_server_that_stays_away_ends_the_job_with_what_is_done(run, folder, triton, option):
     triton.models["x3d_m"].ready = False
-    result = run("--patience", "0.5", "--timeout", "0.5")
+    result = run(option, "0.5", "--timeout", "0.5")
     assert result.exit_code == 2
     assert "goes on from here" in result.stderr
+    assert ("--patience is now called --retry-seconds" in result.stderr) == (option == "--patience")
     assert numbers(folder / "results.jsonl") == []
     triton.models["x3d_m"].ready = True
-    assert run("--patience", "0.5", "--timeout", "0.5").exit_code == 0
+    assert run("--retry-seconds", "0.5", "--timeout", "0.5").exit_code == 0
 
 
 def test_a_real_server_that_dies_and_one_that_stops_in_the_middle_are_waited_for(
@@ -284,7 +286,7 @@ def test_a_real_server_that_dies_and_one_that_stops_in_the_middle_are_waited_for
             with Triton(motion_repository, models=["motion"], http_port=0, grpc_port=port, metrics_port=0) as server:
                 port = int(server.grpc_url.rpartition(":")[2])
                 process = process or begin(
-                    tmp_path / "list.csv", out, server.grpc_url, "--model", "motion", "--patience", "120"
+                    tmp_path / "list.csv", out, server.grpc_url, "--model", "motion", "--retry-seconds", "120"
                 )
                 if end is None:
                     _, said = process.communicate(timeout=2 * HANG_SECONDS)

@@ -31,7 +31,7 @@ def names(stream):
 
 def test_rows_come_in_the_order_of_the_source(connect, triton):
     triton.held.add(b"0")
-    when(lambda: triton.under_way < len(triton.requests), triton.release.set)  # another one is answered
+    when(lambda: triton.in_flight < len(triton.requests), triton.release.set)  # another one is answered
     assert names(connect().classify_many([b"%d" % number for number in range(12)])) == list(map(str, range(12)))
 
 
@@ -46,11 +46,11 @@ def test_or_as_they_finish(connect, triton):
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_no_more_calls_are_under_way_than_asked_for(connect, triton, parallel):
+def test_no_more_calls_are_in_flight_than_asked_for(connect, triton, parallel):
     triton.hold, triton.delay = True, 0.02
-    when(lambda: triton.under_way >= parallel, triton.release.set)
+    when(lambda: triton.in_flight >= parallel, triton.release.set)
     assert len(names(connect().classify_many([GOOD] * 12, parallel=parallel))) == 12
-    assert triton.most_under_way == parallel
+    assert triton.most_in_flight == parallel
 
 
 def test_a_row_has_the_prediction_the_label_and_the_time(connect, triton):
@@ -114,8 +114,8 @@ def test_wrong_arguments_are_refused_at_once(connect, arguments):
 
     with pytest.raises(InvalidRequest, match=next(iter(arguments))):
         connect().classify_many([GOOD], **arguments)
-    with pytest.raises(InvalidRequest, match="patience_seconds"):
-        connect().classify_many([GOOD], patience_seconds=-1)
+    with pytest.raises(InvalidRequest, match="retry_seconds"):
+        connect().classify_many([GOOD], retry_seconds=-1)
 
 
 def test_a_source_that_breaks_in_the_middle_does_so_after_the_rows_before(connect):
@@ -172,7 +172,7 @@ def test_closing_ends_calls_and_threads_at_once(triton):
 
         thread = threading.Thread(target=take)
         thread.start()
-        wait_until(lambda: triton.under_way == 3)
+        wait_until(lambda: triton.in_flight == 3)
         with at_once():
             stream.close()
             thread.join()
@@ -237,7 +237,7 @@ async def test_closing_the_classifier_ends_a_waiting_stream_without_cancelling_i
     triton.hold = True
     classifier = AsyncVideoClassifier("x3d_m", triton.url)
     task = asyncio.create_task(classifier.classify_many([GOOD] * 9).table())
-    while not triton.under_way:
+    while not triton.in_flight:
         await asyncio.sleep(0.01)
     await classifier.close()
     with pytest.raises(RequestCancelled):
@@ -264,7 +264,7 @@ with VideoClassifier("x3d_m", {triton.url!r}) as classifier:
         preexec_fn=hear_interrupts,
     )
     try:
-        wait_until(lambda: triton.under_way == 4)
+        wait_until(lambda: triton.in_flight == 4)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     finally:

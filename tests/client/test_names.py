@@ -6,6 +6,8 @@ import json
 import os
 import random
 import re
+import sys
+import unicodedata
 
 import numpy as np
 import pandas
@@ -29,8 +31,10 @@ NAMES = {
     b"\\\xe9.mp4": r"\\xe9.mp4",
     b"line\nbreak \x1b[31m.mp4": "line\nbreak \x1b[31m.mp4",
     "turned \u202e4pm.exe.mp4".encode(): "turned \u202e4pm.exe.mp4",
+    "hidden \u200b\U000e0041.mp4".encode(): "hidden \u200b\U000e0041.mp4",
+    rb"\U000e0041.mp4": r"\x5cU000e0041.mp4",
 }
-NOT_FOR_TERMINALS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]")
+NOT_FOR_TERMINALS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e\U000e0041\ud800-\udfff]")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +45,8 @@ def test_a_name_is_spelt_and_read_back(name):
 
 def test_no_two_names_are_spelt_alike():
     draw = random.Random(1)
-    letters = [*r"\\\xu0589cdef.", "\udce9", "\udc80", "\ud800", "\udfff", "\u00e9", "\n", "\x1b", "\u202e"]
+    letters = [*r"\\\xuU0589cdef.", "\udce9", "\udc80", "\ud800", "\udfff", "\u00e9", "\n", "\x1b", "\u202e"]
+    letters.append("\U000e0041")
     for _ in range(20_000):
         name = "".join(draw.choices(letters, k=draw.randint(0, 12)))
         spelt = spell_name(name)
@@ -52,9 +57,18 @@ def test_no_two_names_are_spelt_alike():
 
 def test_a_terminal_gets_no_commands_and_other_scripts_stay():
     assert make_printable("a\x1b[2J\r\n\x9bb\u202ec\ud800") == r"a\x1b[2J\x0d\x0a\u009bb\u202ec\ud800"
-    for text in ("\u65e5\u672c\u3000\u8a9e", "\u0646\u0627\u0645", "\U0001f468\u200d\U0001f469", "tab-less"):
+    for text in ("\u65e5\u672c\u3000\u8a9e", "\u0646\u0627\u0645", "\U0001f468\u2764\ufe0f\U0001f469", "tab-less"):
         assert make_printable(text) == text
     assert str(ServerFailed("first line\nsecond \x1b]0;title\x07")) == "first line\nsecond \\x1b]0;title\\x07"
+
+
+def test_a_terminal_gets_nothing_invisible():
+    assert make_printable("a\u200bb\u200dc\ufeffd\u00ade") == r"a\u200bb\u200dc\ufeffd\u00ade"
+    assert make_printable("x\U000e0041\U000e007f.mp4") == r"x\U000e0041\U000e007f.mp4"
+    for character in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            assert make_printable(character).isascii()
+            assert read_name(make_printable(character)) == character
 
 
 @pytest.fixture

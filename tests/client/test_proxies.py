@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clipserve import DownloadLimits, ServerUnavailable, VideoClassifier, VideoNotReadable
-from clipserve.batches.cancellation import Cancellation
+from clipserve.cancellation import Cancellation
 from clipserve.proxies import GRPC_PROXIES, except_loopback, find_proxy, is_local, is_loopback, read_host
 from clipserve.sources.downloads import download
 

@@ -1,4 +1,4 @@
-"""A busy server is asked again, with pauses that grow and differ; what is final is not."""
+"""A request to a busy server is sent again, with delays that grow and differ; final failures are not retried."""
 
 import threading
 
@@ -8,15 +8,13 @@ from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
 from clipserve import (
     DeadlineExceeded,
-    InvalidRequest,
     ModelNotReady,
     NotAVideo,
     ServerBusy,
     ServerUnavailable,
-    defaults,
 )
-from clipserve.failures import Call
-from clipserve.patience import Patience
+from clipserve.error_mapping import CallContext
+from clipserve.retry import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, RetryPolicy
 
 BUSY = (grpc.StatusCode.UNAVAILABLE, "[busy] many videos are waiting")
 VIDEO = b"video"
@@ -61,17 +59,17 @@ def test_one_video_is_not_retried_unless_asked_for(connect, triton):
     assert connect().classify(VIDEO, retry=True).top.label == "archery"
 
 
-def test_pauses_are_random_below_a_limit_that_doubles_up_to_the_longest():
-    call = Call(url="", model="", timeout_seconds=3600)
+def test_delays_are_random_below_a_limit_that_doubles_up_to_the_longest():
+    call = CallContext(url="", model="", timeout_seconds=3600)
     for attempt in range(12):
-        limit = min(defaults.FIRST_RETRY_SECONDS * 2**attempt, defaults.LONGEST_RETRY_SECONDS)
-        pauses = [Patience(0).choose_pause(ServerBusy("busy"), call, attempt, 0) for _ in range(200)]
-        assert max(pauses) <= limit
-        assert max(pauses) > 0.9 * limit
-        assert min(pauses) < 0.1 * limit
-    assert Patience(0).choose_pause(NotAVideo("no"), call, 0, 0) is None
-    assert Patience(0).choose_pause(ServerBusy("busy"), call, 0, 3600) is None
-    assert Patience(7200).choose_pause(ServerBusy("busy"), call, 0, 3600) is not None
+        limit = min(FIRST_RETRY_SECONDS * 2**attempt, LONGEST_RETRY_SECONDS)
+        delays = [RetryPolicy(0).choose_delay(ServerBusy("busy"), call, attempt, 0) for _ in range(200)]
+        assert max(delays) <= limit
+        assert max(delays) > 0.9 * limit
+        assert min(delays) < 0.1 * limit
+    assert RetryPolicy(0).choose_delay(NotAVideo("no"), call, 0, 0) is None
+    assert RetryPolicy(0).choose_delay(ServerBusy("busy"), call, 0, 3600) is None
+    assert RetryPolicy(7200).choose_delay(ServerBusy("busy"), call, 0, 3600) is not None
 
 
 def test_a_server_that_was_never_there_is_reported_at_once(connect, free_port):
@@ -80,29 +78,22 @@ def test_a_server_that_was_never_there_is_reported_at_once(connect, free_port):
     assert {type(row.error) for row in rows} == {ServerUnavailable}
 
 
-def test_with_patience_a_server_that_is_still_starting_is_waited_for(connect, start, make_triton, free_port):
+def test_with_retry_seconds_a_server_that_is_still_starting_is_waited_for(connect, start, make_triton, free_port):
     threading.Timer(1.0, lambda: start(make_triton(), port=free_port)).start()
-    rows = connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, patience_seconds=HANG_SECONDS)
+    rows = connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, retry_seconds=HANG_SECONDS)
     assert all(row.prediction for row in rows)
 
 
-def test_patience_outlasts_the_deadline_of_a_call(connect, triton):
+def test_retries_outlast_the_deadline_of_a_call(connect, triton):
     triton.models["x3d_m"].ready = False
     threading.Timer(1.0, lambda: setattr(triton.models["x3d_m"], "ready", True)).start()
-    (row,) = connect().classify_many([VIDEO], timeout_seconds=0.3, patience_seconds=HANG_SECONDS)
+    (row,) = connect().classify_many([VIDEO], timeout_seconds=0.3, retry_seconds=HANG_SECONDS)
     assert row.prediction
 
 
-def test_patience_that_ran_out_once_is_not_spent_on_every_video(connect, triton):
+def test_retry_seconds_that_were_spent_in_vain_are_not_spent_on_every_video(connect, triton):
     triton.models["x3d_m"].ready = False
     # Spent on each, it would be a hundred seconds.
     with at_once():
-        rows = list(connect().classify_many([VIDEO] * 400, parallel=2, timeout_seconds=0.5, patience_seconds=0.5))
+        rows = list(connect().classify_many([VIDEO] * 400, parallel=2, timeout_seconds=0.5, retry_seconds=0.5))
     assert {type(row.error) for row in rows} == {ModelNotReady}
-
-
-def test_a_closed_classifier_begins_no_run(connect):
-    classifier = connect()
-    classifier.close()
-    with pytest.raises(InvalidRequest, match="closed"):
-        classifier.classify_many([VIDEO])

@@ -167,7 +167,10 @@ def test_a_signal_as_early_as_python_hears_it_ends_the_program_without_a_traceba
     number: signal.Signals, tmp_path: Path
 ) -> None:
     """While it imports one package or another."""
-    interrupted = ("clipserve", "grpc", "typer", "clipserve_server.command_line", "clipserve_server.triton", "numpy")
+    interrupted = (
+        *("clipserve.classifier", "grpc", "typer"),
+        *("clipserve_server.command_line", "clipserve_server.triton", "numpy"),
+    )
     code = """
 import os, signal, sys
 sys.argv = ["clipserve", "serve", "--repository", sys.argv[3]] + [
@@ -178,7 +181,7 @@ class Interrupting:
         if name == sys.orig_argv[-3]:
             os.kill(os.getpid(), int(sys.orig_argv[-2]))
 sys.meta_path.insert(0, Interrupting())
-from clipserve_program import main
+from clipserve.command_line import main
 main()
 """
     for name in interrupted:
@@ -202,7 +205,7 @@ def interrupted(*given, **named):
     os.kill(os.getpid(), signal.SIGTERM)
     construct(*given, **named)
 InferenceServerClient.__init__ = interrupted
-from clipserve_program import main
+from clipserve.command_line import main
 main()
 """
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")

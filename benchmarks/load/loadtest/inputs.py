@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipserve.errors import ClipserveError
-from clipserve.sources.reading import read_entries
+from clipserve.sources.source import read_entries
 from loadtest.errors import LoadTestError
 
 # perf_analyzer keeps all of its input in memory, more than once.

@@ -14,7 +14,7 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve import Tls, VideoClassifier
-from clipserve.channel import choose_options
+from clipserve.connection import choose_channel_options
 from loadtest.errors import LoadTestError
 
 SECONDS = 30.0  # for one small question
@@ -56,7 +56,7 @@ class Server:
     def client(self) -> Any:
         """tritonclient's, for as long as the process lasts."""
         return triton_grpc.InferenceServerClient(
-            self.url, creds=self.tls.credentials() if self.tls else None, channel_args=choose_options(self.url)
+            self.url, creds=self.tls.credentials() if self.tls else None, channel_args=choose_channel_options(self.url)
         )
 
     def open_classifier(self) -> VideoClassifier:

@@ -1,45 +1,43 @@
 """`clipserve classify`: name the actions in videos."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clipserve import defaults
-from clipserve.batches import tally
-from clipserve.batches.tally import OnError
 from clipserve.classifier import VideoClassifier
-from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
-from clipserve.commands.connection import Connection, ModelOption
 from clipserve.commands.given_sources import GivenSources
-from clipserve.commands.option_groups import spread_options
+from clipserve.commands.options import (
+    ModelOption,
+    ParallelOption,
+    ServerOptions,
+    ShardOption,
+    SourcesArgument,
+    make_option,
+    spread_options,
+)
 from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error, tell
+from clipserve.connection import Connection
 from clipserve.errors import ClipserveError, ModelNotReady, ServerUnavailable
-from clipserve.jobs.job import AWAY, describe_settings, run_job
+from clipserve.jobs.job import AWAY, RETRY_SECONDS, describe_settings, run_job
 from clipserve.jobs.result_files import ResultFile
 from clipserve.jobs.shards import Shard
-from clipserve.question import Options
-from clipserve.sources.entries import Entry
-from clipserve.sources.reading import Source
-from clipserve.sources.records import JSON_LINES
+from clipserve.options import OnError, RequestOptions, RunArguments
+from clipserve.runs import summary
+from clipserve.sources.entries import Entries
+from clipserve.sources.lists import JSON_LINES
 
 # These would fail every video alike, so they are reported once.
-HOPELESS = (*tally.HOPELESS, ServerUnavailable, ModelNotReady)
+FATAL_ERRORS = (*summary.FATAL_ERRORS, ServerUnavailable, ModelNotReady)
 
 
 @spread_options
 def classify(
     sources: SourcesArgument,
     *,
-    model: ModelOption = defaults.MODEL,
-    top_k: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = defaults.TOP_K,
+    model: ModelOption = Connection.model,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    features: Annotated[bool, typer.Option("--features", help="With --json or --out: add the embedding.")] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="With --json or --out: add what the server did with the video.")
-    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -48,18 +46,15 @@ def classify(
             show_default=False,
         ),
     ] = None,
-    shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
-    ] = "1/1",
-    parallel: ParallelOption = defaults.PARALLEL,
-    on_error: Annotated[
-        OnError, typer.Option(help="Show a video that fails, stop at it, or only tell of it.")
-    ] = "keep",
-    patience: Annotated[
+    shard: ShardOption = "1/1",
+    parallel: ParallelOption = RunArguments.parallel,
+    on_error: Annotated[OnError, make_option(RunArguments, "on_error")] = RunArguments.on_error,
+    retry_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="With --out: longest wait for a server that is away.")
-    ] = defaults.JOB_PATIENCE_SECONDS,
-    asking: Asking,
-    connection: Connection,
+    ] = RETRY_SECONDS,
+    patience: Annotated[float | None, typer.Option(min=0, hidden=True)] = None,
+    request: RequestOptions,
+    server: ServerOptions,
 ) -> None:
     """Name the human actions in videos.
 
@@ -72,6 +67,8 @@ def classify(
     clipserve classify archery.mp4 --url video.example.org:443 --tls
     curl -s https://example.org/a.mp4 | clipserve classify -
 
+    --features and --report go with --json or --out.
+
     With --out, rows survive whatever ends the program or the server. The same
     command goes on where it was; failures that are not about the video itself
     are tried again. A server that restarts is waited for.
@@ -80,8 +77,11 @@ def classify(
     2 if the server cannot be reached or has no such model, there is no video
     in the sources, or the output cannot be written.
     """
+    if patience is not None:
+        tell("warning: --patience is now called --retry-seconds, and goes with the next version")
+        retry_seconds = patience
     given = GivenSources(sources)
-    if (features or report) and not (as_json or out):
+    if (request.features or request.report) and not (as_json or out):
         raise typer.BadParameter("a table has no room for it; add --json, or --out", param_hint="--features/--report")
     if out and (as_json or on_error != "keep"):
         raise typer.BadParameter(
@@ -98,17 +98,14 @@ def classify(
             f"rows are written as JSON lines, so the file ends in {' or '.join(JSON_LINES)}; got {str(out)!r}",
             param_hint="--out",
         )
-    options: Options = {**asking.options(), "top_k": top_k, "features": features, "report": report}
-    classifier = connection.open_classifier(model)
-    with classifier:
+    with server.open_classifier(model) as classifier:
         try:
             share = Shard.parse(shard)
             if out:
-                fine = write_file(classifier, given.read(), out, share, parallel, patience, options)
+                fine = write_file(classifier, given.read(), out, share, parallel, retry_seconds, request)
             else:
-                entries = share.select(given.read())
                 output: Output = JsonLines() if as_json else TableAtEnd(model)
-                fine = show_rows(classifier, entries, output, parallel, on_error, options)
+                fine = show_rows(classifier, share.select(given.read()), output, parallel, on_error, request)
             given.finish()
         except ClipserveError as error:
             print_error(error)
@@ -119,21 +116,21 @@ def classify(
 
 def show_rows(
     classifier: VideoClassifier,
-    entries: Iterator[Entry],
+    entries: Entries,
     output: Output,
     parallel: int,
     on_error: OnError,
-    options: Options,
+    request: RequestOptions,
 ) -> bool:
-    """Show each row as it comes; gives whether all went well."""
+    """Show each row as it comes. Returns whether every video was classified."""
     # A bar and lines on one terminal would write over each other.
     progress = None if isinstance(output, TableAtEnd) or not sys.stdout.isatty() else False
-    stream = classifier.classify_many(entries, parallel=parallel, progress=progress, **options)
+    stream = classifier.classify_many(entries, parallel=parallel, progress=progress, **request.settings())
     fine = True
     with output, stream:
         try:
             for row in stream:
-                if isinstance(row.error, HOPELESS):
+                if isinstance(row.error, FATAL_ERRORS):
                     raise row.error
                 fine = fine and row.error is None
                 if row.error is None or on_error != "drop":
@@ -142,7 +139,7 @@ def show_rows(
                     print_error(row.error)
                 if row.error is not None and on_error == "raise":
                     break
-        except HOPELESS as error:
+        except FATAL_ERRORS as error:
             output.show_end(error)
             raise typer.Exit(2) from error
     return fine
@@ -150,27 +147,27 @@ def show_rows(
 
 def write_file(
     classifier: VideoClassifier,
-    source: Source,
+    entries: Entries,
     path: Path,
     shard: Shard,
     parallel: int,
-    patience_seconds: float,
-    options: Options,
+    retry_seconds: float,
+    request: RequestOptions,
 ) -> bool:
-    """Go on with a file of results; gives whether every row of it is a success."""
+    """Continue a file of results. Returns whether every row of it is a success."""
     rows = 0
     try:
-        with ResultFile(path, describe_settings(classifier.model, shard, options)) as file:
+        with ResultFile(path, describe_settings(classifier.model, shard, request)) as file:
             rows = before = file.rows
             try:
                 run_job(
                     classifier,
-                    source,
+                    entries,
                     file,
                     shard=shard,
+                    options=request,
                     parallel=parallel,
-                    patience_seconds=patience_seconds,
-                    **options,
+                    retry_seconds=retry_seconds,
                 )
             finally:
                 rows = file.rows

@@ -6,18 +6,23 @@ from typing import Annotated
 
 import typer
 
-from clipserve import defaults
-from clipserve.batches.rows import Row
-from clipserve.batches.streams import RowStream
-from clipserve.commands.asking import Asking, ParallelOption, SourcesArgument
-from clipserve.commands.classify import HOPELESS
-from clipserve.commands.connection import Connection, ModelOption
+from clipserve.commands.classify import FATAL_ERRORS
 from clipserve.commands.given_sources import GivenSources
-from clipserve.commands.option_groups import spread_options
+from clipserve.commands.options import (
+    ModelOption,
+    ParallelOption,
+    ServerOptions,
+    ShardOption,
+    SourcesArgument,
+    spread_options,
+)
 from clipserve.commands.output import print_error, tell
+from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.jobs.shards import Shard
-from clipserve.question import ask_for_features
+from clipserve.options import EmbedArguments, SamplingOptions
+from clipserve.results import Row
+from clipserve.runs.streams import RowStream
 from clipserve.tables.embeddings import write_vectors
 
 
@@ -31,13 +36,11 @@ def embed(
             metavar="FILE", help=".npy, with a .csv beside it that names its rows, or .parquet.", show_default=False
         ),
     ],
-    model: ModelOption = defaults.MODEL,
-    shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
-    ] = "1/1",
-    parallel: ParallelOption = defaults.PARALLEL,
-    asking: Asking,
-    connection: Connection,
+    model: ModelOption = Connection.model,
+    shard: ShardOption = "1/1",
+    parallel: ParallelOption = EmbedArguments.parallel,
+    frames: SamplingOptions,
+    server: ServerOptions,
 ) -> None:
     """Write the feature vectors of videos, float32, one row a video.
 
@@ -52,12 +55,14 @@ def embed(
     in the sources, or the file cannot be written.
     """
     given = GivenSources(sources)
-    with connection.open_classifier(model) as classifier:
+    with server.open_classifier(model) as classifier:
         try:
             entries = Shard.parse(shard).select(given.read())
-            stream = classifier.classify_many(entries, parallel=parallel, **ask_for_features(asking.options()))
+            stream = classifier.classify_many(
+                entries, parallel=parallel, top_k=EmbedArguments.top_k, features=True, **vars(frames)
+            )
             with stream:
-                count = write_vectors(_tell_failures(stream), out)
+                count = write_vectors(_report_failures(stream), out)
             given.finish()
         except (ClipserveError, OSError) as error:
             print_error(error)
@@ -68,9 +73,9 @@ def embed(
         raise typer.Exit(1)
 
 
-def _tell_failures(stream: RowStream) -> Iterator[Row]:
+def _report_failures(stream: RowStream) -> Iterator[Row]:
     for row in stream:
-        if isinstance(row.error, HOPELESS):
+        if isinstance(row.error, FATAL_ERRORS):
             raise row.error
         if row.error is not None:
             print_error(row.error)

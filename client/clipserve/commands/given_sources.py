@@ -1,4 +1,4 @@
-"""What a command is given to classify: sources as they are typed, `-` for standard input among them."""
+"""The sources on a command line, `-` for standard input among them."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ from clipserve.commands.output import tell
 from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.sources.entries import Entries, Entry
 from clipserve.sources.folders import Skipped
-from clipserve.sources.reading import read_entries
+from clipserve.sources.source import read_entries
 from clipserve.sources.videos import read_video
 
 STANDARD_INPUT = "-"
@@ -40,7 +40,7 @@ class GivenSources:
 
     @property
     def has_standard_input(self) -> bool:
-        """Whether one of them can be read only once."""
+        """Whether standard input is among them, which can be read only once."""
         return STANDARD_INPUT in self._sources
 
     def read(self) -> Entries:
@@ -52,7 +52,7 @@ class GivenSources:
                 yield entry
 
     def finish(self) -> None:
-        """Tell on stderr what scans of folders left out. Raises InvalidRequest where there was no video at all."""
+        """Report on stderr what scans of folders left out. Raises InvalidRequest if there was no video at all."""
         if self._skipped:
             tell(f"left out: {self._skipped}")
         if not self._found:
@@ -65,7 +65,7 @@ class _Input(io.BytesIO):
 
 
 def _read_input() -> Entry:
-    """Here and now: a worker thread that waits for standard input would outlive Ctrl-C."""
+    """Read it in this thread: a worker thread that waits for standard input would outlive Ctrl-C."""
     try:
         return Entry(NAME, _Input(read_video(sys.stdin.buffer).content))
     except ClipserveError as error:

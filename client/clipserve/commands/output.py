@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
 from clipserve.names import make_printable
+from clipserve.results import Row
 from clipserve.tables.drawing import TRUNCATED
 from clipserve.tables.lines import describe_error, describe_prediction, write_json
 
@@ -21,7 +21,7 @@ class Output(Protocol):
     def show(self, row: Row) -> None: ...
 
     def show_end(self, error: ClipserveError) -> None:
-        """Show what went wrong with all that are left."""
+        """Show the error that ended the run."""
 
     def __enter__(self) -> "Output": ...
 
@@ -55,14 +55,14 @@ class JsonLines:
     def __exit__(self, *_: object) -> None: ...
 
     def _print(self, line: dict[str, object]) -> None:
-        # A terminal of another encoding cannot show all letters; JSON says them in ASCII.
+        # A terminal of another encoding cannot show all letters; JSON can escape them in ASCII.
         ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
         sys.stdout.write(write_json(line, ascii_only=ascii_only) + "\n")
         sys.stdout.flush()  # the next program in the pipe should not wait for a full buffer
 
 
 class TableAtEnd:
-    """A table of all rows, once they are there, and then the messages."""
+    """A table of all rows at the end, and then the messages."""
 
     def __init__(self, model: str) -> None:
         self._table = Table("file", model, "ms")
@@ -102,7 +102,7 @@ class TableAtEnd:
 
 
 def print_error(error: ClipserveError | OSError) -> None:
-    """One line on stderr; an OSError is about a file that cannot be written."""
+    """Print one line on stderr. An OSError is about a file that cannot be written."""
     if isinstance(error, OSError):
         tell(f"error: cannot write{f' {error.filename!r}' if error.filename else ''}: {error.strerror or error}")
     else:
@@ -110,5 +110,5 @@ def print_error(error: ClipserveError | OSError) -> None:
 
 
 def tell(text: str) -> None:
-    """One line on stderr, whatever is in the names that it mentions."""
+    """Print one line on stderr, whatever is in the names that it mentions."""
     sys.stderr.write(make_printable(text) + "\n")

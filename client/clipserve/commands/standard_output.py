@@ -1,4 +1,4 @@
-"""Standard output that ends the program with a sentence where it cannot be written: the disk is full, a reader left."""
+"""Standard output that ends the program with one sentence if it cannot be written: the disk is full, a reader left."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 
 def guard_standard_output() -> None:
-    """Put a `StandardOutput` in the place of sys.stdout, even where the program was started without one."""
+    """Replace sys.stdout by a `StandardOutput`, even if the program was started without one."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - open as long as the program
     if sys.stdout is None:
@@ -23,7 +23,7 @@ def guard_standard_output() -> None:
 
 
 class StandardOutput:
-    """A stream that takes text; a failure to write it is told on stderr and is SystemExit(2)."""
+    """A text stream. A failure to write is reported on stderr and raises SystemExit(2)."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -48,7 +48,7 @@ class StandardOutput:
         try:
             yield
         except OSError as exc:
-            # What is left in the buffer would be written, and fail, when Python ends.
+            # Python would write the rest of the buffer at exit, and fail again.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clipserve.batches import tally
-from clipserve.batches.rows import Row
-from clipserve.batches.streams import RowStream
 from clipserve.errors import InvalidRequest, ModelNotReady, ServerUnavailable, UnexpectedAnswer
 from clipserve.evaluation.evaluations import Failure, LabelledVideo
 from clipserve.evaluation.truths import ClassNames, describe_unknown, split_label
-from clipserve.results import Prediction
+from clipserve.results import Prediction, Row
+from clipserve.runs.streams import RowStream
+from clipserve.runs.summary import FATAL_ERRORS
 from clipserve.sources.entries import Entry
 
 # Figures over the videos that a server answered before it went away would say little about the model.
-HOPELESS = (*tally.HOPELESS, ServerUnavailable, ModelNotReady)
+HOPELESS = (*FATAL_ERRORS, ServerUnavailable, ModelNotReady)
 
 # Scores come with six digits. Equal ones are told apart by their order, which the server took from all digits.
 SMALLEST_STEP = 1e-12

@@ -8,18 +8,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from clipserve import defaults
-from clipserve.commands.asking import Asking, ParallelOption
-from clipserve.commands.connection import Connection
-from clipserve.commands.option_groups import spread_options
+from clipserve.commands.options import ParallelOption, ServerOptions, spread_options
 from clipserve.commands.output import print_error, tell
+from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.evaluation.answers import read_labelled
 from clipserve.evaluation.comparisons import Comparison
 from clipserve.evaluation.evaluating import Trial, UnknownLabels, run_trials
 from clipserve.evaluation.evaluations import Evaluation
 from clipserve.evaluation.extra import DRAWING, MEASURING, check_installed
-from clipserve.sources.reading import read_entries
+from clipserve.options import RunArguments, SamplingOptions
+from clipserve.sources.source import read_entries
 
 STDOUT = Path("-")
 NARROWEST = 80  # a pipe has no width
@@ -37,7 +36,7 @@ def evaluate(
         typer.Option(
             metavar="NAME",
             help="A model that the server has. Given several times, the others are held against the first.",
-            show_default=defaults.MODEL,
+            show_default=Connection.model,
         ),
     ] = None,
     json: Annotated[
@@ -52,9 +51,9 @@ def evaluate(
     unknown_labels: Annotated[
         UnknownLabels, typer.Option(help="A label that is no class of the model: stop, or count it as missed.")
     ] = "raise",
-    parallel: ParallelOption = defaults.PARALLEL,
-    asking: Asking,
-    connection: Connection,
+    parallel: ParallelOption = RunArguments.parallel,
+    frames: SamplingOptions,
+    server: ServerOptions,
 ) -> None:
     """Measure models on videos whose labels are known.
 
@@ -70,7 +69,7 @@ def evaluate(
     Exits with 0 if every video was answered, 1 if some were not,
     2 if nothing could be measured: no labels, no server, no such model.
     """
-    models = list(dict.fromkeys(model or [defaults.MODEL]))
+    models = list(dict.fromkeys(model or [Connection.model]))
     for option, path in (("--json", json), ("--html", html)):
         if path not in (None, STDOUT) and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
@@ -80,11 +79,11 @@ def evaluate(
             trials = [
                 Trial(
                     name=name,
-                    classifier=stack.enter_context(connection.open_classifier(name)),
-                    url=connection.url,
+                    classifier=stack.enter_context(server.open_classifier(name)),
+                    url=server.url,
                     parallel=parallel,
                     unknown_labels=unknown_labels,
-                    options=asking.options(),
+                    options=vars(frames),
                 )
                 for name in models
             ]

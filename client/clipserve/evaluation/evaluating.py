@@ -4,22 +4,22 @@ import platform
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import Annotated, Any, Literal, TypeAlias
 
-from clipserve import defaults
-from clipserve.amounts import is_one_of, read_real, read_whole
-from clipserve.channel import Tls
+from clipserve.checks import check_choice, check_timeout, read_int
 from clipserve.classifier import VideoClassifier
+from clipserve.connection import Connection, Tls
 from clipserve.errors import InvalidRequest
 from clipserve.evaluation import answers
 from clipserve.evaluation.comparisons import Comparison
 from clipserve.evaluation.evaluations import Evaluation
 from clipserve.evaluation.extra import MEASURING, check_installed
-from clipserve.question import Options, read_options
-from clipserve.sources.reading import Source, read_entries
+from clipserve.options import RunArguments, SamplingOptions
+from clipserve.signatures import Doc, build, rename_old
+from clipserve.sources.source import Source, read_entries
 
 UnknownLabels: TypeAlias = Literal["raise", "miss"]
 
@@ -32,6 +32,18 @@ NOT_FOR_CALLERS = ("top_k", "features", "report")
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(SamplingOptions):
+    """What an evaluation asks about each video."""
+
+    timeout_seconds: Annotated[float | None, Doc("deadline of each call", "SECONDS")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.timeout_seconds is not None:
+            object.__setattr__(self, "timeout_seconds", check_timeout(self.timeout_seconds))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     """One model with its settings, checked before anything is sent.
 
@@ -39,39 +51,38 @@ class Trial:
         name: of the evaluation.
         classifier: asks the model.
         url: of its server, for the report.
-        parallel, patience_seconds, progress: as for `classify_many`.
+        parallel, retry_seconds, progress: as for `classify_many`.
         unknown_labels: what becomes of true labels that are no class of the model.
-        options: what to ask, see `Options`.
+        options: what to ask, see `EvaluationOptions`.
     """
 
     name: str
     classifier: VideoClassifier
     url: str
-    parallel: int = defaults.PARALLEL
-    patience_seconds: float | None = None
+    parallel: int = RunArguments.parallel
+    retry_seconds: float | None = None
     progress: bool | None = None
     unknown_labels: UnknownLabels = "raise"
-    options: Options = field(default_factory=Options)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not is_one_of(UnknownLabels, self.unknown_labels):
-            raise InvalidRequest(f"unknown_labels is 'raise' or 'miss', got {self.unknown_labels!r}")
+        check_choice("unknown_labels", self.unknown_labels, UnknownLabels)
         if taken := [name for name in NOT_FOR_CALLERS if name in self.options]:
             raise InvalidRequest(f"an evaluation asks for all scores by itself: leave out {', '.join(taken)}")
-        read_options(self.options)
+        build(EvaluationOptions, (), self.options)
 
     def run(self, source: answers.Source) -> Evaluation:
         """Ask about every video. Raises what `evaluate` says."""
-        options: Options = {**self.options, "top_k": ALL_CLASSES}
         sheet = answers.AnswerSheet(self.classifier.model, source.videos, may_miss=self.unknown_labels == "miss")
         started = datetime.now().astimezone()
         sheet.fill(
             self.classifier.classify_many(
                 source.entries,
                 parallel=self.parallel,
-                patience_seconds=self.patience_seconds,
+                retry_seconds=self.retry_seconds,
                 progress=self.progress,
-                **options,
+                top_k=ALL_CLASSES,
+                **self.options,
             )
         )
         return Evaluation(
@@ -94,16 +105,15 @@ class Trial:
 
     def describe_settings(self) -> dict[str, Any]:
         """What a reader needs to repeat this; credentials are left out."""
-        question, timeout_seconds = read_options(self.options)
-        # As the question holds them: Python's numbers, whatever the caller gave.
-        checked = {**asdict(question), "timeout_seconds": read_real(timeout_seconds)}
+        # Python's numbers, whatever the caller gave.
+        checked = vars(build(EvaluationOptions, (), self.options))
         asked = {name: checked[name] for name in self.options if checked[name] is not None}
         return {
             "url": hide_credentials(self.url),
-            "sampling": defaults.SAMPLING,
-            "quality": defaults.QUALITY,
+            "sampling": SamplingOptions.sampling,
+            "quality": SamplingOptions.quality,
             **asked,
-            "parallel": read_whole(self.parallel),
+            "parallel": read_int(self.parallel),
             "unknown_labels": self.unknown_labels,
         }
 
@@ -111,16 +121,16 @@ class Trial:
 def evaluate(
     source: Source,
     *,
-    model: str = defaults.MODEL,
-    url: str = defaults.URL,
+    model: str = Connection.model,
+    url: str = Connection.url,
     name: str | None = None,
-    parallel: int = defaults.PARALLEL,
+    parallel: int = RunArguments.parallel,
     unknown_labels: UnknownLabels = "raise",
     tls: Tls | None = None,
     headers: Mapping[str, str] | None = None,
     progress: bool | None = None,
-    patience_seconds: float | None = None,
-    **options: Unpack[Options],
+    retry_seconds: float | None = None,
+    **options: Any,
 ) -> Evaluation:
     """Ask a model about videos whose labels are known, and measure its answers.
 
@@ -136,7 +146,7 @@ def evaluate(
             columns path and label, or entries that have labels. Its paths and labels are read before anything is sent.
         model, url, tls, headers: as for `VideoClassifier`.
         name: what to call it beside others; None: the model's name.
-        parallel, progress, patience_seconds: as for `classify_many`.
+        parallel, progress, retry_seconds: as for `classify_many`.
         unknown_labels: a true label that is no class of the model ends the evaluation at the first answer ("raise"),
             or counts as one that is never found ("miss").
         options: sampling, views, crops, start, end, quality and timeout_seconds, as for `classify`.
@@ -147,13 +157,15 @@ def evaluate(
         UnknownModel, AccessDenied, ServerUnavailable, ModelNotReady: no video could be answered, or no more of them.
     """
     check_installed(MEASURING)
+    options = rename_old(options, stacklevel=3)
+    retry_seconds = options.pop("retry_seconds", retry_seconds)
     with VideoClassifier(model, url, tls=tls, headers=headers) as classifier:
         trial = Trial(
             name=name or model,
             classifier=classifier,
             url=url,
             parallel=parallel,
-            patience_seconds=patience_seconds,
+            retry_seconds=retry_seconds,
             progress=progress,
             unknown_labels=unknown_labels,
             options=options,
@@ -165,7 +177,7 @@ def compare(
     source: Source,
     settings: Mapping[str, Mapping[str, Any]] | Iterable[str],
     *,
-    url: str = defaults.URL,
+    url: str = Connection.url,
     tls: Tls | None = None,
     headers: Mapping[str, str] | None = None,
     **shared: Any,
@@ -200,7 +212,7 @@ def compare(
         trials = []
         for name, own in settings.items():
             arguments = {**shared, **own}
-            model = arguments.pop("model", defaults.MODEL)
+            model = arguments.pop("model", Connection.model)
             classifier = stack.enter_context(VideoClassifier(model, url, tls=tls, headers=headers))
             trials.append(plan_trial(name, classifier, url, arguments))
         return run_trials(trials, labelled)
@@ -208,7 +220,8 @@ def compare(
 
 def plan_trial(name: str, classifier: VideoClassifier, url: str, arguments: Mapping[str, Any]) -> Trial:
     """Tell the arguments about the run from those about each video. Raises InvalidRequest for a wrong one."""
-    about_run = ("parallel", "patience_seconds", "progress", "unknown_labels")
+    arguments = rename_old(arguments)
+    about_run = ("parallel", "retry_seconds", "progress", "unknown_labels")
     options: Any = {key: value for key, value in arguments.items() if key not in about_run}
     return Trial(
         name=name,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from clipserve.atomic_files import open_atomically
 from clipserve.evaluation import metrics
 from clipserve.evaluation.calibration import Reliability, measure_reliability
 from clipserve.evaluation.extra import load
 from clipserve.evaluation.figures import KS, Figure, Floats, measure_videos, rank, summarise
 from clipserve.tables.lines import write_json
-from clipserve.whole_files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -233,7 +233,7 @@ class Evaluation:
 def write_text(text: str, path: str | Path | None) -> str:
     """Write to `path` if there is one; give the text back."""
     if path is not None:
-        with write_whole(path) as file:
+        with open_atomically(path) as file:
             file.write(text)
     return text
 

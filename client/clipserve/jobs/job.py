@@ -2,17 +2,16 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Unpack
 
-from clipserve import defaults
 from clipserve.classifier import VideoClassifier
 from clipserve.errors import InvalidRequest, ModelNotReady, ServerBusy, ServerUnavailable
 from clipserve.jobs.result_files import ResultFile
 from clipserve.jobs.shards import Shard
-from clipserve.question import Options, read_options
+from clipserve.options import RequestOptions, RunArguments
 from clipserve.sources.entries import Entry
-from clipserve.sources.reading import Source, read_entries
+from clipserve.sources.source import Source, read_entries
+
+RETRY_SECONDS = 600.0  # how long to wait for a server that is away, such as one that is replaced by a newer one
 
 # The server, not a video: these never become rows of a file that is to be gone on with.
 AWAY = (ServerUnavailable, ServerBusy, ModelNotReady)
@@ -24,17 +23,17 @@ def run_job(
     file: ResultFile,
     *,
     shard: Shard,
-    parallel: int = defaults.PARALLEL,
+    options: RequestOptions,
+    parallel: int = RunArguments.parallel,
     progress: bool | None = None,
-    patience_seconds: float = defaults.JOB_PATIENCE_SECONDS,
-    **options: Unpack[Options],
+    retry_seconds: float = RETRY_SECONDS,
 ) -> None:
     """Write a row for each video of the source that the file does not have yet, in the order of the source.
 
     The source is read from its beginning each time, and must not have changed but at its end.
 
     Raises:
-        ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than patience lasts. What is done
+        ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. What is done
             is in the file.
         UnknownModel, AccessDenied: no video can be classified.
         InvalidRequest: the source is not what the file was begun with.
@@ -56,7 +55,7 @@ def run_job(
             )
 
     stream = classifier.classify_many(
-        read_missing(), parallel=parallel, progress=progress, patience_seconds=patience_seconds, **options
+        read_missing(), parallel=parallel, progress=progress, retry_seconds=retry_seconds, **options.settings()
     )
     with stream:
         for row in stream:
@@ -65,7 +64,6 @@ def run_job(
             file.append(numbers.popleft(), row)
 
 
-def describe_settings(model: str, shard: Shard, options: Options) -> dict[str, object]:
+def describe_settings(model: str, shard: Shard, options: RequestOptions) -> dict[str, object]:
     """What must stay the same while a file grows: everything that its rows depend on, and no addresses or deadlines."""
-    question, _ = read_options(options)
-    return {"model": model, "shard": str(shard), **asdict(question)}
+    return {"model": model, "shard": str(shard), **options.settings()}

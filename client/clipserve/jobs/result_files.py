@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from clipserve.batches.rows import Row
+from clipserve.atomic_files import open_atomically
 from clipserve.errors import ClipserveError, InvalidRequest, VideoError
+from clipserve.results import Row
 from clipserve.tables.lines import write_json, write_line
-from clipserve.whole_files import write_whole
 
 
 class ResultFile:
@@ -136,7 +136,7 @@ class ResultFile:
 
     def _take_out(self) -> None:
         """Write the file anew without what is to be tried again; it changes at once or not at all."""
-        with self.path.open("rb") as lines, write_whole(self.path, "wb") as file:
+        with self.path.open("rb") as lines, open_atomically(self.path, "wb") as file:
             file.writelines(line for line in lines if is_final(self._parse(line)))
 
     def _parse(self, line: bytes) -> dict[str, Any]:

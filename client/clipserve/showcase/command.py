@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipserve.commands.connection import Connection
-from clipserve.commands.option_groups import spread_options
+from clipserve.commands.options import ServerOptions, spread_options
 from clipserve.errors import AccessDenied, ClipserveError, InvalidRequest, ServerFailed, ServerUnavailable
 
 
@@ -40,7 +39,7 @@ def demo(
     repository: Annotated[Path, typer.Option(metavar="DIR", help="With --serve: the Triton model repository.")] = Path(
         "model_repository"
     ),
-    connection: Connection,
+    server: ServerOptions,
 ) -> None:
     """Open a page to try the models on: labels, frames and timings of a video.
 
@@ -62,12 +61,12 @@ def demo(
             import_gradio()  # before a server is started that nobody would use
             if serve:
                 with errors.status("starting Triton"):
-                    connection = stack.enter_context(_serve(repository, connection))
+                    server = stack.enter_context(_serve(repository, server))
             with errors.status("opening the page"):
                 showcase = stack.enter_context(
                     serve_page(
-                        connection.open_classifier,
-                        url=connection.url,
+                        server.open_classifier,
+                        url=server.url,
                         model=model,
                         samples=samples,
                         host=host,
@@ -92,7 +91,7 @@ def demo(
 
 
 @contextlib.contextmanager
-def _serve(repository: Path, connection: Connection) -> Iterator[Connection]:
+def _serve(repository: Path, server: ServerOptions) -> Iterator[ServerOptions]:
     """A Triton of our own, and the way to it. Raises ServerError where it does not start."""
     try:
         # By name: the client works without the package that holds the server.
@@ -100,13 +99,13 @@ def _serve(repository: Path, connection: Connection) -> Iterator[Connection]:
         triton = importlib.import_module("clipserve_server.triton")
     except ModuleNotFoundError as error:
         raise InvalidRequest(f"--serve needs {error.name}: pip install 'clipserve[server]'") from error
-    server: Any = triton.Triton(repository, http_port=0, grpc_port=0, metrics_port=0)
+    triton_server: Any = triton.Triton(repository, http_port=0, grpc_port=0, metrics_port=0)
     try:
-        server.start()
+        triton_server.start()
     except errors.ServerStartError as error:
         raise ServerFailed(str(error)) from error
     try:
         # It neither encrypts nor asks for credentials.
-        yield Connection(url=server.grpc_url, timeout=connection.timeout)
+        yield ServerOptions(url=triton_server.grpc_url, timeout=server.timeout)
     finally:
-        server.stop()
+        triton_server.stop()

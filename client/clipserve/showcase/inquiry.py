@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from clipserve import defaults
 from clipserve.classifier import VideoClassifier
+from clipserve.connection import Connection
 from clipserve.errors import AccessDenied, InvalidRequest, VideoNotReadable
-from clipserve.question import Question
+from clipserve.options import RequestOptions
 from clipserve.results import Prediction
 
 OpenClassifier = Callable[[str], VideoClassifier]
@@ -29,7 +29,7 @@ class Inquiry:
 
     name: str
     video: bytes
-    question: Question
+    options: RequestOptions
     prediction: Prediction
     milliseconds: float
 
@@ -67,7 +67,7 @@ class Server:
     def models(self) -> list[str]:
         """The models that take videos, as far as the server tells. Raises ServerError."""
         # Asking for the list needs a classifier, but no model of that name.
-        with self._open(defaults.MODEL) as classifier:
+        with self._open(Connection.model) as classifier:
             try:
                 return classifier.models()
             except AccessDenied:
@@ -75,7 +75,7 @@ class Server:
                     raise
                 return [self._named]
 
-    def ask(self, file: Path, model: str, question: Question) -> Inquiry:
+    def ask(self, file: Path, model: str, options: RequestOptions) -> Inquiry:
         """Classify a file. Raises ClipserveError, with messages that name the file and no folder."""
         try:
             video = file.read_bytes()
@@ -85,17 +85,10 @@ class Server:
         started = time.perf_counter()
         prediction = self._classifier(model).classify(
             named,
-            top_k=question.top_k,
-            report=True,
-            sampling=question.sampling,
-            views=question.views,
-            crops=question.crops,
-            start=question.start,
-            end=question.end,
-            quality=question.quality,
+            **options.settings(),
         )
         milliseconds = (time.perf_counter() - started) * 1000
-        return Inquiry(file.name, video, question, prediction, milliseconds)
+        return Inquiry(file.name, video, options, prediction, milliseconds)
 
     def _classifier(self, model: str) -> VideoClassifier:
         # setdefault is atomic; the one that lost a race never connected.
@@ -126,7 +119,7 @@ def choose_model(models: list[str], wanted: str | None) -> str | None:
         InvalidRequest: the one wanted is not there.
     """
     if wanted is None:
-        return defaults.MODEL if defaults.MODEL in models else next(iter(models), None)
+        return Connection.model if Connection.model in models else next(iter(models), None)
     if models and wanted not in models:
         raise InvalidRequest(f"the server has no model {wanted!r}; it has {', '.join(models)}")
     return wanted

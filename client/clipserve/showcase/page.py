@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipserve import defaults
 from clipserve.errors import ClipserveError, InvalidRequest
-from clipserve.question import Question
+from clipserve.options import RequestOptions
 from clipserve.showcase import rendering
 from clipserve.showcase.filmstrip import draw_filmstrip
 from clipserve.showcase.inquiry import Server, choose_model
@@ -75,7 +74,7 @@ class Page:
             if not model:
                 raise InvalidRequest("the server has no model that is ready: make one with `clipserve export`")
             clip = sampling == "clip"
-            question = Question(
+            options = RequestOptions(
                 top_k=int(top_k),
                 report=True,
                 sampling="clip" if clip else "uniform",
@@ -86,7 +85,7 @@ class Page:
                 end=read_seconds(end),
                 quality="reference" if quality == "reference" else "fast",
             )
-            inquiry = self._server.ask(Path(file), model, question)
+            inquiry = self._server.ask(Path(file), model, options)
             answer, facts = rendering.render_answer(inquiry), rendering.render_facts(inquiry)
             yield answer, nothing, facts
             yield answer, rendering.render_filmstrip(inquiry, draw_filmstrip(inquiry.video, inquiry.report)), facts
@@ -127,12 +126,12 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
                 with gr.Row():
                     name = gr.Dropdown(label="Model", choices=[], elem_id="cs-model", scale=3, min_width=130)
                     top_k = gr.Slider(
-                        1, MOST_LABELS, value=defaults.TOP_K, step=1, label="Labels", scale=2, min_width=110
+                        1, MOST_LABELS, value=RequestOptions.top_k, step=1, label="Labels", scale=2, min_width=110
                     )
                 with gr.Accordion("Which frames it looks at", open=False, elem_id="cs-sampling"):
                     sampling = gr.Radio(
                         [("the whole video, evenly", "uniform"), ("clips", "clip")],
-                        value=defaults.SAMPLING,
+                        value=RequestOptions.sampling,
                         label="Sampling",
                         info="Clips are as long as those the model was trained on.",
                     )
@@ -148,7 +147,9 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
                             label="To second", value="", placeholder="the end", min_width=120, elem_id="cs-end"
                         )
                     quality = gr.Radio(
-                        [("fast", "fast"), ("as in training", "reference")], value=defaults.QUALITY, label="Scaling"
+                        [("fast", "fast"), ("as in training", "reference")],
+                        value=RequestOptions.quality,
+                        label="Scaling",
                     )
                 button = gr.Button("Classify", variant="primary", elem_id="cs-classify")
             with gr.Column(scale=7, min_width=260, elem_id="cs-right"):

@@ -66,7 +66,7 @@ def render_facts(inquiry: Inquiry) -> str:
 
 def describe_sampling(inquiry: Inquiry) -> str:
     """How the frames were chosen, as a sentence."""
-    question = inquiry.question
+    question = inquiry.options
     views = [view for views in inquiry.report.get("timestamps_seconds", {}).values() for view in views]
     frames = len(views[0]) if views else 0
     part = "the whole video"

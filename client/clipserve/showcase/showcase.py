@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipserve import defaults
-from clipserve.channel import Tls
 from clipserve.classifier import VideoClassifier
+from clipserve.connection import Connection, Tls
 from clipserve.errors import InvalidRequest
 from clipserve.proxies import except_loopback
 from clipserve.showcase.inquiry import OpenClassifier, Server, choose_model
@@ -53,7 +52,7 @@ class Showcase:
 
 @contextlib.contextmanager
 def open_showcase(
-    url: str = defaults.URL,
+    url: str = Connection.url,
     *,
     model: str | None = None,
     samples: str | os.PathLike[str] | None = None,
@@ -61,7 +60,7 @@ def open_showcase(
     port: int = PORT,
     share: bool = False,
     open_browser: bool = False,
-    timeout_seconds: float = defaults.TIMEOUT_SECONDS,
+    timeout_seconds: float = Connection.timeout_seconds,
     tls: Tls | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[Showcase]:

@@ -1,4 +1,4 @@
-"""http(s) addresses as people write them: told from paths, shown without credentials, and made ready to be sent."""
+"""http(s) addresses as people write them: recognised, shown without credentials, and quoted for a request."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ def is_address(source: object) -> bool:
 
 
 def hide_credentials(address: str) -> str:
-    """The address without `user:password@`: what rows and messages show."""
+    """The address without `user:password@`, for rows and messages."""
     return Address.parse(address).shown
 
 
@@ -32,7 +32,7 @@ class Address:
 
     Attributes:
         scheme: with its slashes, as it was written.
-        credentials: what stands ahead of the @ of host and port, quoted as in the address; "" if there are none.
+        credentials: the part ahead of the @, quoted as in the address; "" if there is none.
         place: host and port.
         rest: path, query and fragment.
     """
@@ -65,9 +65,9 @@ class Address:
         return f"{self.scheme}{self.place}".lower()
 
     def make_request(self) -> Request:
-        """A request for it: blanks, control characters and letters outside ASCII are quoted; what is quoted stays.
+        """A request for it: blanks, control characters and letters outside ASCII are quoted; what is quoted stays so.
 
-        Credentials go as the header Authorization to this host alone, and never with a redirect to another.
+        Credentials are sent as the header Authorization to this host alone, and never with a redirect to another.
 
         Raises:
             ValueError: the host is no host's name.
@@ -89,6 +89,6 @@ class Address:
         return _BAD_PORT.search(self.place) is not None
 
     def _may_be_credentials(self) -> bool:
-        """Whether the place may be the user and the beginning of a password with a slash, such as user:12/34@host."""
+        """Whether `place` may be a user and the beginning of a password with a slash, as in user:12/34@host."""
         name, colon, _ = self.place.partition(":")
         return self._has_bad_port() or bool(colon and not {".", "["} & {*name} and not is_loopback(name))

@@ -1,4 +1,4 @@
-"""Fetching a video from an http(s) address, within limits of size and time."""
+"""Downloads of videos from http(s) addresses, within limits of size and time."""
 
 import http.client
 import socket
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from clipserve import defaults
-from clipserve.amounts import read_real, read_whole
-from clipserve.batches.cancellation import Cancellation
+from clipserve.cancellation import Cancellation
+from clipserve.checks import LONGEST_SECONDS, MAX_VIDEO_BYTES, read_float, read_int
 from clipserve.errors import InvalidRequest, VideoNotReadable, VideoTooLarge
 from clipserve.names import spell_name
 from clipserve.proxies import Proxies
@@ -24,22 +23,22 @@ LENGTH_DIGITS = 18  # more bytes than any file has
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """What fetching one address may take.
+    """Limits of one download.
 
     Attributes:
-        max_bytes: of one video; a larger one is VideoTooLarge.
-        seconds: from the first word to the last byte; a slower one is VideoNotReadable.
+        max_bytes: a larger video is VideoTooLarge. The default, 512 MiB, is the server's own limit.
+        seconds: from the request to the last byte; a slower download is VideoNotReadable.
     """
 
-    max_bytes: int = defaults.MAX_DOWNLOAD_BYTES
-    seconds: float = defaults.DOWNLOAD_SECONDS
+    max_bytes: int = 512 * 1024 * 1024
+    seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        size, seconds = read_whole(self.max_bytes), read_real(self.seconds)
-        if not (size and 0 < size <= defaults.MAX_VIDEO_BYTES and seconds and 0 < seconds <= defaults.LONGEST_SECONDS):
+        size, seconds = read_int(self.max_bytes), read_float(self.seconds)
+        if not (size and 0 < size <= MAX_VIDEO_BYTES and seconds and 0 < seconds <= LONGEST_SECONDS):
             raise InvalidRequest(
-                f"max_bytes is from 1 to {defaults.MAX_VIDEO_BYTES:,}, and seconds is positive and at most"
-                f" {defaults.LONGEST_SECONDS:,}; got {self}"
+                f"max_bytes is from 1 to {MAX_VIDEO_BYTES:,}, and seconds is positive and at most"
+                f" {LONGEST_SECONDS:,}; got {self}"
             )
 
 
@@ -47,32 +46,32 @@ def download(address: str, limits: DownloadLimits, cancellation: Cancellation) -
     """Fetch an address. Redirects are followed to http and https only; proxies are taken from the environment,
     except for addresses of this machine.
 
-    A blank or a letter outside ASCII in it is quoted. `user:password@` is sent as the header Authorization, and nowhere
-    else: not to a name server, not into a message.
+    Blanks and letters outside ASCII are quoted. `user:password@` is sent as the header Authorization only; it reaches
+    neither a name server nor a message.
 
     Raises:
-        VideoNotReadable: it cannot be had, or not in time.
-        VideoTooLarge: it has more bytes than allowed.
-        RequestCancelled: the run was closed.
+        VideoNotReadable: the download fails, or takes too long.
+        VideoTooLarge: there are more bytes than allowed.
+        RequestCancelled: `cancellation` was cancelled.
     """
-    visit = _Visit(limits.seconds)
+    transfer = _Transfer(limits.seconds)
     name = spell_name(hide_credentials(address))
     try:
         request = Address.parse(address).make_request()
-        with cancellation.ending(visit.end), visit.opener().open(request, timeout=limits.seconds) as response:
-            return _read(response, name, limits, visit)
+        with cancellation.calls(transfer.end), transfer.opener().open(request, timeout=limits.seconds) as response:
+            return _read(response, name, limits, transfer)
     except (OSError, http.client.HTTPException, ValueError) as exc:
-        cancellation.check()  # ending a connection looks like its failure
-        reason = _name_reason(exc, limits) + visit.proxies.describe(exc)
+        cancellation.check()  # a connection that was ended fails like any other
+        reason = _name_reason(exc, limits) + transfer.proxies.describe(exc)
         raise VideoNotReadable(f"cannot fetch {name!r}: {reason}", video=name) from exc
 
 
-def _read(response: Any, name: str, limits: DownloadLimits, visit: "_Visit") -> bytes:
+def _read(response: Any, name: str, limits: DownloadLimits, transfer: "_Transfer") -> bytes:
     stated = _read_length(response)
     _check_size(stated, name, limits)
     chunks, size = [], 0
     while True:
-        visit.limit_next_wait()
+        transfer.limit_next_wait()
         try:
             chunk = response.read1(CHUNK_BYTES)
         except http.client.IncompleteRead as exc:
@@ -90,7 +89,7 @@ def _read(response: Any, name: str, limits: DownloadLimits, visit: "_Visit") -> 
 
 
 def _read_length(response: Any) -> int:
-    """The bytes that the answer states; 0 if it states none, or comes in chunks, which have lengths of their own."""
+    """The length that the answer states; 0 if it states none, or comes in chunks, which have lengths of their own."""
     stated = response.headers.get("Content-Length", "").strip()
     if response.chunked or not stated:
         return 0
@@ -120,10 +119,10 @@ def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects; credentials go along where scheme, host and port stay what they were."""
+    """Follows redirects, with the credentials where scheme, host and port stay the same."""
 
     def http_error_302(self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        # Of an address that is not followed, urllib's message would show all, a password too.
+        # urllib's message would show the whole address that is not followed, a password included.
         try:
             scheme = urlsplit(headers.get("location") or headers.get("uri") or "").scheme
         except ValueError:
@@ -150,8 +149,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return following
 
 
-class _Visit:
-    """The sockets of one download, at hand to be limited and ended: urllib keeps them to itself."""
+class _Transfer:
+    """The sockets of one download, which urllib does not give access to: to limit their waits, and to end them."""
 
     def __init__(self, seconds: float) -> None:
         self.proxies = Proxies()
@@ -161,19 +160,19 @@ class _Visit:
 
     def opener(self) -> urllib.request.OpenerDirector:
         """An opener for http and https, and for nothing else: no file, no ftp, no data."""
-        visit = self
+        transfer = self
 
         class Connection(http.client.HTTPConnection):
             def connect(self) -> None:
-                self.timeout = visit.left()
+                self.timeout = transfer.left()
                 super().connect()
-                visit.keep(self.sock)
+                transfer.keep(self.sock)
 
         class EncryptedConnection(http.client.HTTPSConnection):
             def connect(self) -> None:
-                self.timeout = visit.left()
+                self.timeout = transfer.left()
                 super().connect()
-                visit.keep(self.sock)
+                transfer.keep(self.sock)
 
         class Http(urllib.request.HTTPHandler):
             def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
@@ -210,12 +209,12 @@ class _Visit:
         return left
 
     def limit_next_wait(self) -> None:
-        """Let the next wait for bytes end with the whole download's time, however slowly they drip."""
+        """End the next wait for bytes when the time of the whole download is over, however slowly they come."""
         assert self._socket is not None
         self._socket.settimeout(self.left())
 
     def end(self) -> None:
-        """Wake whoever waits for bytes."""
+        """End the wait for bytes."""
         self._ended = True
         if self._socket is not None:
             with suppress(OSError):

@@ -1,13 +1,12 @@
-"""One line of a source: a video to classify, under its id and, where the source states one, its true label."""
+"""One video of a source, with its id and, where the source has one, its true label."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
 from clipserve.names import spell_name
-from clipserve.results import Prediction
+from clipserve.results import Prediction, Row
 from clipserve.sources.videos import VideoSource, name_video
 
 Entries: TypeAlias = Iterator["Entry"]
@@ -15,11 +14,11 @@ Entries: TypeAlias = Iterator["Entry"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a source says about one video. Rows spell id and label as names.py says.
+    """What a source says about one video. Its row has id and label escaped as names.py says.
 
     Attributes:
-        id: column `id` of the source, or the path, the address or the position from 0 on.
-        video: the video, or the error that stands where there should be one: a source with a bad line goes on.
+        id: column `id` of the source, or the path, the address, or the position from 0 on.
+        video: the video, or the error in its place: a source with a bad line goes on.
         label: the true label, or None.
     """
 
@@ -49,7 +48,7 @@ class Entry:
         return Row(self.spelt_id, self.name, prediction=prediction, label=self.spelt_label, milliseconds=milliseconds)
 
     def fail(self, error: ClipserveError, milliseconds: float = 0.0) -> Row:
-        """The row of a failure. It may be kept for long, so it holds on to nothing but the error."""
+        """The row of a failure. It may be kept for long, so it keeps nothing but the error alive."""
         forget_frames(error)
         return Row(self.spelt_id, self.name, error=error, label=self.spelt_label, milliseconds=milliseconds)
 

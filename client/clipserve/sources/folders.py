@@ -12,8 +12,8 @@ from clipserve.errors import ClipserveError, VideoNotReadable
 from clipserve.names import make_printable, spell_name
 from clipserve.sources.entries import Entries, Entry
 
-# What the decode step opens, by the names that FFmpeg and cameras give to files of its containers; those of pictures
-# and of sound alone are not among them.
+# Suffixes that FFmpeg and cameras give to files of the containers that the decode step opens, except those of pictures
+# and of sound alone.
 VIDEO_SUFFIXES = frozenset(
     (
         *(".3g2", ".3gp", ".3gpp", ".asf", ".avi", ".avc", ".divx", ".f4v", ".flv", ".h264", ".h265", ".h26l"),
@@ -23,7 +23,7 @@ VIDEO_SUFFIXES = frozenset(
     )
 )
 
-# Kinds of files that are told apart; a folder of frames may number them in the suffix.
+# Suffixes that are counted apart; a folder of frames may number them in the suffix.
 MOST_SUFFIXES = 50
 SHOWN_SUFFIXES = 3
 
@@ -70,8 +70,8 @@ class Skipped:
 def read_folder(folder: str, skipped: Skipped) -> Entries:
     """The videos in a folder and below it, by their suffixes, in natural order (2 before 10).
 
-    Links to folders are followed, but not to one that they are in. Hidden files and folders are left out. `skipped`
-    counts what is.
+    Links to folders are followed, but not to a folder that they are in. Hidden files and folders are left out.
+    `skipped` counts what is left out.
     """
     found = False
     for entry in _find_videos(folder, skipped):
@@ -86,19 +86,19 @@ def read_folder(folder: str, skipped: Skipped) -> Entries:
 
 
 def fail(name: str, message: str) -> Entry:
-    """An entry for what stands for no video."""
+    """An entry for a source without a video."""
     error: ClipserveError = VideoNotReadable(message, video=spell_name(name))
     return Entry(name, error)
 
 
 def order_naturally(name: str) -> tuple[list[str | int], str]:
-    """A sort key by which 2 comes before 10, and no two names are equal: a job counts on the order."""
+    """A sort key: 2 comes before 10, and no two names are equal, because a job relies on the order."""
     return [int(part) if number % 2 else part.casefold() for number, part in enumerate(_DIGITS.split(name))], name
 
 
 def walk_folders(top: str, skipped: Skipped) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:
-    """A folder ("" for the one that is worked in) and those below it, each with what else is in it, or why it cannot be
-    read; in natural order, without hidden ones and without circles.
+    """A folder ("" for the working folder) and the folders below it, each with its other items, or with the error if it
+    cannot be read; in natural order, without hidden folders and without circles.
     """
     Folder: TypeAlias = tuple[str, tuple[tuple[int, int], ...]]  # its path, and which folders it is in
     left: list[Folder] = [(top, ())]

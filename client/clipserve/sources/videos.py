@@ -1,4 +1,4 @@
-"""Reading a video, whatever it is given as, into its name and its bytes."""
+"""One video, as callers give it: read into its name and its bytes."""
 
 import io
 import os
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from clipserve import defaults
-from clipserve.batches.cancellation import Cancellation
+from clipserve.cancellation import Cancellation
+from clipserve.checks import MAX_VIDEO_BYTES
 from clipserve.errors import EmptyVideo, InvalidRequest, VideoNotReadable, VideoTooLarge
 from clipserve.names import spell_name
 from clipserve.sources.addresses import hide_credentials, is_address
@@ -20,14 +20,14 @@ CHUNK_BYTES = 16 * 1024 * 1024  # most videos fit into one, and are then never c
 
 @dataclass(frozen=True)
 class Video:
-    """The bytes of one video file, and the name that messages use for it."""
+    """The bytes of one video file, and its name in messages."""
 
     name: str
     content: bytes = field(repr=False)
 
 
 def name_video(source: VideoSource) -> str:
-    """The name that results and messages use for `source`: see names.py for how odd ones are spelt."""
+    """The name of `source` in results and messages, escaped as names.py says."""
     if isinstance(source, str | os.PathLike):
         text = os.fspath(source)
         return spell_name(hide_credentials(text) if is_address(source) else text)
@@ -93,10 +93,10 @@ def _read_content(source: VideoSource, name: str) -> bytes:
 
 
 def _read_file(file: IO[bytes], name: str, expected: int) -> bytes:
-    """Read to the end. A stream has no size to check ahead, and a file may grow: so in chunks, until nothing comes."""
+    """Read to the end, in chunks: a stream has no size to check ahead, and a file may grow."""
     chunks: list[bytes] = []
     size = 0
-    # One byte more than is expected comes back short, which saves most files a second chunk and its buffer.
+    # Asking for one byte more than expected returns less, which saves most files a second read and its buffer.
     while chunk := file.read(expected + 1 - size if size <= expected else CHUNK_BYTES):
         if not isinstance(chunk, bytes):
             raise InvalidRequest(
@@ -121,9 +121,9 @@ def _remaining_bytes(file: IO[bytes]) -> int:
 
 
 def _check_size(size: int, name: str) -> None:
-    if size > defaults.MAX_VIDEO_BYTES:
+    if size > MAX_VIDEO_BYTES:
         raise VideoTooLarge(
             f"{name!r} has {size:,} bytes, and one request carries at most"
-            f" {defaults.MAX_VIDEO_BYTES:,}: cut the video, or encode it at a smaller size",
+            f" {MAX_VIDEO_BYTES:,}: cut the video, or encode it at a smaller size",
             video=name,
         )

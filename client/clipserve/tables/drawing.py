@@ -3,10 +3,10 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from clipserve.batches.rows import Row
 from clipserve.errors import InvalidRequest
 from clipserve.names import make_printable
-from clipserve.notebooks import in_notebook
+from clipserve.results import Row
+from clipserve.runs.progress import in_notebook
 
 if TYPE_CHECKING:
     from rich.table import Table as Drawing

@@ -12,10 +12,10 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from clipserve.batches.rows import Row
+from clipserve.atomic_files import open_atomically
 from clipserve.errors import InvalidRequest
+from clipserve.results import Row
 from clipserve.tables.table import Table
-from clipserve.whole_files import write_whole
 
 FACTS = ("id", "video", "label", "truncated")  # what is written about each vector
 BATCH_ROWS = 1024  # of a parquet file's row group
@@ -86,7 +86,7 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 @contextmanager
 def _open_npy(path: Path) -> Iterator["NpyFile"]:
     # The vectors take their name last: where they are, the names of their rows are, too.
-    with write_whole(path, "wb") as vectors, write_whole(path.with_suffix(".csv")) as names:
+    with open_atomically(path, "wb") as vectors, open_atomically(path.with_suffix(".csv")) as names:
         yield NpyFile(vectors, names)
 
 
@@ -99,7 +99,7 @@ def _open_parquet(path: Path) -> Iterator["ParquetFile"]:
         raise InvalidRequest(f"parquet needs pyarrow ({missing}): pip install 'clipserve[data]'") from missing
     text, vector = pyarrow.string(), pyarrow.list_(pyarrow.float32())
     schema = pyarrow.schema([*zip(FACTS, (text, text, text, pyarrow.bool_()), strict=True), ("features", vector)])
-    with write_whole(path, "wb") as file, parquet.ParquetWriter(file, schema) as writer:
+    with open_atomically(path, "wb") as file, parquet.ParquetWriter(file, schema) as writer:
         yield ParquetFile(writer, partial(pyarrow.Table.from_pylist, schema=schema))
 
 

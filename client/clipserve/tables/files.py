@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from clipserve.batches.rows import Row
+from clipserve.atomic_files import open_atomically
 from clipserve.errors import InvalidRequest
+from clipserve.results import Row
 from clipserve.tables.lines import write_line
-from clipserve.whole_files import write_whole
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -52,7 +52,7 @@ def make_frame(rows: Sequence[Row]) -> "pandas.DataFrame":
 def write_csv(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     """See `Table.to_csv`."""
     columns = make_columns(rows)
-    with write_whole(path) as file:
+    with open_atomically(path) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
@@ -60,7 +60,7 @@ def write_csv(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
 
 def write_jsonl(rows: Iterable[Row], path: str | os.PathLike[str]) -> None:
     """See `Table.to_jsonl`."""
-    with write_whole(path) as file:
+    with open_atomically(path) as file:
         file.writelines(write_line(row) + "\n" for row in rows)
 
 
@@ -76,7 +76,7 @@ def write_parquet(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     }
     if vectors := _list_features(rows):
         columns["features"] = pyarrow.array(vectors, pyarrow.list_(pyarrow.float32()))
-    with write_whole(path, "wb") as file:
+    with open_atomically(path, "wb") as file:
         parquet.write_table(pyarrow.table(columns), file)
 
 

@@ -4,10 +4,9 @@ import json
 import re
 from typing import Any
 
-from clipserve.batches.rows import Row
 from clipserve.errors import ClipserveError
 from clipserve.names import UNPRINTABLE
-from clipserve.results import Prediction
+from clipserve.results import Prediction, Row
 
 
 def write_line(row: Row, number: int | None = None) -> str:
@@ -36,7 +35,7 @@ def write_json(value: Any, *, indent: int | None = None, ascii_only: bool = Fals
 
 
 def _escape(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+    return json.dumps(found[0])[1:-1]  # beyond 16 bits JSON has pairs of surrogates
 
 
 def describe_prediction(prediction: Prediction, milliseconds: float) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from clipserve.batches.rows import Row
-from clipserve.batches.tally import Summary
 from clipserve.errors import InvalidRequest
+from clipserve.results import Row
+from clipserve.runs.summary import Summary
 from clipserve.sources.folders import Skipped
 
 if TYPE_CHECKING:

@@ -1,13 +1,12 @@
 """From a failed call to one of the errors in errors.py, without the network.
 
-The gRPC status decides, and the text around it only where Triton has one status for several things: tables below are
-total. Four things refine it:
+The gRPC status decides; STATUS_ERRORS has every status. Four things refine it:
 
-* A stable code in brackets, `[not-a-video] the bytes ...`, that the decode step puts first in its message. Triton may
+* A stable code in brackets, `[not-a-video] the bytes ...`, which the decode step puts first in its message. Triton may
   put words of its own ahead of it ("in ensemble 'x3d_m', ...").
-* One question back to the server, where a status has several causes (see `FollowUp`).
+* One question to the server, where a status has several causes (see `FollowUp`).
 * Triton's words for a model that is known but not loaded, where that question finds nothing.
-* Triton's words for a call that it keeps for those with a key: it says UNAVAILABLE there as well.
+* Triton's words for a call that needs a key: the status is UNAVAILABLE there as well.
 """
 
 import re
@@ -20,8 +19,8 @@ import grpc  # type: ignore[import-untyped]
 
 from clipserve import errors
 from clipserve.errors import ClipserveError
-from clipserve.exchange import REPORT, list_public_models
 from clipserve.proxies import find_proxy, read_host
+from clipserve.request import REPORT, list_public_models
 from clipserve.sources.addresses import is_address
 
 STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
@@ -44,7 +43,7 @@ STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
     grpc.StatusCode.UNAUTHENTICATED: errors.AccessDenied,
 }
 
-# What the server's decode step says in brackets.
+# The codes in brackets of the server's decode step.
 CODE_ERRORS: dict[str, type[ClipserveError]] = {
     error.code: error
     for error in (
@@ -64,13 +63,14 @@ CODE_ERRORS: dict[str, type[ClipserveError]] = {
     )
 }
 
-# Of a model whose every version is unloaded, on its way or failed (2.51; of one it has never seen: "is not found").
+# What Triton 2.51 says of a model whose versions are all unloaded, loading or failed. (Of an unknown model it says "is
+# not found".)
 _NOT_LOADED = "has no available versions"
 
-# The status of it is UNAVAILABLE (2.51), whatever key was shown; see --grpc-restricted-protocol.
+# Triton's --grpc-restricted-protocol; the status is UNAVAILABLE (2.51), with a wrong key as without one.
 _RESTRICTED = re.compile(r"This protocol is restricted(?:, expecting header '([^']+)')?")
 
-# What its Python backend says of a tensor that shared memory has no room for, whatever the status (INTERNAL in 2.51).
+# What its Python backend says when shared memory has no room for a tensor, whatever the status (INTERNAL in 2.51).
 _NO_ROOM = "Failed to increase the shared memory pool size"
 
 _BRACKETED = re.compile(r"\[([a-z][a-z0-9-]*)\]\s*")
@@ -78,8 +78,8 @@ _STATUSES = {str(status): status for status in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
-class Call:
-    """What a message can say about the call that failed."""
+class CallContext:
+    """What a message can say about a call that failed."""
 
     url: str
     model: str
@@ -95,17 +95,18 @@ class FollowUp(Enum):
     """What to ask the server before naming a failure."""
 
     INDEX = auto()
-    """What is in the repository. Triton says NOT_FOUND of a model that nobody has put there and of one that failed to
-    load; and a message about an unknown model should list those there are.
+    """What is in the repository? Triton answers NOT_FOUND both for a model that is not there and for one that failed to
+    load; and a message about an unknown model should list the models there are.
     """
 
     READY = auto()
-    """Whether the model is ready.
+    """Is the model ready?
 
-    UNAVAILABLE is said by the channel when nobody listens, and by Triton when a queue is full or a model is not loaded.
-    Nothing but English text tells them apart: all come without metadata and with debug strings of the same form (grpcio
-    1.85). So ask. A server that answers "ready" refused because it is busy; one that answers "not ready" lacks the
-    model; one that does not answer is not there. (One that came up in between passes for busy: both are retryable.)
+    The channel reports UNAVAILABLE when nobody listens, and Triton when a queue is full or a model is not loaded. Only
+    English text tells them apart: all come without metadata and with debug strings of the same form (grpcio 1.85). So
+    the client asks. A server that answers "ready" refused because it is busy; one that answers "not ready" lacks the
+    model; one that does not answer is not there. (A server that came up in between passes for busy: both errors are
+    retryable.)
     """
 
 
@@ -115,7 +116,7 @@ def read_status(exc: Any) -> grpc.StatusCode:
 
 
 def is_refusal(exc: Any) -> bool:
-    """Whether the server is there, and does not let this client ask."""
+    """Whether the server is there and refuses this client."""
     return STATUS_ERRORS[read_status(exc)] is errors.AccessDenied or bool(_RESTRICTED.match(_read_text(exc)))
 
 
@@ -129,7 +130,7 @@ def lacks_report(exc: Any) -> bool:
 
 
 def choose_follow_up(exc: Any) -> FollowUp | None:
-    """What to ask before `explain`; None if the failure speaks for itself."""
+    """What to ask the server before `map_error`; None if the failure says enough."""
     if _find_code(_read_text(exc)) is not None or is_refusal(exc):
         return None
     return {
@@ -138,7 +139,7 @@ def choose_follow_up(exc: Any) -> FollowUp | None:
     }.get(read_status(exc))
 
 
-def explain(exc: Any, call: Call, *, index: Any = None, ready: bool | None = None) -> ClipserveError:
+def map_error(exc: Any, call: CallContext, *, index: Any = None, ready: bool | None = None) -> ClipserveError:
     """The error to raise for an InferenceServerException.
 
     Args:
@@ -156,7 +157,7 @@ def explain(exc: Any, call: Call, *, index: Any = None, ready: bool | None = Non
     elif _NO_ROOM in text:
         kind = errors.ServerBusy
     elif index is not None and call.model not in list_public_models(index):
-        return explain_absence(call, part=call.model, index=index)
+        return map_absence(call, model=call.model, index=index)
     elif ready is not None:
         kind = errors.ServerBusy if ready else errors.ModelNotReady
     elif status is grpc.StatusCode.NOT_FOUND and _NOT_LOADED in text:
@@ -165,36 +166,36 @@ def explain(exc: Any, call: Call, *, index: Any = None, ready: bool | None = Non
     return kind(message, video=call.video, model=call.model)
 
 
-def explain_absence(call: Call, *, part: str, index: Any) -> ClipserveError:
+def map_absence(call: CallContext, *, model: str, index: Any) -> ClipserveError:
     """The error for a model that does not answer.
 
     Args:
-        part: the model that is absent: `call.model` itself, or a step of that ensemble.
+        model: the model that does not answer: `call.model` itself, or a step of that ensemble.
         index: the server's RepositoryIndexResponse; None if it refuses to give it.
     """
     if index is None:
         return errors.ModelNotReady(
-            f"model {part!r} at {call.url} is not ready, or not there: the server keeps its list of models from this"
+            f"model {model!r} at {call.url} is not ready, or not there: the server keeps its list of models from this"
             " client, so the name is worth a second look. Its log says more.",
             video=call.video,
             model=call.model,
         )
-    entries = [entry for entry in index.models if entry.name == part]
+    entries = [entry for entry in index.models if entry.name == model]
     if not entries:
         models = list_public_models(index)
         offer = f"it has {', '.join(models)}" if models else "none of its models is ready"
         error = errors.UnknownModel(
-            f"the server at {call.url} has no model {part!r}; {offer}",
+            f"the server at {call.url} has no model {model!r}; {offer}",
             video=call.video,
             model=call.model,
         )
         error.models = models
         return error
-    # The first line: a reason may go on with the traceback of a Python model.
+    # The first line only: the traceback of a Python model may follow.
     reasons = dict.fromkeys(entry.reason.partition("\n")[0] for entry in entries if entry.reason)
     others = ", ".join(list_public_models(index))
     return errors.ModelNotReady(
-        f"model {part!r} at {call.url} is not ready ({'; '.join(reasons) or 'no reason given'})"
+        f"model {model!r} at {call.url} is not ready ({'; '.join(reasons) or 'no reason given'})"
         f"{f'; ready there: {others}' if others else ''}. The"
         " server's log says more; a model without weights needs `clipserve export` first.",
         video=call.video,
@@ -216,7 +217,7 @@ def _find_code(text: str) -> re.Match[str] | None:
     return next((found for found in _BRACKETED.finditer(text) if found[1] in CODE_ERRORS), None)
 
 
-def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: str, call: Call) -> str:
+def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: str, call: CallContext) -> str:
     """What came, what is allowed, what to do next."""
     text = text.rstrip(".")
     about = f"{call.video!r}: " if call.video else ""
@@ -232,7 +233,7 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
         return (
             f"no server answers at {call.url} ({text}). Start one with `clipserve serve`, or give"
             " the host:port of its gRPC port (8001 unless changed; 8000 is HTTP) as url, and"
-            f" tls=Tls() if it encrypts; on the command line, --url and --tls.{_tell_of_proxy(call)}"
+            f" tls=Tls() if it encrypts; on the command line, --url and --tls.{_describe_proxy(call)}"
         )
     if kind is errors.ServerBusy:
         return f"{about}the server at {call.url} is busy ({text}). Try again in a moment, or send fewer videos at once."
@@ -245,7 +246,7 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
         return (
             f"{about}no answer from {call.url} within {call.timeout_seconds:g} s ({text}). Give a"
             " longer timeout_seconds (--timeout), a shorter video, or the server less to do at once."
-            f"{_tell_of_proxy(call)}"
+            f"{_describe_proxy(call)}"
         )
     if kind is errors.AccessDenied:
         return f"the server at {call.url} denies access ({text}). {_ask_for_credentials(text)}"
@@ -254,20 +255,20 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
             f"{about}a limit of {call.url}, or of a proxy on the way, was reached ({text}). Send"
             " a smaller video, or fewer at once."
         )
-    # Nothing the caller can do: hand on exactly what came.
+    # The caller can do nothing: pass on exactly what came.
     return f"{about}the server at {call.url} failed with {status.name}: {text}"
 
 
 def _may_be_list(name: str) -> bool:
-    """Whether this names a path without a suffix, such as the /dev/fd/63 of a shell, or standard input."""
+    """Whether this is a path without a suffix, such as a shell's /dev/fd/63, or standard input."""
     return name not in ("<bytes>", "<file>") and not is_address(name) and not PurePath(name).suffix
 
 
-def _tell_of_proxy(call: Call) -> str:
+def _describe_proxy(call: CallContext) -> str:
     variable = find_proxy(call.url)
     if variable is None:
         return ""
-    # Its value may hold a password.
+    # The message does not show its value, which may hold a password.
     return (
         f" The connection goes through the proxy that the environment variable {variable} names: if that one does not"
         f" let gRPC through, or does not reach the server, list {read_host(call.url)} in no_proxy."
@@ -275,7 +276,7 @@ def _tell_of_proxy(call: Call) -> str:
 
 
 def _ask_for_credentials(text: str) -> str:
-    """What to give, as far as the server tells."""
+    """Which credentials to give, as far as the server says."""
     restricted = _RESTRICTED.match(text)
     if restricted and (header := restricted[1]):
         return (

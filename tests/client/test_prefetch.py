@@ -94,7 +94,7 @@ async def wait_until_read(file):
         fcntl.ioctl(file, termios.FIONREAD, left)
 
 
-async def test_videos_are_under_way_while_the_next_is_not_yet_there(classifier):
+async def test_videos_are_in_flight_while_the_next_is_not_yet_there(classifier):
     release = threading.Event()
 
     def videos():

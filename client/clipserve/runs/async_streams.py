@@ -1,44 +1,38 @@
-"""Many videos at once for asyncio: the same rows, awaited."""
-
-from __future__ import annotations
+"""The rows of a run for asyncio."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from clipserve import defaults
-from clipserve.batches.feeds import Feed
-from clipserve.batches.rows import Row
-from clipserve.batches.runs import Run
-from clipserve.batches.tally import Summary
 from clipserve.errors import InvalidRequest, RequestCancelled
+from clipserve.results import Row
+from clipserve.runs.prefetch import Prefetcher
+from clipserve.runs.run import Run
+from clipserve.runs.streams import CLOSED
+from clipserve.runs.summary import Summary
 from clipserve.sources.entries import Entry
-
-if TYPE_CHECKING:
-    from clipserve.tables.table import Table
-
-Work = Callable[[Entry], Awaitable[Row]]
+from clipserve.tables.table import Table
 
 
 class AsyncRowStream:
     """`RowStream` for asyncio: `async for row in ...`, or `await stream.table()`.
 
     It belongs to the event loop that takes its first row. Leave an unfinished stream by `await stream.close()`, by
-    `async with`, or by closing its classifier; these may come from any loop. The source is read in a thread of its own,
-    a generator, too.
+    `async with`, or by closing its classifier; these may come from any loop. A thread reads the source, a generator
+    included.
     """
 
-    def __init__(self, run: Run, work: Work) -> None:
-        self._feed = Feed(run.entries, run.parallel * defaults.READ_AHEAD)
-        self._work = work
-        self._tally = run.tally
+    def __init__(self, run: Run, classify: Callable[[Entry], Awaitable[Row]]) -> None:
+        self._entries = Prefetcher(run.entries, run.room)
+        self._classify = classify
+        self._errors = run.errors
         self._cancellation = run.cancellation
-        self._gate = asyncio.Semaphore(run.parallel)
-        self._ordered = run.ordered
-        self._begun: deque[asyncio.Task[Row]] = deque()
+        self._slots = asyncio.Semaphore(run.options.parallel)
+        self._ordered = run.options.ordered
+        self._pending: deque[asyncio.Task[Row]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = False
         self._closed = False
@@ -46,39 +40,37 @@ class AsyncRowStream:
     @property
     def summary(self) -> Summary:
         """Counts of the rows so far, dropped ones included."""
-        return self._tally.summary
+        return self._errors.summary
 
     @property
     def failures(self) -> list[Row]:
-        """The first thousand of the rows that on_error="drop" left out so far."""
-        return list(self._tally.dropped)
+        """The first thousand rows that on_error="drop" has left out so far."""
+        return list(self._errors.dropped)
 
     async def table(self) -> Table:
         """All rows that are left, dropped failures beside them."""
-        from clipserve.tables.table import Table
-
         kept: list[Row] = []
         dropped: list[Row] = []
         async with self:
             while (row := await self._take()) is not None:
-                (dropped if self._tally.drops(row) else kept).append(row)
-        return Table(kept, dropped, self._tally.summary.skipped)
+                (dropped if self._errors.drops(row) else kept).append(row)
+        return Table(kept, dropped, self._errors.summary.skipped)
 
     async def close(self) -> None:
-        """Cancel the calls under way; rows not taken are lost. Harmless when done."""
+        """Cancel the calls in flight; rows that were not taken are lost. May be called twice."""
         if self._closed:
             return
         self._closed = True
-        self._feed.close()
+        self._entries.close()
         self._cancellation.cancel()
         if self._loop is asyncio.get_running_loop():
             self._cancel_calls()
-            await asyncio.gather(*self._begun, return_exceptions=True)
-            self._begun.clear()
+            await asyncio.gather(*self._pending, return_exceptions=True)
+            self._pending.clear()
         elif self._loop is not None:
             with suppress(RuntimeError):  # its loop is closed, and every task of it has ended
                 self._loop.call_soon_threadsafe(self._cancel_calls)
-        self._tally.close()
+        self._errors.close()
 
     def __aiter__(self) -> Self:
         return self
@@ -86,7 +78,7 @@ class AsyncRowStream:
     async def __anext__(self) -> Row:
         try:
             while (row := await self._take()) is not None:
-                if not self._tally.drops(row):
+                if not self._errors.drops(row):
                     return row
         except BaseException:  # a cancelled task, too
             self._ended = True
@@ -104,37 +96,37 @@ class AsyncRowStream:
         await self.close()
 
     def __del__(self) -> None:
-        self._feed.close()
+        self._entries.close()
 
     async def _take(self) -> Row | None:
-        """The next row that is due; None at the end."""
+        """The next row; None at the end."""
         if self._ended:
             return None
         self._check_loop()
         row = None if self._closed else await self._wait_for_row()
-        # By another task, or with its classifier: to end the iteration would look like success.
+        # Another task, or the classifier, has closed this stream: to end the iteration would look like success.
         if self._closed:
-            raise RequestCancelled("the run was closed before all of its videos were classified")
+            raise RequestCancelled(CLOSED)
         self._ended = row is None
         return row
 
     async def _wait_for_row(self) -> Row | None:
         while not self._closed:
-            while (entry := self._feed.take()) is not None:
-                self._begun.append(asyncio.create_task(self._pass_gate(entry)))
-            if not self._begun and self._feed.ended:
-                self._feed.check()
+            while (entry := self._entries.take()) is not None:
+                self._pending.append(asyncio.create_task(self._classify_in_slot(entry)))
+            if not self._pending and self._entries.ended:
+                self._entries.check()
                 return None
-            due = [*self._begun][: 1 if self._ordered else None]
-            waited: list[asyncio.Future[Any]] = [*due]
-            if not self._feed.ended:
-                waited.append(self._feed.news())
-            # wait() leaves the calls alone when the waiting task is cancelled; close() decides about them.
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            due = [*self._pending][: 1 if self._ordered else None]
+            awaited: list[asyncio.Future[Any]] = [*due]
+            if not self._entries.ended:
+                awaited.append(self._entries.change())
+            # When the waiting task is cancelled, wait() does not cancel the calls; close() does.
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
             done = next((task for task in due if task.done()), None)
             if done is not None and not self._closed:
-                self._begun.remove(done)
-                self._feed.let_go()
+                self._pending.remove(done)
+                self._entries.release()
                 return done.result()
         return None
 
@@ -148,9 +140,9 @@ class AsyncRowStream:
             )
 
     def _cancel_calls(self) -> None:
-        for task in self._begun:
+        for task in self._pending:
             task.cancel()
 
-    async def _pass_gate(self, entry: Entry) -> Row:
-        async with self._gate:
-            return await self._work(entry)
+    async def _classify_in_slot(self, entry: Entry) -> Row:
+        async with self._slots:
+            return await self._classify(entry)

@@ -1,6 +1,6 @@
-"""One classification without the network: the request to send, the answer to read.
+"""One request to a server: build it from a video and options, parse the response.
 
-Sync and async clients share all of it; failures.py does the same for what goes wrong.
+Both classifiers share it; error_mapping.py does the same for failures.
 """
 
 import json
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
-from clipserve.batches.cancellation import Cancellation
+from clipserve.cancellation import Cancellation
 from clipserve.errors import ClipserveError, UnexpectedAnswer
-from clipserve.question import Question
+from clipserve.options import RequestOptions
 from clipserve.results import Prediction, ScoredLabel
 from clipserve.sources.downloads import DownloadLimits
 from clipserve.sources.videos import Video, VideoSource, read_video
@@ -24,18 +24,18 @@ SCORES = "SCORES"  # out, FP32 [1, K]; with a class count BYTES [1, top_k]
 FEATURES = "FEATURES"  # out, FP32 [1, D]
 REPORT = "REPORT"  # out, BYTES [1, 1], JSON
 
-# The parts of an ensemble, which take no videos: see the model repository.
+# Steps of an ensemble, which take no videos: see the model repository.
 _DECODE = "decode"
-_NET_SUFFIX = "_net"
+_NETWORK_SUFFIX = "_net"
 
 
 @dataclass
 class ServedModel:
-    """The model that a classifier asks.
+    """The model that a classifier calls.
 
     Attributes:
         name: its public name.
-        has_report: whether to ask for REPORT each time; False once a server has said that the model has no such output.
+        has_report: whether to request REPORT each time; False once a server has said that the model has no such output.
     """
 
     name: str
@@ -43,49 +43,49 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """A question about one video, and how to read the answer."""
+class InferRequest:
+    """A request about one video."""
 
     model: ServedModel
     video: Video
-    question: Question
+    options: RequestOptions
 
-    def infer_arguments(self, timeout_seconds: float) -> dict[str, Any]:
-        """Arguments of tritonclient's `infer`: a batch of one video, and the outputs asked for.
+    def build(self, timeout_seconds: float) -> dict[str, Any]:
+        """Arguments of tritonclient's `infer`: a batch of one video, and the requested outputs.
 
-        The deadline goes with the request: a server that is this late neither decodes nor runs it.
+        The deadline goes with the request, so that a server which is this late neither decodes nor runs the model.
         """
         video = InferInput(VIDEO, [1, 1], "BYTES")
         video.set_data_from_numpy(np.array([[self.video.content]], dtype=np.object_))
-        # Triton sorts and names the best classes itself: labels never live in the client.
-        outputs = [InferRequestedOutput(SCORES, class_count=self.question.top_k)]
-        if self.question.features:
+        # Triton sorts and names the best classes itself: the client has no list of labels.
+        outputs = [InferRequestedOutput(SCORES, class_count=self.options.top_k)]
+        if self.options.features:
             outputs.append(InferRequestedOutput(FEATURES))
-        # Always: it says whether the video is whole, and costs nothing that can be measured beside decoding it.
-        if self.question.report or self.model.has_report:
+        # Always: it says whether the video is whole, and costs nothing that can be measured beside decoding.
+        if self.options.report or self.model.has_report:
             outputs.append(InferRequestedOutput(REPORT))
         return {
             "model_name": self.model.name,
             "inputs": [video],
             "outputs": outputs,
-            "parameters": self.question.parameters(),
+            "parameters": self.options.parameters(),
             "timeout": max(1, round(timeout_seconds * 1e6)),
         }
 
-    def read_prediction(self, result: Any) -> Prediction:
+    def parse(self, response: Any) -> Prediction:
         """Read an InferResult.
 
         Raises:
             UnexpectedAnswer: it is not what the contract says.
         """
         try:
-            report = _read_report(result) if self.question.report else _find_report(result)
+            report = _read_report(response) if self.options.report else _find_report(response)
             return Prediction(
-                labels=tuple(read_label(item) for item in _read_output(result, SCORES)),
+                labels=tuple(read_label(item) for item in _read_output(response, SCORES)),
                 model=self.model.name,
                 video=self.video.name,
-                features=_read_features(result) if self.question.features else None,
-                report=report if self.question.report else None,
+                features=_read_features(response) if self.options.features else None,
+                report=report if self.options.report else None,
                 truncated=_read_truncated(report),
             )
         except (ValueError, TypeError, AttributeError) as exc:
@@ -97,15 +97,14 @@ class Exchange:
             ) from exc
 
 
-def start_exchange(
+def read_request(
     source: VideoSource,
-    *,
     model: ServedModel,
-    question: Question,
-    limits: DownloadLimits | None = None,
-    cancellation: Cancellation | None = None,
-) -> Exchange:
-    """Read the video.
+    options: RequestOptions,
+    limits: DownloadLimits | None,
+    cancellation: Cancellation,
+) -> InferRequest:
+    """Read the video for a request.
 
     Raises:
         InvalidRequest: `source` is no video source.
@@ -114,9 +113,9 @@ def start_exchange(
     try:
         video = read_video(source, limits, cancellation)
     except ClipserveError as exc:
-        exc.model = model.name  # reading knows nothing of models
+        exc.model = model.name  # reading does not know the model
         raise
-    return Exchange(model=model, video=video, question=question)
+    return InferRequest(model, video, options)
 
 
 def read_label(item: bytes) -> ScoredLabel:
@@ -133,45 +132,45 @@ def list_public_models(index: Any) -> tuple[str, ...]:
             {
                 entry.name
                 for entry in index.models
-                if entry.state == "READY" and entry.name != _DECODE and not entry.name.endswith(_NET_SUFFIX)
+                if entry.state == "READY" and entry.name != _DECODE and not entry.name.endswith(_NETWORK_SUFFIX)
             }
         )
     )
 
 
-def list_parts(config: Any) -> tuple[str, ...]:
-    """The models an ensemble is made of, from a ModelConfigResponse; () for any other model."""
+def list_steps(config: Any) -> tuple[str, ...]:
+    """The models that an ensemble is made of, from a ModelConfigResponse; () for any other model."""
     steps = config.config.ensemble_scheduling.step
     return tuple(dict.fromkeys(step.model_name for step in steps))
 
 
-def _read_output(result: Any, name: str) -> npt.NDArray[Any]:
-    output = result.as_numpy(name)
+def _read_output(response: Any, name: str) -> npt.NDArray[Any]:
+    output = response.as_numpy(name)
     if output is None:
         raise ValueError(f"there is no output {name}")
     return np.asarray(output).reshape(-1)
 
 
-def _read_features(result: Any) -> npt.NDArray[np.float32]:
-    # A copy: the array of the result is read-only and holds on to the whole message.
-    features = _read_output(result, FEATURES)
+def _read_features(response: Any) -> npt.NDArray[np.float32]:
+    # A copy: the response's array is read-only and keeps the whole message alive.
+    features = _read_output(response, FEATURES)
     if features.dtype != np.float32:
         raise ValueError(f"{FEATURES} is float32, got {features.dtype}")
     return features.copy()
 
 
-def _read_report(result: Any) -> Mapping[str, Any]:
-    (text,) = _read_output(result, REPORT)
+def _read_report(response: Any) -> Mapping[str, Any]:
+    (text,) = _read_output(response, REPORT)
     report = json.loads(text)
     if not isinstance(report, dict):
         raise ValueError(f"{REPORT} is a JSON object, got {report!r}")
     return report
 
 
-def _find_report(result: Any) -> Mapping[str, Any]:
-    """The report where nobody asked for it: a model repository of another version may have none, or another one."""
+def _find_report(response: Any) -> Mapping[str, Any]:
+    """The report that was not asked for: a model repository of another version may have none, or a different one."""
     try:
-        return _read_report(result)
+        return _read_report(response)
     except (ValueError, TypeError, AttributeError):
         return {}
 

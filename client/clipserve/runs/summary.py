@@ -1,28 +1,30 @@
-"""What becomes of failures among many videos, and the count of them."""
+"""The summary of a run, and what happens to its failures."""
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-from clipserve.amounts import is_one_of
-from clipserve.batches.progress import Progress
-from clipserve.batches.rows import Row
-from clipserve.errors import AccessDenied, InvalidRequest, UnknownModel
+from clipserve.errors import AccessDenied, UnknownModel
+from clipserve.options import OnError
+from clipserve.results import Row
+from clipserve.runs.progress import Progress
 from clipserve.sources.folders import Skipped
 
-OnError: TypeAlias = Literal["keep", "raise", "drop"]
+# No video can succeed after these errors, so they end a run whatever on_error says.
+FATAL_ERRORS = (AccessDenied, UnknownModel)
 
-# No video can succeed after these, so they are raised whatever is asked for.
-HOPELESS = (AccessDenied, UnknownModel)
-
-# Dropped rows that a stream remembers; counts know of all. A table keeps all of them.
-MAX_REMEMBERED = 1000
+# Dropped rows that a stream keeps; it counts all of them, and a table keeps all of them.
+MAX_DROPPED = 1000
 
 
 @dataclass
 class Summary:
-    """How many videos went well, how many of these are damaged or cut off, how many failed, by class of error, and what
-    scans of folders left out.
+    """Counts of a run's videos.
+
+    Attributes:
+        succeeded: videos with a prediction.
+        truncated: those of them that are damaged or cut off.
+        failed: videos without one, by class of the error.
+        skipped: what scans of folders left out.
     """
 
     succeeded: int = 0
@@ -40,7 +42,7 @@ class Summary:
 
     @property
     def failures(self) -> int:
-        """How many failed."""
+        """How many videos failed."""
         return self.failed.total()
 
     def __str__(self) -> str:
@@ -50,28 +52,26 @@ class Summary:
         return f"{text}; left out: {self.skipped}" if self.skipped else text
 
 
-class Tally:
-    """Counts each row, shows progress, and decides by `on_error` what becomes of failures."""
+class ErrorPolicy:
+    """Counts each row, shows progress, and does with failures what `on_error` says."""
 
     def __init__(self, on_error: OnError, progress: Progress) -> None:
-        if not is_one_of(OnError, on_error):
-            raise InvalidRequest(f"on_error is 'keep', 'raise' or 'drop', got {on_error!r}")
         self.summary = Summary()
         self.dropped: list[Row] = []
         self._on_error = on_error
         self._progress = progress
 
     def drops(self, row: Row) -> bool:
-        """Count a row; gives whether to leave it out. Raises its error where that is asked for."""
+        """Count a row. Returns whether to leave it out, or raises its error."""
         self.summary.count(row)
         self._progress.advance(self.summary.failures)
         if row.error is None:
             return False
-        if self._on_error == "raise" or isinstance(row.error, HOPELESS):
+        if self._on_error == "raise" or isinstance(row.error, FATAL_ERRORS):
             raise row.error
         if self._on_error == "keep":
             return False
-        if len(self.dropped) < MAX_REMEMBERED:
+        if len(self.dropped) < MAX_DROPPED:
             self.dropped.append(row)
         return True
 

@@ -1,33 +1,32 @@
-"""A bar on the terminal or in a notebook that shows how far a run has come."""
+"""The progress bar of a run, on the terminal or in a notebook."""
 
 import sys
 import time
 from typing import Any, Protocol
 
 from clipserve.errors import InvalidRequest
-from clipserve.notebooks import in_notebook
 
-# Before a notebook shows a bar that nobody asked for: unlike a terminal's it stays, so short runs go without.
+# A notebook shows a bar that was not requested only after this time: its bars stay, so short runs have none.
 NOTEBOOK_AFTER_SECONDS = 1.0
-# Between two pictures of it: each is a message to the browser.
+# Between two updates of a notebook's bar: each is a message to the browser.
 NOTEBOOK_EVERY_SECONDS = 0.2
 
 
 class Progress(Protocol):
-    """Where rows are noted as they finish."""
+    """Counts rows as they finish."""
 
     def advance(self, failures: int) -> None:
-        """One more row is done; so many have failed so far."""
+        """One more row is done; `failures` rows have failed so far."""
 
     def close(self) -> None:
-        """End the display; may be called twice."""
+        """End the display. May be called twice."""
 
 
 def open_progress(wanted: bool | None, total: int | None) -> Progress:
-    """A bar: always, never, or, for None, when stderr is a terminal and rich is there, or in a notebook.
+    """A bar for True, none for False; for None a bar in a notebook, or when stderr is a terminal and rich is installed.
 
     Raises:
-        InvalidRequest: a bar is wanted and rich is not installed; a notebook does without it.
+        InvalidRequest: `wanted` is True and rich is not installed. A notebook does not need it.
     """
     if wanted is False:
         return Silence()
@@ -71,11 +70,11 @@ class Bar:
         self._task = self._progress.add_task("videos", total=total, failed="")
 
     def advance(self, failures: int) -> None:
-        self._progress.start()  # not before there is something to show; harmless when started
+        self._progress.start()  # not before there is something to show; a second start does nothing
         failed = f"{failures} failed" if failures else ""
         self._done += 1
         if self._total is not None and self._done > self._total:
-            self._total = None  # it counted folders or lists that hold more than one video
+            self._total = None  # folders and lists were counted as one video
             self._progress.reset(self._task, total=None, completed=self._done - 1)
         self._progress.update(self._task, advance=1, failed=failed)
 
@@ -84,7 +83,7 @@ class Bar:
 
 
 class NotebookBar:
-    """The browser's own bar and the same figures; rich's would need ipywidgets, and shows nothing without."""
+    """The browser's own bar and the same figures. rich's bar shows nothing without ipywidgets."""
 
     def __init__(self, total: int | None, *, after_seconds: float) -> None:
         self._total, self._done, self._failures = total, 0, 0
@@ -116,3 +115,11 @@ class NotebookBar:
             self._picture = display(content, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self._picture.update(content, raw=True)
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a kernel of Jupyter, or one derived from it (Colab)."""
+    # Such a kernel has imported IPython already; nothing is imported to find out.
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)

@@ -1,4 +1,4 @@
-"""Entries from tables of videos: CSV, JSON lines, data frames and mappings, with the columns id, path and label."""
+"""Lists of videos: CSV and JSON lines files, data frames and mappings, with the columns id, path and label."""
 
 import csv
 import itertools
@@ -12,9 +12,9 @@ from typing import Any
 from clipserve.errors import InvalidRequest, VideoNotReadable
 from clipserve.names import read_name, spell_name
 from clipserve.sources.addresses import hide_credentials, is_address
-from clipserve.sources.csv_lines import COLUMNS, CsvLines
 from clipserve.sources.entries import Entries, Entry
 
+COLUMNS = ("id", "path", "label")  # a list needs path; other columns are ignored
 JSON_LINES = (".jsonl", ".ndjson")
 LISTS = (".csv", *JSON_LINES)
 
@@ -22,11 +22,9 @@ LISTS = (".csv", *JSON_LINES)
 def open_list(path: Path) -> Entries:
     """Check the beginning of a CSV or JSON lines file now, and read it line by line.
 
-    It is opened once, so that it may be a pipe.
-
-    Relative paths in it count from its own folder. UTF-8, with a byte order mark or without; names that are not UTF-8
-    are spelt in it as names.py says. In CSV, blanks around columns and values are left out, except from a path where a
-    file has them in its name.
+    The file is opened once, so that it may be a pipe. Relative paths in it are relative to its own folder. It is UTF-8,
+    with or without a byte order mark; names that are not UTF-8 are escaped as names.py says. In CSV, blanks around
+    columns and values are dropped, except from a path where a file has them in its name.
 
     Raises:
         InvalidRequest: it does not open, is not UTF-8, or has no column `path` (lists those it has). Later, with the
@@ -58,14 +56,14 @@ def read_frame(frame: Any) -> Entries:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where records come from: a name for messages, and the folder that relative paths count from."""
+    """Where records come from: a name for messages, and the folder that paths are relative to."""
 
     name: str
     folder: str | None
 
 
 def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
-    """The entry of one record; if it names no video, an entry that holds the error."""
+    """The entry of one record; without a video in it, an entry with the error."""
     path = _present(record.get("path"))
     given = _present(record.get("id"))
     label = _present(record.get("label"))
@@ -92,8 +90,8 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
 
 def _read_csv(path: Path) -> Entries:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = CsvLines(_decoded(file, path))
-        # Strict: otherwise a quote that is not closed takes the rows after it into its field, and says nothing.
+        lines = _CsvLines(_decoded(file, path))
+        # Strict: otherwise a quote that is not closed silently takes the rows after it into its field.
         records = csv.DictReader(lines, restkey="", strict=True, skipinitialspace=True)
         folder = os.path.dirname(path)  # noqa: PTH120 - "" for a list in the working folder, not "."
         try:
@@ -168,7 +166,7 @@ def _check_columns(columns: list[str], where: str) -> None:
 
 
 def _present(value: Any) -> Any:
-    """The value; None for what tables write where there is nothing: an empty text, NaN, pandas' NA."""
+    """The value; None for the values that tables have where there is nothing: an empty text, NaN, pandas' NA."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, float) and value != value:
@@ -183,3 +181,57 @@ def _write_label(label: Any) -> str | None:
     if isinstance(label, list | tuple):
         return json.dumps([str(item) for item in label], ensure_ascii=False)
     return str(label)
+
+
+class _CsvLines:
+    """The lines of a CSV file on their way to Python's reader, which does not say where a fault begins.
+
+    Keeps the lines of the record that is being read.
+    """
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._record: list[str] = []
+        self._first = 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._record.append(line)
+        return line
+
+    def begin_record(self) -> None:
+        """The next line begins another record."""
+        self._first += len(self._record)
+        self._record.clear()
+
+    def describe(self, exc: csv.Error) -> str:
+        """Where and what the fault is that the reader found in this record."""
+        last = self._first + len(self._record) - 1
+        if (opened := self._find_open_quote()) is not None:
+            return (
+                f"line {opened}: a quote opens a field here, and up to line {last} none closes it ahead of a comma or"
+                f" the line's end ({exc}). Close it; a quote that is part of a value is written twice."
+            )
+        return f"line {last}: {exc}. A list has the columns {', '.join(COLUMNS)}; leave out one as long as that."
+
+    def _find_open_quote(self) -> int | None:
+        """The line where the field begins whose quotes are not what CSV wants; None if there is none."""
+        opened = self._first
+        fresh, quoted, closed = True, False, False
+        for number, line in enumerate(self._record, self._first):
+            for character in line:
+                if quoted:
+                    closed = character == '"'
+                    quoted = not closed
+                elif closed and character == '"':  # two of them: one that is part of the value
+                    quoted, closed = True, False
+                elif closed and character not in ",\r\n":
+                    return opened
+                elif fresh and character == '"':
+                    quoted, fresh, opened = True, False, number
+                else:
+                    fresh, closed = character in ",\r\n" or (fresh and character == " "), False
+        return opened if quoted else None

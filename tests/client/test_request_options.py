@@ -1,4 +1,4 @@
-"""What part of a video to look at: refused before it is sent, sent as the decode step reads it, and done by it."""
+"""What part of a video to look at: refused before it is sent, sent as the decode step reads it, done by that step."""
 
 import numpy as np
 import pandas
@@ -36,7 +36,7 @@ VIDEO = b"video"
         ({"end": pandas.NA}, "end .*got"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused_before_anything_is_sent(connect, triton, options, said):
+def test_a_request_that_makes_no_sense_is_refused_before_anything_is_sent(connect, triton, options, said):
     with pytest.raises(InvalidRequest, match=said):
         connect().classify(VIDEO, **options)
     with pytest.raises(InvalidRequest, match=said):
@@ -44,9 +44,10 @@ def test_a_question_that_makes_no_sense_is_refused_before_anything_is_sent(conne
     assert not triton.metadata
 
 
-def test_an_unknown_option_is_refused_with_those_there_are(connect):
-    with pytest.raises(InvalidRequest, match=r"no such option: topk; there are top_k, features"):
-        connect().classify_many([VIDEO], topk=3)
+@pytest.mark.parametrize("call", ["classify", "classify_many", "embed"])
+def test_an_unknown_option_is_refused_with_those_there_are(connect, call):
+    with pytest.raises(InvalidRequest, match=r"no such option: topk; there are .*quality, top_k, features"):
+        getattr(connect(), call)(VIDEO, topk=3)
 
 
 def read_parameters(request):
@@ -91,8 +92,8 @@ def test_numbers_of_numpy_and_of_a_data_frame_are_numbers(connect, triton):
     limits = DownloadLimits(max_bytes=np.int32(1000), seconds=np.float32(2))
     classifier = connect(timeout_seconds=np.int64(20), download_limits=limits)
     assert len(classifier.classify(VIDEO, timeout_seconds=np.float32(2.5), **options)) == 3
-    patience = np.float32(1.5)
-    list(classifier.classify_many([VIDEO], parallel=np.int64(2), patience_seconds=patience, **options))
+    retry_seconds = np.float32(1.5)
+    list(classifier.classify_many([VIDEO], parallel=np.int64(2), retry_seconds=retry_seconds, **options))
     assert [request.parameters["timeout"].int64_param for request in triton.requests] == [2_500_000, 20_000_000]
     for request in triton.requests:
         sent = read_parameters(request)

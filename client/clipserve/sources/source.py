@@ -1,7 +1,7 @@
-"""From whatever names videos to a stream of entries, read as it is needed.
+"""A source of videos, read into a stream of entries only as far as it is needed.
 
 A source is a path, a glob pattern, a folder, an http(s) address, a CSV or JSON lines file, a data frame, bytes, an open
-file, a mapping with the key `path`, or any iterable of these. Nothing is held but the names of one folder at a time.
+file, a mapping with the key `path`, or any iterable of these. Memory holds the names of one folder at a time.
 """
 
 import glob
@@ -16,7 +16,7 @@ from clipserve.errors import InvalidRequest
 from clipserve.sources.addresses import hide_credentials, is_address
 from clipserve.sources.entries import Entries, Entry
 from clipserve.sources.folders import Skipped, fail, order_naturally, read_folder, walk_folders
-from clipserve.sources.records import LISTS, Origin, open_list, read_frame, read_record
+from clipserve.sources.lists import LISTS, Origin, open_list, read_frame, read_record
 from clipserve.sources.videos import VideoSource
 
 Source: TypeAlias = VideoSource | Entry | Mapping[str, Any] | Iterable[Any]
@@ -28,9 +28,9 @@ _ANY_FOLDERS = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
 def read_entries(source: Source, skipped: Skipped | None = None) -> Entries:
     """Read a source as far as it is iterated.
 
-    A path is taken as it is; one that is not there becomes a failure of its own. A folder stands for the videos in it
-    and below it, by their suffixes, in natural order (2 before 10), hidden ones left out; links to folders are
-    followed, except in circles. A pattern (`*`, `?`, `[...]`, `**`) stands for what it matches.
+    A path is taken as it is; one that does not exist becomes a failure of its own. A folder stands for the videos in it
+    and below it, by their suffixes, in natural order (2 before 10), without hidden ones; links to folders are followed,
+    except in circles. A pattern (`*`, `?`, `[...]`, `**`) stands for what it matches.
 
     Args:
         skipped: counts what scans of folders leave out.
@@ -42,7 +42,7 @@ def read_entries(source: Source, skipped: Skipped | None = None) -> Entries:
 
 
 def read_entries_later(source: Source, skipped: Skipped | None = None) -> Entries:
-    """The same, but what a path stands for is looked up no earlier than the first entry, and so are its errors.
+    """As `read_entries`, but a path is looked up, and its errors are raised, no earlier than the first entry.
 
     For callers whose thread must not wait for a disk.
     """
@@ -56,7 +56,7 @@ def _read_at_last(source: Source, skipped: Skipped | None) -> Entries:
 
 
 def count_entries(source: Source) -> int | None:
-    """How many entries there will be, if that is known without reading: of a list of files, say, or a data frame."""
+    """How many entries there will be, if that is known without reading, as of a list of files or a data frame."""
     if isinstance(source, str | os.PathLike):
         return 1 if is_address(source) else None
     if isinstance(source, bytes | bytearray | memoryview | Mapping | Entry) or hasattr(source, "read"):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends their writer."""
+"""Files that are written whole or not at all, whatever ends the writer."""
 
 import os
 import secrets
@@ -9,11 +9,11 @@ from typing import IO, Any
 
 
 @contextmanager
-def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file for writing ("w" as UTF-8, or "wb") that takes its name when the block is left without an error.
+def open_atomically(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file for writing ("w" as UTF-8, or "wb"), which gets its name when the block ends without an error.
 
-    Until then it has another name in the same folder, such as x.1f3a9c0e.part for x.csv, and the file that was there
-    stays. What is no regular file, such as /dev/stdout or a named pipe, is written as it is.
+    Until then it has another name in the same folder, such as x.1f3a9c0e.part for x.csv, and an older file stays as it
+    is. Anything but a regular file, such as /dev/stdout or a named pipe, is written directly.
 
     Raises:
         OSError: the file cannot be written; names `path`.
@@ -24,7 +24,7 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
             with Path(path).open(mode, **text) as file:
                 yield file
         else:
-            target = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
+            target = Path(os.path.realpath(path))  # a link stays, and its target is replaced
             # Short enough for any file system, however long the file's own name is.
             partial = target.with_name(f"{target.stem[:20]}.{secrets.token_hex(4)}.part")
             with _removed_on_error(partial), partial.open(mode.replace("w", "x"), **text) as file:
@@ -37,7 +37,7 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
 
 
 def _is_device(path: Path) -> bool:
-    """Whether there is something by this name whose place no file can take."""
+    """Whether there is something by this name that a file cannot replace."""
     return str(path).startswith(("/dev/", "/proc/")) or (path.exists() and not path.is_file())
 
 

@@ -1,0 +1,172 @@
+"""Options that several commands share. Names, types, defaults and texts come from the dataclasses of the client."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from clipserve.classifier import VideoClassifier
+from clipserve.connection import Connection, Tls
+from clipserve.errors import ClipserveError
+from clipserve.options import RunArguments
+from clipserve.signatures import read_docs, read_parameters
+
+
+def spread_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace each parameter that is a dataclass by one command-line option for each field.
+
+    >>> @spread_options
+    ... def classify(sources: list[str], *, server: ServerOptions) -> None: ...
+
+    Typer sees the fields (`--url`, `--timeout`, ...) in place of `server`; the command receives the dataclass. Values
+    that the dataclass refuses are wrong usage.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, list[str]]] = {}
+    hints = get_type_hints(command, include_extras=True)
+    for parameter in inspect.signature(command).parameters.values():
+        hint = hints[parameter.name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            options = _list_options(hint)
+            groups[parameter.name] = (hint, [option.name for option in options])
+            parameters += options
+        else:
+            parameters.append(parameter.replace(annotation=hint))
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        try:
+            made = {
+                name: group(**{option: arguments.pop(option) for option in options})
+                for name, (group, options) in groups.items()
+            }
+        except ClipserveError as error:
+            raise typer.BadParameter(str(error)) from error
+        command(**arguments, **made)
+
+    # Typer reads both.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def make_option(owner: type, name: str, **settings: Any) -> Any:
+    """A typer.Option for the field `name` of a dataclass, as its Doc says; `settings` replace what the Doc says."""
+    doc = read_docs(owner)[name]
+    hint = read_parameters(owner)[name].annotation
+    settings.setdefault("help", f"{doc.text[0].upper()}{doc.text[1:]}.")
+    settings.setdefault("metavar", doc.metavar)
+    if type(None) in get_args(hint):
+        settings.setdefault("show_default", doc.default or False)
+    flag = [f"--{name.replace('_', '-')}"] if hint is bool else []  # and no --no-NAME
+    return typer.Option(*flag, **settings)
+
+
+def _list_options(group: type) -> list[inspect.Parameter]:
+    """An option for each field: from the field's Doc, or as it is annotated for Typer."""
+    hints = get_type_hints(group, include_extras=True)
+    docs = read_docs(group)
+    return [
+        parameter.replace(
+            kind=inspect.Parameter.KEYWORD_ONLY,
+            annotation=Annotated[parameter.annotation, make_option(group, name)] if name in docs else hints[name],
+        )
+        for name, parameter in read_parameters(group).items()
+    ]
+
+
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCES...",
+        help="Video files, patterns, folders, http(s) addresses, - for a video from standard input, and lists: CSV with"
+        " the columns id, path, label, or JSON lines with these keys.",
+    ),
+]
+ModelOption = Annotated[
+    str, typer.Option(metavar="NAME", help="A model of the server; with a wrong name, the error lists its models.")
+]
+ParallelOption = Annotated[int, make_option(RunArguments, "parallel", min=1)]
+ShardOption = Annotated[
+    str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
+]
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """The options of every command that connects to a server."""
+
+    url: Annotated[str, make_option(Connection, "url", envvar="CLIPSERVE_URL")] = Connection.url
+    timeout: Annotated[float, make_option(Connection, "timeout_seconds")] = Connection.timeout_seconds
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection; trust the usual authorities.")] = False
+    root_certificates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_ROOT_CERTIFICATES",
+            help="Authorities to trust instead; implies --tls.",
+            show_default=False,
+        ),
+    ] = None
+    client_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_CLIENT_KEY",
+            help="Your own key, where the server asks for a certificate.",
+            show_default=False,
+        ),
+    ] = None
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_CLIENT_CERTIFICATE",
+            help="The certificate of --client-key; both imply --tls.",
+            show_default=False,
+        ),
+    ] = None
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:VALUE", help="Sent with every call, such as a key; may be repeated.", show_default=False
+        ),
+    ] = None
+
+    def open_classifier(self, model: str) -> VideoClassifier:
+        """A classifier for `model`. Raises typer.BadParameter, which shows the usage."""
+        try:
+            return VideoClassifier(
+                model,
+                self.url,
+                timeout_seconds=self.timeout,
+                tls=self._choose_tls(),
+                headers=_read_headers(self.header or []),
+            )
+        except ClipserveError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    def _choose_tls(self) -> Tls | None:
+        if (self.client_key is None) != (self.client_certificate is None):
+            missing = "--client-key" if self.client_key is None else "--client-certificate"
+            raise typer.BadParameter(
+                "a key goes with its certificate: give --client-key and --client-certificate, or neither",
+                param_hint=missing,
+            )
+        if self.tls or self.root_certificates or self.client_key:
+            return Tls(self.root_certificates, self.client_key, self.client_certificate)
+        return None
+
+
+def _read_headers(pairs: list[str]) -> dict[str, str]:
+    headers = {}
+    for pair in pairs:
+        name, colon, value = pair.partition(":")
+        if not colon:
+            raise typer.BadParameter(f"a header is NAME:VALUE, got {pair!r}", param_hint="--header")
+        headers[name.strip()] = value.strip()
+    return headers

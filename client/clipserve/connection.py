@@ -1,0 +1,167 @@
+"""The connection to a server: address, TLS, headers and the options of the gRPC channel."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import grpc  # type: ignore[import-untyped]
+
+from clipserve.checks import MAX_MESSAGE_BYTES, check_timeout
+from clipserve.error_mapping import CallContext
+from clipserve.errors import InvalidRequest
+from clipserve.names import UNPRINTABLE
+from clipserve.proxies import is_local
+from clipserve.signatures import Doc
+from clipserve.sources.downloads import DownloadLimits
+
+# What gRPC sends; names that end in "-bin" carry base64 and are of no use here.
+_HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A stock Triton disconnects clients that ping more often than every 300 s
+    # (--grpc-http2-min-recv-ping-interval-without-data).
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    # gRPC waits up to 120 s between attempts to reach a server that was down. The client should find a server that has
+    # just come up within seconds.
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Each classifier has a connection and a backoff of its own: gRPC would otherwise share both between all channels
+    # of the process that go to one address.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Encrypt the connection.
+
+    Attributes:
+        root_certificates: PEM file of the authorities to trust; None: those that gRPC brings along.
+        private_key: PEM file of this client's key, where the server asks clients for a certificate.
+        certificate_chain: PEM file of this client's certificate; goes with `private_key`.
+    """
+
+    root_certificates: str | os.PathLike[str] | None = None
+    private_key: str | os.PathLike[str] | None = None
+    certificate_chain: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.private_key is None) != (self.certificate_chain is None):
+            raise InvalidRequest(
+                "a client certificate is two files: give private_key and certificate_chain, or"
+                f" neither; got private_key={self.private_key!r},"
+                f" certificate_chain={self.certificate_chain!r}"
+            )
+
+    def _read(self, name: str) -> bytes | None:
+        path = getattr(self, name)
+        if path is None:
+            return None
+        try:
+            return Path(path).read_bytes()
+        except OSError as exc:
+            raise InvalidRequest(
+                f"cannot read {name} of Tls, {os.fspath(path)!r}: {exc.strerror}. It is the path of a PEM file."
+            ) from exc
+
+    def credentials(self) -> Any:
+        """The channel's credentials, read from the files now.
+
+        Raises:
+            InvalidRequest: a file cannot be read.
+        """
+        return grpc.ssl_channel_credentials(
+            root_certificates=self._read("root_certificates"),
+            private_key=self._read("private_key"),
+            certificate_chain=self._read("certificate_chain"),
+        )
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The arguments of a classifier, checked: which model of which server to call, and how."""
+
+    model: Annotated[str, Doc("public name of a model; `models()` lists them", "NAME")] = "x3d_m"
+    url: Annotated[str, Doc("host:port of the server's gRPC port", "HOST:PORT")] = "localhost:8001"  # 8000 is HTTP
+    _: KW_ONLY
+    timeout_seconds: Annotated[float, Doc("deadline of every call, from sending to the answer", "SECONDS")] = 60.0
+    tls: Annotated[Tls | None, Doc("how to encrypt; None sends everything in the clear")] = None
+    headers: Annotated[
+        Mapping[str, str] | None,
+        Doc('sent with every call as gRPC metadata, such as {"authorization": "Bearer ..."}'),
+    ] = field(default=None, repr=False)  # they may hold secrets
+    download_limits: Annotated[DownloadLimits | None, Doc("limits for fetching a video from an http(s) address")] = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model or UNPRINTABLE.search(self.model):
+            raise InvalidRequest(f"model is a model's name, such as {Connection.model!r}; got {self.model!r}")
+        check_url(self.url)
+        if not isinstance(self.tls, Tls | None):
+            raise InvalidRequest(f"tls is Tls(...) or None, got {self.tls!r}")
+        # object.__setattr__: the class is frozen.
+        object.__setattr__(self, "headers", check_headers(self.headers or {}))
+        object.__setattr__(self, "timeout_seconds", check_timeout(self.timeout_seconds))
+
+    def client_arguments(self) -> dict[str, Any]:
+        """Arguments of tritonclient's InferenceServerClient, the same for sync and async."""
+        return {
+            "url": self.url,
+            "creds": self.tls.credentials() if self.tls else None,
+            "channel_args": choose_channel_options(self.url),
+        }
+
+    def start_call(self, timeout_seconds: float | None = None) -> CallContext:
+        """The context of a call with this deadline; None takes the connection's.
+
+        Raises:
+            InvalidRequest: the deadline is not what is allowed.
+        """
+        seconds = self.timeout_seconds if timeout_seconds is None else check_timeout(timeout_seconds)
+        return CallContext(url=self.url, model=self.model, timeout_seconds=seconds)
+
+
+def choose_channel_options(url: str) -> list[tuple[str, int]]:
+    """The channel's options. A server on this machine is never asked through a proxy, which could not reach it."""
+    return [*CHANNEL_OPTIONS, *([("grpc.enable_http_proxy", 0)] if is_local(url) else [])]
+
+
+def check_url(url: str) -> None:
+    """Refuse what gRPC would resolve as a host name and then never find."""
+    schemes = ("http:", "https:", "grpc:", "grpcs:")
+    if not isinstance(url, str) or not url or url.startswith(schemes) or UNPRINTABLE.search(url):
+        # The part before an @ may be a password.
+        got = f"...{url[url.rindex('@') :]}" if isinstance(url, str) and "@" in url else url
+        raise InvalidRequest(
+            f"url is host:port of the server's gRPC port, such as {Connection.url!r}, without a"
+            f" scheme (tls=Tls(), or --tls, encrypts); got {got!r}"
+        )
+    if "@" in url and not url.startswith("unix"):
+        raise InvalidRequest(
+            "url is host:port alone, and this one has an @: gRPC sends no user:password@. Give credentials as"
+            " headers={'authorization': ...} (--header 'authorization: ...')"
+        )
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Lower-case the names, as gRPC demands, and refuse what it would not send."""
+    checked = {}
+    if not isinstance(headers, Mapping):
+        raise InvalidRequest(f"headers are a mapping of names to values, got {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()) or name.lower().endswith("-bin"):
+            raise InvalidRequest(
+                f"a header's name has letters, digits and _ . - only, and does not end in -bin; got {name!r}"
+            )
+        # The message does not show the value, which may be a secret.
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise InvalidRequest(f"the value of header {name!r} is not a str of printable ASCII")
+        checked[name.lower()] = value
+    return checked

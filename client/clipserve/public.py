@@ -1,0 +1,104 @@
+"""The names that `import clipserve` offers."""
+
+from importlib.metadata import version
+
+from clipserve.async_classifier import AsyncVideoClassifier
+from clipserve.classifier import VideoClassifier
+from clipserve.connection import Tls
+from clipserve.errors import (
+    AccessDenied,
+    ClipserveError,
+    DeadlineExceeded,
+    DecodeCrashed,
+    DecodeFailed,
+    DecodeOutOfMemory,
+    DecodeTimedOut,
+    EmptyVideo,
+    EncryptedVideo,
+    InvalidRequest,
+    LimitExceeded,
+    ModelNotReady,
+    NotAVideo,
+    NoVideoStream,
+    RequestCancelled,
+    RequestError,
+    ServerBusy,
+    ServerError,
+    ServerFailed,
+    ServerUnavailable,
+    TruncatedVideo,
+    UnexpectedAnswer,
+    UnknownModel,
+    UnsupportedCodec,
+    VideoError,
+    VideoNotReadable,
+    VideoTooLarge,
+    VideoTooLong,
+)
+from clipserve.evaluation import Comparison, Evaluation, compare, evaluate
+from clipserve.names import read_name
+from clipserve.results import Prediction, Row, ScoredLabel
+from clipserve.runs.async_streams import AsyncRowStream
+from clipserve.runs.streams import RowStream
+from clipserve.runs.summary import Summary
+from clipserve.sources.downloads import DownloadLimits
+from clipserve.sources.entries import Entry
+from clipserve.sources.source import Source, read_entries
+from clipserve.sources.videos import VideoSource
+from clipserve.tables.embeddings import Embeddings
+from clipserve.tables.table import Table
+
+__version__ = version("clipserve")
+
+__all__ = [
+    "AccessDenied",
+    "AsyncRowStream",
+    "AsyncVideoClassifier",
+    "ClipserveError",
+    "Comparison",
+    "DeadlineExceeded",
+    "DecodeCrashed",
+    "DecodeFailed",
+    "DecodeOutOfMemory",
+    "DecodeTimedOut",
+    "DownloadLimits",
+    "Embeddings",
+    "EmptyVideo",
+    "EncryptedVideo",
+    "Entry",
+    "Evaluation",
+    "InvalidRequest",
+    "LimitExceeded",
+    "ModelNotReady",
+    "NoVideoStream",
+    "NotAVideo",
+    "Prediction",
+    "RequestCancelled",
+    "RequestError",
+    "Row",
+    "RowStream",
+    "ScoredLabel",
+    "ServerBusy",
+    "ServerError",
+    "ServerFailed",
+    "ServerUnavailable",
+    "Source",
+    "Summary",
+    "Table",
+    "Tls",
+    "TruncatedVideo",
+    "UnexpectedAnswer",
+    "UnknownModel",
+    "UnsupportedCodec",
+    "VideoClassifier",
+    "VideoError",
+    "VideoNotReadable",
+    "VideoSource",
+    "VideoTooLarge",
+    "VideoTooLong",
+    "__version__",
+    "compare",
+    "evaluate",
+    "read_entries",
+    "read_name",
+]

@@ -1,0 +1,1 @@
+"""Runs over many videos, several at once, and the streams of their rows."""
