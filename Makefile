@@ -51,7 +51,7 @@ test-all: $(READY) check ## The checks and every test.
 
 .PHONY: test-compose
 test-compose: $(READY) ## Bring the compose stack up in a real Docker engine, break it, take it down (ten minutes, root).
-	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py tests/load/test_load_in_compose.py
+	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py tests/loadtest/test_in_compose.py
 
 .PHONY: test-bare
 test-bare: $(READY) ## Run `make demo` in a Debian with what README names and nothing else (a quarter of an hour, root).
@@ -110,7 +110,7 @@ bench-client: $(READY) ## Measure what the client itself costs.
 # make loadtest URL=gpu1:8001 MODEL=x3d_m VIDEOS=videos KEY=admin_key OPTIONS='--concurrency 1,16,64 --latency-limit 300'
 .PHONY: loadtest
 loadtest: $(READY) ## Put a server under load with perf_analyzer; without URL=... one started here (four minutes).
-	@$(BIN)/python benchmarks/load --seconds 6 --concurrency 1,2,4 --search-steps 4 $(if $(URL),--url '$(URL)') \
+	@$(BIN)/clipserve loadtest --out .cache/loadtest --seconds 6 --concurrency 1,2,4 --search-steps 4 $(if $(URL),--url '$(URL)') \
 		$(if $(MODEL),--model '$(MODEL)') $(if $(VIDEOS),--videos '$(VIDEOS)') $(if $(KEY),--key-file '$(KEY)') $(OPTIONS)
 
 .PHONY: codelab

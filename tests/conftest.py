@@ -40,8 +40,10 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "gpu": lambda: _succeeds("nvidia-smi"),
     "nvdec": lambda: find_spec("PyNvVideoCodec") is not None and _succeeds("nvidia-smi"),
     "browser": lambda: find_browser() is not None,
-    # tests/load fetch it where they can.
-    "perf_analyzer": lambda: shutil.which("perf_analyzer") is not None or (ROOT / ".cache" / "perf_analyzer").is_dir(),
+    # tests/loadtest fetch it where they can.
+    "perf_analyzer": lambda: (
+        shutil.which("perf_analyzer") is not None or (ROOT / ".cache/clipserve/perf_analyzer").is_dir()
+    ),
 }
 
 

@@ -43,6 +43,7 @@ def build_app() -> "typer.Typer":
     from clipserve.commands.classify import classify
     from clipserve.commands.embed import embed
     from clipserve.evaluation.command import evaluate
+    from clipserve.loadtest.command import loadtest
     from clipserve.showcase.command import demo
     from clipserve_export.command_line import export
     from clipserve_export.versions_command import versions
@@ -74,6 +75,7 @@ def build_app() -> "typer.Typer":
     app.command()(embed)
     app.command()(evaluate)
     app.command()(demo)
+    app.command()(loadtest)
     app.command()(export)
     app.command()(versions)
     app.command()(serve)

@@ -1,0 +1,288 @@
+"""`clipserve loadtest`."""
+
+import importlib
+import os
+import platform
+import signal
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from clipserve import ClipserveError, Tls
+from clipserve.loadtest.embedded import embedded_server, write_sample_videos
+from clipserve.loadtest.inputs import list_videos
+from clipserve.loadtest.load_levels import LatencyLimit, LoadTestError, parse_numbers, parse_through
+from clipserve.loadtest.load_test import LoadTest, LoadTestPlan, Say
+from clipserve.loadtest.measurements import PERCENTILES, can_read
+from clipserve.loadtest.perf_analyzer import PerfAnalyzer, RunSettings, find_perf_analyzer
+from clipserve.loadtest.server import Server
+
+ADMIN_HEADER = "triton-grpc-protocol-clipserve-admin"
+DRAWING_PACKAGES = ("matplotlib", "jinja2")  # the extra `loadtest`
+DIFFERENT, UNUSABLE, INTERRUPTED = 1, 2, 130  # exit codes
+
+
+def loadtest(
+    *,
+    url: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="CLIPSERVE_URL",
+            help="gRPC port of a running server. Without it, the load test starts a Triton on this machine.",
+        ),
+    ] = "",
+    model: Annotated[str, typer.Option(help="A public model of the server.")] = "motion",
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with every call.", show_default=False)
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The server's admin key, needed for its statistics and to load a model.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics_url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="The server's metrics, the only source of the decode time.", show_default=False
+        ),
+    ] = "",
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False,
+    root_certificates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_ROOT_CERTIFICATES",
+            help="Authorities to trust; implies --tls.",
+            show_default=False,
+        ),
+    ] = None,
+    client_key: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", envvar="CLIPSERVE_CLIENT_KEY", help="Your own key.", show_default=False),
+    ] = None,
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            envvar="CLIPSERVE_CLIENT_CERTIFICATE",
+            help="The certificate of --client-key.",
+            show_default=False,
+        ),
+    ] = None,
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Model repository of the embedded server. Without it, the load test exports the model.",
+            show_default=False,
+        ),
+    ] = None,
+    cpu_precision: Annotated[
+        str, typer.Option(help="Of the embedded server on a CPU: fp32, auto or bf16; bf16 needs a larger --tolerance.")
+    ] = "fp32",
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Videos to send. Without it, the load test generates motions.", show_default=False
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Most videos to use; they are sent in turn.")] = 64,
+    through: Annotated[
+        str, typer.Option(help="What to measure: the whole ensemble, its decode step alone, its network alone.")
+    ] = "ensemble,decode,net",
+    concurrency: Annotated[str, typer.Option(help="Closed loop: requests in flight.")] = "1,2,4,8",
+    rate: Annotated[
+        str,
+        typer.Option(
+            help="Open loop: requests a second, at random moments. auto: shares of the highest closed throughput."
+        ),
+    ] = "auto",
+    seconds: Annotated[
+        float, typer.Option(min=0.3, help="Time to measure each load level; slow ones take longer.")
+    ] = 9.0,
+    latency_limit: Annotated[
+        float, typer.Option(metavar="MS", min=0, help="Search for the highest rate within this latency.")
+    ] = 200.0,
+    percentile: Annotated[
+        int, typer.Option(help="Percent of the requests that must be within it: 50, 90, 95 or 99.")
+    ] = 95,
+    search_steps: Annotated[int, typer.Option(min=0, help="Bisections of the search; 0: no search.")] = 5,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Largest difference of scores under load from scores without load.")
+    ] = 1e-5,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Each load test writes a new folder into it.")] = Path(
+        "loadtest-results"
+    ),
+    keep_requests: Annotated[
+        bool,
+        typer.Option(
+            "--keep-requests", help="Keep perf_analyzer's record of every request: gigabytes, with the videos in it."
+        ),
+    ] = False,
+    analyzer_options: Annotated[str, typer.Option(help="More options of perf_analyzer.", show_default=False)] = "",
+) -> None:
+    """Put a server under load with real videos, by NVIDIA's perf_analyzer.
+
+    \b
+    clipserve loadtest
+    clipserve loadtest --url gpu1:8001 --model x3d_m --videos videos \\
+        --key-file admin_key --metrics-url http://gpu1:8002/metrics \\
+        --concurrency 1,4,16,64 --latency-limit 300
+
+    Measures in closed and open loop through the ensemble, the decode step alone
+    and the network alone; searches for the highest rate within the latency limit;
+    checks that answers under load equal answers without load. Writes a table,
+    plots, an HTML page and perf_analyzer's own files.
+
+    Exits with 0 if all answers are equal, 1 if some differ,
+    2 if nothing could be measured.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    try:
+        _check_installed()
+        if percentile not in PERCENTILES:
+            raise LoadTestError(f"--percentile is one of {', '.join(map(str, PERCENTILES))}; got {percentile}")
+        rates = None if rate == "auto" else parse_numbers(rate, "--rate")
+        concurrencies = parse_numbers(concurrency, "--concurrency", whole=True)
+        parts = parse_through(through)
+        has_tls = tls or root_certificates or client_key or client_certificate
+        chosen_tls = Tls(root_certificates, client_key, client_certificate) if has_tls else None
+        headers = _read_headers(header or [], key_file)
+        analyzer = find_perf_analyzer(say=say)
+        plan = LoadTestPlan(
+            videos=list_videos(videos or write_sample_videos(out / "videos"), count=count),
+            through=parts,
+            concurrencies=concurrencies,
+            rates=rates,
+            limit=LatencyLimit(percentile, latency_limit),
+            search_steps=search_steps,
+            tolerance=tolerance,
+            settings=RunSettings(seconds, percentile, keep_requests, analyzer_options),
+        )
+        folder = _make_folder(out)
+        if not url:
+            say(f"starting Triton with {model}")
+        opened: AbstractContextManager[Server] = (
+            nullcontext(Server(url, model, _check_metrics(metrics_url, say), chosen_tls, headers))
+            if url
+            else embedded_server(model, repository, cpu_precision=cpu_precision)
+        )
+        with opened as server:
+            test = LoadTest(analyzer, server, plan, folder, say)
+            started = time.monotonic()
+            try:
+                test.run()
+            finally:
+                facts = describe(server, plan, analyzer, embedded=not url, seconds=time.monotonic() - started)
+                publish(test, facts, console)
+    except KeyboardInterrupt:
+        say("stopped by Ctrl-C; perf_analyzer has ended, and so has every server and model started for the test")
+        raise typer.Exit(INTERRUPTED) from None
+    except (LoadTestError, ClipserveError) as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), style="red", markup=False)
+        raise typer.Exit(UNUSABLE) from error
+    accuracy = test.results.accuracy
+    if accuracy is None or not accuracy.passed:
+        raise typer.Exit(DIFFERENT)
+
+
+def _check_installed() -> None:
+    """Import what draws the results now, not after minutes of measuring. Raises LoadTestError."""
+    try:
+        importlib.import_module("clipserve.loadtest.report")
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in DRAWING_PACKAGES:
+            raise
+        raise LoadTestError(f"the load test needs {package}: pip install 'clipserve[loadtest]'") from missing
+
+
+def _make_folder(out: Path) -> Path:
+    """Make the folder of this load test. Raises LoadTestError."""
+    folder = out / datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise LoadTestError(
+            f"user {os.getuid()} cannot write into --out {out}: {error.strerror}; in docker compose, CLIPSERVE_UID is"
+            " the user who runs the load test"
+        ) from error
+    return folder
+
+
+def _check_metrics(metrics_url: str, say: Say) -> str | None:
+    """The address, if it can be read: perf_analyzer fails where it cannot read the metrics."""
+    if metrics_url and not can_read(metrics_url):
+        say(f"no metrics at {metrics_url}: the results show decoding together with waiting for a decoder")
+        return None
+    return metrics_url or None
+
+
+def _read_headers(pairs: list[str], key_file: Path | None) -> dict[str, str]:
+    headers = {}
+    for pair in pairs:
+        name, colon, value = pair.partition(":")
+        if not colon:
+            raise LoadTestError("--header takes NAME:VALUE; got one without a colon")
+        headers[name.strip()] = value.strip()
+    if key_file is not None:
+        try:
+            headers[ADMIN_HEADER] = key_file.read_text().strip()
+        except OSError as error:
+            raise LoadTestError(f"cannot read --key-file {key_file}: {error.strerror}") from error
+    return headers
+
+
+def describe(
+    server: Server, plan: LoadTestPlan, analyzer: PerfAnalyzer, *, embedded: bool, seconds: float
+) -> dict[str, str]:
+    """Facts about the load test for the page."""
+    sizes = [path.stat().st_size for path in plan.videos]
+    return {
+        "server": f"{server.url}, started for this test" if embedded else server.url,
+        "metrics": server.metrics_url or "not read",
+        "videos": f"{len(sizes)}, {min(sizes) / 1000:.0f} to {max(sizes) / 1000:.0f} kB",
+        "seconds for each load": f"{plan.settings.seconds:g}",
+        "limit": str(plan.limit),
+        "perf_analyzer": f"sha256 {analyzer.sha256[:16]}",
+        "client": f"clipserve {version('clipserve')}, {platform.node()}, {os.cpu_count()} cores, {platform.platform()}",
+        "finished": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}, after {seconds / 60:.1f} minutes",
+    }
+
+
+def publish(test: LoadTest, facts: dict[str, str], console: Console) -> None:
+    """Write table, plots and page of the results so far, and print them."""
+    from clipserve.loadtest.plots import write_pngs
+    from clipserve.loadtest.report import print_table, render_page, write_csv
+
+    measurements, folder = test.results.measurements, test.folder
+    if not measurements:
+        return
+    write_csv(folder / "load.csv", measurements)
+    plots = write_pngs(folder, measurements, test.plan.limit)
+    page = folder / "load.html"
+    page.write_text(render_page(test.results, test.plan, model=test.server.model, settings=facts))
+    print_table(measurements, console)
+    for result in (test.results.search, test.results.accuracy):
+        if result:
+            console.print(str(result), markup=False)
+    files = ", ".join(path.name for path in (page, folder / "load.csv", *plots))
+    console.print(f"{folder}: {files}, raw/", markup=False)

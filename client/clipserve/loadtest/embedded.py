@@ -1,0 +1,91 @@
+"""Sample videos and an embedded server, for a load test without --url and --videos."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clipserve.loadtest.load_levels import LoadTestError
+from clipserve.loadtest.perf_analyzer import cache_folder
+from clipserve.loadtest.server import Server
+
+SEED = 7_300_000  # not a seed of the training videos
+# Container, width, height, frames a second, encoder: phones, the web, old cameras.
+FORMS = (
+    ("mp4", 320, 240, 30, "libx264"),
+    ("mp4", 270, 480, 25, "libx264"),
+    ("webm", 480, 270, 24, "libvpx-vp9"),
+    ("mkv", 256, 256, 15, "libx264"),
+    ("avi", 320, 240, 12, "mpeg4"),
+)
+
+
+def write_sample_videos(folder: Path) -> Path:
+    """Generate a video of each class of the model `motion`, in varying forms. Raises LoadTestError."""
+    try:
+        from clipserve_export.motion.scenes import LABELS
+        from clipserve_export.motion.videos import write_motion_video
+    except ModuleNotFoundError as error:
+        raise LoadTestError(
+            f"sample videos cannot be generated without {error.name}: name a folder with --videos,"
+            " or pip install 'clipserve[export]'"
+        ) from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, label in enumerate(LABELS):
+        suffix, width, height, fps, codec = FORMS[number % len(FORMS)]
+        path = folder / f"{label.replace(' ', '_')}.{suffix}"
+        write_motion_video(path, label, SEED + number, width=width, height=height, fps=fps, codec=codec)
+    return folder
+
+
+@contextmanager
+def embedded_server(model: str, repository: Path | None, *, cpu_precision: str) -> Iterator[Server]:
+    """Start a Triton on this machine with this one model. Without a repository, export the model first.
+
+    Raises:
+        LoadTestError: the packages are not installed, the model is unknown, or the server does not start.
+    """
+    try:
+        from clipserve_server.errors import ServerStartError
+        from clipserve_server.triton import Triton
+    except ModuleNotFoundError as error:
+        raise LoadTestError(
+            f"no server can be started here without {error.name}: name a running server with --url,"
+            " or pip install 'clipserve[server]'"
+        ) from error
+    try:
+        triton = Triton(
+            repository or export_sample(model),
+            models=[model],
+            http_port=0,
+            grpc_port=0,
+            metrics_port=0,
+            cpu_precision=cpu_precision,
+        )
+        triton.start()
+    except ServerStartError as error:
+        raise LoadTestError(f"the server does not start: {error}") from error
+    try:
+        yield Server(triton.grpc_url, model, metrics_url=triton.metrics_url)
+    finally:
+        triton.stop()
+
+
+def export_sample(model: str) -> Path:
+    """Export the model into a repository in the cache, unless the same code did so before. Raises LoadTestError."""
+    try:
+        from clipserve_export.exporting import export_model
+        from clipserve_export.repository import write_configs
+        from clipserve_export.specs import SPECS
+    except ModuleNotFoundError as error:
+        raise LoadTestError(
+            f"{model} cannot be exported without {error.name}: name a repository with --repository,"
+            " or pip install 'clipserve[export]'"
+        ) from error
+    if model not in SPECS:
+        raise LoadTestError(f"there is no model {model!r}; --model is one of {', '.join(SPECS)}")
+    spec, repository = SPECS[model], cache_folder() / "loadtest" / "model_repository"
+    # The speed does not depend on the weights, and only `motion` comes with trained ones.
+    source = "pretrained" if spec.family == "motion" else "random"
+    write_configs(repository)
+    export_model(spec, format_name="onnx", weights_source=source, labels_file=None, repository=repository, reuse=True)
+    return repository

@@ -1,0 +1,102 @@
+"""The results of a load test as a CSV file, as a table in the terminal, and as one self-contained HTML page."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from rich.console import Console
+from rich.table import Table
+
+from clipserve.loadtest.load_test import LoadTestPlan, LoadTestResults
+from clipserve.loadtest.measurements import COLUMNS, Measurement
+from clipserve.loadtest.plots import MODES, draw_svgs
+
+# Column -> heading and decimals, for people. The CSV file has every column under its own name.
+SHOWN: dict[str, tuple[str, int]] = {
+    "throughput": ("answers/s", 1),
+    "p50": ("p50", 0),
+    "p95": ("p95", 0),
+    "p99": ("p99", 0),
+    "queue": ("queue", 1),
+    "decode": ("decode", 1),
+    "model": ("model", 1),
+    "outside": ("outside", 1),
+    "batch": ("batch", 1),
+    "spread": ("spread", 2),
+    "requests": ("requests", 0),
+}
+
+
+def sort_measurements(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Sort by `through` (in the order it was measured), loop and load."""
+    order = list(dict.fromkeys(found.through for found in measurements))
+    return sorted(measurements, key=lambda found: (order.index(found.through), found.mode, found.load))
+
+
+def write_csv(path: Path, measurements: Sequence[Measurement]) -> None:
+    """Write all columns with all digits."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(vars(found) for found in sort_measurements(measurements))
+
+
+def format_rows(measurements: Sequence[Measurement]) -> list[dict[str, str]]:
+    """Format rows as text, with the columns `through`, `load`, those of SHOWN and `note`."""
+    rows = []
+    for found in sort_measurements(measurements):
+        cells = {name: _format(getattr(found, name), decimals) for name, (_, decimals) in SHOWN.items()}
+        late = f"{found.delayed:g} % sent late" if found.delayed else ""
+        load = f"{found.load:g} {MODES[found.mode]}"
+        rows.append({"through": found.through, "load": load, **cells, "note": found.failure or late})
+    return rows
+
+
+def _format(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
+
+
+def print_table(measurements: Sequence[Measurement], console: Console) -> None:
+    """Print the rows in the terminal."""
+    rows = format_rows(measurements)
+    noted = any(row["note"] for row in rows)
+    table = Table("through", "load", *(heading for heading, _ in SHOWN.values()), *(["note"] if noted else []))
+    for column in table.columns[2 : 2 + len(SHOWN)]:
+        column.justify = "right"
+    before = None
+    for row in rows:
+        if before not in (None, row["through"]):
+            table.add_section()
+        before = row["through"]
+        table.add_row(row["through"], row["load"], *(row[name] for name in SHOWN), *([row["note"]] if noted else []))
+    console.print(table)
+
+
+def render_page(results: LoadTestResults, plan: LoadTestPlan, *, model: str, settings: Mapping[str, str]) -> str:
+    """Render the HTML page. `settings`: further facts about the load test."""
+    templates: list[Any] = [
+        jinja2.PackageLoader("clipserve.loadtest"),
+        jinja2.PackageLoader("clipserve.evaluation"),  # page.css, the style of all reports
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(templates),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    carried = [found for found in results.measurements if found.through == "ensemble" and not found.failure]
+    return environment.get_template("load.html").render(
+        model=model,
+        plan=plan,
+        results=results,
+        settings=settings,
+        best=max((found.throughput or 0.0 for found in carried), default=None),
+        quickest=min((found.p50 or 0.0 for found in carried), default=None),
+        rows=format_rows(results.measurements),
+        headings=SHOWN,
+        drawn={name: Markup(svg) for name, svg in draw_svgs(results.measurements, plan.limit).items()},
+    )
