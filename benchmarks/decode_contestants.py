@@ -126,16 +126,16 @@ def time_packets_alone(task: Task) -> float:
 
     The floor of every exact decoder on the same libraries: no demuxing, no conversion, no scaling.
     """
-    from clip_decode.container import open_video
+    from clip_decode.decode.full import timeline_of
+    from clip_decode.decode.sparse import plan_runs
+    from clip_decode.demux.container import open_video
+    from clip_decode.demux.packets import read_track
+    from clip_decode.dependencies.analysis import prove_structure
+    from clip_decode.dependencies.packet_dependencies import Unproven
     from clip_decode.geometry import Geometry
     from clip_decode.limits import Limits
-    from clip_decode.part import plan_runs
-    from clip_decode.roles import Unproven
+    from clip_decode.plan.frame_selection import select_frames
     from clip_decode.sampling import Sampling
-    from clip_decode.selection import select_frames
-    from clip_decode.structure import prove_structure
-    from clip_decode.track import read_track
-    from clip_decode.whole import timeline_of
 
     limits = Limits()
     with open_video(task.data, limits) as video:

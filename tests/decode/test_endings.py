@@ -3,7 +3,7 @@
 import pytest
 from synthesis import Clip
 
-from clip_decode.endings import is_cut_off
+from clip_decode.demux.truncation import is_cut_off
 
 WHOLE = {
     "avi": ("avi", Clip("mpeg4", "avi", frames=12).make()),

@@ -16,16 +16,16 @@ import pytest
 from synthesis import Clip
 from test_exactness import STREAMS, X265
 
-from clip_decode import cuda
-from clip_decode.annexb import Bitstream
-from clip_decode.cuda import Cuda
+from clip_decode.decode.nvdec import cuda
+from clip_decode.decode.nvdec.annexb import Bitstream
+from clip_decode.decode.nvdec.cuda import Cuda
+from clip_decode.decode.nvdec.decoder import Declined, Nvdec
+from clip_decode.dependencies.packet_dependencies import Unproven
 from clip_decode.engine import decode_clips, decode_clips_with_nvdec
 from clip_decode.errors import Truncated
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
-from clip_decode.nvdec import Declined, Nvdec
 from clip_decode.report import Report
-from clip_decode.roles import Unproven
 from clip_decode.sampling import Sampling
 
 FALSE_GPU = Path(__file__).parent / "false_gpu"

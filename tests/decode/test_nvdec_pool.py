@@ -62,7 +62,7 @@ def start(false_driver: str, log: list[str], declined: list[None]) -> Iterator[C
 import ctypes, os, sys, threading
 sys.path.insert(0, {str(FALSE_GPU)!r})
 import PyNvVideoCodec as nvc
-from clip_decode import cuda
+from clip_decode.decode.nvdec import cuda
 from decode_pool import nvdec_worker
 cuda.LIBRARY = {false_driver!r}
 {code}

@@ -16,7 +16,7 @@ from test_exactness import decode_unscaled
 from clip_decode.engine import decode_clips
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
-from clip_decode.orientation import read_orientation
+from clip_decode.picture.orientation import read_orientation
 from clip_decode.sampling import Sampling
 
 UNEVEN = [0, 10, 50, 60, 61, 100, 180, 200, 333, 400, 401, 500, 640, 666, 700, 710, 800, 900, 1000, 1500]

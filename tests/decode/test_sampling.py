@@ -11,8 +11,8 @@ import torch
 from clip_decode.errors import InvalidRequest, TooLong
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
+from clip_decode.plan.timeline import Timeline, build_timeline
 from clip_decode.sampling import MAX_VIEWS_TIMES_CROPS, Sampling, clip_moments, spread_indices
-from clip_decode.timeline import Timeline, build_timeline
 from clipserve_server import shared_memory
 from decode_pool.settings import PoolSettings
 

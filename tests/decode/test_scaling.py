@@ -11,13 +11,13 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from synthesis import Clip, Pixels, decode_plainly, paint_texture
 
-from clip_decode.conversion import convert_frame, convert_planes
 from clip_decode.engine import decode_clips
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
+from clip_decode.picture.color_conversion import convert_frame, convert_planes
+from clip_decode.picture.crop_region import Strip, find_strip
+from clip_decode.picture.scaling import FAST_FILTER, Scaler, place_squares
 from clip_decode.sampling import Sampling
-from clip_decode.scaling import FAST_FILTER, Scaler, place_squares
-from clip_decode.strips import Strip, find_strip
 
 
 def scale_like_pytorchvideo(rgb: Pixels, short_side: int, side: int, spatial: int) -> torch.Tensor:

@@ -7,25 +7,25 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from .container import OpenVideo, open_video
-from .decoder import CpuDecoder
-from .endings import is_cut_off
-from .errors import Declined, InvalidRequest
-from .geometry import Geometry
-from .limits import Limits
-from .orientation import Pixels
-from .outcome import Outcome, Wish
-from .part import decode_part
-from .report import Report
-from .roles import Unproven
-from .sampling import Sampling
-from .structure import prove_structure
-from .timeline import predict_order
-from .track import Track, read_track
-from .whole import decode_whole
+from clip_decode.decode.decoder import CpuDecoder
+from clip_decode.decode.full import decode_whole
+from clip_decode.decode.request import Outcome, Wish
+from clip_decode.decode.sparse import decode_part
+from clip_decode.demux.container import OpenVideo, open_video
+from clip_decode.demux.packets import Track, read_track
+from clip_decode.demux.truncation import is_cut_off
+from clip_decode.dependencies.analysis import prove_structure
+from clip_decode.dependencies.packet_dependencies import Unproven
+from clip_decode.errors import Declined, InvalidRequest
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.picture.orientation import Pixels
+from clip_decode.plan.timeline import predict_order
+from clip_decode.report import Report
+from clip_decode.sampling import Sampling
 
 if TYPE_CHECKING:
-    from .nvdec import Nvdec
+    from clip_decode.decode.nvdec.decoder import Nvdec
 
 # Containers that say how long each packet is. Streams without are broadcast and lose bits on the way, of which FFmpeg
 # tells where NVDEC is silent (measured: MPEG-TS with three wrong bits, benchmarks/results/nvdec.md).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
-from .errors import TooLarge
+from clip_decode.errors import TooLarge
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidRequest
-from .geometry import STRIDE_FRAMES_PER_SECOND, Geometry, read_digits
+from clip_decode.errors import InvalidRequest
+from clip_decode.geometry import STRIDE_FRAMES_PER_SECOND, Geometry, read_digits
 
 Policy = Literal["uniform", "clip"]
 Quality = Literal["fast", "reference"]

@@ -12,10 +12,10 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from clip_decode.cuda import Cuda
+from clip_decode.decode.nvdec.cuda import Cuda
+from clip_decode.decode.nvdec.decoder import Nvdec
 from clip_decode.engine import decode_clips_with_nvdec
 from clip_decode.limits import Limits
-from clip_decode.nvdec import Nvdec
 from decode_pool.gpus import PACKAGE
 from decode_pool.settings import PoolSettings
 from decode_pool.worker import READY, confine, work

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from av.video.codeccontext import VideoCodecContext
 
-from .container import FFMPEG_ERRORS, check_size
-from .errors import Truncated
-from .frames import decode_packet
-from .limits import Limits
-from .outcome import Outcome, Wish
-from .timeline import Timeline, build_timeline
-from .track import Track
+from clip_decode.decode.cpu import decode_packet
+from clip_decode.decode.request import Outcome, Wish
+from clip_decode.demux.container import FFMPEG_ERRORS, check_size
+from clip_decode.demux.packets import Track
+from clip_decode.errors import Truncated
+from clip_decode.limits import Limits
+from clip_decode.plan.timeline import Timeline, build_timeline
 
 
 def decode_whole(

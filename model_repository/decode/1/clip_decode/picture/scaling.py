@@ -30,11 +30,11 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from .conversion import convert_frame, convert_planes
-from .geometry import Geometry
-from .orientation import UPRIGHT, Orientation, Pixels, read_orientation
-from .sampling import Sampling
-from .strips import Cutter, find_grain, find_strip
+from clip_decode.geometry import Geometry
+from clip_decode.picture.color_conversion import convert_frame, convert_planes
+from clip_decode.picture.crop_region import Cutter, find_grain, find_strip
+from clip_decode.picture.orientation import UPRIGHT, Orientation, Pixels, read_orientation
+from clip_decode.sampling import Sampling
 
 FAST_FILTER = (
     Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP

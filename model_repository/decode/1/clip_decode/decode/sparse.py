@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .canvas import Canvas
-from .complaints import Complaints
-from .decoder import Decoder
-from .limits import Limits
-from .outcome import Outcome, Wish
-from .roles import Structure, Unproven
-from .runs import Run, plan_runs
-from .track import Track
-from .whole import timeline_of
+from clip_decode.decode.decoder import Decoder
+from clip_decode.decode.full import timeline_of
+from clip_decode.decode.request import Outcome, Wish
+from clip_decode.demux.ffmpeg_log import Complaints
+from clip_decode.demux.packets import Track
+from clip_decode.dependencies.packet_dependencies import Structure, Unproven
+from clip_decode.limits import Limits
+from clip_decode.picture.clip_buffer import Canvas
+from clip_decode.plan.decode_plan import Run, plan_runs
 
 
 def decode_part(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .roles import CodedFrame, Span, Structure
+from clip_decode.dependencies.packet_dependencies import CodedFrame, Span, Structure
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .bits import BitReader, unescape
-from .nal_units import read_avcc_sets, read_length_size, split_units
-from .roles import DROPPABLE, PLAIN, RESTART, Role, Structure, Unproven
-from .sequence import skip_scaling_list
+from clip_decode.decode.nvdec.sequence_parameter_set import skip_scaling_list
+from clip_decode.dependencies.bit_reader import BitReader, unescape
+from clip_decode.dependencies.nal_units import read_avcc_sets, read_length_size, split_units
+from clip_decode.dependencies.packet_dependencies import DROPPABLE, PLAIN, RESTART, Role, Structure, Unproven
 
 _SLICE, _IDR_SLICE, _SPS, _PPS = 1, 5, 7, 8
 _HARMLESS = {6, 9, 11, 12, 13}  # SEI, delimiter, end of stream, filler, SPS extension.

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from .orientation import Pixels
+from clip_decode.picture.orientation import Pixels
 
 # AVColorSpace values that swscale converts. The others (YCgCo, ICtCp, reserved ones) make it fail;
 # they are read as if nothing were stated, which is BT.601 in swscale.

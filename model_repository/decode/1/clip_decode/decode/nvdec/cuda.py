@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .surface import Samples
+from clip_decode.decode.nvdec.surface import Samples
 
 LIBRARY = "libcuda.so.1"
 _NON_BLOCKING = 1

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from .bits import BitReader
-from .roles import DROPPABLE, PLAIN, RESTART, CodedFrame, Role, Span, Structure, Unproven
+from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.packet_dependencies import (
+    DROPPABLE,
+    PLAIN,
+    RESTART,
+    CodedFrame,
+    Role,
+    Span,
+    Structure,
+    Unproven,
+)
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3

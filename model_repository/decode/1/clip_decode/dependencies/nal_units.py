@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .roles import Unproven
+from clip_decode.dependencies.packet_dependencies import Unproven
 
 _START_CODE = b"\0\0\x01"
 

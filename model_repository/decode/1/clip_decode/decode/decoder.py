@@ -8,12 +8,12 @@ from typing import Literal, Protocol
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from .container import FFMPEG_ERRORS
-from .frames import decode_packet
-from .limits import Limits
-from .roles import Unproven
-from .runs import Run
-from .track import Track
+from clip_decode.decode.cpu import decode_packet
+from clip_decode.demux.container import FFMPEG_ERRORS
+from clip_decode.demux.packets import Track
+from clip_decode.dependencies.packet_dependencies import Unproven
+from clip_decode.limits import Limits
+from clip_decode.plan.decode_plan import Run
 
 DecoderName = Literal["cpu", "nvdec"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .roles import DROPPABLE, PLAIN, RESTART, Role, Structure, Unproven
+from clip_decode.dependencies.packet_dependencies import DROPPABLE, PLAIN, RESTART, Role, Structure, Unproven
 
 _PICTURE = b"\0\0\x01\0"
 _SEQUENCE = b"\0\0\x01\xb3"

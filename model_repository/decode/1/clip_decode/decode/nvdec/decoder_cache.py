@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from .cuda import Cuda
-from .roles import Unproven
-from .sequence import Sequence
-from .surface import Samples, surface_shape
+from clip_decode.decode.nvdec.cuda import Cuda
+from clip_decode.decode.nvdec.sequence_parameter_set import Sequence
+from clip_decode.decode.nvdec.surface import Samples, surface_shape
+from clip_decode.dependencies.packet_dependencies import Unproven
 
 # Sides of the squares that decoders are made for: pictures up to it, either way up.
 _SIDES = (640, 1280, 1920, 4096, 8192)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from .bits import BitReader
-from .roles import HIDDEN, PLAIN, RESTART, Role, Structure, Unproven
+from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.packet_dependencies import HIDDEN, PLAIN, RESTART, Role, Structure, Unproven
 
 
 def read_vp8(packets: Iterable[bytes]) -> Structure:

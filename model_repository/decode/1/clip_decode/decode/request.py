@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .canvas import Canvas
-from .decoder import DecoderName
-from .geometry import Geometry
-from .sampling import Sampling
-from .selection import Selection, select_frames
-from .timeline import Timeline
+from clip_decode.decode.decoder import DecoderName
+from clip_decode.geometry import Geometry
+from clip_decode.picture.clip_buffer import Canvas
+from clip_decode.plan.frame_selection import Selection, select_frames
+from clip_decode.plan.timeline import Timeline
+from clip_decode.sampling import Sampling
 
 
 @dataclass(frozen=True)

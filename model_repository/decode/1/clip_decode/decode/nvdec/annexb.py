@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from .bits import BitReader, unescape
-from .nal_units import read_avcc_sets, read_hvcc_sets, read_length_size, split_units
-from .roles import Unproven
-from .sequence import Sequence, read_h264_sequence, read_hevc_sequence
+from clip_decode.decode.nvdec.sequence_parameter_set import Sequence, read_h264_sequence, read_hevc_sequence
+from clip_decode.dependencies.bit_reader import BitReader, unescape
+from clip_decode.dependencies.nal_units import read_avcc_sets, read_hvcc_sets, read_length_size, split_units
+from clip_decode.dependencies.packet_dependencies import Unproven
 
 _START_CODE = b"\0\0\0\x01"
 _HEADER_BYTES = 32

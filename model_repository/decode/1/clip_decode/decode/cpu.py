@@ -9,9 +9,9 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from .container import check_size
-from .limits import Limits
-from .track import Track
+from clip_decode.demux.container import check_size
+from clip_decode.demux.packets import Track
+from clip_decode.limits import Limits
 
 
 def decode_packet(

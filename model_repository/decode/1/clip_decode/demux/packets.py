@@ -9,10 +9,10 @@ from fractions import Fraction
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from .complaints import Complaints
-from .container import ANIMATIONS, FFMPEG_ERRORS, OpenVideo, check_encryption
-from .errors import NotAVideo, TooLong
-from .limits import Limits
+from clip_decode.demux.container import ANIMATIONS, FFMPEG_ERRORS, OpenVideo, check_encryption
+from clip_decode.demux.ffmpeg_log import Complaints
+from clip_decode.errors import NotAVideo, TooLong
+from clip_decode.limits import Limits
 
 # For streams that state no rate at all; FFmpeg assumes the same for raw streams.
 _FALLBACK_RATE = Fraction(25)

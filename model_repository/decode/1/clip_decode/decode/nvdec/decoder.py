@@ -18,18 +18,18 @@ from typing import Any
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from .annexb import Bitstream
-from .container import FFMPEG_ERRORS
-from .cuda import Cuda
-from .decoder import DecoderName
-from .engines import Engine, Engines
-from .errors import Declined
-from .frames import decode_packet
-from .limits import Limits
-from .roles import Unproven
-from .runs import Run
-from .surface import equals_frame, fill_frame
-from .track import Track
+from clip_decode.decode.cpu import decode_packet
+from clip_decode.decode.decoder import DecoderName
+from clip_decode.decode.nvdec.annexb import Bitstream
+from clip_decode.decode.nvdec.cuda import Cuda
+from clip_decode.decode.nvdec.decoder_cache import Engine, Engines
+from clip_decode.decode.nvdec.surface import equals_frame, fill_frame
+from clip_decode.demux.container import FFMPEG_ERRORS
+from clip_decode.demux.packets import Track
+from clip_decode.dependencies.packet_dependencies import Unproven
+from clip_decode.errors import Declined
+from clip_decode.limits import Limits
+from clip_decode.plan.decode_plan import Run
 
 # FFmpeg's names of what NVDEC's 4:2:0 surfaces of 8 and of 10 bits can be put into.
 _FORMATS = {8: ("yuv420p", "yuvj420p"), 10: ("yuv420p10le",)}

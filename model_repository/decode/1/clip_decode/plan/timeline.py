@@ -9,9 +9,9 @@ from fractions import Fraction
 from itertools import pairwise
 from math import floor
 
-from .errors import InvalidRequest, TooLong, Truncated
-from .limits import Limits
-from .track import Track
+from clip_decode.demux.packets import Track
+from clip_decode.errors import InvalidRequest, TooLong, Truncated
+from clip_decode.limits import Limits
 
 # A last frame said to last longer than this is a lie of the header.
 _LONGEST_LAST_SECONDS = 10

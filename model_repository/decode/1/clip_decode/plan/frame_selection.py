@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .geometry import Geometry
-from .sampling import Sampling, clip_moments, spread_indices
-from .timeline import Timeline
+from clip_decode.geometry import Geometry
+from clip_decode.plan.timeline import Timeline
+from clip_decode.sampling import Sampling, clip_moments, spread_indices
 
 
 @dataclass(frozen=True)

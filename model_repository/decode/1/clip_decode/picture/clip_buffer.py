@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from av.video.frame import VideoFrame
 
-from .geometry import Geometry
-from .orientation import Pixels, read_orientation
-from .sampling import Sampling
-from .scaling import Scaler
-from .selection import Selection
+from clip_decode.geometry import Geometry
+from clip_decode.picture.orientation import Pixels, read_orientation
+from clip_decode.picture.scaling import Scaler
+from clip_decode.plan.frame_selection import Selection
+from clip_decode.sampling import Sampling
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .nal_units import read_hvcc_sets, read_length_size, split_units
-from .roles import PLAIN, RESTART, Role, Structure, Unproven
+from clip_decode.dependencies.nal_units import read_hvcc_sets, read_length_size, split_units
+from clip_decode.dependencies.packet_dependencies import PLAIN, RESTART, Role, Structure, Unproven
 
 _PARAMETER_SETS = {32, 33, 34}
 _END_OF_SEQUENCE = {36, 37}

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from .av1 import read_av1
-from .h264 import read_h264
-from .hevc import read_hevc
-from .mpeg import read_mjpeg, read_mpeg2, read_mpeg4
-from .roles import RESTART, Structure, Unproven
-from .timeline import predict_order
-from .track import Track
-from .vpx import read_vp8, read_vp9
+from clip_decode.demux.packets import Track
+from clip_decode.dependencies.av1 import read_av1
+from clip_decode.dependencies.h264 import read_h264
+from clip_decode.dependencies.hevc import read_hevc
+from clip_decode.dependencies.mpeg import read_mjpeg, read_mpeg2, read_mpeg4
+from clip_decode.dependencies.packet_dependencies import RESTART, Structure, Unproven
+from clip_decode.dependencies.vpx import read_vp8, read_vp9
+from clip_decode.plan.timeline import predict_order
 
 # Each packet is a picture of its own; what is not on this list has state or unusual packets.
 _INTRA_ONLY = {"prores", "dnxhd", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "dvvideo", "png"}

@@ -15,9 +15,9 @@ from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from .errors import Encrypted, NotAVideo, NoVideoStream, TooLarge, Truncated, UnsupportedCodec
-from .limits import Limits, check_bytes
-from .signatures import describe_bytes, describe_still, is_encrypted_mp4
+from clip_decode.demux.signatures import describe_bytes, describe_still, is_encrypted_mp4
+from clip_decode.errors import Encrypted, NotAVideo, NoVideoStream, TooLarge, Truncated, UnsupportedCodec
+from clip_decode.limits import Limits, check_bytes
 
 # FFmpeg's names. Not on the list: playlists and scripts that open other files (concat, hls, dash),
 # still images (image2pipe, png_pipe), and everything rare.

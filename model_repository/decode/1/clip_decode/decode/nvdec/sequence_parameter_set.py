@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .bits import BitReader, unescape
-from .roles import Unproven
+from clip_decode.dependencies.bit_reader import BitReader, unescape
+from clip_decode.dependencies.packet_dependencies import Unproven
 
 _H264_PROFILES = (66, 77, 100, 110)  # Baseline, Main, High, High 10.
 _HEVC_PROFILES = (1, 2, 3)  # Main, Main 10, Main Still Picture.

@@ -1,0 +1,1 @@
+"""Which frames a request selects, and which packets must be decoded for them."""
