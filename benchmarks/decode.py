@@ -47,10 +47,7 @@ class Measurement:
 
 def plan_tasks(path: Path) -> Iterator[tuple[str, Task]]:
     """What to fetch from a file, as frame numbers all decoders understand."""
-    from clip_decode.engine import decode_clips
-    from clip_decode.geometry import Geometry
-    from clip_decode.limits import Limits
-    from clip_decode.sampling import Sampling
+    from clip_decode import Geometry, Limits, Sampling, decode_clips
 
     data = path.read_bytes()
     for name, (policy, frames, views) in WORKLOADS.items():
@@ -204,7 +201,6 @@ def main() -> None:
     parser.add_argument("--memory", nargs=2, metavar=("FILE", "DECODER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     lend_ffmpeg()
-    sys.path.insert(0, str(ROOT / "model_repository" / "decode" / "1"))
     if arguments.memory:
         print_memory(Path(arguments.memory[0]), arguments.memory[1])
         return

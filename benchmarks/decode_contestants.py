@@ -55,14 +55,11 @@ def scaled_size(width: int, height: int) -> tuple[int, int]:
 
 def decode_with_clipserve(task: Task) -> npt.NDArray[np.uint8]:
     """The engine of this repository."""
-    from clip_decode.engine import decode_clips
-    from clip_decode.geometry import Geometry
-    from clip_decode.limits import Limits
-    from clip_decode.sampling import Sampling
+    from clip_decode import Geometry, Sampling, decode_clips
 
     geometry = Geometry(task.frames, 5, SIDE, SIDE)
     sampling = Sampling(policy=task.policy, views=task.views)  # type: ignore[arg-type]
-    return decode_clips(task.data, {"clip": geometry}, sampling, Limits())[0]["clip"]
+    return decode_clips(task.data, geometry, sampling)[0]
 
 
 def decode_with_pyav(task: Task) -> npt.NDArray[np.uint8]:
@@ -126,36 +123,35 @@ def time_packets_alone(task: Task) -> float:
 
     The floor of every exact decoder on the same libraries: no demuxing, no conversion, no scaling.
     """
-    from clip_decode.decode.full import timeline_of
-    from clip_decode.decode.sparse import plan_runs
+    from clip_decode import Geometry, Limits, Sampling
     from clip_decode.demux.container import open_video
-    from clip_decode.demux.packets import read_track
-    from clip_decode.dependencies.analysis import prove_structure
-    from clip_decode.dependencies.packet_dependencies import Unproven
-    from clip_decode.geometry import Geometry
-    from clip_decode.limits import Limits
+    from clip_decode.demux.packets import read_packets
+    from clip_decode.dependencies.analysis import analyze_dependencies
+    from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
+    from clip_decode.plan.decode_plan import plan_segments
     from clip_decode.plan.frame_selection import select_frames
-    from clip_decode.sampling import Sampling
+    from clip_decode.plan.timeline import build_timeline
 
     limits = Limits()
     with open_video(task.data, limits) as video:
-        track = read_track(video, limits)
+        index = read_packets(video, limits)
         context = video.stream.codec_context
         try:
-            structure, order = prove_structure(track, context, video.container_name)
-        except Unproven:
-            runs: list[Sequence[int]] = [range(len(track.packets))]
+            dependencies = analyze_dependencies(index, context, video.container_name)
+        except DependenciesUnknown:
+            segments: list[Sequence[int]] = [range(len(index.packets))]
         else:
             geometry = {"clip": Geometry(task.frames, 5, SIDE, SIDE)}
             sampling = Sampling(policy=task.policy, views=task.views)  # type: ignore[arg-type]
-            chosen = select_frames(timeline_of(track, order, limits), geometry, sampling)
-            runs = [run.packets for run in plan_runs(structure, order, chosen.wanted)]
+            timeline = build_timeline(index, dependencies.display_order, limits)
+            wanted = select_frames(timeline, geometry, sampling).wanted
+            segments = [segment.packets for segment in plan_segments(dependencies, wanted)]
         started = process_time()
-        for place, packets in enumerate(runs):
+        for place, packets in enumerate(segments):
             if place:
                 context.flush_buffers()
             for number in packets:
-                context.decode(track.packets[number])
+                context.decode(index.packets[number])
             context.decode(None)
         return process_time() - started
 

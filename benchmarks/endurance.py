@@ -29,8 +29,8 @@ from clipserve_export.repository import write_configs
 from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "decode"))
-from mutation import BASES, mutate
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.decode.mutation import BASES, mutate
 
 CALLERS = 4
 # Warm-up before memory is first looked at: allocators and caches fill in the first hundreds of requests.

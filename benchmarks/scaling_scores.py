@@ -6,7 +6,6 @@ Runtime. Kinetics weights are not at hand, so only `motion` is trained; see the 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -80,11 +79,7 @@ def windows(duration: float) -> list[dict[str, object]]:
 
 def pairs(spec: ModelSpec, videos: Iterable[bytes], *, whole: bool = False) -> Iterator[Pair]:
     """Every clip through the network, twice; of each video all windows, or the whole alone."""
-    sys.path.insert(0, str(ROOT / "model_repository" / "decode" / "1"))
-    from clip_decode.engine import decode_clips
-    from clip_decode.geometry import Geometry
-    from clip_decode.limits import Limits
-    from clip_decode.sampling import Sampling
+    from clip_decode import Geometry, Limits, Sampling, decode_clips
 
     write_configs(REPOSITORY)
     source = "pretrained" if spec.family == "motion" else "random"

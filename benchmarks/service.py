@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -36,8 +35,6 @@ from clipserve_server.precision import wanted_precision
 from clipserve_server.triton import Triton
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "model_repository" / "decode" / "1"))
-
 RESULTS = Path(__file__).parent / "results"
 MOST_OVERHEAD_MILLISECONDS = 10.0
 LEAST_SHARE = 0.9  # of the slower step
@@ -47,10 +44,7 @@ FLIGHT = 8  # requests at a time that saturate two cores
 
 def measure_idle(triton: Triton, spec: ModelSpec, repository: Path, video: bytes, turns: int) -> dict[str, float]:
     """Medians in milliseconds of one request at a time, and of the same work without a server."""
-    from clip_decode.engine import decode_clips
-    from clip_decode.geometry import Geometry
-    from clip_decode.limits import Limits
-    from clip_decode.sampling import Sampling
+    from clip_decode import Geometry, Limits, Sampling, decode_clips
 
     output = spec.geometry.output_name
     geometries = {output: Geometry(**vars(spec.geometry))}

@@ -1,17 +1,11 @@
-"""Makes the decode step importable the way Triton imports it, and its sample videos."""
+"""Sample videos."""
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-_ROOT = Path(__file__).resolve().parents[2]
-for folder in (_ROOT / "model_repository" / "decode" / "1", Path(__file__).resolve().parent):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
 
 
 def real_videos() -> list[Path]:

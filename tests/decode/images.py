@@ -12,7 +12,8 @@ import av
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from synthesis import paint_texture
+
+from tests.decode.synthesis import paint_texture
 
 FORMATS = {"mjpeg": "yuvj420p", "png": "rgb24", "bmp": "bgr24", "gif": "rgb8", "tiff": "rgb24", "libwebp": "yuv420p"}
 

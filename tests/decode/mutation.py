@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from synthesis import Clip
+from tests.decode.synthesis import Clip
 
 BASES = {
     "h264 mp4": Clip(frames=24, gop=8),

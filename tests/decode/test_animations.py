@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from images import make_chunk, make_image
 from PIL import Image, ImageSequence
-from synthesis import Clip
-from test_exactness import decode_unscaled
-from test_hostile import refusal
 
-from clip_decode.limits import Limits
+from clip_decode import Limits
+from tests.decode.images import make_chunk, make_image
+from tests.decode.synthesis import Clip
+from tests.decode.test_exactness import decode_unscaled
+from tests.decode.test_hostile import refusal
 
 CHANCE = np.random.default_rng(3)
 SIZE = (96, 64)

@@ -6,13 +6,9 @@ from fractions import Fraction
 
 import pytest
 import torch
-from synthesis import Clip, Pixels, cut_centre, decode_plainly
 
-from clip_decode.engine import decode_clips
-from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
-from clip_decode.report import Report
-from clip_decode.sampling import Sampling
+from clip_decode import Geometry, Limits, Report, Sampling, decode_clips
+from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly
 
 REORDERED = {"max_b_frames": 2}
 X265 = "keyint=20:min-keyint=5:log-level=none"

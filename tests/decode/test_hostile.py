@@ -17,16 +17,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from images import make_image
-from mutation import BASES, mutate
-from synthesis import Clip, cut_centre, decode_plainly, paint_grey, read_grey
-from test_exactness import decode_unscaled
 
-from clip_decode.engine import decode_clips
-from clip_decode.errors import DecodeError
-from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
-from clip_decode.sampling import Sampling
+from clip_decode import DecodeError, Geometry, Limits, Sampling, decode_clips
+from tests.decode.images import make_image
+from tests.decode.mutation import BASES, mutate
+from tests.decode.synthesis import Clip, cut_centre, decode_plainly, paint_grey, read_grey
+from tests.decode.test_exactness import decode_unscaled
 
 CLIP = {"a": Geometry(8, 5, 64, 64)}
 RANDOM = random.Random(1)
@@ -341,19 +337,12 @@ def test_damage_prints_nothing(tmp_path: Path) -> None:
     chance = random.Random(5)
     for name in ("h264 mp4", "mpeg2", "hevc"):
         (tmp_path / name).write_bytes(mutate(BASES[name].make()[:-300], chance))
-    folder = Path(sys.modules["clip_decode"].__file__ or "").parents[1]
     script = f"""
-import sys, pathlib
-sys.path.insert(0, {str(folder)!r})
-from clip_decode.engine import decode_clips
-from clip_decode.errors import DecodeError
-from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
-from clip_decode.report import Report
-from clip_decode.sampling import Sampling
+import pathlib
+from clip_decode import DecodeError, Geometry, decode_clips
 for path in pathlib.Path({str(tmp_path)!r}).iterdir():
     try:
-        decode_clips(path.read_bytes(), {{"a": Geometry(8, 5, 64, 64)}}, Sampling(), Limits())
+        decode_clips(path.read_bytes(), Geometry(8, 5, 64, 64))
     except DecodeError:
         pass
 """

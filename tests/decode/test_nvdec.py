@@ -13,22 +13,19 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from synthesis import Clip
-from test_exactness import STREAMS, X265
 
+from clip_decode import Geometry, Limits, Report, Sampling, Truncated, decode_clips
 from clip_decode.decode.nvdec import cuda
-from clip_decode.decode.nvdec.annexb import Bitstream
+from clip_decode.decode.nvdec.annexb import AnnexBStream
 from clip_decode.decode.nvdec.cuda import Cuda
-from clip_decode.decode.nvdec.decoder import Declined, Nvdec
-from clip_decode.dependencies.packet_dependencies import Unproven
-from clip_decode.engine import decode_clips, decode_clips_with_nvdec
-from clip_decode.errors import Truncated
-from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
-from clip_decode.report import Report
-from clip_decode.sampling import Sampling
+from clip_decode.decode.nvdec.decoder import Nvdec
+from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
+from clip_decode.engine import decode_clips_with_nvdec
+from clip_decode.errors import Declined
+from tests.decode.synthesis import Clip
+from tests.decode.test_exactness import STREAMS, X265
 
-FALSE_GPU = Path(__file__).parent / "false_gpu"
+FAKE_GPU = Path(__file__).parent / "fake_gpu"
 GEOMETRIES = {"large": Geometry(8, 5, 64, 64), "small": Geometry(5, 5, 48, 40)}
 SAMPLINGS = (
     Sampling(),
@@ -81,22 +78,22 @@ FEW = {
 
 
 @pytest.fixture(scope="session")
-def false_driver(tmp_path_factory: pytest.TempPathFactory) -> str:
+def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A libcuda.so.1 whose memory is the host's."""
     library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", library, FALSE_GPU / "libcuda.c"], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", library, FAKE_GPU / "libcuda.c"], check=True)
     return str(library)
 
 
 @pytest.fixture
-def nvc(false_driver: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A false PyNvVideoCodec, fresh, and its driver: the package of the same name need not be there, nor be hidden."""
-    monkeypatch.setattr(cuda, "LIBRARY", false_driver)
-    spec = importlib.util.spec_from_file_location("false_nvc", FALSE_GPU / "PyNvVideoCodec" / "__init__.py")
+def nvc(fake_driver: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A fake PyNvVideoCodec, fresh, and its driver: the package of the same name need not be there, nor be hidden."""
+    monkeypatch.setattr(cuda, "LIBRARY", fake_driver)
+    spec = importlib.util.spec_from_file_location("fake_nvc", FAKE_GPU / "PyNvVideoCodec" / "__init__.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["false_nvc"] = module
+    sys.modules["fake_nvc"] = module
     spec.loader.exec_module(module)
     return module
 
@@ -162,7 +159,7 @@ def test_a_decoder_is_kept_for_streams_alike(nvc: ModuleType) -> None:
     nvdec = plain(nvc)
     for gop in (5, 12, 48):
         check(nvdec, Clip(gop=gop).make(), Sampling())
-    assert (nvdec.engines.made, nvdec.engines.resized) == (1, 0)
+    assert (nvdec.cache.created, nvdec.cache.reconfigured) == (1, 0)
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
@@ -172,14 +169,14 @@ def test_another_shown_size_in_the_same_coded_size_gets_another_decoder(nvc: Mod
     for height in (64, 50, 52, 50, 64):
         check(nvdec, Clip(codec, width=160, height=height, gop=12, options=options).make(), Sampling())
     if codec == "libx264":  # 50 and 52 lines are 64 coded ones.
-        assert (nvdec.engines.made, nvdec.engines.resized) == (5, 0)
+        assert (nvdec.cache.created, nvdec.cache.reconfigured) == (5, 0)
 
 
 def test_where_no_more_decoders_may_be_made_one_is_set_up_for_another_size(nvc: ModuleType) -> None:
     nvdec = plain(nvc, streams=1)
     for width, height in ((96, 64), (160, 120), (98, 66), (66, 98), (160, 120)):
         check(nvdec, Clip(width=width, height=height, gop=12).make(), Sampling())
-    assert (nvdec.engines.made, nvdec.engines.resized) == (1, 4)
+    assert (nvdec.cache.created, nvdec.cache.reconfigured) == (1, 4)
 
 
 def test_streams_that_keep_more_frames_get_another_decoder(nvc: ModuleType) -> None:
@@ -187,7 +184,7 @@ def test_streams_that_keep_more_frames_get_another_decoder(nvc: ModuleType) -> N
     made = []
     for references in ("2", "1", "8", "1", "8"):
         check(nvdec, Clip(gop=24, options={"x264-params": f"ref={references}:bframes=0"}).make(), Sampling())
-        made.append(nvdec.engines.made)
+        made.append(nvdec.cache.created)
     assert made == [1, 1, 2, 2, 2]
 
 
@@ -197,18 +194,18 @@ def test_decoders_share_the_memory_they_may_take(nvc: ModuleType) -> None:
     with ThreadPoolExecutor(6) as threads:
         answers = threads.map(lambda video: check(nvdec, video, Sampling()), videos * 6)
         assert all(report.decoder == "nvdec" for report in answers)
-    assert nvdec.engines.megabytes <= 40
+    assert nvdec.cache.megabytes <= 40
     with pytest.raises(Declined, match="MiB"):
         decode_clips_with_nvdec(plain(nvc, megabytes=10), videos[0], GEOMETRIES, Sampling(), Limits())
 
 
 def test_memory_that_the_networks_need_is_left_to_them(nvc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     nvdec = plain(nvc, streams=1)
-    monkeypatch.setenv("FALSE_GPU_MEGABYTES", "512")
+    monkeypatch.setenv("FAKE_GPU_MEGABYTES", "512")
     with pytest.raises(Declined, match="to spare"):
         decode_clips_with_nvdec(nvdec, Clip().make(), GEOMETRIES, Sampling(), Limits())
     assert nvc.made == []
-    monkeypatch.delenv("FALSE_GPU_MEGABYTES")
+    monkeypatch.delenv("FAKE_GPU_MEGABYTES")
     check(nvdec, Clip().make(), Sampling())
 
 
@@ -219,7 +216,7 @@ def test_whatever_goes_wrong_is_left_to_a_cpu_and_the_decoder_thrown_away(nvc: M
     nvc.faults.add(fault)
     with pytest.raises(Declined):
         decode_clips_with_nvdec(nvdec, data, GEOMETRIES, Sampling(), Limits())
-    assert nvdec.engines.megabytes == 0
+    assert nvdec.cache.megabytes == 0
     nvc.faults.clear()
     check(nvdec, data, Sampling())
 
@@ -240,19 +237,19 @@ def sei(payload: int) -> bytes:
 @pytest.mark.parametrize(("payload", "is_taken"), [(5, True), (19, False), (47, False)])
 def test_supplemental_information_that_changes_pixels_is_for_a_cpu(payload: int, is_taken: bool) -> None:
     packet = Clip(container="h264", frames=1).make()
-    bitstream = Bitstream("h264", b"", packet)
+    bitstream = AnnexBStream("h264", b"", packet)
     if is_taken:
         assert sei(payload)[3:-1] in bitstream.convert(sei(payload) + packet)
     else:
-        with pytest.raises(Unproven):
+        with pytest.raises(DependenciesUnknown):
             bitstream.convert(sei(payload) + packet)
 
 
 def test_a_slice_of_another_stream_is_for_a_cpu() -> None:
     packet = Clip(container="h264", frames=1).make()
-    with pytest.raises(Unproven, match="unknown picture parameter set"):
+    with pytest.raises(DependenciesUnknown, match="unknown picture parameter set"):
         # first_mb_in_slice 0, slice_type 7, pic_parameter_set_id 1
-        Bitstream("h264", b"", packet).convert(b"\0\0\x01\x65" + bytes([0b1000_1000, 0b0100_0000]))
+        AnnexBStream("h264", b"", packet).convert(b"\0\0\x01\x65" + bytes([0b1000_1000, 0b0100_0000]))
 
 
 @pytest.fixture(scope="session")

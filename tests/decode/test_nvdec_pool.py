@@ -13,9 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from synthesis import Clip
-from test_nvdec import FALSE_GPU, false_driver
-from tests.watching import wait_for
 
 from clip_decode.engine import decode_clips
 from clip_decode.errors import Busy, InvalidRequest, NotAVideo
@@ -28,8 +25,11 @@ from decode_pool.nvdec import Gpus, find_gpus, nvdec_processes
 from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings
 from decode_pool.waiting_line import Waiting, WaitingLine
+from tests.decode.synthesis import Clip
+from tests.decode.test_nvdec import FAKE_GPU, fake_driver
+from tests.watching import wait_for
 
-__all__ = ["false_driver"]
+__all__ = ["fake_driver"]
 GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
 
 
@@ -51,7 +51,7 @@ def declined() -> list[None]:
 
 
 @pytest.fixture
-def start(false_driver: str, log: list[str], declined: list[None]) -> Iterator[Callable[..., DecodePool]]:
+def start(fake_driver: str, log: list[str], declined: list[None]) -> Iterator[Callable[..., DecodePool]]:
     pools: list[DecodePool] = []
 
     def start(code: str = "", **settings: int) -> DecodePool:
@@ -60,11 +60,11 @@ def start(false_driver: str, log: list[str], declined: list[None]) -> Iterator[C
             *(sys.executable, "-X", "faulthandler", "-c"),
             f"""
 import ctypes, os, sys, threading
-sys.path.insert(0, {str(FALSE_GPU)!r})
+sys.path.insert(0, {str(FAKE_GPU)!r})
 import PyNvVideoCodec as nvc
 from clip_decode.decode.nvdec import cuda
 from decode_pool import nvdec_worker
-cuda.LIBRARY = {false_driver!r}
+cuda.LIBRARY = {fake_driver!r}
 {code}
 nvdec_worker.main()
 """,

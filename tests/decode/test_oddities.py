@@ -9,15 +9,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from images import add_exif, make_image, mux_images
-from synthesis import Clip, Pixels, cut_centre, decode_plainly, paint_grey, read_grey
-from test_exactness import decode_unscaled
 
-from clip_decode.engine import decode_clips
-from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
+from clip_decode import Geometry, Limits, Sampling, decode_clips
 from clip_decode.picture.orientation import read_orientation
-from clip_decode.sampling import Sampling
+from tests.decode.images import add_exif, make_image, mux_images
+from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly, paint_grey, read_grey
+from tests.decode.test_exactness import decode_unscaled
 
 UNEVEN = [0, 10, 50, 60, 61, 100, 180, 200, 333, 400, 401, 500, 640, 666, 700, 710, 800, 900, 1000, 1500]
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthesis import Clip
-from tests.watching import wait_for
 
 from clip_decode.engine import decode_clips
 from clip_decode.errors import Busy, Crashed, Failed, NotAVideo, OutOfMemory, TimedOut, error_classes
@@ -25,6 +23,8 @@ from decode_pool.messages import Decoded, Job
 from decode_pool.metrics import DecodeMetrics
 from decode_pool.pool import DecodePool, WorkersNotStarted
 from decode_pool.settings import PoolSettings, available_cores
+from tests.decode.synthesis import Clip
+from tests.watching import wait_for
 
 GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
 

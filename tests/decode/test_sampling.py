@@ -8,11 +8,10 @@ from fractions import Fraction
 import pytest
 import torch
 
-from clip_decode.errors import InvalidRequest, TooLong
-from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
-from clip_decode.plan.timeline import Timeline, build_timeline
-from clip_decode.sampling import MAX_VIEWS_TIMES_CROPS, Sampling, clip_moments, spread_indices
+from clip_decode import Geometry, InvalidRequest, Limits, Sampling, TooLong
+from clip_decode.plan.frame_selection import clip_moments, spread_indices
+from clip_decode.plan.timeline import Timeline, timeline_from_timestamps
+from clip_decode.sampling import MAX_VIEWS_TIMES_CROPS
 from clipserve_server import shared_memory
 from decode_pool.settings import PoolSettings
 
@@ -46,29 +45,33 @@ def test_frames_of_a_clip_are_stride_thirtieths_apart() -> None:
 def test_every_frame_rate_gives_the_same_moments(rate: int) -> None:
     timeline = Timeline(range(rate * 10), rate * 10, Fraction(1, rate))
     for moment in clip_moments(X3D_M, 1, Fraction(0), Fraction(10))[0]:
-        shown = timeline.shown_at(moment) * timeline.time_base
+        shown = timeline.frame_at(moment) * timeline.time_base
         assert 0 <= moment - shown < Fraction(1, rate) or shown - moment <= Fraction(1, 2 * rate)
 
 
 def test_milliseconds_of_matroska_do_not_move_a_frame() -> None:
     stamps = [round(1000 * number / 30) for number in range(300)]
-    timeline = build_timeline(stamps, last_duration=33, time_base=Fraction(1, 1000), rate=Fraction(30), limits=Limits())
+    timeline = timeline_from_timestamps(
+        stamps, last_duration=33, time_base=Fraction(1, 1000), frame_rate=Fraction(30), limits=Limits()
+    )
     moments = clip_moments(X3D_M, 1, Fraction(0), Fraction(10))[0]
-    assert [timeline.shown_at(moment) for moment in moments] == [5 * n for n in range(16)]
+    assert [timeline.frame_at(moment) for moment in moments] == [5 * n for n in range(16)]
 
 
 @pytest.mark.parametrize("stamps", [[0, 10, None, 30], [0, 10, 5, 30], [7, 7, 7, 7]])
 def test_unusable_timestamps_fall_back_to_the_frame_rate(stamps: list[int | None]) -> None:
-    timeline = build_timeline(stamps, last_duration=1, time_base=Fraction(1, 90), rate=Fraction(25), limits=Limits())
+    timeline = timeline_from_timestamps(
+        stamps, last_duration=1, time_base=Fraction(1, 90), frame_rate=Fraction(25), limits=Limits()
+    )
     assert [timeline.seconds(index) for index in range(4)] == [0.0, 0.04, 0.08, 0.12]
     assert timeline.duration == Fraction(4, 25)
 
 
 def test_one_damaged_timestamp_does_not_make_a_video_too_long() -> None:
-    facts = {"last_duration": 1, "time_base": Fraction(1), "rate": Fraction(25), "limits": Limits()}
-    assert build_timeline([0, 1, 2, 2**40], **facts).duration == Fraction(4, 25)
+    facts = {"last_duration": 1, "time_base": Fraction(1), "frame_rate": Fraction(25), "limits": Limits()}
+    assert timeline_from_timestamps([0, 1, 2, 2**40], **facts).duration == Fraction(4, 25)
     with pytest.raises(TooLong, match="allowed"):
-        build_timeline(range(14400 * 25 + 1), **{**facts, "time_base": Fraction(1, 25)})
+        timeline_from_timestamps(range(14400 * 25 + 1), **{**facts, "time_base": Fraction(1, 25)})
 
 
 def test_parameters_are_read_with_their_types() -> None:

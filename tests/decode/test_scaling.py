@@ -9,15 +9,12 @@ import pytest
 import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from synthesis import Clip, Pixels, decode_plainly, paint_texture
 
-from clip_decode.engine import decode_clips
-from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
+from clip_decode import Geometry, Limits, Sampling, decode_clips
 from clip_decode.picture.color_conversion import convert_frame, convert_planes
-from clip_decode.picture.crop_region import Strip, find_strip
-from clip_decode.picture.scaling import FAST_FILTER, Scaler, place_squares
-from clip_decode.sampling import Sampling
+from clip_decode.picture.crop_region import CropRange, find_crop_range
+from clip_decode.picture.scaling import FAST_FILTER, Scaler, place_crops
+from tests.decode.synthesis import Clip, Pixels, decode_plainly, paint_texture
 
 
 def scale_like_pytorchvideo(rgb: Pixels, short_side: int, side: int, spatial: int) -> torch.Tensor:
@@ -84,7 +81,7 @@ def test_strips_do_not_explode(size: tuple[int, int]) -> None:
 
 
 def test_placement_rounds_as_pytorchvideo() -> None:
-    placement = place_squares(1280, 720, Geometry(1, 1, 256, 224), 3)
+    placement = place_crops(1280, 720, Geometry(1, 1, 256, 224), 3)
     assert (placement.width, placement.height) == (455, 256)
     assert placement.corners == ((0, 16), (116, 16), (231, 16))
 
@@ -110,7 +107,7 @@ def test_matrix_and_range_of_the_frame_are_honoured(space: int, colour_range: in
             seen = convert_frame(frame, VideoReformatter(), width, height)[8, 12]
             # Without scaling swscale is up to four levels off: see scaling.py on its bias.
             assert np.abs(seen - np.array([r, g, b]) * 255).max() < 4
-        (square,) = Scaler(Geometry(1, 1, 16, 8), Sampling()).cut(frame)
+        (square,) = Scaler(Geometry(1, 1, 16, 8), Sampling()).scale(frame)
         assert np.abs(square - np.array([r, g, b]) * 255).max() < 3
 
 
@@ -125,10 +122,10 @@ def test_squares_cut_before_scaling_are_those_of_the_whole_picture(size: tuple[i
         frame.colorspace = 1
     for geometry, crops in [((256, 224), 1), ((64, 64), 1), ((182, 182), 3)]:
         sampled = Geometry(1, 1, *geometry)
-        placement = place_squares(*size, sampled, crops)
+        placement = place_crops(*size, sampled, crops)
         planes = convert_planes(frame, VideoReformatter(), placement.width, placement.height, FAST_FILTER)
         whole = np.stack(planes, axis=-1).astype(int)
-        squares = Scaler(sampled, Sampling(crops=crops)).cut(frame)
+        squares = Scaler(sampled, Sampling(crops=crops)).scale(frame)
         side = geometry[1]
         for square, (x, y) in zip(squares, placement.corners, strict=True):
             difference = np.abs(square - whole[y : y + side, x : x + side])
@@ -137,8 +134,8 @@ def test_squares_cut_before_scaling_are_those_of_the_whole_picture(size: tuple[i
 
 
 def test_less_than_the_whole_picture_is_scaled_where_it_can_be() -> None:
-    assert find_strip(1280, 455, [100], 256, 2) == Strip(256, 768, 91, 273)
-    assert find_strip(853, 454, [99], 256, 1) == Strip(0, 853, 0, 454)
+    assert find_crop_range(1280, 455, [100], 256, 2) == CropRange(256, 768, 91, 273)
+    assert find_crop_range(853, 454, [99], 256, 1) == CropRange(0, 853, 0, 454)
 
 
 @pytest.mark.parametrize("space", [3, 8, 10, 11, 14, 17])

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.watching import NEVER_SECONDS, at_once, wait_for
 
 from clip_decode.errors import Busy
 from clipserve_server.under_way import VARIABLE, finish
 from decode_pool import under_way
 from decode_pool.under_way import UnderWay
+from tests.watching import NEVER_SECONDS, at_once, wait_for
 
 ROOT = Path(__file__).parents[2]
 

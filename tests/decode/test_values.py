@@ -6,11 +6,10 @@ import json
 import pickle
 
 import pytest
-from synthesis import Clip
 
-from clip_decode.errors import Busy, DecodeError, TimedOut, error_classes
-from clip_decode.geometry import Geometry
-from clip_decode.limits import Limits
+from clip_decode import Busy, DecodeError, Geometry, Limits, TimedOut, decode_clips
+from clip_decode.errors import error_classes
+from tests.decode.synthesis import Clip
 
 CODES = {
     "not-a-video",
@@ -77,11 +76,8 @@ def test_limits_read_their_configuration() -> None:
 
 
 def test_report_is_json_of_what_was_used() -> None:
-    from clip_decode.engine import decode_clips
-    from clip_decode.sampling import Sampling
-
     data = Clip(frames=30, gop=10, rotation=90).make()
-    _, report = decode_clips(data, {"a": Geometry(4, 5, 64, 64)}, Sampling(), Limits())
+    _, report = decode_clips(data, {"a": Geometry(4, 5, 64, 64)})
     facts = json.loads(report.to_json())
     assert facts["codec"] == "h264"
     assert facts["container"].startswith("mov,mp4")

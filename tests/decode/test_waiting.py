@@ -11,7 +11,6 @@ from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tests.watching import at_once, wait_for
 
 from clip_decode.errors import Busy
 from clip_decode.geometry import Geometry
@@ -22,6 +21,7 @@ from decode_pool.metrics_page import MetricsPage
 from decode_pool.networks import Bound, Networks
 from decode_pool.settings import PoolSettings
 from decode_pool.waiting_line import Waiting, WaitingLine
+from tests.watching import at_once, wait_for
 
 SMALL, LARGE = Geometry(8, 8, 64, 64), Geometry(16, 5, 256, 256)
 CLIP = 8 * 64 * 64 * 3  # bytes

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.decode.mutation import BASES, mutate
 from tests.watching import decode_workers, metric, stubs, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
@@ -20,9 +20,6 @@ from clipserve.errors import ClipserveError, DecodeCrashed, DecodeFailed, Server
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "decode"))
-from mutation import BASES, mutate
 
 FUZZED_FILES = 300
 

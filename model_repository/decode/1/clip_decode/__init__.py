@@ -1,4 +1,70 @@
-"""Bytes of a video file in, uint8 clips out: exact frames, little work, no other file opened.
+"""Decode the bytes of a video file to uint8 clips: exact frames, little work, no other file opened.
 
-Nothing is imported here: only `engine` and what it uses load FFmpeg, and the process that talks to Triton must not.
+    from clip_decode import Geometry, decode_clips
+
+    clip, report = decode_clips(data, Geometry(frames=16, stride=5, short_side=256, crop=224))
+
+`decode_clips` loads FFmpeg when it is first used; the other names need only the standard library, so a process that
+must not load FFmpeg can import them.
 """
+
+from typing import TYPE_CHECKING
+
+from clip_decode.errors import (
+    Busy,
+    Crashed,
+    DecodeError,
+    Encrypted,
+    Failed,
+    InvalidRequest,
+    NotAVideo,
+    NoVideoStream,
+    OutOfMemory,
+    TimedOut,
+    TooLarge,
+    TooLong,
+    Truncated,
+    UnsupportedCodec,
+    VideoError,
+    WorkerError,
+)
+from clip_decode.geometry import Geometry
+from clip_decode.limits import Limits
+from clip_decode.report import Report
+from clip_decode.sampling import Sampling
+
+if TYPE_CHECKING:
+    from clip_decode.engine import decode_clips
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "decode_clips":
+            from clip_decode.engine import decode_clips
+
+            return decode_clips
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "Busy",
+    "Crashed",
+    "DecodeError",
+    "Encrypted",
+    "Failed",
+    "Geometry",
+    "InvalidRequest",
+    "Limits",
+    "NoVideoStream",
+    "NotAVideo",
+    "OutOfMemory",
+    "Report",
+    "Sampling",
+    "TimedOut",
+    "TooLarge",
+    "TooLong",
+    "Truncated",
+    "UnsupportedCodec",
+    "VideoError",
+    "WorkerError",
+    "decode_clips",
+]

@@ -1,81 +1,78 @@
-"""The whole way from bytes to clips, in one process and one thread."""
+"""From the bytes of a video file to clips, in one process and one thread."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
-from clip_decode.decode.decoder import CpuDecoder
-from clip_decode.decode.full import decode_whole
-from clip_decode.decode.request import Outcome, Wish
-from clip_decode.decode.sparse import decode_part
+from clip_decode.decode.cpu import CpuDecoder
+from clip_decode.decode.full import decode_full
+from clip_decode.decode.request import DecodeRequest, DecodeResult
+from clip_decode.decode.sparse import decode_sparse
 from clip_decode.demux.container import OpenVideo, open_video
-from clip_decode.demux.packets import Track, read_track
-from clip_decode.demux.truncation import is_cut_off
-from clip_decode.dependencies.analysis import prove_structure
-from clip_decode.dependencies.packet_dependencies import Unproven
-from clip_decode.errors import Declined, InvalidRequest
+from clip_decode.demux.packets import PacketIndex, read_packets
+from clip_decode.demux.truncation import is_truncated
+from clip_decode.dependencies.analysis import analyze_dependencies
+from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
+from clip_decode.errors import Declined
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
-from clip_decode.picture.orientation import Pixels
-from clip_decode.plan.timeline import predict_order
+from clip_decode.picture import Pixels
 from clip_decode.report import Report
 from clip_decode.sampling import Sampling
 
 if TYPE_CHECKING:
     from clip_decode.decode.nvdec.decoder import Nvdec
 
-# Containers that say how long each packet is. Streams without are broadcast and lose bits on the way, of which FFmpeg
-# tells where NVDEC is silent (measured: MPEG-TS with three wrong bits, benchmarks/results/nvdec.md).
-_WITH_SIZES = {"mov", "matroska", "flv", "avi"}
+# What `decode_clips` calls a geometry that has no name.
+CLIP = "clip"
+
+# Containers that state the size of each packet. The others are broadcast and lose bits on the way: FFmpeg reports that,
+# NVDEC does not (measured: MPEG-TS with three wrong bits, benchmarks/results/nvdec.md).
+_WITH_PACKET_SIZES = {"mov", "matroska", "flv", "avi"}
 
 
+@overload
+def decode_clips(
+    data: bytes | memoryview, geometry: Geometry, sampling: Sampling = ..., limits: Limits = ...
+) -> tuple[Pixels, Report]: ...
+@overload
+def decode_clips(
+    data: bytes | memoryview, geometry: Mapping[str, Geometry], sampling: Sampling = ..., limits: Limits = ...
+) -> tuple[dict[str, Pixels], Report]: ...
 def decode_clips(
     data: bytes | memoryview,
-    geometries: Mapping[str, Geometry],
-    sampling: Sampling,
-    limits: Limits,
-) -> tuple[dict[str, Pixels], Report]:
-    """Decode one video for every geometry asked for.
+    geometry: Geometry | Mapping[str, Geometry],
+    sampling: Sampling = Sampling(),  # noqa: B008 (immutable)
+    limits: Limits = Limits(),  # noqa: B008
+) -> tuple[Pixels | dict[str, Pixels], Report]:
+    """Decode the clips of one video.
 
-    The frames are exactly those that a plain decode of the whole file gives at the chosen numbers
-    or moments. Views come first, then their crops: clip v * crops + c is view v, crop c.
+    The frames are exactly those that a plain decode of the whole file gives at the selected indices or moments. Only
+    the packets that they depend on are decoded, where that can be established. Everything runs in the calling thread.
 
     Args:
         data: the bytes of a video file.
-        geometries: clips to make, by name.
-        sampling: which moments, and how to scale.
-        limits: what the video may ask for.
+        geometry: the size of the clips; or several sizes by name, which share one decode.
+        sampling: which frames, and how they are scaled. The default spreads T frames over the whole video.
+        limits: upper bounds for the video.
 
     Returns:
-        By name, uint8 [V, T, S, S, 3], RGB, contiguous; and what was decoded.
+        The clips and a report.
+
+        Clips are uint8 [V, T, S, S, 3], RGB, contiguous. V is views x crops: clip v * crops + c is crop c of view v.
+        For a mapping of geometries they are a dict with the same names. The report calls a single geometry "clip".
 
     Raises:
-        DecodeError: its subclass says why these bytes, or this request, can not be answered.
+        VideoError: the bytes cannot be decoded; its subclasses say why.
+        InvalidRequest: no geometry, or a span that begins after the video ends.
     """
-    started = perf_counter()
-    wish = _wish(geometries, sampling)
-    outcome: Outcome | None = None
-    with open_video(data, limits) as video:
-        track = read_track(video, limits)
-        context = video.stream.codec_context
-        try:
-            structure, order = prove_structure(track, context, video.container_name)
-        except Unproven:
-            outcome = decode_whole(context, track, predict_order(track), wish, limits)
-        else:
-            with suppress(Unproven):
-                decoder = CpuDecoder(context, track, limits)
-                outcome = decode_part(decoder, track, structure, order, wish, limits)
-    while outcome is None or not outcome.is_complete:
-        # What the packets promised is not what came out. Begin again with a fresh decoder, now
-        # decoding everything, and at last with the order of frames known.
-        promised = predict_order(track) if outcome is None else outcome.order
-        with open_video(data, limits) as again:
-            outcome = decode_whole(again.stream.codec_context, track, promised, wish, limits, before=outcome)
-    return outcome.canvas.clips, _report(data, video, track, outcome, started)
+    if isinstance(geometry, Geometry):
+        clips, report = _decode_with_cpu(data, DecodeRequest({CLIP: geometry}, sampling, limits))
+        return clips[CLIP], report
+    return _decode_with_cpu(data, DecodeRequest(geometry, sampling, limits))
 
 
 def decode_clips_with_nvdec(
@@ -85,55 +82,74 @@ def decode_clips_with_nvdec(
     sampling: Sampling,
     limits: Limits,
 ) -> tuple[dict[str, Pixels], Report]:
-    """The same as `decode_clips`, to the bit, or nothing.
+    """Decode the clips of one video by a GPU: the same pixels as `decode_clips`, to the bit, or none.
 
     Raises:
-        Declined: a CPU must decode this video.
-        DecodeError: as a CPU would say.
+        Declined: this video needs the CPU.
+        DecodeError: as in `decode_clips`.
     """
     started = perf_counter()
-    wish = _wish(geometries, sampling)
+    request = DecodeRequest(geometries, sampling, limits)
     with open_video(data, limits) as video:
         context = video.stream.codec_context
         nvdec.check(context)
-        if _WITH_SIZES.isdisjoint(video.container_name.split(",")):
+        if _WITH_PACKET_SIZES.isdisjoint(video.container_name.split(",")):
             raise Declined(f"a stream in {video.container_name}")
-        if is_cut_off(data, video.container_name):
-            raise Declined("the file ends too early, and so may its last packet")
-        track = read_track(video, limits)
+        if is_truncated(data, video.container_name):
+            raise Declined("the file is truncated, and its last packet may be, too")
+        index = read_packets(video, limits)
         try:
-            structure, order = prove_structure(track, context, video.container_name)
-            with nvdec.open(context, track, order, limits) as decoder:
-                outcome = decode_part(decoder, track, structure, order, wish, limits)
-        except Unproven as reason:
+            dependencies = analyze_dependencies(index, context, video.container_name)
+            with nvdec.open(context, index, dependencies.display_order, limits) as decoder:
+                result = decode_sparse(decoder, index, dependencies, request)
+        except DependenciesUnknown as reason:
             raise Declined(str(reason)) from reason
-    return outcome.canvas.clips, _report(data, video, track, outcome, started)
+    return result.buffer.clips, _make_report(data, video, index, result, started)
 
 
-def _wish(geometries: Mapping[str, Geometry], sampling: Sampling) -> Wish:
-    if not geometries:
-        raise InvalidRequest("no clip was asked for")
-    return Wish(geometries, sampling)
+def _decode_with_cpu(data: bytes | memoryview, request: DecodeRequest) -> tuple[dict[str, Pixels], Report]:
+    started = perf_counter()
+    limits = request.limits
+    result: DecodeResult | None = None
+    with open_video(data, limits) as video:
+        index = read_packets(video, limits)
+        context = video.stream.codec_context
+        try:
+            dependencies = analyze_dependencies(index, context, video.container_name)
+        except DependenciesUnknown:
+            result = decode_full(context, index, index.display_order(), request)
+        else:
+            with suppress(DependenciesUnknown):
+                result = decode_sparse(CpuDecoder(context, index, limits), index, dependencies, request)
+    while result is None or not result.is_complete:
+        # The frames are not those that the packets promised. Decode everything with a fresh decoder, and once more if
+        # the number of frames was still unknown.
+        expected_order = index.display_order() if result is None else result.display_order
+        with open_video(data, limits) as again:
+            result = decode_full(again.stream.codec_context, index, expected_order, request, previous=result)
+    return result.buffer.clips, _make_report(data, video, index, result, started)
 
 
-def _report(data: bytes | memoryview, video: OpenVideo, track: Track, outcome: Outcome, started: float) -> Report:
-    picture = outcome.canvas.picture
-    assert picture is not None, "a complete outcome has drawn a frame"
-    timeline = outcome.timeline
+def _make_report(
+    data: bytes | memoryview, video: OpenVideo, index: PacketIndex, result: DecodeResult, started: float
+) -> Report:
+    facts = result.buffer.facts
+    assert facts is not None, "a complete result has at least one frame"
+    timeline = result.timeline
     return Report(
         codec=video.codec_name,
         container=video.container_name,
-        width=picture.width,
-        height=picture.height,
-        rotation_degrees=picture.rotation_degrees,
-        pixel_format=picture.pixel_format,
+        width=facts.width,
+        height=facts.height,
+        rotation_degrees=facts.rotation_degrees,
+        pixel_format=facts.pixel_format,
         fps=timeline.fps,
         duration_seconds=float(timeline.duration),
         frames=timeline.frames,
-        timestamps_seconds=outcome.selection.seconds(timeline),
-        truncated=track.damaged or outcome.damaged or is_cut_off(data, video.container_name),
-        method=outcome.method,
-        decoder=outcome.decoder,
-        decoded_frames=outcome.decoded_frames,
+        timestamps_seconds=result.selection.seconds(timeline),
+        truncated=index.damaged or result.damaged or is_truncated(data, video.container_name),
+        method=result.method,
+        decoder=result.decoder,
+        decoded_frames=result.decoded_frames,
         decode_milliseconds=(perf_counter() - started) * 1000,
     )

@@ -1,8 +1,8 @@
-"""What can go wrong with one video, as one tree with stable codes.
+"""Errors of decoding, as one tree with stable codes.
 
     DecodeError
     ├── InvalidRequest          invalid-request
-    ├── VideoError              the bytes can not be served
+    ├── VideoError              the bytes cannot be decoded
     │   ├── NotAVideo           not-a-video
     │   ├── NoVideoStream       no-video-stream
     │   ├── UnsupportedCodec    unsupported-codec
@@ -10,14 +10,14 @@
     │   ├── Truncated           truncated
     │   ├── TooLarge            too-large
     │   └── TooLong             too-long
-    └── WorkerError             the process that decoded it failed
+    └── WorkerError             the process that decoded the video failed
         ├── TimedOut            timed-out
         ├── Crashed             crashed
         ├── OutOfMemory         out-of-memory
         ├── Failed              failed
         └── Busy                busy
 
-The engine raises the first two branches; whoever runs it in worker processes raises the third.
+`decode_clips` raises the first two branches. A pool of worker processes raises the third.
 """
 
 from __future__ import annotations
@@ -26,10 +26,15 @@ from typing import ClassVar
 
 
 class DecodeError(Exception):
-    """A video, or a wish for one, that can not be answered; `code` is stable, `message` is prose.
+    """A video could not be decoded as requested.
 
-    Called on this class itself, `DecodeError(code, message)` builds the class of that code, which
-    is how an error crosses a process boundary; the subclasses take the message alone.
+    `DecodeError(code, message)` creates an instance of the subclass with that code, so that an error can cross a
+    process boundary. The subclasses take the message alone.
+
+    Attributes:
+        code: stable; for programs.
+        message: prose; for people.
+        retryable: whether the same request may succeed later.
     """
 
     code: ClassVar[str] = "decode-error"
@@ -49,63 +54,63 @@ class DecodeError(Exception):
 
 
 class Declined(Exception):
-    """No error: a decoder leaves this video to another one; the text says why."""
+    """A hardware decoder leaves this video to the CPU; the text says why. Not an error."""
 
 
 class InvalidRequest(DecodeError):
-    """A parameter of the request is unknown, of the wrong type or out of bounds."""
+    """A parameter of the request is unknown, has the wrong type or is out of bounds."""
 
     code = "invalid-request"
 
 
 class VideoError(DecodeError):
-    """The bytes are not a video that this service decodes."""
+    """The bytes are not a video that can be decoded here."""
 
 
 class NotAVideo(VideoError):
-    """No allowed container: empty, random, an image, an archive, a playlist."""
+    """The bytes are in no allowed container: empty, random, an image, an archive, a playlist."""
 
     code = "not-a-video"
 
 
 class NoVideoStream(VideoError):
-    """A container that holds no moving picture: audio only, or cover art."""
+    """The container holds only audio, text or cover art."""
 
     code = "no-video-stream"
 
 
 class UnsupportedCodec(VideoError):
-    """A picture stream in a codec that is not on the list, or that no decoder here reads."""
+    """The codec of the video stream is not allowed, or there is no decoder for it."""
 
     code = "unsupported-codec"
 
 
 class Encrypted(VideoError):
-    """A picture stream whose packets are encrypted: there is no key here."""
+    """The video stream is encrypted, and there is no key for it."""
 
     code = "encrypted"
 
 
 class Truncated(VideoError):
-    """A known container from which not one frame can be decoded."""
+    """The container is known, but not one frame can be decoded."""
 
     code = "truncated"
 
 
 class TooLarge(VideoError):
-    """More bytes, or more pixels in a frame, than the limits allow."""
+    """The file has more bytes, or a frame has more pixels, than the limits allow."""
 
     code = "too-large"
 
 
 class TooLong(VideoError):
-    """More seconds or frames than the limits allow."""
+    """The video has more seconds or frames than the limits allow."""
 
     code = "too-long"
 
 
 class WorkerError(DecodeError):
-    """Decoding was given up on, whatever the bytes were."""
+    """The worker process did not decode the video; the bytes may be fine."""
 
 
 class TimedOut(WorkerError):
@@ -121,26 +126,26 @@ class Crashed(WorkerError):
 
 
 class OutOfMemory(WorkerError):
-    """Decoding needed more memory than a worker may have."""
+    """Decoding needed more memory than a worker may use."""
 
     code = "out-of-memory"
 
 
 class Failed(WorkerError):
-    """The decode step has a defect that this video shows: an exception that nobody expected."""
+    """Decoding raised an unexpected exception: a defect of the server."""
 
     code = "failed"
 
 
 class Busy(WorkerError):
-    """No worker is free and the queue is full, or none can be started: try again later."""
+    """No worker is free and the queue is full, or no worker can be started: try again later."""
 
     code = "busy"
     retryable = True
 
 
 def error_classes() -> dict[str, type[DecodeError]]:
-    """Every code and its class."""
+    """Every code with its class."""
     found: dict[str, type[DecodeError]] = {}
     pending = [DecodeError]
     while pending:

@@ -1,4 +1,4 @@
-"""The shape of the clips a network reads."""
+"""The shape of the clips that a network takes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ _BOUNDS = {"frames": 256, "stride": 256, "short_side": 2048, "crop": 2048}
 
 @dataclass(frozen=True)
 class Geometry:
-    """One clip: `frames` pictures, `stride` 30ths of a second apart, `crop` x `crop` pixels.
+    """Size of a clip in time and space.
 
-    The upright picture is scaled until its short side has `short_side` pixels, then a square of
-    `crop` pixels is cut out. All are positive whole numbers, and crop <= short_side.
+    Attributes:
+        frames: T, the number of frames, 1 to 256.
+        stride: 30ths of a second between two frames, 1 to 256. Only policy "clip" of `Sampling` uses it.
+        short_side: pixels of the short side that an upright frame is scaled to, 1 to 2048.
+        crop: S, the side in pixels of the square that is cut from the scaled frame, 1 to `short_side`.
 
     Raises:
         TypeError: a value is not a whole number.
@@ -35,11 +38,11 @@ class Geometry:
             if not 1 <= value <= _BOUNDS[name]:
                 raise ValueError(f"{name} is {value}, but 1 to {_BOUNDS[name]} is allowed")
         if self.crop > self.short_side:
-            raise ValueError(f"crop {self.crop} does not fit into a picture with short side {self.short_side}")
+            raise ValueError(f"crop {self.crop} does not fit into a frame with short side {self.short_side}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> Geometry:
-        """Read {"frames": 16, "stride": 5, "short_side": 256, "crop": 256}; digits in text pass."""
+        """Read {"frames": 16, "stride": 5, "short_side": 256, "crop": 256}; a number may be text."""
         if set(config) != set(_BOUNDS):
             raise ValueError(f"a geometry has {sorted(_BOUNDS)}, this one has {sorted(config)}")
         return cls(**{name: read_digits(value) for name, value in config.items()})  # type: ignore[arg-type]
@@ -51,7 +54,7 @@ class Geometry:
 
 
 def read_digits(value: object) -> object:
-    """The number that a text of digits stands for; anything else as it came, for its reader to judge."""
+    """Convert a text of digits to its number; return anything else unchanged, for the caller to check."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
     return value

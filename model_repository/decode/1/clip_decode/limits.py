@@ -1,4 +1,4 @@
-"""How much one video may ask of this machine."""
+"""Upper bounds for one video."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from clip_decode.errors import TooLarge
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds, each checked before the work it bounds is done.
+    """Upper bounds for one video. Each is checked before the work that it bounds.
 
     Attributes:
-        max_bytes: of the file. 512 MiB is nine minutes at 8 Mbit/s; twice this can be in memory.
-        max_pixels: of one frame. 8192 x 4352 lets 8K UHD (7680 x 4320) through, either way up.
-        max_seconds: of video. Four hours.
-        max_frames: to walk. Four hours at 60 frames a second are 864,000.
+        max_bytes: bytes of the file. 512 MiB is nine minutes at 8 Mbit/s; twice this can be in memory.
+        max_pixels: pixels of one frame. 8192 x 4352 allows 8K UHD (7680 x 4320) in both orientations.
+        max_seconds: duration. Four hours.
+        max_frames: number of packets. Four hours at 60 frames a second are 864,000.
 
     Raises:
         TypeError: a value is not a whole number.
@@ -37,7 +37,7 @@ class Limits:
 
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> Limits:
-        """Read the limits that `config` names, as numbers or digits; the others keep defaults."""
+        """Read the limits in `config`, numbers or text; the others keep their defaults."""
         known = {field.name for field in fields(cls)}
         if unknown := set(config) - known:
             raise ValueError(f"no such limit: {sorted(unknown)}; there are {sorted(known)}")
@@ -51,10 +51,12 @@ class Limits:
 
 
 def check_bytes(count: int, limits: Limits) -> None:
-    """Refuse a file that has more bytes than the limits allow.
-
-    Raises:
-        TooLarge: it has.
-    """
+    """Raise TooLarge for a file with more bytes than the limits allow."""
     if count > limits.max_bytes:
         raise TooLarge(f"the file has {count} bytes, but {limits.max_bytes} are allowed")
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Raise TooLarge for a frame with more pixels than the limits allow."""
+    if width * height > limits.max_pixels:
+        raise TooLarge(f"a frame has {width} x {height} pixels, but {limits.max_pixels} are allowed")

@@ -1,4 +1,4 @@
-"""What was decoded, and how."""
+"""Facts about a decoded video."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Report:
-    """Facts about one decoded video.
+    """What was decoded, and how.
 
     Attributes:
-        codec: name of the picture codec, as FFmpeg spells it ("h264").
-        container: name of the container, as FFmpeg spells it ("mov,mp4,m4a,3gp,3g2,mj2").
-        width, height: of the upright picture in pixels, before scaling.
-        rotation_degrees: by which the stored picture was turned clockwise to be upright.
-        pixel_format: of the stored picture ("yuv420p").
-        fps: mean frames a second over the whole video; 0 for a single frame of unknown length.
-        duration_seconds: from the first frame shown to the end of the last.
-        frames: how many frames a decode of the whole file gives.
-        timestamps_seconds: by clip geometry, for each temporal view, when each frame used is shown,
-            counted from the first frame of the video.
-        truncated: whether bytes are missing or damaged: the frames used are those left.
-        method: "selected" where only what the wanted frames need was decoded, "whole" where all was.
-        decoder: "cpu" or "nvdec": what decoded it. Either gives the same pixels.
-        decoded_frames: how many frames were decoded to get there.
-        decode_milliseconds: from bytes to clips.
+        codec: FFmpeg's name of the codec ("h264").
+        container: FFmpeg's name of the container ("mov,mp4,m4a,3gp,3g2,mj2").
+        width, height: pixels of the upright frame before scaling.
+        rotation_degrees: clockwise turn from the stored frame to the upright one: 0, 90, 180 or 270.
+        pixel_format: FFmpeg's name of the format of the stored frame ("yuv420p").
+        fps: mean frames a second of the whole video; 0 for a single frame.
+        duration_seconds: from the start of the first frame to the end of the last.
+        frames: number of frames that a decode of the whole file gives.
+        timestamps_seconds: for each geometry, for each temporal view, the start of each frame used, counted from the
+            first frame of the video.
+        truncated: whether bytes are missing or damaged. The clips then hold the frames that are left.
+        method: "selected" for a sparse decode (only the packets that the wanted frames depend on), "whole" for a full
+            decode.
+        decoder: "cpu" or "nvdec". Both give the same pixels.
+        decoded_frames: number of frames that were decoded.
+        decode_milliseconds: wall time from bytes to clips.
     """
 
     codec: str

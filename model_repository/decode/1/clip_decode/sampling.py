@@ -1,10 +1,11 @@
-"""Which moments of a video are wanted: the request's parameters and the arithmetic of both policies.
+"""Which frames of a video a request wants, and how they are scaled.
 
-`uniform` is PyTorchVideo's `uniform_temporal_subsample`: T frames by number, first to last.
-`clip` is the published test protocol. Clips start where PyTorchVideo's
-`ConstantClipsPerVideoSampler` and SlowFast's `get_start_end_idx` start them: the first at 0, the
-last so that it ends with the video, the others evenly between; a single clip starts at 0. Inside a
-clip frames are `stride` 30ths of a second apart, whatever the frame rate of the file.
+Policy "uniform" is PyTorchVideo's `uniform_temporal_subsample`: T frames by number, from the first to the last.
+
+Policy "clip" is the published test protocol. Views start where PyTorchVideo's `ConstantClipsPerVideoSampler` and
+SlowFast's `get_start_end_idx` start them: the first at 0, the last so that it ends with the video, the others evenly
+between; a single view starts at 0. Frames of a view are `stride` 30ths of a second apart, at any frame rate of the
+file.
 """
 
 from __future__ import annotations
@@ -12,20 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from fractions import Fraction
-from typing import Literal, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal
 
 from clip_decode.errors import InvalidRequest
-from clip_decode.geometry import STRIDE_FRAMES_PER_SECOND, Geometry, read_digits
+from clip_decode.geometry import read_digits
 
 Policy = Literal["uniform", "clip"]
 Quality = Literal["fast", "reference"]
 
 MAX_VIEWS = 30
-MAX_VIEWS_TIMES_CROPS = 30  # The largest published protocol: 10 clips x 3 crops.
+MAX_VIEWS_TIMES_CROPS = 30  # The largest published protocol: 10 views x 3 crops.
 MAX_SECONDS = 1_000_000.0
 
 _CHOICES: dict[str, tuple[object, ...]] = {
@@ -37,19 +34,21 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """What a request wants to see of a video.
+    """Which frames of a video are wanted, and how they are scaled.
 
     Attributes:
-        policy: "uniform" or "clip", see the module.
-        views: temporal clips; more than one needs policy "clip".
-        crops: squares cut from each frame: 1 is the centre; 3 are left, centre, right along the
-            longer side (top, centre, bottom of an upright picture).
-        start_seconds, end_seconds: the span to look at, counted from the first frame; None is the
-            whole video.
-        quality: of scaling, "fast" or "reference", see scaling.py.
+        policy: "uniform" spreads the frames over the whole video; "clip" takes views of consecutive frames. See the
+            module.
+        views: temporal views, 1 to 30; more than one needs policy "clip".
+        crops: squares cut from each frame: 1 is the centre; 3 are left, centre and right along the longer side (top,
+            centre and bottom of a portrait frame). At most 30 views x crops.
+        start_seconds, end_seconds: the span to sample, counted from the first frame; None is the start or the end of
+            the video.
+        quality: "fast" scales with swscale's area averaging; "reference" repeats PyTorchVideo's scaling within half a
+            level of 255. picture/scaling.py compares them.
 
     Raises:
-        InvalidRequest: a value of the wrong type or out of bounds.
+        InvalidRequest: a value has the wrong type or is out of bounds.
     """
 
     policy: Policy = "uniform"
@@ -86,7 +85,7 @@ class Sampling:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise InvalidRequest(f"{name} is {_shown(value)}, but a number is needed")
-            # Written so that NaN fails it, too.
+            # NaN fails this comparison, too.
             if not 0 <= value <= MAX_SECONDS:
                 raise InvalidRequest(f"{name} is {_shown(value)}, but 0 to {MAX_SECONDS:.0f} is allowed")
         start, end = self.start_seconds or 0.0, self.end_seconds
@@ -95,7 +94,7 @@ class Sampling:
 
     @property
     def clips(self) -> int:
-        """V: clips a network sees of this video."""
+        """V: clips of this video, views x crops."""
         return self.views * self.crops
 
     @classmethod
@@ -103,7 +102,7 @@ class Sampling:
         """Read request parameters; a number may come as text, as it does over HTTP.
 
         Raises:
-            InvalidRequest: an unknown name, a wrong type, a value out of bounds.
+            InvalidRequest: a name is unknown, or a value has the wrong type or is out of bounds.
         """
         known = [field.name for field in fields(cls)]
         values: dict[str, object] = {}
@@ -113,38 +112,9 @@ class Sampling:
             if name in ("views", "crops"):
                 value = read_digits(value)
             elif name in ("start_seconds", "end_seconds"):
-                value = _real(name, value)
+                value = _read_seconds(name, value)
             values[name] = value
         return cls(**values)  # type: ignore[arg-type]
-
-
-def spread_indices(count: int, wanted: int) -> npt.NDArray[np.int64]:
-    """`wanted` frame numbers from 0 to count - 1, equal to PyTorchVideo's, rounding included.
-
-    `torch.linspace` counts in float32 from both ends towards the middle, and the result is cut
-    off, not rounded; np.linspace differs from it for about one count in twenty.
-    """
-    if wanted == 1:
-        return np.zeros(1, dtype=np.int64)
-    last = np.float32(count - 1)
-    step = last / np.float32(wanted - 1)
-    number = np.arange(wanted)
-    from_start = step * number.astype(np.float32)
-    from_end = last - step * (wanted - 1 - number).astype(np.float32)
-    values = np.where(number < wanted // 2, from_start, from_end)
-    return cast("npt.NDArray[np.int64]", np.clip(values, 0, last).astype(np.int64))
-
-
-def clip_moments(geometry: Geometry, views: int, start: Fraction, end: Fraction) -> list[list[Fraction]]:
-    """For each view, the T moments in seconds at which its frames are taken.
-
-    Moments can lie behind `end` when the video is shorter than a clip: the last frame stands in.
-    """
-    clip_seconds = Fraction(geometry.clip_thirtieths, STRIDE_FRAMES_PER_SECOND)
-    room = max(end - start - clip_seconds, Fraction(0))
-    step = Fraction(geometry.stride, STRIDE_FRAMES_PER_SECOND)
-    starts = [start + room * view / max(views - 1, 1) for view in range(views)]
-    return [[begin + step * number for number in range(geometry.frames)] for begin in starts]
 
 
 def _shown(value: object) -> str:
@@ -152,7 +122,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def _real(name: str, value: object) -> float | None:
+def _read_seconds(name: str, value: object) -> float | None:
     if value is None:
         return None
     try:

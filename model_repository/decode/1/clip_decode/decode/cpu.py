@@ -1,54 +1,84 @@
-"""Single packets into frames, with every packet known by its number."""
+"""Decoding by FFmpeg on the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from clip_decode.demux.container import check_size
-from clip_decode.demux.packets import Track
-from clip_decode.limits import Limits
+from clip_decode.decode.decoder import DecoderName
+from clip_decode.demux.container import FFMPEG_ERRORS
+from clip_decode.demux.packets import PacketIndex
+from clip_decode.dependencies.packet_dependencies import ByteRange, DependenciesUnknown
+from clip_decode.limits import Limits, check_size
+from clip_decode.plan.decode_plan import DecodeSegment
+
+
+class CpuDecoder:
+    """FFmpeg in the calling thread; implements `Decoder`."""
+
+    name: DecoderName = "cpu"
+
+    def __init__(self, context: VideoCodecContext, index: PacketIndex, limits: Limits) -> None:
+        """`context` is a decoder that has decoded nothing."""
+        self._context, self._index, self._limits = context, index, limits
+        self._is_fresh = True
+
+    def decode(self, segment: DecodeSegment, wanted: Collection[int]) -> Iterator[tuple[int | None, VideoFrame | None]]:
+        """See Decoder."""
+        if not self._is_fresh:
+            self._context.flush_buffers()
+        self._is_fresh = False
+        for number in [*segment.packets, None]:
+            byte_ranges = None if number is None else segment.byte_ranges.get(number)
+            try:
+                frames = decode_packet(self._context, self._index, number, self._limits, byte_ranges)
+            except FFMPEG_ERRORS as error:
+                raise DependenciesUnknown("a packet cannot be decoded") from error
+            for source, frame in frames:
+                if frame.is_corrupt:
+                    raise DependenciesUnknown("a frame is damaged")
+                yield source, frame
 
 
 def decode_packet(
     context: VideoCodecContext,
-    track: Track,
+    index: PacketIndex,
     number: int | None,
     limits: Limits,
-    spans: Sequence[tuple[int, int]] | None = None,
+    byte_ranges: Sequence[ByteRange] | None = None,
 ) -> list[tuple[int | None, VideoFrame]]:
-    """Frames that come out when a packet goes in, each with the number of the packet it is from.
+    """The frames that a decoder returns for a packet, each with the number of the packet that it is from.
 
     Args:
         context: the decoder.
-        track: the packets.
-        number: of the packet; None asks for the frames still waiting.
-        limits: for the size of frames, which can change at any keyframe.
-        spans: the bytes of the packet to decode; None for all.
+        index: the packets.
+        number: of the packet; None asks for the frames that the decoder still holds.
+        limits: for the size of frames, which can change at any key frame.
+        byte_ranges: the bytes of the packet to decode; None for all.
 
     Raises:
-        TooLarge: a frame with more pixels than the limits allow.
-        FFMPEG_ERRORS: the packet can not be decoded.
+        TooLarge: a frame has more pixels than the limits allow.
+        FFMPEG_ERRORS: the packet cannot be decoded.
     """
     found: list[tuple[int | None, VideoFrame]] = []
-    for frame in context.decode(None if number is None else _numbered(track, number, spans)):
+    for frame in context.decode(None if number is None else _numbered_packet(index, number, byte_ranges)):
         check_size(frame.width, frame.height, limits)
         source = frame.pts
-        known = source is not None and 0 <= source < len(track.packets)
-        found.append((source if known else None, frame))
+        is_known = source is not None and 0 <= source < len(index.packets)
+        found.append((source if is_known else None, frame))
     return found
 
 
-def _numbered(track: Track, number: int, spans: Sequence[tuple[int, int]] | None) -> Packet[Any]:
-    # A decoder hands the timestamp of a packet on to its frame and does nothing else with it. Real
-    # timestamps can be missing or ambiguous; numbers never are.
-    packet: Packet[Any] = track.packets[number]
-    if spans is not None:
+def _numbered_packet(index: PacketIndex, number: int, byte_ranges: Sequence[ByteRange] | None) -> Packet[Any]:
+    # A decoder copies the timestamp of a packet to its frame and does nothing else with it. Real timestamps can be
+    # missing or ambiguous; numbers never are.
+    packet: Packet[Any] = index.packets[number]
+    if byte_ranges is not None:
         data = memoryview(packet)
-        packet = Packet(b"".join(data[start:stop] for start, stop in spans))
+        packet = Packet(b"".join(data[start:stop] for start, stop in byte_ranges))
     packet.pts = packet.dts = number
     return packet

@@ -1,4 +1,4 @@
-"""What is asked of a decode, and what came of it."""
+"""The request for a decode, and its result."""
 
 from __future__ import annotations
 
@@ -7,49 +7,60 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clip_decode.decode.decoder import DecoderName
+from clip_decode.errors import InvalidRequest
 from clip_decode.geometry import Geometry
-from clip_decode.picture.clip_buffer import Canvas
-from clip_decode.plan.frame_selection import Selection, select_frames
+from clip_decode.limits import Limits
+from clip_decode.picture.clip_buffer import ClipBuffer
+from clip_decode.plan.frame_selection import FrameSelection, select_frames
 from clip_decode.plan.timeline import Timeline
 from clip_decode.sampling import Sampling
 
 
 @dataclass(frozen=True)
-class Wish:
-    """The clips wanted of one video."""
+class DecodeRequest:
+    """The clips wanted of one video, and its limits.
+
+    Raises:
+        InvalidRequest: there is no geometry.
+    """
 
     geometries: Mapping[str, Geometry]
     sampling: Sampling
+    limits: Limits
 
-    def select(self, timeline: Timeline) -> Selection:
-        """Frame numbers on a timeline."""
+    def __post_init__(self) -> None:
+        if not self.geometries:
+            raise InvalidRequest("no clip was asked for")
+
+    def select(self, timeline: Timeline) -> FrameSelection:
+        """The frames of a timeline that the clips consist of."""
         return select_frames(timeline, self.geometries, self.sampling)
 
-    def prepare(self, selection: Selection) -> Canvas:
-        """An empty canvas for these frames."""
-        return Canvas(self.geometries, self.sampling, selection)
+    def allocate(self, selection: FrameSelection) -> ClipBuffer:
+        """An empty buffer for these frames."""
+        return ClipBuffer(self.geometries, self.sampling, selection)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One attempt at decoding.
+class DecodeResult:
+    """The result of one attempt at decoding.
 
     Attributes:
-        canvas: the clips, complete or not.
-        selection: the frames that are on it.
-        timeline: of the frames that the video has, as far as known now.
-        order: the packet that each frame comes from, in the order they are shown.
-        is_complete: whether every frame on `selection` is drawn and is the right one.
+        buffer: the clips, complete or not.
+        selection: the frames in the buffer.
+        timeline: of all frames of the video, as far as known after this attempt.
+        display_order: for each frame in display order, the number of its packet; None where that is unknown.
+        is_complete: whether every frame of `selection` is in the buffer and is the right one.
         damaged: whether something could not be decoded, or only with errors concealed.
-        method: "selected" or "whole".
-        decoder: which kind decoded it.
-        decoded_frames: work done, earlier attempts included.
+        method: "selected" for a sparse decode, "whole" for a full decode.
+        decoder: which decoder decoded it.
+        decoded_frames: number of frames decoded, earlier attempts included.
     """
 
-    canvas: Canvas
-    selection: Selection
+    buffer: ClipBuffer
+    selection: FrameSelection
     timeline: Timeline
-    order: Sequence[int | None]
+    display_order: Sequence[int | None]
     is_complete: bool
     damaged: bool
     method: Literal["selected", "whole"]

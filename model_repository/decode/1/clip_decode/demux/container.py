@@ -1,4 +1,4 @@
-"""Opening untrusted bytes as a video, so that nothing else is ever opened."""
+"""Opening untrusted bytes as a container, so that FFmpeg opens no other file or address."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from clip_decode.demux.signatures import describe_bytes, describe_still, is_encrypted_mp4
-from clip_decode.errors import Encrypted, NotAVideo, NoVideoStream, TooLarge, Truncated, UnsupportedCodec
-from clip_decode.limits import Limits, check_bytes
+from clip_decode.errors import Encrypted, NotAVideo, NoVideoStream, Truncated, UnsupportedCodec
+from clip_decode.limits import Limits, check_bytes, check_size
 
 # FFmpeg's names. Not on the list: playlists and scripts that open other files (concat, hls, dash),
 # still images (image2pipe, png_pipe), and everything rare.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,h264,hevc,ivf,gif,apng"
 
-# Formats of images that may move. FFmpeg plays them once, however often they ask to be repeated.
+# Image formats that may hold an animation. FFmpeg plays it once, whatever repetition the file requests.
 ANIMATIONS = {"gif": "a GIF image", "apng": "a PNG image"}
 
 CODECS = frozenset(
@@ -33,8 +33,8 @@ CODECS = frozenset(
     | {"ffvhuff", "utvideo", "rawvideo", "png", "qtrle", "gif", "apng"}
 )
 
-# What FFmpeg can raise for bytes: its own errors, which inherit from built-in ones (ValueError,
-# OSError, ...), and what PyAV itself raises for nonsense in a header (a zero time base, bad UTF-8).
+# What PyAV raises for bad bytes: FFmpeg's errors, which inherit from built-in ones (ValueError, OSError, ...), and its
+# own for nonsense in a header (a zero time base, bad UTF-8).
 FFMPEG_ERRORS = (
     av.error.FFmpegError,
     ValueError,
@@ -46,8 +46,8 @@ FFMPEG_ERRORS = (
     TypeError,
 )
 
-# Offset of the bits a sample: behind signature, head of the chunk IHDR, width and height.
-_PNG_DEPTH = 24
+# Offset of the bits a sample: after the signature, the head of the IHDR chunk, width and height.
+_PNG_DEPTH_OFFSET = 24
 
 _ENCRYPTED = "the video is encrypted, and there is no key for it here; send it decrypted"
 
@@ -56,12 +56,12 @@ _BLOCK_BYTES = 256 * 1024
 
 
 class NestedOpenRefused(OSError):
-    """A demuxer asked for another file or address than the bytes it was given."""
+    """A demuxer tried to open another file or address than the given bytes."""
 
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """A container and the picture stream in it that is served."""
+    """An open container and the video stream to decode."""
 
     container: InputContainer
     stream: VideoStream
@@ -73,21 +73,21 @@ class OpenVideo:
 
     @property
     def codec_name(self) -> str:
-        """FFmpeg's name of the codec: of the stream, not of the decoder (av1, not libdav1d)."""
+        """FFmpeg's name of the codec, not of the decoder (av1, not libdav1d)."""
         return self.stream.codec_context.codec.canonical_name
 
 
 @contextmanager
 def open_video(data: bytes | memoryview, limits: Limits) -> Iterator[OpenVideo]:
-    """Open the bytes of a file; the container is closed on leaving.
+    """Open the bytes of a file, and close the container at the end.
 
     Raises:
-        TooLarge: too many bytes, or a header that names too many pixels.
-        NotAVideo: no container on the list, or a still picture.
-        Truncated: a container on the list whose index is missing.
-        NoVideoStream: nothing but sound, text or cover art.
-        UnsupportedCodec: a codec that is not on the list.
-        Encrypted: what a container says of its pictures.
+        TooLarge: too many bytes, or a header that states too many pixels.
+        NotAVideo: no allowed container, or a still image.
+        Truncated: an allowed container without its index.
+        NoVideoStream: only audio, text or cover art.
+        UnsupportedCodec: a codec that is not allowed.
+        Encrypted: the container marks the video stream as encrypted.
     """
     check_bytes(len(data), limits)
     if len(data) == 0:
@@ -101,12 +101,19 @@ def open_video(data: bytes | memoryview, limits: Limits) -> Iterator[OpenVideo]:
         if not container.streams:
             found = describe_bytes(data)
             raise Truncated(f"the bytes begin as {found.name}, but hold no stream: {found.missing}")
-        if container.format.name == "apng" and data[_PNG_DEPTH] != 8:
-            # FFmpeg 8.1 puts together animations of other depths wrongly (palettes of 1, 2 and 4 bits), or not at all.
-            raise UnsupportedCodec(f"the PNG animation has {data[_PNG_DEPTH]} bits a sample, but 8 are allowed")
+        if container.format.name == "apng" and data[_PNG_DEPTH_OFFSET] != 8:
+            # FFmpeg 8.1 composes animations of other depths (palettes of 1, 2 and 4 bits) wrongly, or not at all.
+            raise UnsupportedCodec(f"the PNG animation has {data[_PNG_DEPTH_OFFSET]} bits a sample, but 8 are allowed")
         yield OpenVideo(container, _choose_stream(container, limits))
     finally:
         container.close()
+
+
+def check_encryption(part: VideoStream | Packet[VideoStream]) -> None:
+    """Raise Encrypted for a stream that Matroska marks, or a packet that mp4 marks (Common Encryption: cenc, cbcs)."""
+    marked = "enc_key_id" in part.metadata if isinstance(part, VideoStream) else part.has_sidedata("encryption_info")
+    if marked:
+        raise Encrypted(_ENCRYPTED)
 
 
 def _open_container(data: bytes | memoryview, limits: Limits) -> InputContainer:
@@ -120,7 +127,7 @@ def _open_container(data: bytes | memoryview, limits: Limits) -> InputContainer:
             with suppress(*FFMPEG_ERRORS):
                 return _open(data, limits, found.demuxer)
         if found.is_video:
-            raise Truncated(f"the bytes begin as {found.name}, but can not be opened: {found.missing}") from error
+            raise Truncated(f"the bytes begin as {found.name}, but cannot be opened: {found.missing}") from error
         raise NotAVideo(
             f"the bytes are {found.name}, not a video; mp4, mov, mkv, webm, avi, mpeg-ts, mpeg-ps, "
             "flv, ogg, asf, ivf, animated gif or png and raw h264 or hevc are allowed"
@@ -135,8 +142,8 @@ def _open(data: bytes | memoryview, limits: Limits, demuxer: str | None = None) 
         options={
             "format_whitelist": CONTAINERS,
             "protocol_whitelist": "none",
-            # Reach the decoders that FFmpeg starts by itself to fill in stream facts.
-            "max_pixels": _allocation_bound(limits),
+            # For the decoders that FFmpeg starts while it probes the streams.
+            "max_pixels": _max_pixels_option(limits),
             "threads": "1",
         },
         metadata_errors="replace",
@@ -149,29 +156,8 @@ def _refuse_open(url: str, flags: int, options: dict[str, str]) -> io.BytesIO:
     raise NestedOpenRefused("opening anything but the given bytes is not allowed")
 
 
-def check_size(width: int, height: int, limits: Limits) -> None:
-    """Refuse a picture, or a frame of one, that has more pixels than the limits allow.
-
-    Raises:
-        TooLarge: it has.
-    """
-    if width * height > limits.max_pixels:
-        raise TooLarge(f"the picture has {width} x {height} pixels, but {limits.max_pixels} are allowed")
-
-
-def check_encryption(part: VideoStream | Packet[VideoStream]) -> None:
-    """Refuse a stream that Matroska marks, or a packet that mp4 marks (Common Encryption: cenc, cbcs and others).
-
-    Raises:
-        Encrypted: it is.
-    """
-    marked = "enc_key_id" in part.metadata if isinstance(part, VideoStream) else part.has_sidedata("encryption_info")
-    if marked:
-        raise Encrypted(_ENCRYPTED)
-
-
-def _allocation_bound(limits: Limits) -> str:
-    # FFmpeg checks its own bound against rows padded to 64 pixels, before it allocates a frame.
+def _max_pixels_option(limits: Limits) -> str:
+    # FFmpeg compares this with rows padded to 64 pixels, before it allocates a frame.
     return str(limits.max_pixels + 64 * 65536)
 
 
@@ -179,20 +165,20 @@ def _choose_stream(container: InputContainer, limits: Limits) -> VideoStream:
     best = container.streams.best("video")
     candidates = [best] if isinstance(best, VideoStream) else []
     candidates += [stream for stream in container.streams.video if stream is not best]
-    moving = [s for s in candidates if not s.disposition & Disposition.attached_pic]
-    if not moving:
+    videos = [s for s in candidates if not s.disposition & Disposition.attached_pic]
+    if not videos:
         others = sorted({stream.type for stream in container.streams})
-        raise NoVideoStream(f"the file holds no moving picture, only {', '.join(others)}")
-    # A HEIF file's picture is a stream of one frame beside the track that is its sequence.
-    stream = min(moving, key=lambda stream: stream.frames == 1)
+        raise NoVideoStream(f"the file holds no video stream, only {', '.join(others)}")
+    # A HEIF sequence has a stream of one frame, its cover, beside the stream of the sequence.
+    stream = min(videos, key=lambda stream: stream.frames == 1)
     check_encryption(stream)
     context = stream.codec_context
     if context is None:
-        # The codec can be the very thing that encryption hides.
+        # Encryption may hide the codec.
         with suppress(*FFMPEG_ERRORS):
             for packet in islice(container.demux(stream), 1):
                 check_encryption(packet)
-        raise UnsupportedCodec("no decoder here reads the codec of the picture stream")
+        raise UnsupportedCodec("there is no decoder here for the codec of the video stream")
     if context.codec.canonical_name not in CODECS:
         raise UnsupportedCodec(
             f"the codec is {context.codec.canonical_name}, but only {', '.join(sorted(CODECS))} are allowed"
@@ -200,7 +186,7 @@ def _choose_stream(container: InputContainer, limits: Limits) -> VideoStream:
     check_size(context.width, context.height, limits)
     context.thread_type = "NONE"
     context.thread_count = 1
-    context.options = {**context.options, "max_pixels": _allocation_bound(limits)}
+    context.options = {**context.options, "max_pixels": _max_pixels_option(limits)}
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all

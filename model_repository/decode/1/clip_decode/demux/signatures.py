@@ -1,4 +1,4 @@
-"""Naming bytes that could not be opened, by how they begin."""
+"""Recognising a file format by its bytes, where FFmpeg does not open it or opens too much."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Description:
-    """What bytes look like.
+    """The format that bytes begin as.
 
     Attributes:
         name: for a sentence: "a PNG image".
-        is_video: whether an allowed container begins this way.
-        missing: for such a container, what kept it from being opened.
-        demuxer: FFmpeg's name of it, where FFmpeg may not find it by itself.
+        is_video: whether it is an allowed container.
+        missing: for an allowed container, why it could not be opened.
+        demuxer: FFmpeg's name of the demuxer, where FFmpeg may not find it by itself.
     """
 
     name: str
@@ -24,17 +24,16 @@ class Description:
 
 
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot")
-# Of HEIF: "ftyp" names one first where the file is a still picture (ISO 23008-12; AVIF). Sequences have brands of their
-# own (msf1, hevc, avis), and a track.
+# Brands that "ftyp" names first in a still HEIF image (ISO 23008-12; AVIF). Sequences have other brands (msf1, hevc,
+# avis), and a track.
 _STILL_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"avci", b"avcs", b"avif", b"mif1", b"mif2", b"miaf", b"jpeg"}
-# Where a track's samples are described, and the kinds of description that mean encrypted pictures (ISO 14496-12, 8.12;
-# FairPlay).
+# The box of sample descriptions, and the kinds of description of encrypted video (ISO 14496-12, 8.12; FairPlay).
 _SAMPLE_DESCRIPTION = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
 _BOX_HEAD_BYTES = _STSD_HEAD_BYTES = 8
-_ENCRYPTED_PICTURES = {b"encv", b"drmi"}
-_MOST_BOXES = 1000
+_ENCRYPTED_VIDEO = {b"encv", b"drmi"}
+_MAX_BOXES = 1000
 _TRANSPORT_PACKET_BYTES = 188
-_WEBP_FLAGS, _WEBP_ANIMATION = 20, 0x02  # offset of the flags of VP8X, and one of them (RFC 9649, 2.7.1)
+_WEBP_FLAGS_OFFSET, _WEBP_ANIMATION = 20, 0x02  # Of the VP8X chunk (RFC 9649, 2.7.1).
 
 # (offset, bytes there, name)
 _OTHERS: tuple[tuple[int, bytes, str], ...] = (
@@ -70,22 +69,51 @@ _VIDEOS: tuple[tuple[int, bytes, str], ...] = (
 
 
 def describe_bytes(data: bytes | memoryview) -> Description:
-    """Say what bytes that could not be opened look like."""
+    """Describe bytes that FFmpeg could not open."""
     head = bytes(data[:64])
     if head[4:8] in _MOV_BOXES:
-        return Description("mp4 or mov", is_video=True, missing=_find_missing_box(data))
+        return Description("mp4 or mov", is_video=True, missing=_describe_missing_index(data))
     for offset, magic, name in _VIDEOS:
         if head[offset : offset + len(magic)] == magic:
             return Description(name, is_video=True)
     if _is_transport_stream(data):
-        # FFmpeg takes a few packets for something else.
+        # FFmpeg takes a few packets for another format.
         return Description("MPEG-TS", is_video=True, demuxer="mpegts")
-    if head[8:16] == b"WEBPVP8X" and len(head) > _WEBP_FLAGS and head[_WEBP_FLAGS] & _WEBP_ANIMATION:
+    if head[8:16] == b"WEBPVP8X" and len(head) > _WEBP_FLAGS_OFFSET and head[_WEBP_FLAGS_OFFSET] & _WEBP_ANIMATION:
         return Description("an animated WebP image, which FFmpeg 8.1 does not decode")
     for offset, magic, name in _OTHERS:
         if head[offset : offset + len(magic)] == magic:
             return Description(name)
     return Description("in no format known here")
+
+
+def describe_still(data: bytes | memoryview) -> str | None:
+    """Name a still HEIF or AVIF image; None for everything else.
+
+    FFmpeg opens such an image as a video of one frame, or of one tile.
+    """
+    if data[4:8] != b"ftyp":
+        return None
+    boxes = {kind: offset for kind, offset, _ in _walk_boxes(data)}
+    if b"moov" in boxes:
+        return None  # It has tracks, which may be a video.
+    offset = boxes.get(b"meta")
+    # The handler of "meta", its first box, says what the items are.
+    has_images = offset is not None and b"hdlr" + bytes(8) + b"pict" in bytes(data[offset : offset + 64])
+    return "a HEIF or AVIF image" if has_images or bytes(data[8:12]) in _STILL_BRANDS else None
+
+
+def is_encrypted_mp4(data: bytes | memoryview) -> bool:
+    """Whether the index of an mp4 describes encrypted video.
+
+    FFmpeg marks single packets. But it does not open a file whose index and fragments disagree about the encryption
+    (FFmpeg 5.1 writes such fragments), and it marks nothing where keys and vectors are in boxes that it does not know.
+    """
+    return any(
+        kind in _ENCRYPTED_VIDEO
+        for description in _find_boxes(memoryview(data), _SAMPLE_DESCRIPTION)
+        for kind, _, _ in _walk_boxes(description[_STSD_HEAD_BYTES:])
+    )
 
 
 def _is_transport_stream(data: bytes | memoryview) -> bool:
@@ -94,37 +122,8 @@ def _is_transport_stream(data: bytes | memoryview) -> bool:
     return len(starts) > 1 and set(starts) == {0x47}
 
 
-def describe_still(data: bytes | memoryview) -> str | None:
-    """Name a still picture in a container that is also one of videos; None for everything else.
-
-    FFmpeg shows HEIF and AVIF pictures as videos of one frame, or of one tile.
-    """
-    if data[4:8] != b"ftyp":
-        return None
-    boxes = {kind: offset for kind, offset, _ in _walk_boxes(data)}
-    if b"moov" in boxes:
-        return None  # It has tracks, which may be a video beside the picture.
-    place = boxes.get(b"meta")
-    # The handler of "meta", its first box, says what the items are.
-    has_pictures = place is not None and b"hdlr" + bytes(8) + b"pict" in bytes(data[place : place + 64])
-    return "a HEIF or AVIF image" if has_pictures or bytes(data[8:12]) in _STILL_BRANDS else None
-
-
-def is_encrypted_mp4(data: bytes | memoryview) -> bool:
-    """Whether the index of an mp4 describes encrypted pictures.
-
-    FFmpeg marks single packets. But it does not open a file whose index and fragments disagree about the encryption
-    (FFmpeg 5.1 writes such fragments), and it marks nothing where keys and vectors are in boxes that it does not know.
-    """
-    return any(
-        kind in _ENCRYPTED_PICTURES
-        for description in _find_boxes(memoryview(data), _SAMPLE_DESCRIPTION)
-        for kind, _, _ in _walk_boxes(description[_STSD_HEAD_BYTES:])
-    )
-
-
 def _find_boxes(data: memoryview, path: Sequence[bytes]) -> Iterator[memoryview]:
-    """What is in the boxes of an mp4 to which this path of kinds leads."""
+    """Contents of every box at this path of kinds."""
     for kind, offset, end in _walk_boxes(data):
         if kind == path[0]:
             content = data[offset + _BOX_HEAD_BYTES : end]
@@ -135,9 +134,9 @@ def _find_boxes(data: memoryview, path: Sequence[bytes]) -> Iterator[memoryview]
 
 
 def _walk_boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, offset and end of the top-level boxes of an mp4, up to the first that makes no sense or is cut off."""
+    """Kind, offset and end of the top-level boxes of an mp4, up to the first that is invalid or truncated."""
     offset = 0
-    for _ in range(_MOST_BOXES):
+    for _ in range(_MAX_BOXES):
         size = int.from_bytes(data[offset : offset + 4], "big")
         if size == 1:
             size = int.from_bytes(data[offset + 8 : offset + 16], "big")
@@ -149,8 +148,7 @@ def _walk_boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, int, int]]:
         offset += size
 
 
-def _find_missing_box(data: bytes | memoryview) -> str:
-    """Say what is wrong with the top-level boxes of an mp4."""
+def _describe_missing_index(data: bytes | memoryview) -> str:
     for kind, _, end in _walk_boxes(data):
         if kind == b"moov":
             return "its index (moov) is damaged" if end <= len(data) else "its index (moov) is cut off"

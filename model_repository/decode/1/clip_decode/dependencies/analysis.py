@@ -1,96 +1,101 @@
-"""Which streams can be decoded in part: the proof by codec, and its preconditions."""
+"""Choosing the analysis for a codec, and checking that timestamps agree with it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from clip_decode.demux.packets import Track
-from clip_decode.dependencies.av1 import read_av1
-from clip_decode.dependencies.h264 import read_h264
-from clip_decode.dependencies.hevc import read_hevc
-from clip_decode.dependencies.mpeg import read_mjpeg, read_mpeg2, read_mpeg4
-from clip_decode.dependencies.packet_dependencies import RESTART, Structure, Unproven
-from clip_decode.dependencies.vpx import read_vp8, read_vp9
-from clip_decode.plan.timeline import predict_order
+from clip_decode.demux.packets import PacketIndex
+from clip_decode.dependencies.av1 import analyze_av1
+from clip_decode.dependencies.h264 import analyze_h264
+from clip_decode.dependencies.hevc import analyze_hevc
+from clip_decode.dependencies.mpeg import analyze_mjpeg, analyze_mpeg2, analyze_mpeg4
+from clip_decode.dependencies.packet_dependencies import RANDOM_ACCESS, Dependencies, DependenciesUnknown
+from clip_decode.dependencies.vpx import analyze_vp8, analyze_vp9
 
-# Each packet is a picture of its own; what is not on this list has state or unusual packets.
+# Every packet is an independent picture. Codecs that are not on the list keep state or have unusual packets.
 _INTRA_ONLY = {"prores", "dnxhd", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "dvvideo", "png"}
 # Containers whose timestamps FFmpeg guesses from the order of packets.
-_GUESSED_TIMES = {"avi"}
-_SEARCH = 32  # Packets to look back for frames shown later: no codec keeps more than 16 waiting.
+_GUESSED_TIMESTAMPS = {"avi"}
+_MAX_REORDER = 32  # Packets to look back for frames displayed later: no codec holds back more than 16.
 
 
-def prove_structure(track: Track, context: VideoCodecContext, container_name: str) -> tuple[Structure, list[int]]:
-    """The role of each packet, and the numbers of those shown in the order they are shown.
+def analyze_dependencies(index: PacketIndex, context: VideoCodecContext, container_name: str) -> Dependencies:
+    """The dependencies of every packet, and the display order.
+
+    Args:
+        index: the packets.
+        context: FFmpeg's decoder of the stream; it is only read.
+        container_name: FFmpeg's name of the container.
 
     Raises:
-        Unproven: this stream must be decoded whole.
+        DependenciesUnknown: this stream needs a full decode.
     """
     codec = context.codec.canonical_name
-    if track.damaged or track.doubtful or not track.packets:
-        raise Unproven("damaged packets")
+    if index.damaged or index.has_errors or not index.packets:
+        raise DependenciesUnknown("damaged packets")
     try:
-        structure = _read_structure(track, context, codec)
+        dependencies = _analyze_codec(index, context, codec)
     except (EOFError, IndexError) as error:
-        raise Unproven("a header is cut off") from error
-    if not structure.roles[0].restart:
-        raise Unproven("the stream does not begin with a keyframe")
-    stamped = container_name not in _GUESSED_TIMES and None not in track.pts
-    if stamped or not structure.reorders:
-        order = [number for number in predict_order(track) if structure.roles[number].shown]
-    elif structure.order is not None:
-        order = [number for number in structure.order if not track.packets[number].is_discard]
+        raise DependenciesUnknown("a header is truncated") from error
+    if not dependencies.packets[0].random_access:
+        raise DependenciesUnknown("the stream does not begin with a key frame")
+    has_timestamps = container_name not in _GUESSED_TIMESTAMPS and None not in index.pts
+    if has_timestamps or not dependencies.reorders:
+        order = [number for number in index.display_order() if dependencies.packets[number].shown]
+    elif dependencies.display_order:
+        order = [number for number in dependencies.display_order if not index.packets[number].is_discard]
     else:
-        raise Unproven("the order of frames is not known")
+        raise DependenciesUnknown("the display order is not known")
     if not order:
-        raise Unproven("no frame is shown")
+        raise DependenciesUnknown("no frame is displayed")
     if order != sorted(order):
-        if not structure.reorders:
-            raise Unproven("timestamps do not follow the order of decoding")
-        _check_order(order, track, context, codec)
-    return structure, order
+        if not dependencies.reorders:
+            raise DependenciesUnknown("timestamps do not follow the decoding order")
+        _check_reordering(order, index, context, codec)
+    return replace(dependencies, display_order=order)
 
 
-def _read_structure(track: Track, context: VideoCodecContext, codec: str) -> Structure:
+def _analyze_codec(index: PacketIndex, context: VideoCodecContext, codec: str) -> Dependencies:
     extradata = context.extradata or b""
-    depth = context.reorder_depth
-    readers: dict[str, Callable[[Iterator[bytes]], Structure]] = {
-        "h264": lambda packets: read_h264(packets, extradata, reorder_depth=depth),
-        "hevc": lambda packets: read_hevc(packets, extradata),
-        "av1": lambda packets: read_av1(packets, extradata),
-        "vp8": read_vp8,
-        "vp9": read_vp9,
-        "mpeg1video": read_mpeg2,
-        "mpeg2video": read_mpeg2,
-        "mpeg4": read_mpeg4,
-        "mjpeg": read_mjpeg,
+    reorder_depth = context.reorder_depth
+    analyses: dict[str, Callable[[Iterator[bytes]], Dependencies]] = {
+        "h264": lambda packets: analyze_h264(packets, extradata, reorder_depth=reorder_depth),
+        "hevc": lambda packets: analyze_hevc(packets, extradata),
+        "av1": lambda packets: analyze_av1(packets, extradata),
+        "vp8": analyze_vp8,
+        "vp9": analyze_vp9,
+        "mpeg1video": analyze_mpeg2,
+        "mpeg2video": analyze_mpeg2,
+        "mpeg4": analyze_mpeg4,
+        "mjpeg": analyze_mjpeg,
     }
-    if codec in readers:
-        return readers[codec](bytes(packet) for packet in track.packets)
-    # A palette comes with the packet in which it changes.
+    if codec in analyses:
+        return analyses[codec](bytes(packet) for packet in index.packets)
+    # With pal8, a palette comes only with the packet in which it changes.
     if codec in _INTRA_ONLY and context.pix_fmt != "pal8":
-        return Structure([RESTART] * len(track.packets), reorders=False)
-    raise Unproven(f"no proof for {codec}")
+        return Dependencies([RANDOM_ACCESS] * len(index.packets), reorders=False)
+    raise DependenciesUnknown(f"no analysis for {codec}")
 
 
-def _check_order(order: list[int], track: Track, context: VideoCodecContext, codec: str) -> None:
+def _check_reordering(order: list[int], index: PacketIndex, context: VideoCodecContext, codec: str) -> None:
     """Check that timestamps reorder frames no further than the decoder does."""
-    stamps = [track.pts[number] for number in order]
-    if None not in stamps and len(set(stamps)) < len(stamps):
-        raise Unproven("two frames have one timestamp")
-    decoding = sorted(order)
+    timestamps = [index.pts[number] for number in order]
+    if None not in timestamps and len(set(timestamps)) < len(timestamps):
+        raise DependenciesUnknown("two frames have one timestamp")
+    decoding_order = sorted(order)
     rank_of = {number: rank for rank, number in enumerate(order)}
-    ranks = np.array([rank_of[number] for number in decoding])
+    ranks = np.array([rank_of[number] for number in decoding_order])
     if ranks[0] != 0:
-        raise Unproven("frames are shown before the first keyframe")
-    waiting = np.zeros(len(ranks), dtype=np.int64)
-    for back in range(1, min(_SEARCH, len(ranks))):
-        waiting[back:] += ranks[:-back] > ranks[back:]
+        raise DependenciesUnknown("frames are displayed before the first key frame")
+    held_back = np.zeros(len(ranks), dtype=np.int64)
+    for distance in range(1, min(_MAX_REORDER, len(ranks))):
+        held_back[distance:] += ranks[:-distance] > ranks[distance:]
     farthest = int(np.max(np.maximum.accumulate(ranks) - ranks))
-    # H.264 decoders throw away a frame that comes later than the depth they know of.
+    # An H.264 decoder drops a frame that comes later than its reorder depth.
     allowed = context.reorder_depth if codec == "h264" else 16
-    if int(waiting.max()) > allowed or farthest >= _SEARCH:
-        raise Unproven("timestamps reorder frames further than the decoder does")
+    if int(held_back.max()) > allowed or farthest >= _MAX_REORDER:
+        raise DependenciesUnknown("timestamps reorder frames further than the decoder does")

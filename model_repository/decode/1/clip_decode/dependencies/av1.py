@@ -1,4 +1,4 @@
-"""Roles of AV1 packets, from their OBU and frame headers (AV1 bitstream, 5.3 to 5.9)."""
+"""Dependencies of AV1 frames, from OBU and frame headers (AV1 bitstream, 5.3 to 5.9)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.packet_dependencies import (
-    DROPPABLE,
-    PLAIN,
-    RESTART,
+    DISPOSABLE,
+    RANDOM_ACCESS,
+    REFERENCE,
+    ByteRange,
     CodedFrame,
-    Role,
-    Span,
-    Structure,
-    Unproven,
+    Dependencies,
+    DependenciesUnknown,
+    PacketFlags,
 )
 
 _SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
@@ -35,112 +35,112 @@ class _Sequence:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What a frame header says.
+    """A frame header.
 
     Attributes:
-        shown, is_key: as named there.
-        refreshes: the reference slots that it is kept in.
-        sources: the slots that it may be predicted from; None where the header leaves that to the
-            state of all eight.
-        repeats: the slot whose frame it shows once more.
+        shown, is_key: whether the frame is shown, and whether it is a key frame.
+        refreshes: the reference slots that it is stored in.
+        references: the slots that it may be predicted from; None where that depends on the state of all eight.
+        repeats: the slot whose frame it shows again.
     """
 
     shown: bool
     is_key: bool
     refreshes: Collection[int]
-    sources: Collection[int] | None
+    references: Collection[int] | None
     repeats: int | None = None
 
 
-def read_av1(packets: Iterable[bytes], extradata: bytes) -> Structure:
-    """Prove that each packet shows one frame, and say what each frame leans on.
+def analyze_av1(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
+    """Check that each packet shows one frame, and read which frames each frame depends on.
 
-    All that a frame takes from others (pixels, motion, probabilities, grain) it takes from the
-    slots that its header names; so a frame in no such slot can be left out.
+    A frame takes pixels, motion, probabilities and grain only from the slots that its header names, so a frame that is
+    in none of these slots can be left out.
 
     Raises:
-        Unproven: spatial layers, a decoder model, a sequence that changes, damage.
-        EOFError, IndexError: a header is cut off.
+        DependenciesUnknown: spatial layers, a decoder model, a sequence that changes, damage.
+        EOFError, IndexError: a header is truncated.
     """
     header: bytes | None = None
     if len(extradata) > 4 and extradata[0] == 0x81:  # av1C: four bytes, then OBUs.
         units = extradata[4:]
         header = next((units[body:stop] for kind, _, body, stop in _split(units) if kind == _SEQUENCE), None)
     sequence = None if header is None else _read_sequence(header)
-    roles: list[Role] = []
-    slots = _Slots()
+    flags: list[PacketFlags] = []
+    slots = _ReferenceSlots()
     for data in packets:
         headers: list[_Frame] = []
         starts: list[int] = []
         has_sequence = False
         for kind, start, body, stop in _split(data):
             if kind == _SEQUENCE:
-                # The first packet may differ from av1C in what it says of levels.
-                if roles and data[body:stop] != header:
-                    raise Unproven("the sequence header changes")
+                # The levels in the first packet may differ from those in av1C.
+                if flags and data[body:stop] != header:
+                    raise DependenciesUnknown("the sequence header changes")
                 header, has_sequence = data[body:stop], True
                 sequence = _read_sequence(header)
             elif kind in (_FRAME, _FRAME_HEADER):
                 if sequence is None:
-                    raise Unproven("no sequence header")
+                    raise DependenciesUnknown("no sequence header")
                 headers.append(_read_frame(data[body : body + _HEADER_BYTES], sequence))
                 starts.append(start)
-        role = _read_role(headers, has_sequence=has_sequence)
-        # What is ahead of the first frame goes with whichever frames of the packet are decoded.
+        packet_flags = _read_flags(headers, has_sequence=has_sequence)
+        # The bytes before the first frame are needed with whichever frames of the packet are decoded.
         prefix = (0, starts[0])
         for frame, start, stop in zip(headers, starts, [*starts[1:], len(data)], strict=True):
-            slots.take(frame, packet=len(roles), spans=(prefix, (start, stop)))
-        roles.append(role)
-    return Structure(roles, reorders=False, frames=slots.frames)
+            slots.add(frame, packet=len(flags), byte_ranges=(prefix, (start, stop)))
+        flags.append(packet_flags)
+    return Dependencies(flags, reorders=False, frames=slots.frames)
 
 
-class _Slots:
-    """The eight reference slots, as decoding fills them."""
+class _ReferenceSlots:
+    """The eight reference slots, updated as a decoder updates them."""
 
     def __init__(self) -> None:
-        self._held: list[int | None] = [None] * 8
-        self._keys: set[int] = set()
-        self._coded: list[CodedFrame] = []
-        self._certain = True
+        self._slots: list[int | None] = [None] * 8
+        self._key_frames: set[int] = set()
+        self._frames: list[CodedFrame] = []
+        self._is_certain = True
 
     @property
     def frames(self) -> list[CodedFrame] | None:
-        """Every frame, if the sources of each are known."""
-        return self._coded if self._certain else None
+        """Every frame, or None where the references of one are unknown."""
+        return self._frames if self._is_certain else None
 
-    def take(self, frame: _Frame, *, packet: int, spans: tuple[Span, ...]) -> None:
-        """Decode the next frame, so to speak."""
-        sources = frame.sources if frame.repeats is None else (frame.repeats,)
-        held = {self._held[slot] for slot in sources or ()}
-        number = len(self._coded)
-        # A keyframe shown once more fills every slot: a beginning in the middle.
-        if sources is None or None in held or (frame.repeats is not None and held & self._keys):
-            self._certain = False
+    def add(self, frame: _Frame, *, packet: int, byte_ranges: tuple[ByteRange, ...]) -> None:
+        """Add the next frame in decoding order."""
+        slots = frame.references if frame.repeats is None else (frame.repeats,)
+        references = {self._slots[slot] for slot in slots or ()}
+        number = len(self._frames)
+        # A key frame that is shown again refreshes every slot, as a random access point does.
+        if slots is None or None in references or (frame.repeats is not None and references & self._key_frames):
+            self._is_certain = False
         if frame.is_key:
-            self._keys.add(number)
-        self._coded.append(CodedFrame(packet, spans, frame.shown, frozenset(n for n in held if n is not None)))
+            self._key_frames.add(number)
+        known = frozenset(reference for reference in references if reference is not None)
+        self._frames.append(CodedFrame(packet, byte_ranges, frame.shown, known))
         for slot in frame.refreshes:
-            self._held[slot] = number
+            self._slots[slot] = number
 
 
-def _read_role(frames: list[_Frame], *, has_sequence: bool) -> Role:
+def _read_flags(frames: list[_Frame], *, has_sequence: bool) -> PacketFlags:
     if sum(frame.shown for frame in frames) != 1:
-        raise Unproven("a packet does not show exactly one frame")
+        raise DependenciesUnknown("a packet does not show exactly one frame")
     if frames[0].is_key and frames[0].shown and has_sequence:
-        return RESTART
-    kept = any(frame.refreshes or frame.repeats is not None for frame in frames)
-    return PLAIN if kept else DROPPABLE
+        return RANDOM_ACCESS
+    is_stored = any(frame.refreshes or frame.repeats is not None for frame in frames)
+    return REFERENCE if is_stored else DISPOSABLE
 
 
 def _split(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Type of each OBU, and where it, its body and its successor begin."""
+    """Type of each OBU, and where the OBU, its body and the next OBU begin."""
     offset = 0
     while offset < len(data):
         start, head = offset, data[offset]
         offset += 1
         if head & 4:
             if data[offset] >> 3 & 3:
-                raise Unproven("spatial layers")
+                raise DependenciesUnknown("spatial layers")
             offset += 1
         size = len(data) - offset
         if head & 2:
@@ -153,7 +153,7 @@ def _split(data: bytes) -> Iterator[tuple[int, int, int, int]]:
                 if not byte & 128 or shift > 56:
                     break
         if offset + size > len(data):
-            raise Unproven("an OBU is longer than its packet")
+            raise DependenciesUnknown("an OBU is longer than its packet")
         yield head >> 3 & 15, start, offset, offset + size
         offset += size
 
@@ -161,7 +161,7 @@ def _split(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 def _read_frame(body: bytes, sequence: _Sequence) -> _Frame:
     bits = BitReader(body)
     if bits.flag():
-        return _Frame(shown=True, is_key=False, refreshes=(), sources=None, repeats=bits.read(3))
+        return _Frame(shown=True, is_key=False, refreshes=(), references=None, repeats=bits.read(3))
     kind, shown = bits.read(2), bits.flag()
     if not shown:
         bits.skip(1)
@@ -181,31 +181,31 @@ def _read_frame(body: bytes, sequence: _Sequence) -> _Frame:
     if not (is_intra or resilient):
         bits.skip(3)
     flags = _ALL_SLOTS if starts_over else bits.read(8)
-    sources: Collection[int] | None = ()
+    references: Collection[int] | None = ()
     if resilient and sequence.order_bits and not (kind == _KEY and shown):
-        sources = None  # States what every slot should hold.
+        references = None  # The header states what every slot should hold.
     elif not is_intra:
-        sources = _read_sources(bits, sequence)
-    return _Frame(shown, kind == _KEY, [slot for slot in range(8) if flags >> slot & 1], sources)
+        references = _read_references(bits, sequence)
+    return _Frame(shown, kind == _KEY, [slot for slot in range(8) if flags >> slot & 1], references)
 
 
-def _read_sources(bits: BitReader, sequence: _Sequence) -> Collection[int] | None:
+def _read_references(bits: BitReader, sequence: _Sequence) -> Collection[int] | None:
     if sequence.order_bits and bits.flag():
-        return None  # Found by the order of the frames in all slots.
-    sources = set()
+        return None  # frame_refs_short_signaling: derived from the order of the frames in all slots.
+    references = set()
     for _ in range(7):
-        sources.add(bits.read(3))
+        references.add(bits.read(3))
         bits.skip(sequence.frame_id_delta_bits)
-    return sources
+    return references
 
 
 def _read_sequence(body: bytes) -> _Sequence:
     bits = BitReader(body)
     bits.skip(4)
     if bits.flag():
-        raise Unproven("a still picture header")
+        raise DependenciesUnknown("a still picture header")
     if bits.flag():
-        raise Unproven("timing and decoder model")
+        raise DependenciesUnknown("timing and decoder model")
     has_delay = bits.flag()
     for _ in range(bits.read(5) + 1):
         bits.skip(12)

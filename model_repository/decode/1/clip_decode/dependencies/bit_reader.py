@@ -1,10 +1,10 @@
-"""Reading the headers of compressed pictures bit by bit."""
+"""Reading headers bit by bit."""
 
 from __future__ import annotations
 
 
 class BitReader:
-    """Reads big-endian bits; running out raises EOFError."""
+    """Reads big-endian bits; raises EOFError at the end."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
@@ -22,7 +22,7 @@ class BitReader:
         return self.read(1) == 1
 
     def skip(self, count: int) -> None:
-        """Leave out `count` bits."""
+        """Skip `count` bits."""
         self.read(count)
 
     def unsigned(self) -> int:
@@ -38,8 +38,3 @@ class BitReader:
         """A signed Exp-Golomb number, se(v) in H.264."""
         number = self.unsigned()
         return (number + 1) // 2 if number % 2 else -(number // 2)
-
-
-def unescape(nal: bytes) -> bytes:
-    """Take the emulation prevention bytes out of a NAL unit."""
-    return nal.replace(b"\0\0\x03", b"\0\0")

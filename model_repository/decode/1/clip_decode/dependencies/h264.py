@@ -1,49 +1,78 @@
-"""Roles of H.264 packets, from their NAL unit and slice headers (ITU-T H.264, 7.3 and 7.4)."""
+"""Dependencies of H.264 packets, from NAL unit and slice headers (ITU-T H.264, 7.3 and 7.4)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from clip_decode.decode.nvdec.sequence_parameter_set import skip_scaling_list
-from clip_decode.dependencies.bit_reader import BitReader, unescape
-from clip_decode.dependencies.nal_units import read_avcc_sets, read_length_size, split_units
-from clip_decode.dependencies.packet_dependencies import DROPPABLE, PLAIN, RESTART, Role, Structure, Unproven
+from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.nal_units import read_avcc_sets, read_length_size, split_units, unescape
+from clip_decode.dependencies.packet_dependencies import (
+    DISPOSABLE,
+    RANDOM_ACCESS,
+    REFERENCE,
+    Dependencies,
+    DependenciesUnknown,
+    PacketFlags,
+)
 
 _SLICE, _IDR_SLICE, _SPS, _PPS = 1, 5, 7, 8
-_HARMLESS = {6, 9, 11, 12, 13}  # SEI, delimiter, end of stream, filler, SPS extension.
+_IGNORED = {6, 9, 11, 12, 13}  # SEI, delimiter, end of stream, filler, SPS extension.
 _HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _HEADER_BYTES = 32  # Enough for every field of a slice header that is read here.
 
 
 @dataclass(frozen=True)
-class _Sequence:
+class H264Sequence:
+    """A sequence parameter set, up to frame_mbs_only_flag.
+
+    Attributes:
+        chroma_format: 1 for 4:2:0, 3 for 4:4:4.
+        luma_bits, chroma_bits: bits of a sample.
+        separate_planes: whether the three planes of 4:4:4 are coded as separate pictures.
+        frame_number_bits: length of frame_num in a slice header.
+        order_type: pic_order_cnt_type.
+        order_bits: length of pic_order_cnt_lsb in a slice header.
+        order_delta_zero: delta_pic_order_always_zero_flag.
+        references: number of reference frames that a decoder keeps.
+        may_have_gaps: whether frame numbers may have gaps.
+        coded_width, coded_height: pixels, whole macroblocks; the height is wrong where `may_be_field`.
+        may_be_field: whether a picture may be a single field, two of which make a frame.
+    """
+
+    chroma_format: int
+    luma_bits: int
+    chroma_bits: int
     separate_planes: bool
     frame_number_bits: int
-    may_be_field: bool
     order_type: int
     order_bits: int
     order_delta_zero: bool
+    references: int
+    may_have_gaps: bool
+    coded_width: int
+    coded_height: int
+    may_be_field: bool
 
 
 @dataclass(frozen=True)
-class _PictureSet:
+class _PictureParameters:
     order_present: bool
     redundant_present: bool
 
 
-def read_h264(packets: Iterable[bytes], extradata: bytes, *, reorder_depth: int) -> Structure:
-    """Prove that each packet is one whole progressive frame, and say what it is to the others.
+def analyze_h264(packets: Iterable[bytes], extradata: bytes, *, reorder_depth: int) -> Dependencies:
+    """Check that each packet is one complete progressive frame, and read its flags.
 
     Raises:
-        Unproven: fields, several sequences, redundant or partitioned slices, damage.
-        EOFError, IndexError: a header is cut off.
+        DependenciesUnknown: fields, several sequences, redundant or partitioned slices, damage.
+        EOFError, IndexError: a header is truncated.
     """
     length_size = read_length_size(extradata, header_bytes=7, offset=4)
     units = read_avcc_sets(extradata) if length_size else split_units(extradata, 0)
     known = {unit for unit in units if unit and unit[0] & 31 in (_SPS, _PPS)}
-    roles: list[Role] = []
-    headers: _Headers | None = None
+    flags: list[PacketFlags] = []
+    headers: _SliceHeaders | None = None
     for data in packets:
         slices = []
         for unit in split_units(data, length_size):
@@ -51,54 +80,55 @@ def read_h264(packets: Iterable[bytes], extradata: bytes, *, reorder_depth: int)
             if kind in (_SLICE, _IDR_SLICE):
                 slices.append(unit)
             elif kind in (_SPS, _PPS):
-                if roles and unit not in known:
-                    raise Unproven("parameter sets change on the way")
+                if flags and unit not in known:
+                    raise DependenciesUnknown("parameter sets change within the stream")
                 known.add(unit)
-            elif kind not in _HARMLESS:
-                raise Unproven(f"NAL unit type {kind}")
-        headers = headers or _Headers(known)
-        roles.append(_read_role(slices, headers, first=not roles))
-    return Structure(roles, reorders=reorder_depth > 0)
+            elif kind not in _IGNORED:
+                raise DependenciesUnknown(f"NAL unit type {kind}")
+        headers = headers or _SliceHeaders(known)
+        flags.append(_read_flags(slices, headers, first=not flags))
+    return Dependencies(flags, reorders=reorder_depth > 0)
 
 
-def _read_role(slices: list[bytes], headers: _Headers, *, first: bool) -> Role:
+def _read_flags(slices: list[bytes], headers: _SliceHeaders, *, first: bool) -> PacketFlags:
     # A slice that begins at macroblock 0 begins a picture: the first bit of ue(v) 0 is 1.
     begins = [bool(unit[1] & 0x80) for unit in slices]
     if not begins or not begins[0] or sum(begins) != 1:
-        raise Unproven("a packet is not one picture")
+        raise DependenciesUnknown("a packet is not one picture")
     if headers.may_be_field and headers.is_field(slices[0]):
-        raise Unproven("a packet is one field")
+        raise DependenciesUnknown("a packet is one field")
     kinds = {unit[0] & 31 for unit in slices}
     if len(kinds) != 1:
-        raise Unproven("a picture mixes slice types")
+        raise DependenciesUnknown("a picture mixes slice types")
     if kinds == {_IDR_SLICE}:
-        if not first and headers.forgets_earlier(slices[0]):
-            raise Unproven("an IDR picture throws away frames before it")
-        return RESTART
-    return DROPPABLE if all(unit[0] & 0x60 == 0 for unit in slices) else PLAIN
+        if not first and headers.discards_earlier(slices[0]):
+            raise DependenciesUnknown("an IDR picture discards frames before it")
+        return RANDOM_ACCESS
+    return DISPOSABLE if all(unit[0] & 0x60 == 0 for unit in slices) else REFERENCE
 
 
-class _Headers:
-    """The parameter sets of a stream, which give slice headers their layout."""
+class _SliceHeaders:
+    """Reads slice headers, whose layout depends on the parameter sets of the stream."""
 
     def __init__(self, units: Iterable[bytes]) -> None:
-        sequences: list[_Sequence] = []
-        self._pictures: dict[int, _PictureSet] = {}
+        sequences: list[H264Sequence] = []
+        self._pictures: dict[int, _PictureParameters] = {}
         for unit in units:
             if unit[0] & 31 == _SPS:
-                sequences.append(_read_sequence(unescape(unit[1:])))
+                payload = unescape(unit[1:])
+                sequences.append(read_h264_sequence(BitReader(payload[3:]), profile=payload[0]))
                 continue
-            number, picture = _read_picture_set(unescape(unit[1:]))
+            number, picture = _read_picture_parameters(unescape(unit[1:]))
             if number in self._pictures:
-                raise Unproven("two picture parameter sets have one number")
+                raise DependenciesUnknown("two picture parameter sets have one number")
             self._pictures[number] = picture
         if len(sequences) != 1:
-            raise Unproven(f"{len(sequences)} sequence parameter sets")
+            raise DependenciesUnknown(f"{len(sequences)} sequence parameter sets")
         self._sequence = sequences[0]
 
     @property
     def may_be_field(self) -> bool:
-        """Whether pictures can be single fields, two of which make a frame."""
+        """See H264Sequence."""
         return self._sequence.may_be_field
 
     def is_field(self, unit: bytes) -> bool:
@@ -106,7 +136,7 @@ class _Headers:
         self._read_start(bits := BitReader(unescape(unit[1:_HEADER_BYTES])))
         return bits.flag()
 
-    def forgets_earlier(self, unit: bytes) -> bool:
+    def discards_earlier(self, unit: bytes) -> bool:
         """no_output_of_prior_pics_flag of an IDR slice (I slices only: no reference lists)."""
         bits = BitReader(unescape(unit[1:_HEADER_BYTES]))
         picture = self._read_start(bits)
@@ -125,32 +155,34 @@ class _Headers:
             bits.unsigned()
         return bits.flag()
 
-    def _read_start(self, bits: BitReader) -> _PictureSet:
+    def _read_start(self, bits: BitReader) -> _PictureParameters:
         """Read a slice header up to frame_num."""
         bits.unsigned()
         bits.unsigned()
         picture = self._pictures.get(bits.unsigned())
         if picture is None:
-            raise Unproven("a slice names an unknown picture parameter set")
+            raise DependenciesUnknown("a slice names an unknown picture parameter set")
         bits.skip(2 if self._sequence.separate_planes else 0)
         bits.skip(self._sequence.frame_number_bits)
         return picture
 
 
-def _read_sequence(data: bytes) -> _Sequence:
-    profile = data[0]
-    bits = BitReader(data[3:])
+def read_h264_sequence(bits: BitReader, *, profile: int) -> H264Sequence:
+    """Read a sequence parameter set from after level_idc up to frame_mbs_only_flag (7.3.2.1.1).
+
+    Raises:
+        EOFError: the parameter set is truncated.
+    """
     bits.unsigned()
-    separate = False
+    chroma_format, luma_bits, chroma_bits, separate = 1, 8, 8, False
     if profile in _HIGH_PROFILES:
-        chroma = bits.unsigned()
-        separate = chroma == 3 and bits.flag()
-        bits.unsigned()
-        bits.unsigned()
+        chroma_format = bits.unsigned()
+        separate = chroma_format == 3 and bits.flag()
+        luma_bits, chroma_bits = 8 + bits.unsigned(), 8 + bits.unsigned()
         bits.skip(1)
         if bits.flag():
-            for number in range(8 if chroma != 3 else 12):
-                skip_scaling_list(bits, 16 if number < 6 else 64)
+            for number in range(8 if chroma_format != 3 else 12):
+                _skip_scaling_list(bits, 16 if number < 6 else 64)
     frame_number_bits = bits.unsigned() + 4
     order_type = bits.unsigned()
     order_bits, delta_zero = 0, False
@@ -162,26 +194,46 @@ def _read_sequence(data: bytes) -> _Sequence:
         bits.signed()
         for _ in range(bits.unsigned()):
             bits.signed()
-    bits.unsigned()
-    bits.skip(1)
-    bits.unsigned()
-    bits.unsigned()
-    may_be_field = not bits.flag()
-    return _Sequence(separate, frame_number_bits, may_be_field, order_type, order_bits, delta_zero)
+    return H264Sequence(
+        chroma_format=chroma_format,
+        luma_bits=luma_bits,
+        chroma_bits=chroma_bits,
+        separate_planes=separate,
+        frame_number_bits=frame_number_bits,
+        order_type=order_type,
+        order_bits=order_bits,
+        order_delta_zero=delta_zero,
+        references=bits.unsigned(),
+        may_have_gaps=bits.flag(),
+        coded_width=16 * (bits.unsigned() + 1),
+        coded_height=16 * (bits.unsigned() + 1),
+        may_be_field=not bits.flag(),
+    )
 
 
-def _read_picture_set(data: bytes) -> tuple[int, _PictureSet]:
+def _skip_scaling_list(bits: BitReader, size: int) -> None:
+    if not bits.flag():
+        return
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last
+
+
+def _read_picture_parameters(data: bytes) -> tuple[int, _PictureParameters]:
+    """Number and content of a picture parameter set (7.3.2.2)."""
     bits = BitReader(data)
     number = bits.unsigned()
     bits.unsigned()
     bits.skip(1)
     order_present = bits.flag()
     if bits.unsigned():
-        raise Unproven("slice groups")
+        raise DependenciesUnknown("slice groups")
     bits.unsigned()
     bits.unsigned()
     bits.skip(3)
     for _ in range(3):
         bits.signed()
     bits.skip(2)
-    return number, _PictureSet(order_present, bits.flag())
+    return number, _PictureParameters(order_present, bits.flag())

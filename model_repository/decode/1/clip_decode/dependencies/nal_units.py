@@ -1,16 +1,16 @@
-"""H.264 and HEVC packets, cut into NAL units."""
+"""NAL units of H.264 and HEVC: splitting packets and reading configuration records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clip_decode.dependencies.packet_dependencies import Unproven
+from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
 _START_CODE = b"\0\0\x01"
 
 
 def read_length_size(extradata: bytes, *, header_bytes: int, offset: int) -> int:
-    """Bytes of the length before each NAL unit, from avcC or hvcC; 0 means start codes.
+    """Bytes of the length field before each NAL unit, from avcC or hvcC; 0 means start codes.
 
     Args:
         extradata: of the codec.
@@ -26,7 +26,7 @@ def split_units(data: bytes, length_size: int) -> Iterator[bytes]:
     """NAL units of a packet, without length or start code.
 
     Raises:
-        Unproven: lengths do not add up: the packet is damaged.
+        DependenciesUnknown: the lengths do not add up, so the packet is damaged.
     """
     if length_size == 0:
         yield from _split_start_codes(data)
@@ -36,7 +36,7 @@ def split_units(data: bytes, length_size: int) -> Iterator[bytes]:
         size = int.from_bytes(data[offset : offset + length_size], "big")
         offset += length_size
         if size == 0 or offset + size > len(data):
-            raise Unproven("a NAL unit is longer than its packet")
+            raise DependenciesUnknown("a NAL unit is longer than its packet")
         yield data[offset : offset + size]
         offset += size
 
@@ -52,8 +52,13 @@ def _split_start_codes(data: bytes) -> Iterator[bytes]:
         start = end
 
 
+def unescape(unit: bytes) -> bytes:
+    """Remove the emulation prevention bytes of a NAL unit."""
+    return unit.replace(b"\0\0\x03", b"\0\0")
+
+
 def read_avcc_sets(extradata: bytes) -> Iterator[bytes]:
-    """Parameter sets in an avcC record."""
+    """Parameter sets of an avcC record (H.264)."""
     offset = 5
     for mask in (31, 255):
         count = extradata[offset] & mask if offset < len(extradata) else 0
@@ -65,7 +70,7 @@ def read_avcc_sets(extradata: bytes) -> Iterator[bytes]:
 
 
 def read_hvcc_sets(extradata: bytes) -> Iterator[bytes]:
-    """Parameter sets in an hvcC record."""
+    """Parameter sets of an hvcC record (HEVC)."""
     offset = 23
     for _ in range(extradata[22]):
         count = int.from_bytes(extradata[offset + 1 : offset + 3], "big")

@@ -1,4 +1,4 @@
-"""What each packet is to the others: the proof that packets can be left out."""
+"""What one packet is to the others: the facts that allow packets to be left out."""
 
 from __future__ import annotations
 
@@ -7,63 +7,66 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """One packet's part in a stream whose packets give one frame each, or none.
+class PacketFlags:
+    """One packet of a stream in which a packet holds one frame, or none that is shown.
 
     Attributes:
-        shown: whether it gives a frame; False for the hidden frames of VP8 and VP9.
-        droppable: whether no other frame is predicted from it.
-        restart: whether decoding may begin here: every frame that is decoded from here on and shown
-            no earlier than this one is exact. Frames shown earlier may lean on what came before.
+        shown: whether the packet gives a frame; False for the hidden frames of VP8 and VP9.
+        disposable: whether no other frame is predicted from it.
+        random_access: whether decoding may begin here: every frame that is decoded from here on and displayed no
+            earlier than this one is exact. Frames displayed earlier may depend on packets before it.
     """
 
     shown: bool = True
-    droppable: bool = False
-    restart: bool = False
+    disposable: bool = False
+    random_access: bool = False
 
 
-Span = tuple[int, int]
+REFERENCE = PacketFlags()
+DISPOSABLE = PacketFlags(disposable=True)
+RANDOM_ACCESS = PacketFlags(random_access=True)
+HIDDEN = PacketFlags(shown=False)
+
+ByteRange = tuple[int, int]  # Start and stop within a packet.
 
 
 @dataclass(frozen=True, slots=True)
 class CodedFrame:
-    """One frame of a packet that may hold several, and the frames that it may be predicted from.
+    """One frame of a packet that may hold several.
 
     Attributes:
         packet: number of the packet.
-        spans: where its bytes begin and end in the packet; frames may share spans.
-        shown: whether it is the one that the packet shows.
-        sources: numbers of the frames that it leans on.
+        byte_ranges: its bytes within the packet; frames may share ranges.
+        shown: whether it is the frame that the packet shows.
+        references: indices of the coded frames that it may be predicted from.
     """
 
     packet: int
-    spans: tuple[Span, ...]
+    byte_ranges: tuple[ByteRange, ...]
     shown: bool
-    sources: frozenset[int]
+    references: frozenset[int]
 
 
 @dataclass(frozen=True)
-class Structure:
-    """The roles of all packets of a stream.
+class Dependencies:
+    """Dependencies between the packets of a stream.
 
     Attributes:
-        roles: one a packet, in decoding order.
-        reorders: whether frames may be shown in another order than they are decoded.
-        order: packet numbers in the order they are shown, where types of pictures alone tell it.
-        frames: every coded frame in decoding order, where a codec names the sources of each.
+        packets: flags of each packet, in decoding order.
+        reorders: whether the display order may differ from the decoding order.
+        display_order: numbers of the packets that are shown, in display order. A codec leaves it empty where picture
+            types alone do not tell it; `analyze_dependencies` always fills it in.
+        frames: every coded frame in decoding order, where the codec names the references of each; else None.
     """
 
-    roles: Sequence[Role]
+    packets: Sequence[PacketFlags]
     reorders: bool
-    order: Sequence[int] | None = None
+    display_order: Sequence[int] = ()
     frames: Sequence[CodedFrame] | None = None
 
 
-class Unproven(Exception):
-    """A stream has something that keeps it from being proven: fields, damage, an unusual tool."""
+class DependenciesUnknown(Exception):
+    """The dependencies of a stream cannot be established: it has fields, damage or an unusual coding tool.
 
-
-PLAIN = Role()
-DROPPABLE = Role(droppable=True)
-RESTART = Role(restart=True)
-HIDDEN = Role(shown=False)
+    The remedy is a full decode.
+    """

@@ -1,4 +1,4 @@
-"""The clips being made: a place for every frame that is wanted."""
+"""The clips that a decode fills, frame by frame."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from clip_decode.geometry import Geometry
-from clip_decode.picture.orientation import Pixels, read_orientation
+from clip_decode.picture import Pixels
+from clip_decode.picture.orientation import read_orientation
 from clip_decode.picture.scaling import Scaler
-from clip_decode.plan.frame_selection import Selection
+from clip_decode.plan.frame_selection import FrameSelection
 from clip_decode.sampling import Sampling
 
 
 @dataclass(frozen=True)
-class Picture:
-    """The first frame drawn: upright size in pixels, clockwise turn, FFmpeg's pixel format."""
+class FrameFacts:
+    """The first frame written: upright size in pixels, clockwise turn, FFmpeg's pixel format."""
 
     width: int
     height: int
@@ -25,16 +26,22 @@ class Picture:
     pixel_format: str
 
 
-class Canvas:
-    """Output arrays [V, T, S, S, 3] by geometry, and what is still to be drawn on them."""
+class ClipBuffer:
+    """Output arrays, and the frames that are still missing in them.
 
-    def __init__(self, geometries: Mapping[str, Geometry], sampling: Sampling, selection: Selection) -> None:
-        self._sampling = sampling
-        self._scalers = {name: Scaler(g, sampling) for name, g in geometries.items()}
+    Attributes:
+        clips: for each geometry by name, uint8 [V, T, S, S, 3].
+        missing: frame indices in display order that are still to be written.
+        facts: of the first frame written; None before.
+    """
+
+    def __init__(self, geometries: Mapping[str, Geometry], sampling: Sampling, selection: FrameSelection) -> None:
+        self._crops = sampling.crops
+        self._scalers = {name: Scaler(geometry, sampling) for name, geometry in geometries.items()}
         self.missing = set(selection.wanted)
-        self.picture: Picture | None = None
+        self.facts: FrameFacts | None = None
         self.clips: dict[str, Pixels] = {}
-        self._places: dict[int, list[tuple[str, int, int]]] = {}
+        self._places: dict[int, list[tuple[str, int, int]]] = {}  # By frame index: geometry, view, position.
         for name, geometry in geometries.items():
             side = geometry.crop
             shape = (sampling.clips, geometry.frames, side, side, 3)
@@ -43,21 +50,19 @@ class Canvas:
                 for position, index in enumerate(indices):
                     self._places.setdefault(index, []).append((name, view, position))
 
-    def draw(self, index: int, frame: VideoFrame) -> None:
-        """Scale the frame with this number into every place that wants it."""
-        self.picture = self.picture or _describe(frame)
-        squares: dict[str, list[Pixels]] = {}
+    def write(self, index: int, frame: VideoFrame) -> None:
+        """Scale a frame and copy it to every place that uses its index."""
+        self.facts = self.facts or _read_facts(frame)
+        crops: dict[str, list[Pixels]] = {}
         for name, view, position in self._places[index]:
-            if name not in squares:
-                squares[name] = self._scalers[name].cut(frame)
-            for number, square in enumerate(squares[name]):
-                self.clips[name][view * self._sampling.crops + number, position] = square
+            if name not in crops:
+                crops[name] = self._scalers[name].scale(frame)
+            for number, crop in enumerate(crops[name]):
+                self.clips[name][view * self._crops + number, position] = crop
         self.missing.discard(index)
 
 
-def _describe(frame: VideoFrame) -> Picture:
+def _read_facts(frame: VideoFrame) -> FrameFacts:
     orientation = read_orientation(frame)
-    width, height = frame.width, frame.height
-    if orientation.transpose:
-        width, height = height, width
-    return Picture(width, height, orientation.rotation_degrees, frame.format.name)
+    width, height = orientation.upright_size(frame.width, frame.height)
+    return FrameFacts(width, height, orientation.rotation_degrees, frame.format.name)

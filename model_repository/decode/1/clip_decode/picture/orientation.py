@@ -1,7 +1,7 @@
-"""How a stored picture must be turned to stand upright.
+"""How a stored frame must be turned to stand upright.
 
-FFmpeg's display matrix says so, wherever it comes from: the container, an SEI message, or the EXIF orientation of a
-JPEG or PNG image, which FFmpeg's decoders turn into a matrix. ffmpeg and its players go by the same one.
+FFmpeg's display matrix says it, whether it comes from the container, an SEI message, or the EXIF orientation of a JPEG
+or PNG image, which FFmpeg's decoders turn into a matrix. ffmpeg and its players use the same matrix.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from av.sidedata.sidedata import SideData, SideDataContainer, Type
 from av.video.frame import VideoFrame
 
-Pixels = npt.NDArray[np.uint8]
+from clip_decode.picture import Pixels
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """One of the eight ways to lay down a rectangle: transpose first, then mirror."""
+    """One of the eight orientations of a rectangle: transpose first, then mirror."""
 
     transpose: bool = False
     mirror_x: bool = False
@@ -27,13 +26,17 @@ class Orientation:
 
     @property
     def rotation_degrees(self) -> int:
-        """Clockwise turn, mirroring set aside."""
+        """Clockwise turn, without the mirroring."""
         if self.transpose:
             return 90 if self.mirror_x else 270
         return 180 if self.mirror_y else 0
 
+    def upright_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height after the turn; also the inverse of that."""
+        return (height, width) if self.transpose else (width, height)
+
     def apply(self, stored: Pixels) -> Pixels:
-        """Turn [H, W, 3] pixels upright; a view, not a copy."""
+        """Turn [H, W, 3] upright; a view, not a copy."""
         upright = stored.transpose(1, 0, 2) if self.transpose else stored
         if self.mirror_x:
             upright = upright[:, ::-1]
@@ -44,12 +47,12 @@ UPRIGHT = Orientation()
 
 
 def read_orientation(frame: VideoFrame) -> Orientation:
-    """Read the display matrix of a decoded frame; angles between go to the nearest quarter turn.
+    """Read the display matrix of a decoded frame; other angles are rounded to the nearest quarter turn.
 
-    The matrix maps stored (x, y) to shown (a x + c y, b x + d y), in 16.16 fixed point.
+    The matrix maps a stored point (x, y) to (a x + c y, b x + d y), in 16.16 fixed point.
     """
-    # Not frame.side_data: frame and container would refer to each other and stay until the collector comes by, which
-    # at 8192 x 4352 is 2 GiB after fifteen frames. The first matrix, as av_frame_get_side_data has it.
+    # Not frame.side_data: frame and container would refer to each other and live until the garbage collector runs,
+    # which at 8192 x 4352 is 2 GiB after fifteen frames. The first matrix counts, as in av_frame_get_side_data.
     parts: Iterable[SideData] = SideDataContainer(frame)  # type: ignore[call-arg]
     side_data = next((data for data in parts if data.type is Type.DISPLAYMATRIX), None)
     if side_data is None:
@@ -70,6 +73,7 @@ def _name_unknown_type(cls: type[Type], number: int) -> Type:
     return member
 
 
-# PyAV wraps all side data of a frame at once, and raises ValueError where FFmpeg knows more types than its enumeration:
-# in PyAV 18.1 with FFmpeg 8.1, EXIF (31) of JPEG and PNG images and the view ids of MV-HEVC. Enum asks this for them.
+# PyAV wraps all side data of a frame at once, and raises ValueError for a type that FFmpeg knows and its enumeration
+# does not: in PyAV 18.1 with FFmpeg 8.1, EXIF (31) of JPEG and PNG images and the view ids of MV-HEVC. Enum calls this
+# for unknown values.
 Type._missing_ = classmethod(_name_unknown_type)  # type: ignore[assignment]

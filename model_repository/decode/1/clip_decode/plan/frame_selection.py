@@ -1,54 +1,91 @@
-"""Which frames of a timeline a request wants."""
+"""Which frames of a timeline a request selects: the arithmetic of both sampling policies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
-from clip_decode.geometry import Geometry
+import numpy as np
+import numpy.typing as npt
+
+from clip_decode.geometry import STRIDE_FRAMES_PER_SECOND, Geometry
 from clip_decode.plan.timeline import Timeline
-from clip_decode.sampling import Sampling, clip_moments, spread_indices
+from clip_decode.sampling import Sampling
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Frame numbers wanted: for each geometry by name, for each view, exactly T of them."""
+class FrameSelection:
+    """The selected frames.
+
+    Attributes:
+        indices: for each geometry by name, for each temporal view, T frame indices in display order.
+    """
 
     indices: Mapping[str, tuple[tuple[int, ...], ...]]
 
     @property
     def wanted(self) -> frozenset[int]:
-        """Every frame number that is used at all."""
+        """Every frame index that is used."""
         return frozenset(i for views in self.indices.values() for view in views for i in view)
 
     def seconds(self, timeline: Timeline) -> dict[str, tuple[tuple[float, ...], ...]]:
-        """When the chosen frames are shown."""
+        """Start of each selected frame, in the layout of `indices`."""
         return {
             name: tuple(tuple(timeline.seconds(index) for index in view) for view in views)
             for name, views in self.indices.items()
         }
 
 
-def select_frames(timeline: Timeline, geometries: Mapping[str, Geometry], sampling: Sampling) -> Selection:
-    """Choose frames; a video shorter than a clip repeats frames, the last one above all.
+def select_frames(timeline: Timeline, geometries: Mapping[str, Geometry], sampling: Sampling) -> FrameSelection:
+    """Select frames. In a video that is shorter than a clip, frames repeat, mostly the last one.
 
     Raises:
-        InvalidRequest: the span asked for begins after the video ends.
+        InvalidRequest: the span of `sampling` begins after the video ends.
     """
-    first, last = timeline.span(sampling.start_seconds, sampling.end_seconds)
+    first, last = timeline.frames_between(sampling.start_seconds, sampling.end_seconds)
     indices: dict[str, tuple[tuple[int, ...], ...]] = {}
     for name, geometry in geometries.items():
         if sampling.policy == "uniform":
-            chosen = first + spread_indices(last - first + 1, geometry.frames)
-            indices[name] = (tuple(chosen.tolist()),)
+            selected = first + spread_indices(last - first + 1, geometry.frames)
+            indices[name] = (tuple(selected.tolist()),)
             continue
         start = Fraction(sampling.start_seconds or 0)
         end = timeline.duration
         if sampling.end_seconds is not None:
             end = min(end, Fraction(sampling.end_seconds))
         indices[name] = tuple(
-            tuple(min(max(timeline.shown_at(moment), first), last) for moment in view)
+            tuple(min(max(timeline.frame_at(moment), first), last) for moment in view)
             for view in clip_moments(geometry, sampling.views, start, end)
         )
-    return Selection(indices)
+    return FrameSelection(indices)
+
+
+def spread_indices(count: int, wanted: int) -> npt.NDArray[np.int64]:
+    """`wanted` frame indices from 0 to count - 1, equal to PyTorchVideo's, rounding included.
+
+    `torch.linspace` counts in float32 from both ends towards the middle, and the result is truncated, not rounded;
+    np.linspace differs from it for about one count in twenty.
+    """
+    if wanted == 1:
+        return np.zeros(1, dtype=np.int64)
+    last = np.float32(count - 1)
+    step = last / np.float32(wanted - 1)
+    number = np.arange(wanted)
+    from_start = step * number.astype(np.float32)
+    from_end = last - step * (wanted - 1 - number).astype(np.float32)
+    values = np.where(number < wanted // 2, from_start, from_end)
+    return cast("npt.NDArray[np.int64]", np.clip(values, 0, last).astype(np.int64))
+
+
+def clip_moments(geometry: Geometry, views: int, start: Fraction, end: Fraction) -> list[list[Fraction]]:
+    """For each view, the T moments in seconds at which its frames are taken.
+
+    Moments may lie after `end` where the video is shorter than a clip; the last frame is used for them.
+    """
+    clip_seconds = Fraction(geometry.clip_thirtieths, STRIDE_FRAMES_PER_SECOND)
+    room = max(end - start - clip_seconds, Fraction(0))
+    step = Fraction(geometry.stride, STRIDE_FRAMES_PER_SECOND)
+    starts = [start + room * view / max(views - 1, 1) for view in range(views)]
+    return [[begin + step * number for number in range(geometry.frames)] for begin in starts]

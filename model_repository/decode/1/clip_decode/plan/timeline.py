@@ -1,4 +1,4 @@
-"""When each frame of a video is shown."""
+"""When each frame of a video is displayed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from fractions import Fraction
 from itertools import pairwise
 from math import floor
 
-from clip_decode.demux.packets import Track
-from clip_decode.errors import InvalidRequest, TooLong, Truncated
+from clip_decode.demux.packets import PacketIndex
+from clip_decode.errors import InvalidRequest, TooLong
 from clip_decode.limits import Limits
 
-# A last frame said to last longer than this is a lie of the header.
-_LONGEST_LAST_SECONDS = 10
+# A header that states a longer last frame is not believed.
+_MAX_LAST_FRAME_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Frames in the order they are shown.
+    """Frames in display order.
 
     Attributes:
-        ticks: when each frame is shown, in units of `time_base`, the first at 0, never falling.
-        end: when the last frame ends.
+        ticks: start of each frame in units of `time_base`; the first is 0, and none is less than the one before.
+        end: end of the last frame.
         time_base: seconds a unit.
     """
 
@@ -33,12 +33,12 @@ class Timeline:
 
     @property
     def frames(self) -> int:
-        """How many frames there are."""
+        """Number of frames."""
         return len(self.ticks)
 
     @property
     def duration(self) -> Fraction:
-        """Seconds from the first frame to the end of the last."""
+        """Seconds from the start of the first frame to the end of the last."""
         return self.end * self.time_base
 
     @property
@@ -48,19 +48,19 @@ class Timeline:
         return float((self.frames - 1) / seconds) if seconds else 0.0
 
     def seconds(self, index: int) -> float:
-        """When a frame is shown, counted from the first."""
+        """Start of a frame, counted from the first frame."""
         return float(self.ticks[index] * self.time_base)
 
-    def shown_at(self, moment: Fraction) -> int:
-        """Number of the frame on screen at `moment` seconds: the last that began by then.
+    def frame_at(self, seconds: Fraction) -> int:
+        """Index of the frame on screen: the last that has begun.
 
-        The moment is rounded to the clock of the file first: Matroska counts milliseconds, so the
-        frame due at 66.67 ms is stamped 67 and is still the one meant.
+        The moment is rounded to the clock of the file first: Matroska counts milliseconds, so the frame of 66.67 ms has
+        the timestamp 67 and is still the one that is meant.
         """
-        return max(bisect_right(self.ticks, self._tick(moment)) - 1, 0)
+        return max(bisect_right(self.ticks, self._tick(seconds)) - 1, 0)
 
-    def span(self, start_seconds: float | None, end_seconds: float | None) -> tuple[int, int]:
-        """First and last frame number of a span of seconds.
+    def frames_between(self, start_seconds: float | None, end_seconds: float | None) -> tuple[int, int]:
+        """First and last index of the frames on screen in a span.
 
         Raises:
             InvalidRequest: the span begins after the video ends.
@@ -71,60 +71,64 @@ class Timeline:
                 raise InvalidRequest(
                     f"start_seconds is {start_seconds}, but the video ends at {float(self.duration):.3f} seconds"
                 )
-            first = self.shown_at(Fraction(start_seconds))
+            first = self.frame_at(Fraction(start_seconds))
         if end_seconds is not None:
             last = bisect_left(self.ticks, self._tick(Fraction(end_seconds))) - 1
         return first, max(first, min(last, self.frames - 1))
 
-    def _tick(self, moment: Fraction) -> int:
-        return floor(moment / self.time_base + Fraction(1, 2))
+    def _tick(self, seconds: Fraction) -> int:
+        return floor(seconds / self.time_base + Fraction(1, 2))
 
 
-def build_timeline(
-    pts: Sequence[int | None],
-    *,
-    last_duration: int,
-    time_base: Fraction,
-    rate: Fraction,
-    limits: Limits,
-) -> Timeline:
-    """Make a timeline from the timestamps of frames in the order they are shown.
+def build_timeline(index: PacketIndex, order: Sequence[int | None], limits: Limits) -> Timeline:
+    """The timeline of the frames of these packets.
 
-    Where a timestamp is missing or goes backwards (raw streams, AVI, a clock that was reset),
-    frames are taken to be 1 / `rate` seconds apart.
+    Args:
+        index: the packets.
+        order: for each frame in display order, the number of its packet; None where that is unknown.
+        limits: bounds of the video.
 
     Raises:
         TooLong: more seconds than the limits allow.
     """
-    by_rate = Timeline(range(len(pts)), len(pts), 1 / rate)
+    last = order[-1]
+    return timeline_from_timestamps(
+        [None if number is None else index.pts[number] for number in order],
+        last_duration=0 if last is None else index.duration_of(last),
+        time_base=index.time_base,
+        frame_rate=index.frame_rate,
+        limits=limits,
+    )
+
+
+def timeline_from_timestamps(
+    pts: Sequence[int | None],
+    *,
+    last_duration: int,
+    time_base: Fraction,
+    frame_rate: Fraction,
+    limits: Limits,
+) -> Timeline:
+    """The timeline of frames with these timestamps, in display order.
+
+    Where a timestamp is missing or goes backwards (raw streams, AVI, a clock that was reset), frames are taken to be
+    1 / `frame_rate` seconds apart.
+
+    Raises:
+        TooLong: more seconds than the limits allow.
+    """
+    by_rate = Timeline(range(len(pts)), len(pts), 1 / frame_rate)
     known = [value for value in pts if value is not None]
-    falls = any(later < earlier for earlier, later in pairwise(known))
-    if len(known) < len(pts) or falls or (len(known) > 1 and known[0] == known[-1]):
+    goes_backwards = any(later < earlier for earlier, later in pairwise(known))
+    if len(known) < len(pts) or goes_backwards or (len(known) > 1 and known[0] == known[-1]):
         timeline = by_rate
     else:
         ticks = [value - known[0] for value in known]
-        if not 0 < last_duration * time_base <= _LONGEST_LAST_SECONDS:
-            last_duration = max(floor(1 / rate / time_base), 1)
+        if not 0 < last_duration * time_base <= _MAX_LAST_FRAME_SECONDS:
+            last_duration = max(floor(1 / frame_rate / time_base), 1)
         timeline = Timeline(ticks, ticks[-1] + last_duration, time_base)
     if timeline.duration > limits.max_seconds >= by_rate.duration:
-        timeline = by_rate  # One damaged timestamp, days away; what there is to do is bounded.
+        timeline = by_rate  # One damaged timestamp, days away; the number of frames bounds the work.
     if timeline.duration > limits.max_seconds:
         raise TooLong(f"the video lasts {float(timeline.duration):.0f} seconds, but {limits.max_seconds} are allowed")
     return timeline
-
-
-def predict_order(track: Track) -> list[int]:
-    """The order in which packets promise to be shown: by timestamp, if all have one.
-
-    Packets that an edit list discards are not shown.
-
-    Raises:
-        Truncated: there is no packet that is to be shown.
-    """
-    shown = [number for number, packet in enumerate(track.packets) if not packet.is_discard]
-    if not shown:
-        raise Truncated("the container is known, but it holds not one whole frame")
-    stamps = {number: track.pts[number] for number in shown}
-    if None in stamps.values():
-        return shown
-    return sorted(shown, key=lambda number: (stamps[number], number))

@@ -1,6 +1,6 @@
-"""H.264 and HEVC packets as a hardware decoder reads them: NAL units behind start codes (Annex B of both standards).
+"""H.264 and HEVC packets as a hardware decoder takes them: NAL units after start codes (Annex B of both standards).
 
-On the way every unit is checked for what a hardware decoder would do in another way than FFmpeg.
+Every unit is checked for what a hardware decoder does in another way than FFmpeg.
 """
 
 from __future__ import annotations
@@ -8,39 +8,48 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from clip_decode.decode.nvdec.sequence_parameter_set import Sequence, read_h264_sequence, read_hevc_sequence
-from clip_decode.dependencies.bit_reader import BitReader, unescape
-from clip_decode.dependencies.nal_units import read_avcc_sets, read_hvcc_sets, read_length_size, split_units
-from clip_decode.dependencies.packet_dependencies import Unproven
+from clip_decode.decode.nvdec.sequence_parameter_set import (
+    SequenceParameters,
+    read_h264_parameters,
+    read_hevc_parameters,
+)
+from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.nal_units import (
+    read_avcc_sets,
+    read_hvcc_sets,
+    read_length_size,
+    split_units,
+    unescape,
+)
+from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
 _START_CODE = b"\0\0\0\x01"
 _HEADER_BYTES = 32
-# Payloads of supplemental information that change pixels: FFmpeg adds the film grain that the first describes, and
-# turns the picture by the second.
+# SEI payloads that change pixels: FFmpeg adds the film grain of the first, and turns the frame by the second.
 _FILM_GRAIN, _DISPLAY_ORIENTATION = 19, 47
 
 
-class Bitstream:
-    """One stream, its packets turned into Annex B.
+class AnnexBStream:
+    """Converts the packets of one stream to Annex B.
 
     Attributes:
-        sequence: what its sequence parameter set says.
-        sets: its parameter sets. Whatever a decoder has kept of an earlier stream, these take its place.
+        sequence: its sequence parameter set.
+        parameter_sets: all of them, in Annex B. They replace those of an earlier stream that a decoder has kept.
 
     Raises:
-        Unproven: a stream that a hardware decoder may decode in another way than FFmpeg.
+        DependenciesUnknown: a hardware decoder may decode the stream in another way than FFmpeg.
     """
 
     def __init__(self, codec: str, extradata: bytes, first_packet: bytes) -> None:
         if codec not in ("h264", "hevc"):
-            raise Unproven(f"no hardware decoder for {codec}")
+            raise DependenciesUnknown(f"no hardware decoder for {codec}")
         self._is_hevc = codec == "hevc"
         try:
-            self._read_sets(extradata, first_packet)
+            self._read_parameter_sets(extradata, first_packet)
         except (EOFError, IndexError) as error:
-            raise Unproven("a parameter set is cut off") from error
+            raise DependenciesUnknown("a parameter set is truncated") from error
 
-    def _read_sets(self, extradata: bytes, first_packet: bytes) -> None:
+    def _read_parameter_sets(self, extradata: bytes, first_packet: bytes) -> None:
         header_bytes, offset = (23, 21) if self._is_hevc else (7, 4)
         self._length_size = read_length_size(extradata, header_bytes=header_bytes, offset=offset)
         stored: Iterable[bytes]
@@ -53,26 +62,27 @@ class Bitstream:
         found = {kind: list(dict.fromkeys(u for u in units if self._kind(u) == kind)) for kind in kinds}
         sequences, pictures = found[kinds[-2]], found[kinds[-1]]
         if len(sequences) != 1:
-            raise Unproven(f"{len(sequences)} sequence parameter sets")
-        self.sequence: Sequence = (read_hevc_sequence if self._is_hevc else read_h264_sequence)(sequences[0])
+            raise DependenciesUnknown(f"{len(sequences)} sequence parameter sets")
+        read_parameters = read_hevc_parameters if self._is_hevc else read_h264_parameters
+        self.sequence: SequenceParameters = read_parameters(sequences[0])
         header = 2 if self._is_hevc else 1
         self._pictures = {BitReader(unescape(unit[header:])).unsigned() for unit in pictures}
         if len(self._pictures) != len(pictures):
-            raise Unproven("two picture parameter sets have one number")
-        self.sets = b"".join(_START_CODE + unit for kind in kinds for unit in found[kind])
+            raise DependenciesUnknown("two picture parameter sets have one number")
+        self.parameter_sets = b"".join(_START_CODE + unit for kind in kinds for unit in found[kind])
 
     def convert(self, data: bytes) -> bytes:
-        """A packet as Annex B.
+        """A packet in Annex B.
 
         Raises:
-            Unproven: it holds what hardware and FFmpeg treat in different ways.
+            DependenciesUnknown: hardware and FFmpeg decode the packet in different ways.
         """
         units = list(split_units(data, self._length_size))
         try:
             for unit in units:
                 self._check(unit)
         except (EOFError, IndexError) as error:
-            raise Unproven("a header is cut off") from error
+            raise DependenciesUnknown("a header is truncated") from error
         return b"".join(part for unit in units for part in (_START_CODE, unit))
 
     def _kind(self, unit: bytes) -> int:
@@ -81,16 +91,16 @@ class Bitstream:
     def _check(self, unit: bytes) -> None:
         kind = self._kind(unit)
         if self._length_size and (b"\0\0\x01" in unit or b"\0\0\0" in unit):
-            raise Unproven("a NAL unit has a start code in it")
+            raise DependenciesUnknown("a NAL unit contains a start code")
         if self._is_hevc and (unit[0] & 1 or unit[1] >> 3):
-            raise Unproven("a second layer")
+            raise DependenciesUnknown("a second layer")
         if kind in ((39, 40) if self._is_hevc else (6,)):
-            for payload in _payloads(unescape(unit[2 if self._is_hevc else 1 :])):
+            for payload in _sei_payloads(unescape(unit[2 if self._is_hevc else 1 :])):
                 if payload in (_FILM_GRAIN, _DISPLAY_ORIENTATION):
-                    raise Unproven(f"supplemental information of type {payload}")
+                    raise DependenciesUnknown(f"an SEI message of type {payload}")
         is_slice = kind < 32 if self._is_hevc else kind in (1, 5)
         if is_slice and self._read_picture_number(unit, kind) not in self._pictures:
-            raise Unproven("a slice names an unknown picture parameter set")
+            raise DependenciesUnknown("a slice names an unknown picture parameter set")
 
     def _read_picture_number(self, unit: bytes, kind: int) -> int:
         if self._is_hevc:
@@ -103,8 +113,8 @@ class Bitstream:
         return bits.unsigned()
 
 
-def _payloads(data: bytes) -> Iterator[int]:
-    """Types of the messages in a unit of supplemental information."""
+def _sei_payloads(data: bytes) -> Iterator[int]:
+    """Payload types of the messages in an SEI unit."""
     offset = 0
     while offset + 2 <= len(data) and data[offset:] != b"\x80":
         kind, offset = _read_count(data, offset)

@@ -1,4 +1,4 @@
-"""The few calls of CUDA's driver that copying a picture takes (CUDA Driver API, cuda.h): no torch, no toolkit."""
+"""The few calls of the CUDA driver that copying a frame takes (CUDA Driver API, cuda.h): no torch, no toolkit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Cuda:
     """The primary context of one GPU, which every decoder of the process shares.
 
     Raises:
-        CudaError: no such GPU, or its driver does not answer.
+        CudaError: there is no such GPU, or its driver fails.
         OSError: the driver is not installed.
     """
 
@@ -39,19 +39,19 @@ class Cuda:
         return self._context
 
     def create_stream(self) -> int:
-        """A stream of its own order; its handle."""
+        """The handle of a new stream, which does not wait for the default stream."""
         stream = ctypes.c_void_p()
         with self._current():
             self._call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
         return int(stream.value or 0)
 
     def destroy_stream(self, stream: int) -> None:
-        """Give a stream back."""
+        """Release a stream."""
         with self._current():
             self._call("cuStreamDestroy_v2", ctypes.c_void_p(stream))
 
     def copy(self, samples: Samples, address: int, stream: int) -> None:
-        """Fill `samples` from the GPU's memory, after all that was given to the stream before."""
+        """Fill `samples` from the GPU's memory, after all earlier work of the stream."""
         with self._current():
             self._call(
                 "cuMemcpyDtoHAsync_v2",
@@ -63,14 +63,14 @@ class Cuda:
             self._call("cuStreamSynchronize", ctypes.c_void_p(stream))
 
     def memory(self) -> tuple[int, int]:
-        """Bytes of the GPU's memory that are free, and all."""
+        """Bytes of the GPU's memory: free, and total."""
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         with self._current():
             self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
         return free.value, total.value
 
-    def leave(self) -> None:
-        """Take every context from this thread; PyNvVideoCodec leaves one there for each frame that it does not copy."""
+    def clear_thread(self) -> None:
+        """Pop every context of this thread; PyNvVideoCodec leaves one there for each frame that it does not copy."""
         while self._driver.cuCtxPopCurrent_v2(ctypes.byref(context := ctypes.c_void_p())) == 0 and context.value:
             pass
 
@@ -87,4 +87,4 @@ class Cuda:
         if status:
             text = ctypes.c_char_p()
             self._driver.cuGetErrorName(status, ctypes.byref(text))
-            raise CudaError(f"{name} answered {status} {(text.value or b'').decode()}".rstrip())
+            raise CudaError(f"{name} returned {status} {(text.value or b'').decode()}".rstrip())

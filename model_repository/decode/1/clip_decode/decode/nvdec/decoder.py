@@ -1,9 +1,4 @@
-"""NVDEC, the video decoder of NVIDIA's GPUs, through PyNvVideoCodec: the same frames, made elsewhere.
-
-Everything before and after is the CPU's: the packets, the proof, the plan, and what becomes of the pixels. A frame that
-FFmpeg decoded gives each stream its colours, its turn and its place of chroma; NVDEC's samples are put into it, and the
-first frame of a stream must come out of both alike. Whatever is not as expected is left to a CPU.
-"""
+"""The decoder of one GPU, and the decoding of one stream by it."""
 
 from __future__ import annotations
 
@@ -20,103 +15,115 @@ from av.video.frame import VideoFrame
 
 from clip_decode.decode.cpu import decode_packet
 from clip_decode.decode.decoder import DecoderName
-from clip_decode.decode.nvdec.annexb import Bitstream
+from clip_decode.decode.nvdec.annexb import AnnexBStream
 from clip_decode.decode.nvdec.cuda import Cuda
-from clip_decode.decode.nvdec.decoder_cache import Engine, Engines
+from clip_decode.decode.nvdec.decoder_cache import CachedDecoder, DecoderCache
 from clip_decode.decode.nvdec.surface import equals_frame, fill_frame
 from clip_decode.demux.container import FFMPEG_ERRORS
-from clip_decode.demux.packets import Track
-from clip_decode.dependencies.packet_dependencies import Unproven
+from clip_decode.demux.packets import PacketIndex
+from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from clip_decode.errors import Declined
 from clip_decode.limits import Limits
-from clip_decode.plan.decode_plan import Run
+from clip_decode.plan.decode_plan import DecodeSegment
 
-# FFmpeg's names of what NVDEC's 4:2:0 surfaces of 8 and of 10 bits can be put into.
-_FORMATS = {8: ("yuv420p", "yuvj420p"), 10: ("yuv420p10le",)}
+# FFmpeg's pixel formats that NVDEC's 4:2:0 surfaces of 8 and of 10 bits can be copied into.
+_PIXEL_FORMATS = {8: ("yuv420p", "yuvj420p"), 10: ("yuv420p10le",)}
 _CODECS = {"h264": (8, 10), "hevc": (8, 10)}
 _BLOCK = 16  # Pixels; capabilities count blocks of this side.
-_UNSHOWN = 1  # The stamp of packets whose frames are not shown.
+_NOT_SHOWN = 1  # The timestamp of packets whose frames are not displayed.
+_FIRST_TIMESTAMP = 2  # Zero may mean that there is none.
 
 
 @dataclass(frozen=True)
 class _Capability:
-    """What a GPU decodes of one codec and depth."""
+    """What a GPU decodes of one codec and bit depth."""
 
     width: range
     height: range
     blocks: int
 
     def covers(self, width: int, height: int) -> bool:
-        """Whether pictures of this coded size are decoded."""
+        """Whether the GPU decodes pictures of this coded size."""
         return width in self.width and height in self.height and width * height <= self.blocks * _BLOCK**2
 
 
 class Nvdec:
-    """The video decoder of one GPU; every method may be called from any thread.
+    """The video decoder of one GPU. Thread-safe.
 
-    Raises:
-        ImportError, OSError, RuntimeError: PyNvVideoCodec, the driver or a part of it is missing.
+    Attributes:
+        cache: its decoders.
+        errors: what PyNvVideoCodec prints.
     """
 
     def __init__(self, nvc: Any, cuda: Cuda, *, streams: int, megabytes: int, least_pixels: int = 1) -> None:
-        """Keeps up to `streams` decoders, which take up to `megabytes` of the GPU's memory.
+        """Ask the GPU what it decodes.
 
-        least_pixels: of a picture; smaller ones are declined.
+        Args:
+            nvc: the module PyNvVideoCodec.
+            cuda: the context of the GPU.
+            streams: number of decoders to keep at most.
+            megabytes: MiB of the GPU's memory that the decoders may take together.
+            least_pixels: of a frame; smaller ones are declined.
+
+        Raises:
+            RuntimeError: the driver or a part of it is missing.
         """
         self._least_pixels, self._cuda = least_pixels, cuda
-        self.engines = Engines(nvc, cuda, most=streams, megabytes=megabytes)
+        self.cache = DecoderCache(nvc, cuda, max_decoders=streams, megabytes=megabytes)
         self._capabilities = {
             (codec, bits): found
             for codec, depths in _CODECS.items()
             for bits in depths
-            if (found := _ask(nvc, codec, bits)) is not None
+            if (found := _query_capability(nvc, codec, bits)) is not None
         }
         self.errors = PrintedErrors()
 
     def check(self, context: VideoCodecContext) -> None:
-        """Tell early what is none of its business.
+        """Decline a stream by what its container states, before its packets are read.
 
         Raises:
-            Declined: another codec, or a picture of a size that it does not decode.
+            Declined: the GPU does not decode this codec, or frames of this size.
         """
         codec = context.codec.canonical_name
         found = [capability for (name, _), capability in self._capabilities.items() if name == codec]
-        # By the size shown; the coded size, known later, is up to a block larger.
+        # The displayed size; the coded size, known later, is up to a block larger.
         is_small = context.width * context.height < self._least_pixels
         if is_small or not any(capability.covers(context.width, context.height) for capability in found):
             raise Declined(f"{codec} of {context.width} x {context.height} pixels")
 
     @contextmanager
     def open(
-        self, context: VideoCodecContext, track: Track, order: Sequence[int], limits: Limits
+        self, context: VideoCodecContext, index: PacketIndex, display_order: Sequence[int], limits: Limits
     ) -> Iterator[NvdecDecoder]:
         """A decoder for one stream.
 
         Args:
-            context: FFmpeg's decoder of it, fresh.
-            track: the packets.
-            order: numbers of the packets that are shown, in the order they are shown.
-            limits: what the video may ask for.
+            context: FFmpeg's decoder of the stream; it has decoded nothing.
+            index: the packets.
+            display_order: numbers of the packets that are shown, in display order.
+            limits: bounds of the video.
 
         Raises:
-            Unproven: a stream that it does not decode, or not as FFmpeg does.
+            DependenciesUnknown: NVDEC does not decode the stream, or not as FFmpeg does.
         """
-        bitstream = Bitstream(context.codec.canonical_name, context.extradata or b"", bytes(track.packets[0]))
-        sequence = bitstream.sequence
+        stream = AnnexBStream(context.codec.canonical_name, context.extradata or b"", bytes(index.packets[0]))
+        sequence = stream.sequence
         capability = self._capabilities.get((sequence.codec, sequence.bits))
         if capability is None or not capability.covers(sequence.coded_width, sequence.coded_height):
-            raise Unproven(f"pictures of {sequence.coded_width} x {sequence.coded_height}, {sequence.bits} bits")
-        before = self.errors.count()
-        with self.engines.lend(sequence) as engine:
+            raise DependenciesUnknown(
+                f"pictures of {sequence.coded_width} x {sequence.coded_height}, {sequence.bits} bits"
+            )
+        errors_before = self.errors.count()
+        with self.cache.acquire(sequence) as decoder:
             try:
-                yield NvdecDecoder(engine, bitstream, context, track, order, limits)
+                yield NvdecDecoder(decoder, stream, context, index, display_order, limits)
             finally:
-                self._cuda.leave()
-            if self.errors.count() != before:
-                raise Unproven("the hardware reported an error")
+                self._cuda.clear_thread()
+            if self.errors.count() != errors_before:
+                raise DependenciesUnknown("the hardware reported an error")
 
 
-def _ask(nvc: Any, codec: str, bits: int) -> _Capability | None:
+def _query_capability(nvc: Any, codec: str, bits: int) -> _Capability | None:
     answer = nvc.GetDecoderCaps(
         gpuid=0,
         codec=nvc.cudaVideoCodec.H264 if codec == "h264" else nvc.cudaVideoCodec.HEVC,
@@ -133,95 +140,96 @@ def _ask(nvc: Any, codec: str, bits: int) -> _Capability | None:
 
 
 class NvdecDecoder:
-    """Decodes the runs of one stream."""
+    """Decodes the segments of one stream; implements `Decoder`."""
 
     name: DecoderName = "nvdec"
 
     def __init__(
         self,
-        engine: Engine,
-        bitstream: Bitstream,
+        decoder: CachedDecoder,
+        stream: AnnexBStream,
         context: VideoCodecContext,
-        track: Track,
-        order: Sequence[int],
+        index: PacketIndex,
+        display_order: Sequence[int],
         limits: Limits,
     ) -> None:
         """See Nvdec.open."""
-        self._engine, self._bitstream, self._context = engine, bitstream, context
-        self._track, self._order, self._limits = track, order, limits
-        # Stamps tell frames apart and rise as they are shown. Zero may stand for none.
-        self._stamps = {number: rank + 2 for rank, number in enumerate(order)}
-        self._sheet: VideoFrame | None = None
+        self._decoder, self._stream, self._context = decoder, stream, context
+        self._index, self._order, self._limits = index, display_order, limits
+        # Timestamps identify frames, and increase in display order.
+        self._timestamps = {number: rank + _FIRST_TIMESTAMP for rank, number in enumerate(display_order)}
+        self._template: VideoFrame | None = None
 
-    def decode(self, run: Run, wanted: Collection[int]) -> Iterator[tuple[int | None, VideoFrame | None]]:
-        """See Decoder. The frames are one and the same, with pixels put in its place."""
-        first = run.packets[0]
-        # The first of all frames is read even if nobody wants it: to compare it.
-        to_compare = self._sheet is None
-        sheet = self._sheet = self._sheet or self._decode_on_cpu(first)
-        numbers = {*wanted, first} if to_compare else wanted
-        waiting = sorted(self._stamps[number] for number in numbers if number in run.shown)
-        for number in [*run.packets, None]:
-            # Frames that nobody wants stay on the GPU, unread.
-            seek = waiting[0] if waiting else len(self._order) + 2
-            data = b"" if number is None else self._bitstream.convert(bytes(self._track.packets[number]))
+    def decode(self, segment: DecodeSegment, wanted: Collection[int]) -> Iterator[tuple[int | None, VideoFrame | None]]:
+        """See Decoder. Every frame is the same object, with the pixels replaced."""
+        first = segment.packets[0]
+        # The first frame of the stream is copied even if it is not wanted: to compare it.
+        compare = self._template is None
+        template = self._template = self._template or self._decode_on_cpu(first)
+        numbers = {*wanted, first} if compare else wanted
+        pending = sorted(self._timestamps[number] for number in numbers if number in segment.shown)
+        for number in [*segment.packets, None]:
+            # Frames that are not wanted stay on the GPU.
+            seek = pending[0] if pending else len(self._order) + _FIRST_TIMESTAMP
+            data = b"" if number is None else self._stream.convert(bytes(self._index.packets[number]))
             if number == first:
-                data = self._bitstream.sets + data
-            stamp = _UNSHOWN if number is None else self._stamps.get(number, _UNSHOWN)
-            for came, picture in self._feed(data, stamp, seek):
-                if came == _UNSHOWN:
+                data = self._stream.parameter_sets + data
+            timestamp = _NOT_SHOWN if number is None else self._timestamps.get(number, _NOT_SHOWN)
+            for found, surface_frame in self._send(data, timestamp, seek):
+                if found == _NOT_SHOWN:
                     continue
-                source = self._order[came - 2] if 2 <= came < len(self._order) + 2 else None
+                rank = found - _FIRST_TIMESTAMP
+                source = self._order[rank] if 0 <= rank < len(self._order) else None
                 frame = None
-                if waiting and came == waiting[0]:
-                    del waiting[0]
-                    surface = self._engine.read(picture)
-                    if to_compare and not equals_frame(sheet, surface):
-                        raise Unproven("the first frame is another one than FFmpeg's")
-                    to_compare = False
-                    fill_frame(sheet, surface)
-                    frame = sheet
+                if pending and found == pending[0]:
+                    del pending[0]
+                    surface = self._decoder.copy(surface_frame)
+                    if compare and not equals_frame(template, surface):
+                        raise DependenciesUnknown("the first frame differs from FFmpeg's")
+                    compare = False
+                    fill_frame(template, surface)
+                    frame = template
                 yield source, frame
-        if waiting:
-            raise Unproven("a frame did not come")
+        if pending:
+            raise DependenciesUnknown("a frame did not come")
 
-    def _feed(self, data: bytes, stamp: int, seek: int) -> Iterator[tuple[int, Any]]:
-        frames = self._engine.feed(data, stamp, seek=seek)
+    def _send(self, data: bytes, timestamp: int, seek: int) -> Iterator[tuple[int, Any]]:
+        frames = self._decoder.send(data, timestamp, seek=seek)
         while True:
             try:
                 pair = next(frames, None)
             except Exception as error:
-                raise Unproven(f"NVDEC failed: {error}") from error
+                raise DependenciesUnknown(f"NVDEC failed: {error}") from error
             if pair is None:
                 return
             yield pair
 
     def _decode_on_cpu(self, number: int) -> VideoFrame:
-        """The frame of one packet, which begins a run; a frame of its own, which may be written on."""
+        """The frame of the packet that begins a segment; its pixels may be replaced."""
         try:
-            frames = decode_packet(self._context, self._track, number, self._limits)
-            frames += decode_packet(self._context, self._track, None, self._limits)
+            frames = decode_packet(self._context, self._index, number, self._limits)
+            frames += decode_packet(self._context, self._index, None, self._limits)
         except FFMPEG_ERRORS as error:
-            raise Unproven("the first packet can not be decoded") from error
+            raise DependenciesUnknown("the first packet cannot be decoded") from error
         self._context.flush_buffers()
-        sequence = self._bitstream.sequence
+        sequence = self._stream.sequence
         if len(frames) != 1:
-            raise Unproven("the first packet gives no frame")
+            raise DependenciesUnknown("the first packet gives no frame")
         frame = frames[0][1]
         if frame.is_corrupt or frame.interlaced_frame:
-            raise Unproven("the first frame is damaged, or interlaced")
+            raise DependenciesUnknown("the first frame is damaged or interlaced")
         if (frame.width, frame.height) != (sequence.width, sequence.height):
-            raise Unproven(f"frames of {frame.width} x {frame.height}")
-        if frame.format.name not in _FORMATS[sequence.bits]:
-            raise Unproven(f"pixels of format {frame.format.name}")
+            raise DependenciesUnknown(f"frames of {frame.width} x {frame.height}")
+        if frame.format.name not in _PIXEL_FORMATS[sequence.bits]:
+            raise DependenciesUnknown(f"frames of pixel format {frame.format.name}")
         frame.make_writable()
         return frame
 
 
 class PrintedErrors:
-    """Errors that PyNvVideoCodec prints to the standard output: its only word of damage that the hardware found.
+    """Errors that PyNvVideoCodec prints to the standard output: its only report of damage that the hardware found.
 
-    They do not say which stream they are of, so they count for all that are decoded at the time.
+    A line does not say which stream it is about, so it counts for every stream that is being decoded.
     """
 
     def __init__(self) -> None:
@@ -230,16 +238,16 @@ class PrintedErrors:
         self._count = 0
 
     def listen(self) -> None:
-        """Take the standard output of this process, for good."""
+        """Redirect the standard output of this process for good."""
         self._library = ctypes.CDLL(None)
         self._pipe, end = os.pipe()
         for descriptor in (self._pipe, end):
-            os.set_blocking(descriptor, False)  # Nobody reads while a video is decoded: what is too much is lost.
+            os.set_blocking(descriptor, False)  # Nobody reads while a video is decoded: what exceeds the pipe is lost.
         os.dup2(end, 1)
         os.close(end)
 
     def count(self) -> int:
-        """How many so far; always 0 before `listen`."""
+        """Number of errors so far; always 0 before `listen`."""
         with self._lock, suppress(BlockingIOError):
             if self._pipe is not None:
                 self._library.fflush(None)

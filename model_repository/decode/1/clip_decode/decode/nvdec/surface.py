@@ -1,4 +1,4 @@
-"""Pixels as a hardware decoder gives them, put into frames as FFmpeg's decoders give them."""
+"""Copying the surfaces of a hardware decoder into frames as FFmpeg's decoders return them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from av.video.plane import VideoPlane
 
 Samples = npt.NDArray[Any]
 
-# Sixteen bits hold ten from the top down.
+# P010 has ten bits at the top of sixteen.
 _PADDING_BITS = 6
 
 
 def surface_shape(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of the samples of a 4:2:0 picture: luma, then rows of blue and red chroma in turns."""
+    """Rows and columns of the samples of a 4:2:0 frame: luma, then rows of alternating blue and red chroma."""
     return height + (height + 1) // 2, (width + 1) // 2 * 2
 
 
 def fill_frame(frame: VideoFrame, surface: Samples) -> None:
-    """Put the samples in place of the frame's own, which nothing else may hold.
+    """Replace the samples of a frame, which must be writable.
 
     Args:
         frame: yuv420p, yuvj420p or yuv420p10.
         surface: NV12, uint8, or P010, uint16; see `surface_shape`.
     """
-    for plane, samples in zip(frame.planes, _split(frame, surface), strict=True):
+    for plane, samples in zip(frame.planes, _split_planes(frame, surface), strict=True):
         target = _view(plane, surface.dtype)
         if surface.dtype == np.uint16:
             np.right_shift(samples, _PADDING_BITS, out=target)
@@ -40,18 +40,18 @@ def equals_frame(frame: VideoFrame, surface: Samples) -> bool:
     shift = _PADDING_BITS if surface.dtype == np.uint16 else 0
     return all(
         np.array_equal(_view(plane, surface.dtype), samples >> shift if shift else samples)
-        for plane, samples in zip(frame.planes, _split(frame, surface), strict=True)
+        for plane, samples in zip(frame.planes, _split_planes(frame, surface), strict=True)
     )
 
 
-def _split(frame: VideoFrame, surface: Samples) -> tuple[Samples, Samples, Samples]:
+def _split_planes(frame: VideoFrame, surface: Samples) -> tuple[Samples, Samples, Samples]:
     height, width = frame.height, frame.width
     chroma = surface[height:]
-    across = (width + 1) // 2
-    return surface[:height, :width], chroma[:, 0::2][:, :across], chroma[:, 1::2][:, :across]
+    chroma_width = (width + 1) // 2
+    return surface[:height, :width], chroma[:, 0::2][:, :chroma_width], chroma[:, 1::2][:, :chroma_width]
 
 
-def _view(plane: VideoPlane, kind: Any) -> Samples:
+def _view(plane: VideoPlane, dtype: Any) -> Samples:
     """The samples of a plane, without the padding of its rows."""
-    samples = np.frombuffer(memoryview(plane), dtype=kind)
+    samples = np.frombuffer(memoryview(plane), dtype=dtype)
     return samples.reshape(-1, plane.line_size // samples.itemsize)[: plane.height, : plane.width]

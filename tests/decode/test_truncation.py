@@ -1,9 +1,9 @@
 """Files that end before their container says so."""
 
 import pytest
-from synthesis import Clip
 
-from clip_decode.demux.truncation import is_cut_off
+from clip_decode.demux.truncation import is_truncated
+from tests.decode.synthesis import Clip
 
 WHOLE = {
     "avi": ("avi", Clip("mpeg4", "avi", frames=12).make()),
@@ -17,26 +17,26 @@ WHOLE = {
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_whole_file_is_whole_and_one_byte_less_is_not(name: str) -> None:
     container, data = WHOLE[name]
-    assert not is_cut_off(data, container)
-    assert is_cut_off(data[:-1], container)
+    assert not is_truncated(data, container)
+    assert is_truncated(data[:-1], container)
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_bytes_that_are_too_few_to_tell_are_no_error(name: str) -> None:
     container, data = WHOLE[name]
     for length in range(64):
-        is_cut_off(data[:length], container)
+        is_truncated(data[:length], container)
 
 
 def test_a_stream_of_unknown_length_is_not_called_cut_off() -> None:
     data = Clip(container="matroska", frames=12, muxer={"live": "1"}).make()
-    assert not is_cut_off(data[:-100], "matroska,webm")
+    assert not is_truncated(data[:-100], "matroska,webm")
     recorded = bytearray(WHOLE["avi"][1])
     recorded[4:8] = bytes(4)
-    assert not is_cut_off(bytes(recorded), "avi")
+    assert not is_truncated(bytes(recorded), "avi")
 
 
 def test_a_capture_that_begins_within_a_packet_is_judged_by_its_end() -> None:
     data = WHOLE["mpegts"][1]
-    assert not is_cut_off(data[100:], "mpegts")
-    assert is_cut_off(data[100:-1], "mpegts")
+    assert not is_truncated(data[100:], "mpegts")
+    assert is_truncated(data[100:-1], "mpegts")

@@ -15,7 +15,7 @@ int cuStreamDestroy_v2(void *stream) { return stream == (void *)0x57 ? 0 : 400; 
 int cuStreamSynchronize(void *stream) { return stream == (void *)0x57 ? 0 : 400; }
 int cuMemGetInfo_v2(size_t *available, size_t *total)
 {
-    const char *megabytes = getenv("FALSE_GPU_MEGABYTES");
+    const char *megabytes = getenv("FAKE_GPU_MEGABYTES");
     *total = (size_t)8 << 30;
     *available = megabytes ? (size_t)atol(megabytes) << 20 : *total;
     return 0;

@@ -4,7 +4,7 @@ It keeps to what the real one does (its sources were read, its calls ran on an H
 gives wrong pictures: streams that a decoder was not set up for, memory that is read too late, packets that are no
 Annex B.
 
-`faults` makes the next calls go wrong, by name: a test sets them, or the environment (FALSE_NVDEC="die").
+`faults` makes the next calls go wrong, by name: a test sets them, or the environment (FAKE_NVDEC="die").
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 __version__ = "2.2.4"
 
-faults: set[str] = set(filter(None, os.environ.get("FALSE_NVDEC", "").split(",")))
+faults: set[str] = set(filter(None, os.environ.get("FAKE_NVDEC", "").split(",")))
 # Calls of CreateDecoder and setReconfigParams, and packets, as they came.
 made: list[dict[str, object]] = []
 resized: list[tuple[int, int]] = []
