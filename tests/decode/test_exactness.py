@@ -15,19 +15,19 @@ X265 = "keyint=20:min-keyint=5:log-level=none"
 QUICK_VPX = {"deadline": "realtime", "cpu-used": "8"}
 HIDDEN_FRAMES = {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}
 
-# name: (clip, how it must be decoded). "whole" are those whose structure can not be proven.
+# name: (clip, the method of its report). "whole" are streams whose dependencies are unknown.
 STREAMS: dict[str, tuple[Clip, str]] = {
     **{f"h264 in {c}": (Clip(container=c, gop=20), "selected") for c in ("mp4", "mov", "matroska", "mpegts", "flv")},
     "h264 in avi": (Clip(container="avi", gop=20), "whole"),
     "h264 raw": (Clip(container="h264", gop=20), "whole"),
     "h264 raw without B frames": (Clip(container="h264", gop=20, options={"bf": "0"}), "selected"),
     "h264 without B frames in avi": (Clip(container="avi", gop=20, options={"bf": "0"}), "selected"),
-    "h264 open groups": (Clip(options={"x264-params": "open-gop=1:keyint=16:min-keyint=8"}), "selected"),
+    "h264 open GOPs": (Clip(options={"x264-params": "open-gop=1:keyint=16:min-keyint=8"}), "selected"),
     "h264 pyramid": (Clip(options={"x264-params": "b-pyramid=normal:bframes=6:keyint=24"}), "selected"),
     "h264 intra refresh": (Clip(options={"x264-params": "intra-refresh=1:keyint=16"}), "selected"),
     "h264 interlaced": (Clip(options={"x264-params": "interlaced=1:keyint=16"}), "selected"),
     "h264 slices": (Clip(container="mpegts", options={"x264-params": "slices=4:keyint=16"}), "selected"),
-    "h264 tiny groups": (Clip(options={"x264-params": "keyint=3:bframes=1"}), "selected"),
+    "h264 tiny GOPs": (Clip(options={"x264-params": "keyint=3:bframes=1"}), "selected"),
     "h264 many references": (Clip(options={"x264-params": "ref=8:bframes=8:b-adapt=2"}), "selected"),
     "h264 10 bit": (Clip(pixel_format="yuv420p10le", gop=20), "selected"),
     "h264 4:4:4": (Clip(pixel_format="yuv444p", gop=20), "selected"),
@@ -37,11 +37,11 @@ STREAMS: dict[str, tuple[Clip, str]] = {
     "h264 fragments": (Clip(gop=16, muxer={"movflags": "frag_keyframe+empty_moov"}), "selected"),
     "h264 live matroska": (Clip(container="matroska", gop=16, muxer={"live": "1"}), "selected"),
     **{
-        f"hevc open groups in {c}": (Clip("libx265", c, options={"x265-params": X265}), "selected")
+        f"hevc open GOPs in {c}": (Clip("libx265", c, options={"x265-params": X265}), "selected")
         for c in ("mp4", "matroska", "mpegts")
     },
     "hevc raw": (Clip("libx265", "hevc", options={"x265-params": X265}), "whole"),
-    "hevc closed groups": (Clip("libx265", options={"x265-params": X265 + ":open-gop=0"}), "selected"),
+    "hevc closed GOPs": (Clip("libx265", options={"x265-params": X265 + ":open-gop=0"}), "selected"),
     "hevc temporal layers": (Clip("libx265", options={"x265-params": X265 + ":temporal-layers=3"}), "selected"),
     "hevc decodable leading": (Clip("libx265", options={"x265-params": X265 + ":open-gop=0:radl=2"}), "selected"),
     "hevc 10 bit": (Clip("libx265", pixel_format="yuv420p10le", options={"x265-params": X265}), "selected"),
@@ -128,14 +128,14 @@ def test_clips_anywhere_equal_a_plain_decode(name: str) -> None:
             assert (pixels[view, position] == expected).all(), f"frame {number} differs"
 
 
-def test_av1_frames_that_nothing_wanted_leans_on_are_left_out() -> None:
+def test_av1_frames_that_no_wanted_frame_depends_on_are_not_decoded() -> None:
     data = Clip("libsvtav1", frames=140, gop=128, options={"preset": "10"}).make()
     for number in (17, 70, 139):
         plain = decode_plainly(data)
         moment = Sampling(start_seconds=number / 30, quality="reference")
         pixels, report = decode_unscaled(data, 1, 64, moment)
         assert (pixels[0, 0] == cut_centre(plain.frames[number], 64)).all()
-        # One pyramid of sixteen or thirty-two frames has five or six layers; bases come every such pyramid.
+        # A pyramid of sixteen or thirty-two frames has five or six layers; its base layer comes once a pyramid.
         assert report.decoded_frames <= 20
 
 

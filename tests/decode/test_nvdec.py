@@ -1,4 +1,4 @@
-"""A video that NVDEC decodes gives the same pixels as one that a CPU decodes, or is left to a CPU."""
+"""NVDEC gives the same pixels as the CPU, or leaves the video to the CPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAMPLINGS = (
     Sampling(start_seconds=1.2, end_seconds=1.3),
 )
 MORE = {
-    "shown size is not the coded size": Clip(width=98, height=66, gop=12),
+    "displayed size is not the coded size": Clip(width=98, height=66, gop=12),
     "upright": Clip(width=50, height=90, gop=12),
     "turned": Clip(rotation=90, gop=12),
     "mirrored": Clip(flips=(True, False), gop=12),
@@ -41,9 +41,9 @@ MORE = {
     "slices": Clip(options={"x264-params": "slices=4:keyint=16"}),
     "baseline": Clip(options={"profile": "baseline"}, gop=12),
     "one frame": Clip(frames=1),
-    "hevc cut at the right": Clip("libx265", width=100, height=72, options={"x265-params": X265}),
+    "hevc cropped on the right": Clip("libx265", width=100, height=72, options={"x265-params": X265}),
 }
-# What NVDEC does not decode, or nothing proves of.
+# What NVDEC does not decode, or whose dependencies are unknown.
 FOR_A_CPU = {
     "h264 in avi",
     "h264 raw",
@@ -56,7 +56,7 @@ FOR_A_CPU = {
     "h264 grey",
     "h264 rgb",
     "hevc raw",
-    "hevc open groups in mpegts",
+    "hevc open GOPs in mpegts",
 }
 TAKEN = {
     **{
@@ -68,9 +68,9 @@ TAKEN = {
 FEW = {
     "h264 in mp4",
     "h264 intra refresh",
-    "hevc open groups in matroska",
+    "hevc open GOPs in matroska",
     "hevc 10 bit",
-    "shown size is not the coded size",
+    "displayed size is not the coded size",
     "turned",
     "slices",
     "one frame",
@@ -87,7 +87,7 @@ def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def nvc(fake_driver: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A fake PyNvVideoCodec, fresh, and its driver: the package of the same name need not be there, nor be hidden."""
+    """A fake PyNvVideoCodec, new for each test, and a fake driver. The real package may be installed or not."""
     monkeypatch.setattr(cuda, "LIBRARY", fake_driver)
     spec = importlib.util.spec_from_file_location("fake_nvc", FAKE_GPU / "PyNvVideoCodec" / "__init__.py")
     assert spec is not None
@@ -103,7 +103,7 @@ def plain(nvc: ModuleType, *, streams: int = 4, megabytes: int = 1000) -> Nvdec:
 
 
 def facts(report: Report) -> dict[str, object]:
-    """What a report says of the video, not of how it was decoded."""
+    """What a report says about the video, not about its decoding."""
     values = json.loads(report.to_json())
     return {name: value for name, value in values.items() if name not in ("decoder", "decode_milliseconds")}
 
@@ -136,7 +136,7 @@ def test_other_streams_are_left_to_a_cpu(nvc: ModuleType, name: str) -> None:
         decode_clips_with_nvdec(plain(nvc), STREAMS[name][0].make(), GEOMETRIES, Sampling(), Limits())
 
 
-def test_damaged_bytes_are_left_to_a_cpu_and_hopeless_ones_refused(nvc: ModuleType) -> None:
+def test_damaged_files_are_left_to_a_cpu_and_files_without_a_frame_refused(nvc: ModuleType) -> None:
     nvdec = plain(nvc)
     data = Clip(gop=12, muxer={"movflags": "frag_keyframe+empty_moov"}).make()
     with pytest.raises(Declined):
@@ -146,16 +146,16 @@ def test_damaged_bytes_are_left_to_a_cpu_and_hopeless_ones_refused(nvc: ModuleTy
     assert nvc.made == []
 
 
-def test_packets_that_nothing_needs_are_not_sent(nvc: ModuleType) -> None:
+def test_packets_that_no_wanted_frame_depends_on_are_not_sent(nvc: ModuleType) -> None:
     data = Clip(frames=120, gop=120, options={"x264-params": "bframes=3:b-adapt=0:scenecut=0"}).make()
     report = check(plain(nvc), data, Sampling())
     sent = [packet for packet in nvc.packets if packet]
     assert len(sent) == report.decoded_frames < 80
-    # The parameter sets go first, since a decoder that is kept knows those of another stream.
+    # The parameter sets come first: a cached decoder still has those of another stream.
     assert sent[0].startswith((b"\0\0\0\x01\x67", b"\0\0\x01\x67"))
 
 
-def test_a_decoder_is_kept_for_streams_alike(nvc: ModuleType) -> None:
+def test_a_decoder_is_used_again_for_a_stream_alike(nvc: ModuleType) -> None:
     nvdec = plain(nvc)
     for gop in (5, 12, 48):
         check(nvdec, Clip(gop=gop).make(), Sampling())
@@ -163,7 +163,7 @@ def test_a_decoder_is_kept_for_streams_alike(nvc: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_another_shown_size_in_the_same_coded_size_gets_another_decoder(nvc: ModuleType, codec: str) -> None:
+def test_another_displayed_size_in_the_same_coded_size_gets_another_decoder(nvc: ModuleType, codec: str) -> None:
     nvdec = plain(nvc, streams=1)
     options = {"x265-params": X265} if codec == "libx265" else {}
     for height in (64, 50, 52, 50, 64):
@@ -172,23 +172,23 @@ def test_another_shown_size_in_the_same_coded_size_gets_another_decoder(nvc: Mod
         assert (nvdec.cache.created, nvdec.cache.reconfigured) == (5, 0)
 
 
-def test_where_no_more_decoders_may_be_made_one_is_set_up_for_another_size(nvc: ModuleType) -> None:
+def test_where_no_more_decoders_may_be_created_one_is_reconfigured_for_another_size(nvc: ModuleType) -> None:
     nvdec = plain(nvc, streams=1)
     for width, height in ((96, 64), (160, 120), (98, 66), (66, 98), (160, 120)):
         check(nvdec, Clip(width=width, height=height, gop=12).make(), Sampling())
     assert (nvdec.cache.created, nvdec.cache.reconfigured) == (1, 4)
 
 
-def test_streams_that_keep_more_frames_get_another_decoder(nvc: ModuleType) -> None:
+def test_a_stream_that_keeps_more_frames_gets_another_decoder(nvc: ModuleType) -> None:
     nvdec = plain(nvc)
-    made = []
+    created = []
     for references in ("2", "1", "8", "1", "8"):
         check(nvdec, Clip(gop=24, options={"x264-params": f"ref={references}:bframes=0"}).make(), Sampling())
-        made.append(nvdec.cache.created)
-    assert made == [1, 1, 2, 2, 2]
+        created.append(nvdec.cache.created)
+    assert created == [1, 1, 2, 2, 2]
 
 
-def test_decoders_share_the_memory_they_may_take(nvc: ModuleType) -> None:
+def test_decoders_share_their_memory_bound(nvc: ModuleType) -> None:
     nvdec = plain(nvc, streams=8, megabytes=40)
     videos = [Clip(c, gop=12, options=o).make() for c, o in (("libx264", {}), ("libx265", {"x265-params": X265}))]
     with ThreadPoolExecutor(6) as threads:
@@ -199,7 +199,7 @@ def test_decoders_share_the_memory_they_may_take(nvc: ModuleType) -> None:
         decode_clips_with_nvdec(plain(nvc, megabytes=10), videos[0], GEOMETRIES, Sampling(), Limits())
 
 
-def test_memory_that_the_networks_need_is_left_to_them(nvc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_the_networks_is_not_taken(nvc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     nvdec = plain(nvc, streams=1)
     monkeypatch.setenv("FAKE_GPU_MEGABYTES", "512")
     with pytest.raises(Declined, match="to spare"):
@@ -210,7 +210,7 @@ def test_memory_that_the_networks_need_is_left_to_them(nvc: ModuleType, monkeypa
 
 
 @pytest.mark.parametrize("fault", ["fail", "lose a frame", "wrong pixels", "out of memory"])
-def test_whatever_goes_wrong_is_left_to_a_cpu_and_the_decoder_thrown_away(nvc: ModuleType, fault: str) -> None:
+def test_after_any_fault_the_video_is_left_to_a_cpu_and_the_decoder_discarded(nvc: ModuleType, fault: str) -> None:
     nvdec = plain(nvc, streams=1)
     data = Clip(gop=12).make()
     nvc.faults.add(fault)
@@ -235,7 +235,7 @@ def sei(payload: int) -> bytes:
 
 
 @pytest.mark.parametrize(("payload", "is_taken"), [(5, True), (19, False), (47, False)])
-def test_supplemental_information_that_changes_pixels_is_for_a_cpu(payload: int, is_taken: bool) -> None:
+def test_sei_messages_that_change_pixels_are_for_a_cpu(payload: int, is_taken: bool) -> None:
     packet = Clip(container="h264", frames=1).make()
     bitstream = AnnexBStream("h264", b"", packet)
     if is_taken:

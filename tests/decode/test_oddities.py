@@ -1,4 +1,4 @@
-"""Files that are legal and odd: rotated, cut, offset, uneven, tiny, mislabelled."""
+"""Files that are valid but unusual: rotated, cropped, offset, with uneven timestamps, tiny, mislabelled."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_frames_of_another_size_midway_are_scaled_from_their_own_size(order: tup
             assert alone < 4
 
 
-def test_several_streams_serve_the_picture_not_the_cover() -> None:
+def test_among_several_streams_the_video_is_decoded() -> None:
     target = io.BytesIO()
     with av.open(target, "w", format="matroska") as output:
         audio = output.add_stream("aac", rate=16000)
@@ -230,7 +230,7 @@ def test_spans_of_seconds_are_respected() -> None:
     assert shown == [[15, 20, 25], [30, 35, 40]]
 
 
-def test_frames_that_were_drawn_do_not_wait_for_the_garbage_collector() -> None:
+def test_frames_that_were_used_do_not_wait_for_the_garbage_collector() -> None:
     """Sixteen of 8192 x 4352 would take more memory than a worker may have."""
     data = Clip(frames=16).make()
     decode_clips(data, {"a": Geometry(16, 1, 64, 64)}, Sampling(), Limits())

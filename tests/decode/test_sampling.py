@@ -1,4 +1,4 @@
-"""Which moments are chosen, before any video is touched."""
+"""Which frames are selected, without any video."""
 
 from __future__ import annotations
 

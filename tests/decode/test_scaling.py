@@ -74,7 +74,7 @@ def test_three_crops_run_along_the_longer_side(policy: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 800), (800, 16), (2000, 16)])
-def test_strips_do_not_explode(size: tuple[int, int]) -> None:
+def test_very_long_frames_take_little_memory(size: tuple[int, int]) -> None:
     data = Clip(frames=2, width=size[0], height=size[1]).make()
     clips, _ = decode_clips(data, {"a": Geometry(2, 1, 256, 256)}, Sampling(crops=3), Limits())
     assert clips["a"].shape == (3, 2, 256, 256, 3)
@@ -111,12 +111,12 @@ def test_matrix_and_range_of_the_frame_are_honoured(space: int, colour_range: in
         assert np.abs(square - np.array([r, g, b]) * 255).max() < 3
 
 
-CUT_FORMATS = ["yuv420p", "yuv411p", "yuv422p10le", "nv12", "yuvj420p", "gray", "rgb24", "gbrp", "yuva420p", "monob"]
+CROP_FORMATS = ["yuv420p", "yuv411p", "yuv422p10le", "nv12", "yuvj420p", "gray", "rgb24", "gbrp", "yuva420p", "monob"]
 
 
-@pytest.mark.parametrize("pixel_format", CUT_FORMATS)
+@pytest.mark.parametrize("pixel_format", CROP_FORMATS)
 @pytest.mark.parametrize("size", [(854, 480), (1280, 720), (480, 854), (321, 181), (640, 200), (180, 320), (96, 72)])
-def test_squares_cut_before_scaling_are_those_of_the_whole_picture(size: tuple[int, int], pixel_format: str) -> None:
+def test_crops_of_a_cropped_frame_are_those_of_the_whole_frame(size: tuple[int, int], pixel_format: str) -> None:
     frame = VideoFrame.from_ndarray(paint_texture(3, *size), format="rgb24").reformat(format=pixel_format)
     if "yuv" in pixel_format:
         frame.colorspace = 1
@@ -133,7 +133,7 @@ def test_squares_cut_before_scaling_are_those_of_the_whole_picture(size: tuple[i
             assert (difference > 0).mean() < 0.01
 
 
-def test_less_than_the_whole_picture_is_scaled_where_it_can_be() -> None:
+def test_only_the_crop_region_is_scaled_where_possible() -> None:
     assert find_crop_range(1280, 455, [100], 256, 2) == CropRange(256, 768, 91, 273)
     assert find_crop_range(853, 454, [99], 256, 1) == CropRange(0, 853, 0, 454)
 

@@ -1,4 +1,4 @@
-"""Files that end before their container says so."""
+"""Files that end before their container says that they do."""
 
 import pytest
 
@@ -15,20 +15,20 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_whole_file_is_whole_and_one_byte_less_is_not(name: str) -> None:
+def test_a_file_without_its_last_byte_is_truncated(name: str) -> None:
     container, data = WHOLE[name]
     assert not is_truncated(data, container)
     assert is_truncated(data[:-1], container)
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_bytes_that_are_too_few_to_tell_are_no_error(name: str) -> None:
+def test_too_few_bytes_to_tell_are_no_error(name: str) -> None:
     container, data = WHOLE[name]
     for length in range(64):
         is_truncated(data[:length], container)
 
 
-def test_a_stream_of_unknown_length_is_not_called_cut_off() -> None:
+def test_a_stream_of_unknown_length_is_not_truncated() -> None:
     data = Clip(container="matroska", frames=12, muxer={"live": "1"}).make()
     assert not is_truncated(data[:-100], "matroska,webm")
     recorded = bytearray(WHOLE["avi"][1])

@@ -1,4 +1,4 @@
-"""The small values around a decode: geometries, limits, errors, reports."""
+"""Geometries, limits, errors and reports."""
 
 from __future__ import annotations
 

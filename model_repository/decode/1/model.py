@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import threading
 import time
 import traceback
@@ -20,6 +21,9 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+# Triton's stub appends this folder to the path, so an installed clip_decode would come first.
+sys.path.insert(0, str(Path(__file__).parent))
 
 from clip_decode.errors import Busy, DecodeError, Failed, InvalidRequest
 from clip_decode.geometry import Geometry

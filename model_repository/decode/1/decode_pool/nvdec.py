@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from clip_decode.limits import Limits
-from decode_pool.process import CODE, WorkerProcess, python, start_workers
+from decode_pool.process import IMPORT_OWN_CODE, WorkerProcess, python, start_workers
 from decode_pool.settings import PoolSettings
 
 DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -81,7 +81,7 @@ def find_gpus() -> Gpus:
             capture_output=True,
             text=True,
             timeout=_LOOK_SECONDS,
-            env={**os.environ, "PYTHONPATH": str(CODE)},
+            env={**os.environ, **IMPORT_OWN_CODE},
         )
         answer = json.loads(found.stdout)
         count, missing = int(answer["count"]), str(answer["missing"])
