@@ -132,7 +132,8 @@ def test_a_summary_says_what_was_left_out(connect, folder):
 
 
 def test_every_container_that_the_server_opens_is_looked_for():
-    container = ROOT / "model_repository" / "decode" / "1" / "clip_decode" / "demux" / "container.py"
+    code = ROOT / "model_repository" / "decode" / "1" / "packages" / "clip_decode"
+    container = code / "demux" / "container.py"
     (opened,) = re.findall(r'^CONTAINERS = "(.*)"$', container.read_text(), re.MULTILINE)
     sound = {"aac", "f4a", "isma", "m4a", "m4b", "mka", "mks", "oga", "opus", "spx"}
     stills = {"avif", "avifs", "heic", "heics", "heif", "heifs"}

@@ -16,7 +16,7 @@ def test_an_installed_clip_decode_does_not_shadow_the_one_of_the_repository(
     serve: Callable[..., Triton], motion_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert motion_repository not in Path(clip_decode.__file__).parents, "another one is installed"
-    code = motion_repository / "decode" / "1" / "clip_decode"
+    code = motion_repository / "decode" / "1" / "packages" / "clip_decode"
     # A message of the process that talks to Triton, and one of a decode worker.
     change(code / "limits.py", "the file has", "this very file has")
     change(code / "demux" / "container.py", "not a video; mp4", "not a video at all; mp4")

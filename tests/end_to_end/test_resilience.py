@@ -127,7 +127,7 @@ def test_decode_workers_that_cannot_start_keep_the_model_from_loading_and_say_wh
 def test_a_defect_of_the_decode_step_is_answered_counted_and_logged_and_costs_no_worker(
     serve: Callable[..., Triton], motion_repository: Path, video: Path
 ) -> None:
-    engine = motion_repository / "decode" / "1" / "clip_decode" / "engine.py"
+    engine = motion_repository / "decode" / "1" / "packages" / "clip_decode" / "engine.py"
     text = engine.read_text()
     engine.unlink()  # not in place: it may be a link to the original
     engine.write_text(text.replace("    started = perf_counter()\n", "    started = 1 / (len(data) - 6)\n", 1))

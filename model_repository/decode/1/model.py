@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-# Triton's stub appends this folder to the path, so an installed clip_decode would come first.
+# First on the path, so that an installed clip_decode does not shadow the one of this repository.
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "packages"))
 
 from clip_decode.errors import Busy, DecodeError, Failed, InvalidRequest
 from clip_decode.geometry import Geometry

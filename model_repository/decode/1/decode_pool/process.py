@@ -25,8 +25,9 @@ from decode_pool.messages import TAKEN, Decoded, Job, receive_answer, send_job
 from decode_pool.settings import PoolSettings
 from decode_pool.standard_error import StandardError
 
-# Workers import from this folder, decode/1, whatever is installed or in the working directory.
-IMPORT_OWN_CODE = {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONSAFEPATH": "1"}
+CODE = Path(__file__).parents[1]
+# Workers import the code of this repository, whatever is installed or in the working directory.
+IMPORT_OWN_CODE = {"PYTHONPATH": f"{CODE / 'packages'}{os.pathsep}{CODE}", "PYTHONSAFEPATH": "1"}
 START_SECONDS = 30.0
 # The server names its log here where it is a file, and errors about a dead worker name it in turn.
 LOG_VARIABLE = "CLIPSERVE_LOG"

@@ -75,6 +75,29 @@ def decode_clips(
     return _decode_with_cpu(data, DecodeRequest(geometry, sampling, limits))
 
 
+def _decode_with_cpu(data: bytes | memoryview, request: DecodeRequest) -> tuple[dict[str, Pixels], Report]:
+    started = perf_counter()
+    limits = request.limits
+    result: DecodeResult | None = None
+    with open_video(data, limits) as video:
+        index = read_packets(video, limits)
+        context = video.stream.codec_context
+        try:
+            dependencies = analyze_dependencies(index, context, video.container_name)
+        except DependenciesUnknown:
+            result = decode_full(context, index, index.display_order(), request)
+        else:
+            with suppress(DependenciesUnknown):
+                result = decode_sparse(CpuDecoder(context, index, limits), index, dependencies, request)
+    while result is None or not result.is_complete:
+        # The frames are not those that the packets promised. Decode everything with a fresh decoder, and once more if
+        # the number of frames was still unknown.
+        expected_order = index.display_order() if result is None else result.display_order
+        with open_video(data, limits) as again:
+            result = decode_full(again.stream.codec_context, index, expected_order, request, previous=result)
+    return result.buffer.clips, _make_report(data, video, index, result, started)
+
+
 def decode_clips_with_nvdec(
     nvdec: Nvdec,
     data: bytes | memoryview,
@@ -104,29 +127,6 @@ def decode_clips_with_nvdec(
                 result = decode_sparse(decoder, index, dependencies, request)
         except DependenciesUnknown as reason:
             raise Declined(str(reason)) from reason
-    return result.buffer.clips, _make_report(data, video, index, result, started)
-
-
-def _decode_with_cpu(data: bytes | memoryview, request: DecodeRequest) -> tuple[dict[str, Pixels], Report]:
-    started = perf_counter()
-    limits = request.limits
-    result: DecodeResult | None = None
-    with open_video(data, limits) as video:
-        index = read_packets(video, limits)
-        context = video.stream.codec_context
-        try:
-            dependencies = analyze_dependencies(index, context, video.container_name)
-        except DependenciesUnknown:
-            result = decode_full(context, index, index.display_order(), request)
-        else:
-            with suppress(DependenciesUnknown):
-                result = decode_sparse(CpuDecoder(context, index, limits), index, dependencies, request)
-    while result is None or not result.is_complete:
-        # The frames are not those that the packets promised. Decode everything with a fresh decoder, and once more if
-        # the number of frames was still unknown.
-        expected_order = index.display_order() if result is None else result.display_order
-        with open_video(data, limits) as again:
-            result = decode_full(again.stream.codec_context, index, expected_order, request, previous=result)
     return result.buffer.clips, _make_report(data, video, index, result, started)
 
 
