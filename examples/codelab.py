@@ -1,36 +1,36 @@
-"""The codelab as a script; `make_notebook.py` makes codelab.ipynb of it, cell by cell."""
+"""The codelab as a script. `make_notebook.py` converts it to codelab.ipynb, cell by cell."""
 
 # %% [markdown]
 # # A video classification system in five lines
 #
-# The codelab of that name, with clipserve: predict a folder, evaluate, change the model, run in parallel, survive bad
-# files, show it to others. By default it uses `motion`, a small model that knows twelve motions, on videos generated
-# here, so nothing is downloaded. With the 200 Kinetics-400 videos of the original on disk, and a Kinetics model, it
-# runs unchanged:
+# This is the codelab of that name, done with clipserve: classify a folder, evaluate the model, try another model, run
+# in parallel, handle bad files, show the result on a page. By default it uses `motion`, a small model that knows twelve
+# motions, on videos that it generates, so it downloads nothing. If you have the 200 Kinetics-400 videos of the original
+# codelab and a Kinetics model, it runs on these unchanged:
 #
 # ```console
 # $ python examples/codelab.py --data reverse_video_search --model x3d_m
 # ```
 #
-# In a notebook, the environment variables `CODELAB_DATA`, `CODELAB_MODEL`, `CODELAB_OTHER`, `CODELAB_URL`,
-# `CODELAB_REPOSITORY` and `CODELAB_VIDEOS` say the same.
+# A notebook reads the environment variables `CODELAB_DATA`, `CODELAB_MODEL`, `CODELAB_OTHER`, `CODELAB_URL`,
+# `CODELAB_REPOSITORY` and `CODELAB_VIDEOS` instead of these options.
 
 # %% tags=["script"]
 import argparse
 import os
 
 parser = argparse.ArgumentParser(
-    description="The steps of the video classification codelab: predict, evaluate, compare, run in parallel, survive"
-    " bad files, show.",
-    epilog="Each option is also an environment variable, CODELAB_DATA and so on: the notebook reads those.",
+    description="The steps of the video classification codelab: classify, evaluate, compare, run in parallel, handle"
+    " bad files, show a page.",
+    epilog="Each option is also an environment variable (CODELAB_DATA and so on), which the notebook reads.",
 )
-parser.add_argument("--data", metavar="FOLDER", help="videos and one CSV with id, path, label; generated if not given")
-parser.add_argument("--model", help="the model (motion; with --data x3d_m)")
-parser.add_argument("--other", metavar="MODEL", help="the model to compare it with; itself with clips if not given")
-parser.add_argument("--url", help="host:port of a running server; one is started if not given")
-parser.add_argument("--repository", metavar="DIR", help="what to serve when a server is started (model_repository)")
-parser.add_argument("--videos", type=int, help="how many videos of each motion to generate (4)")
-parser.add_argument("--wait", action="store_true", default=None, help="leave the page open until Ctrl-C")
+parser.add_argument("--data", metavar="FOLDER", help="videos and one CSV (id, path, label); default: generated videos")
+parser.add_argument("--model", help="the model; default: motion, or x3d_m with --data")
+parser.add_argument("--other", metavar="MODEL", help="a second model; default: the same one with other settings")
+parser.add_argument("--url", help="host:port of a running server; default: start one")
+parser.add_argument("--repository", metavar="DIR", help="the repository of a started server; default: model_repository")
+parser.add_argument("--videos", type=int, help="how many videos of each motion to generate; default: 4")
+parser.add_argument("--wait", action="store_true", default=None, help="keep the page open until Ctrl-C")
 for name, value in vars(parser.parse_args()).items():
     if value is not None:
         os.environ[f"CODELAB_{name.upper()}"] = str(value)
@@ -45,17 +45,18 @@ DATA = os.environ.get("CODELAB_DATA")
 MODEL = os.environ.get("CODELAB_MODEL", "x3d_m" if DATA else "motion")
 OTHER = os.environ.get("CODELAB_OTHER")
 URL = os.environ.get("CODELAB_URL")
-HERE = "." if Path("model_repository").is_dir() else ".."  # a notebook runs in its own folder
+HERE = "." if Path("model_repository").is_dir() else ".."  # a notebook runs in the folder examples/
 REPOSITORY = Path(os.environ.get("CODELAB_REPOSITORY", f"{HERE}/model_repository"))
 VIDEOS_PER_MOTION = int(os.environ.get("CODELAB_VIDEOS", "4"))
 WAIT = "CODELAB_WAIT" in os.environ
 
-open_things = ExitStack()  # what the last step closes: a server, a folder
+cleanup = ExitStack()  # the last step stops the server and removes the generated videos
 
 # %% [markdown]
-# ## A server
+# ## Start a server
 #
-# `clipserve export MODEL` makes a model, `clipserve serve` starts a Triton. Where no server is named, both happen here.
+# On the command line, `clipserve export MODEL` exports a model and `clipserve serve` starts Triton. This cell does
+# both, unless you named a running server.
 
 # %%
 if URL is None:
@@ -71,17 +72,17 @@ if URL is None:
             weights_source="pretrained",
             labels_file=None,
             repository=REPOSITORY,
-            reuse=True,  # does nothing if it is there
+            reuse=True,  # does nothing if the model is already exported
         )
     server = Triton(REPOSITORY, models=served, http_port=0, grpc_port=0, metrics_port=0)
-    URL = open_things.enter_context(server).grpc_url
-print(f"{MODEL} at {URL}")
+    URL = cleanup.enter_context(server).grpc_url
+print(f"the model {MODEL} is served at {URL}")
 
 # %% [markdown]
 # ## Prepare the data
 #
-# A folder of videos, and a CSV with the columns `id`, `path` and `label`. Paths count from the CSV's own folder, and
-# underscores in labels match spaces.
+# The data are a folder of videos and a CSV file with the columns `id`, `path` and `label`. Paths are relative to the
+# folder of the CSV file. Underscores in labels match spaces.
 
 # %%
 import pandas as pd
@@ -90,13 +91,13 @@ if DATA is None:
     from clipserve_export.motion.scenes import LABELS
     from clipserve_export.motion.videos import write_motion_video
 
-    folder = Path(open_things.enter_context(TemporaryDirectory(prefix="clipserve-codelab-")))
+    folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="clipserve-codelab-")))
     rows = []
     for label in LABELS:
         for number in range(VIDEOS_PER_MOTION):
             path = folder / label.replace(" ", "_") / f"{number}.mp4"
             path.parent.mkdir(exist_ok=True)
-            # A seed for each video: the model was trained on others.
+            # One seed per video. The model was trained on videos of other seeds.
             write_motion_video(path, label, seed=5_000_000 + len(rows), width=160, height=120, seconds=1.5)
             rows.append({"id": len(rows), "path": path.relative_to(folder), "label": label.replace(" ", "_")})
     labels_csv = folder / "videos.csv"
@@ -125,16 +126,17 @@ table.show(rows=6)
 # %% [markdown]
 # ## Evaluate
 #
-# The codelab's measure is the mean hit ratio: the share of a video's true labels among the best 1, 3 and 5.
+# The codelab measures the mean hit ratio at 1, 3 and 5: the share of a video's true labels that are among the best 1, 3
+# and 5 predicted labels, averaged over the videos.
 #
-# With its 200 videos, 16 or 32 frames spread over each, the codelab reports
+# For its 200 videos, with 16 or 32 frames from each, the codelab reports
 #
 # | model | at 1 | at 3 | at 5 | time |
 # | --- | --- | --- | --- | --- |
 # | `x3d_m` | 0.700 | 0.875 | 0.900 | 39.4 s |
 # | `mvit_base_32x3` | 0.745 | 0.900 | 0.920 | 79.2 s |
 #
-# on its authors' machine, and 23.0 s with five workers. `motion` names 98 in 100 of its own kind of videos.
+# on its authors' machine, and 23.0 s with five workers. `motion` is right about 98 of 100 generated videos.
 
 # %%
 from clipserve.evaluation import evaluate
@@ -143,7 +145,7 @@ EXPECTED = {"x3d_m": (0.700, 0.875, 0.900), "mvit_base_32x3": (0.745, 0.900, 0.9
 
 
 def show_hit_ratios(evaluation):
-    """The mean hit ratios, beside the codelab's where the model and the videos are its own."""
+    """Print the mean hit ratios, and the codelab's own for its models and videos."""
     for position, k in enumerate((1, 3, 5)):
         line = f"{evaluation.name}: mean hit ratio at {k}: {evaluation[f'mean_hit_ratio_{k}']:.3f}"
         if DATA and evaluation.name in EXPECTED:
@@ -155,10 +157,10 @@ evaluation = evaluate(labels_csv, model=MODEL, url=URL)
 show_hit_ratios(evaluation)
 
 # %% [markdown]
-# ## Change the model
+# ## Try another model
 #
-# A model is a name. Where the server has no other, the same one is asked with clips of the length it was trained on,
-# three of them over each video, in the place of frames spread over all of it.
+# Another model is another name. If you named none, this cell uses the same model with other settings: instead of frames
+# from the whole video, three clips as long as those that the model was trained on.
 
 # %%
 from clipserve.evaluation import Comparison
@@ -173,7 +175,7 @@ Comparison({one.name: one for one in (evaluation, other)}).show()
 # %% [markdown]
 # ## Run in parallel
 #
-# Up to `parallel` requests are under way at once; rows come in the order of the source all the same.
+# Up to `parallel` requests run at the same time. The rows still come in the order of the source.
 
 # %%
 import time
@@ -186,10 +188,11 @@ with VideoClassifier(MODEL, url=URL) as classifier:
         print(f"parallel={parallel}: {len(table)} videos in {seconds:.1f} s, {len(table) / seconds:.1f} a second")
 
 # %% [markdown]
-# ## Be safe from exceptions
+# ## Handle bad files
 #
-# One bad file among four: three predictions, and one failure that says what is wrong. With `on_error="keep"`, the
-# default, the failure stays in its row; "drop" leaves it out and counts it; "raise" ends the run.
+# One of these four files is no video. The result is three predictions, and one failure that says what is wrong.
+# `on_error="keep"`, the default, makes the failure a row of the table. `"drop"` leaves it out and counts it. `"raise"`
+# ends the run.
 
 # %%
 three = [labels_csv.parent / path for path in videos["path"].head(3)]
@@ -202,10 +205,10 @@ for failure in table.failures:
     print(f"{type(failure.error).__name__}: {failure.error}")
 
 # %% [markdown]
-# ## Show it
+# ## Show a page
 #
-# `clipserve demo` opens a page to try the models on; this does the same from Python. `share=True` gives it a public
-# address for a week.
+# `clipserve demo` opens a page to try the models. This cell does the same from Python. With `share=True` the page also
+# gets a public address for a week.
 
 # %%
 from urllib.request import urlopen
@@ -214,10 +217,10 @@ from clipserve.showcase import open_showcase
 
 with open_showcase(URL, model=MODEL, samples=folder, port=0) as showcase:
     with urlopen(showcase.address) as page:
-        print(f"the showcase answers with {page.status} at {showcase.address}")
+        print(f"the page at {showcase.address} answers with status {page.status}")
     if WAIT:
-        print("Ctrl-C closes it")
+        print("press Ctrl-C to close it")
         showcase.wait()
 
 # %%
-open_things.close()
+cleanup.close()

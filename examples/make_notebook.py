@@ -1,10 +1,10 @@
-"""Make codelab.ipynb from codelab.py, so that there is one text of it.
+"""Make codelab.ipynb from codelab.py, which is the only source of both.
 
 python examples/make_notebook.py            write the notebook
-python examples/make_notebook.py --check    exit with 1 if it is not what the script gives
+python examples/make_notebook.py --check    exit with 1 if the notebook differs from the script
 
-The script is in the percent format: `# %%` begins a cell of code, `# %% [markdown]` one of text in comments, and a
-cell tagged "script" is for the command line only.
+The script is in the percent format: `# %%` begins a cell of code, and `# %% [markdown]` a cell of text in comments. The
+notebook leaves out cells with the tag "script", which parse the command line.
 """
 
 import re
@@ -25,7 +25,7 @@ def make_notebook(script: str) -> str:
     _, *parts = _CELL.split(script)
     cells = []
     for number, (head, body) in enumerate(zip(parts[::2], parts[1::2], strict=True)):
-        name = f"cell-{number}"  # nbformat would make up a new one each time
+        name = f"cell-{number}"  # without a name nbformat makes a random one
         if '"script"' in head:
             continue
         if "[markdown]" in head:
@@ -40,14 +40,14 @@ def make_notebook(script: str) -> str:
 
 
 def main() -> int:
-    """Write or check; gives the exit status."""
+    """Write or check the notebook. Return the exit status."""
     made = make_notebook(SCRIPT.read_text(encoding="utf-8"))
     if sys.argv[1:] != ["--check"]:
         NOTEBOOK.write_text(made, encoding="utf-8")
         return 0
     if NOTEBOOK.read_text(encoding="utf-8") == made:
         return 0
-    sys.stderr.write(f"{NOTEBOOK.name} is not what {SCRIPT.name} gives: run python examples/make_notebook.py\n")
+    sys.stderr.write(f"{NOTEBOOK.name} differs from {SCRIPT.name}: run python examples/make_notebook.py\n")
     return 1
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from clipserve.evaluation.truths import normalise
+from clipserve.evaluation.ground_truth import normalise
 from clipserve_export.errors import LabelsError
 from clipserve_export.specs import ModelSpec
 from clipserve_export.weights import PACKAGE

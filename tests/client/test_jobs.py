@@ -224,7 +224,7 @@ def test_a_name_that_promises_another_format_is_wrong_usage(run, folder, name):
 def test_a_folder_that_is_not_there_is_told(run, folder):
     result = run("--out", str(folder / "nowhere" / "results.jsonl"))
     assert result.exit_code == 2
-    assert "The folder must be there" in result.stderr
+    assert "The folder must exist" in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])

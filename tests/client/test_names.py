@@ -13,11 +13,11 @@ import numpy as np
 import pandas
 import pytest
 from rich.console import Console
-from tests.evaluation.evaluations import make_evaluation
+from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve import ServerFailed, read_name
 from clipserve.names import make_printable, spell_name
-from clipserve.tables.drawing import draw_table, write_html
+from clipserve.tables.display import draw_table, write_html
 
 # What a file is called, and how outputs spell it.
 NAMES = {
@@ -131,8 +131,8 @@ def test_vectors_have_every_name(connect, folder, tmp_path):
 
 def test_tables_for_people_hold_no_commands(table):
     console = Console(file=io.StringIO(), width=300)
-    console.print(draw_table(table, rows=50))
-    for shown in (console.file.getvalue(), write_html(table, rows=50)):
+    console.print(draw_table(table.rows))
+    for shown in (console.file.getvalue(), write_html(table.rows, str(table.summary))):
         assert not NOT_FOR_TERMINALS.search(shown)
         assert r"line\x0abreak \x1b[31m.mp4" in shown
         assert r"caf\xe9.mp4" in shown

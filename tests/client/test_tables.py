@@ -13,10 +13,10 @@ import numpy as np
 import pandas
 import pytest
 from rich.console import Console
-from tests.evaluation.evaluations import make_evaluation
+from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve import InvalidRequest, Prediction, Row, ScoredLabel, Table
-from clipserve.tables.drawing import draw_table
+from clipserve.tables.display import draw_table
 from clipserve.tables.embeddings import write_vectors
 
 SOURCE = [
@@ -60,7 +60,7 @@ def test_a_terminal_shows_labels_scores_and_bars(table, capsys, monkeypatch):
         assert text in shown
     assert shown.count("archery (truncated)") == 1
     console = Console(file=io.StringIO(), width=200)
-    console.print(draw_table(table, rows=1))
+    console.print(draw_table(table.rows[:1]))
     assert "missing" not in console.file.getvalue()
 
 

@@ -59,7 +59,7 @@ def check_steps(output: str, *, videos: int) -> None:
     assert re.search(rf"parallel=5: {videos} videos in", output)
     assert "3 classified, 1 failed (1 NotAVideo)" in output
     assert re.search(r"NotAVideo: '.*broken\.mp4'", output)
-    assert "the showcase answers with 200" in output
+    assert re.search(r"the page at http://\S+ answers with status 200", output)
 
 
 def test_the_script_starts_a_server_and_makes_its_own_videos(repositories: Callable[[FormatName], Path]) -> None:

@@ -29,4 +29,5 @@ from clipserve.evaluation import evaluate
 evaluate([{"path": "a.mp4", "label": "still"}], url="localhost:1")
 """
     result = run(program)
-    assert "InvalidRequest: evaluation needs sklearn: pip install 'clipserve[evaluation]'" in result.stderr
+    message = "InvalidRequest: this needs sklearn, which is not installed: pip install 'clipserve[evaluation]'"
+    assert message in result.stderr

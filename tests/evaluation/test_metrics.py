@@ -1,4 +1,4 @@
-"""Figures are what their definitions say, and what scikit-learn says where it has them."""
+"""Metrics are what their definitions say, and what scikit-learn computes where it has them."""
 
 import numpy as np
 import pytest
@@ -48,9 +48,9 @@ def test_a_label_that_is_listed_twice_is_right_once():
 
 
 def test_an_empty_list_of_truths_or_videos_is_refused():
-    with pytest.raises(ValueError, match="nothing to find"):
+    with pytest.raises(ValueError, match="list of truths is empty"):
         metrics.hit_ratio([1], [])
-    with pytest.raises(ValueError, match="no lists"):
+    with pytest.raises(ValueError, match="no predictions"):
         metrics.mean_hit_ratio([], [], k=1)
 
 
@@ -116,7 +116,7 @@ def test_two_truths_of_one_video_can_both_be_found():
 
 
 def test_mistakes_are_counted_by_truth_and_answer():
-    confusion = metrics.confuse(np.array([7, 7, 3, 3, 3, 9]), np.array([7, 3, 3, 7, 7, 9]))
+    confusion = metrics.count_confusion(np.array([7, 7, 3, 3, 3, 9]), np.array([7, 3, 3, 7, 7, 9]))
     assert confusion.classes.tolist() == [3, 7, 9]
     assert confusion.counts.tolist() == [[1, 1, 0], [2, 1, 0], [0, 0, 1]]
     assert confusion.pairs() == [(7, 3, 2), (3, 7, 1)]
@@ -125,4 +125,54 @@ def test_mistakes_are_counted_by_truth_and_answer():
 def test_the_confusion_matrix_is_scikit_learns(random_answers):
     scores, truths = random_answers
     answers = scores.argmax(axis=1)
-    assert (metrics.confuse(answers, truths).counts == reference.confusion_matrix(truths, answers)).all()
+    assert (metrics.count_confusion(answers, truths).counts == reference.confusion_matrix(truths, answers)).all()
+
+
+def test_the_expected_error_of_five_answers_worked_out_by_hand():
+    # Two bins. (0, 0.5]: scores 0.3 and 0.5, one right: |0.5 - 0.4| = 0.1, twice.
+    # (0.5, 1]: scores 0.6, 0.9 and 0.9, two right: |2/3 - 0.8| = 2/15, three times.
+    found = metrics.measure_reliability(
+        np.array([0.3, 0.5, 0.6, 0.9, 0.9]), np.array([False, True, True, True, False]), bins=2
+    )
+    assert found.counts.tolist() == [2, 3]
+    assert found.confidence == pytest.approx([0.4, 0.8])
+    assert found.accuracy == pytest.approx([0.5, 2 / 3])
+    assert found.expected_error == pytest.approx((2 * 0.1 + 3 * 2 / 15) / 5)
+    assert found.largest_error == pytest.approx(2 / 15)
+
+
+def test_sure_and_right_is_no_error_and_sure_and_wrong_is_all_of_it():
+    sure = np.ones(4)
+    assert metrics.measure_reliability(sure, np.ones(4, dtype=bool)).expected_error == 0.0
+    assert metrics.measure_reliability(sure, np.zeros(4, dtype=bool)).expected_error == 1.0
+
+
+def test_there_are_fifteen_bins_and_a_bin_holds_its_upper_edge():
+    found = metrics.measure_reliability(np.array([0.0, 1 / 15, 1.0]), np.array([True, True, True]))
+    assert len(found.counts) == 15
+    assert found.counts[0] == 2
+    assert found.counts[14] == 1
+
+
+def test_scores_that_mean_what_they_say_have_a_small_error():
+    rng = np.random.default_rng(3)
+    confidence = rng.random(50_000)
+    assert metrics.measure_reliability(confidence, rng.random(50_000) < confidence).expected_error < 0.01
+    assert metrics.measure_reliability(confidence, rng.random(50_000) < 0.5).expected_error == pytest.approx(
+        0.25, abs=0.01
+    )
+
+
+@pytest.mark.parametrize("confidence", [np.array([1.2]), np.array([-0.1]), np.array([np.nan]), np.array([])])
+def test_what_is_no_probability_is_refused(confidence):
+    with pytest.raises(ValueError, match="confidence"):
+        metrics.measure_reliability(confidence, np.ones(len(confidence), dtype=bool))
+
+
+def test_the_brier_score_goes_from_perfect_to_worst():
+    scores = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [0.5, 0.5, 0]], dtype=np.float32)
+    assert metrics.brier_scores(scores, [(0,), (0,), (0,), (0, 1)]).tolist() == [0.0, 2.0, 0.5, 0.0]
+
+
+def test_a_truth_that_is_no_class_leaves_the_brier_score_all_its_distance():
+    assert metrics.brier_scores(np.array([[1, 0]], dtype=np.float32), [(-1,)]).tolist() == [1.0]

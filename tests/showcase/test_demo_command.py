@@ -27,7 +27,7 @@ def test_without_a_server_it_says_how_to_start_one() -> None:
 def test_a_folder_without_videos_is_refused(motion_url: str, tmp_path: Path) -> None:
     done = run_demo("--url", motion_url, "--samples", str(tmp_path))
     assert done.returncode == 2
-    assert "holds no video" in done.stderr
+    assert "has no video" in done.stderr
 
 
 def test_a_model_that_the_server_lacks_is_refused_with_those_it_has(motion_url: str) -> None:
@@ -40,7 +40,7 @@ def test_a_server_that_does_not_list_its_models_wants_a_key_or_a_model_s_name(re
     done = run_demo("--url", restricted_url)
     assert done.returncode == 2
     assert "--header 'triton-grpc-protocol-admin-key: KEY'" in done.stderr
-    assert "With --model NAME the page does without" in done.stderr
+    assert "With --model NAME the page needs no list of models" in done.stderr
 
 
 def test_an_empty_repository_cannot_be_served(tmp_path: Path) -> None:

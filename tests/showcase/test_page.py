@@ -154,7 +154,7 @@ def test_a_server_that_goes_away_gets_a_sentence_and_one_that_comes_back_an_answ
         page.wait_for_selector("#cs-server:has-text('1 model')")
         triton.stop()
         page.locator("#cs-samples button:has-text('crossing')").click()
-        assert "The server has no answer." in read_failure(page, "no server answers at")
+        assert "The server did not answer." in read_failure(page, "no server answers at")
         page.reload()
         page.wait_for_selector("#cs-server:has-text('no answer from')")
         expect(page.get_by_role("alert")).to_contain_text("clipserve serve")

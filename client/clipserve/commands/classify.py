@@ -20,9 +20,8 @@ from clipserve.commands.options import (
 from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError, ModelNotReady, ServerUnavailable
-from clipserve.jobs.job import AWAY, RETRY_SECONDS, describe_settings, run_job
-from clipserve.jobs.result_files import ResultFile
-from clipserve.jobs.shards import Shard
+from clipserve.jobs.job import AWAY, RETRY_SECONDS, Shard, describe_settings, run_job
+from clipserve.jobs.result_file import ResultFile
 from clipserve.options import OnError, RequestOptions, RunArguments
 from clipserve.runs import summary
 from clipserve.sources.entries import Entries

@@ -19,7 +19,7 @@ from clipserve.commands.options import (
 from clipserve.commands.output import print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.jobs.shards import Shard
+from clipserve.jobs.job import Shard
 from clipserve.options import EmbedArguments, SamplingOptions
 from clipserve.results import Row
 from clipserve.runs.streams import RowStream

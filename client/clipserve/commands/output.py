@@ -11,8 +11,8 @@ from rich.text import Text
 from clipserve.errors import ClipserveError
 from clipserve.names import make_printable
 from clipserve.results import Row
-from clipserve.tables.drawing import TRUNCATED
-from clipserve.tables.lines import describe_error, describe_prediction, write_json
+from clipserve.tables.display import TRUNCATED
+from clipserve.tables.formats import describe_error, describe_prediction, write_json
 
 
 class Output(Protocol):

@@ -6,25 +6,27 @@
 >>> evaluation.to_html("report.html")
 >>> compare("labels.csv", ["x3d_s", "x3d_m"]).show()
 
-Needs `pip install 'clipserve[evaluation]'`; importing it loads nothing of that.
+Needs `pip install 'clipserve[evaluation]'`, whose packages are imported when they are used.
 """
 
-from clipserve.evaluation.comparisons import Comparison, Contrast, Difference
-from clipserve.evaluation.evaluating import compare, evaluate
-from clipserve.evaluation.evaluations import ClassResult, Evaluation, Failure, LabelledVideo
-from clipserve.evaluation.figures import Figure
-from clipserve.evaluation.intervals import Interval
+from clipserve.evaluation.comparison import Comparison, Contrast, Difference
+from clipserve.evaluation.evaluation import ClassResult, Evaluation, Failure
+from clipserve.evaluation.ground_truth import LabelledVideo
+from clipserve.evaluation.metric_values import METRICS, Interval, Metric, MetricValue
+from clipserve.evaluation.run import compare, evaluate
 
 __all__ = [
+    "METRICS",
     "ClassResult",
     "Comparison",
     "Contrast",
     "Difference",
     "Evaluation",
     "Failure",
-    "Figure",
     "Interval",
     "LabelledVideo",
+    "Metric",
+    "MetricValue",
     "compare",
     "evaluate",
 ]

@@ -1,4 +1,4 @@
-"""`clipserve evaluate`: measure models on videos whose labels are known."""
+"""`clipserve evaluate`: measure how good models are on videos with known labels."""
 
 import sys
 from contextlib import ExitStack
@@ -12,50 +12,53 @@ from clipserve.commands.options import ParallelOption, ServerOptions, spread_opt
 from clipserve.commands.output import print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.evaluation.answers import read_labelled
-from clipserve.evaluation.comparisons import Comparison
-from clipserve.evaluation.evaluating import Trial, UnknownLabels, run_trials
-from clipserve.evaluation.evaluations import Evaluation
-from clipserve.evaluation.extra import DRAWING, MEASURING, check_installed
+from clipserve.evaluation.ground_truth import LabelledSource
+from clipserve.evaluation.report import Report
+from clipserve.evaluation.run import EvaluationRun, UnknownLabels, check_installed, execute_all
+from clipserve.extras import load
 from clipserve.options import RunArguments, SamplingOptions
 from clipserve.sources.source import read_entries
 
 STDOUT = Path("-")
-NARROWEST = 80  # a pipe has no width
+PIPE_COLUMNS = 80  # a pipe has no width of its own
+HTML_MODULES = ("matplotlib", "jinja2")
 
 
 @spread_options
 def evaluate(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="LABELS...", help="CSV with the columns path and label, or JSON lines with these keys."),
+        typer.Argument(
+            metavar="SOURCES...",
+            help="Lists of videos with labels: CSV with the columns path and label, or JSON lines with these keys.",
+        ),
     ],
     *,
     model: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A model that the server has. Given several times, the others are held against the first.",
+            help="A model that the server has. Repeat it to compare models; the first one is the baseline.",
             show_default=Connection.model,
         ),
     ] = None,
     json: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write all there is to know; - prints it instead of the tables.", show_default=False
+            metavar="FILE", help="Write the report as JSON; - prints it instead of the tables.", show_default=False
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page with plots.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
     ] = None,
     unknown_labels: Annotated[
-        UnknownLabels, typer.Option(help="A label that is no class of the model: stop, or count it as missed.")
+        UnknownLabels, typer.Option(help="If a true label is no class of the model: stop, or count it as missed.")
     ] = "raise",
     parallel: ParallelOption = RunArguments.parallel,
     frames: SamplingOptions,
     server: ServerOptions,
 ) -> None:
-    """Measure models on videos whose labels are known.
+    """Measure how good models are on videos with known labels.
 
     \b
     clipserve evaluate labels.csv --model x3d_m
@@ -63,10 +66,11 @@ def evaluate(
     clipserve evaluate labels.csv --sampling clip --views 10 --json all.json
     clipserve evaluate labels.csv --json - | jq .metrics.top_1_accuracy
 
-    Underscores in labels match spaces, and case does not count; several labels
-    of one video are separated by |. Videos that fail are listed and in no figure.
+    Underscores in labels match spaces, and case does not count. Several labels
+    of one video are separated by |. Videos that fail are listed and count in no
+    metric.
 
-    Exits with 0 if every video was answered, 1 if some were not,
+    Exits with 0 if every video was classified, 1 if some were not,
     2 if nothing could be measured: no labels, no server, no such model.
     """
     models = list(dict.fromkeys(model or [Connection.model]))
@@ -74,10 +78,12 @@ def evaluate(
         if path not in (None, STDOUT) and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
     try:
-        check_installed(MEASURING + (DRAWING if html else ()))
+        check_installed()
+        for module in HTML_MODULES if html else ():
+            load(module, "evaluation")
         with ExitStack() as stack:
-            trials = [
-                Trial(
+            runs = [
+                EvaluationRun(
                     name=name,
                     classifier=stack.enter_context(server.open_classifier(name)),
                     url=server.url,
@@ -87,8 +93,8 @@ def evaluate(
                 )
                 for name in models
             ]
-            source = read_labelled(tuple(read_entries(sources)))
-            report = run_trials(trials, source) if len(trials) > 1 else trials[0].run(source)
+            source = LabelledSource.read(read_entries(sources))
+            report = execute_all(runs, source) if len(runs) > 1 else runs[0].execute(source)
         write_reports(report, json, html)
     except ClipserveError as error:
         print_error(error)
@@ -97,13 +103,13 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def write_reports(report: Evaluation | Comparison, json: Path | None, html: Path | None) -> None:
-    """Write what is asked for, and print the tables."""
+def write_reports(report: Report, json: Path | None, html: Path | None) -> None:
+    """Print the tables, or the JSON if it goes to stdout; write the files."""
     try:
         if json == STDOUT:
             sys.stdout.write(report.to_json())
         else:
-            report.show(Console(width=None if sys.stdout.isatty() else NARROWEST))
+            report.show(Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS))
         if json not in (None, STDOUT):
             report.to_json(json)
         if html:

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG to stand inside a page: its fonts, its colours, light or dark."""
+"""The plots of a report, as SVG that takes the fonts and colours of its page, light or dark."""
 
 import io
 import re
@@ -7,24 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from clipserve.evaluation.calibration import Reliability
-from clipserve.evaluation.extra import load
-from clipserve.evaluation.metrics import Confusion
+from clipserve.evaluation.metrics import Confusion, Reliability
+from clipserve.extras import load
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# matplotlib takes no CSS. These stand for the page's colours, and are replaced in the SVG.
+# matplotlib takes no CSS. `to_svg` replaces these placeholders by the page's colours.
 INK, ACCENT, WRONG = "#010101", "#020202", "#030303"
 CSS_COLOURS = {INK: "currentColor", ACCENT: "var(--accent)", WRONG: "var(--wrong)"}
 
-# An image holds no CSS either: colours that are seen on white and on black, made paler by transparency.
+# A raster image takes no CSS either. These colours are visible on white and on black; transparency makes them paler.
 RIGHT_RGB, WRONG_RGB = (0.13, 0.50, 0.68), (0.85, 0.33, 0.18)
-FAINTEST, STRONGEST = 0.25, 0.85  # a single mistake among many should still be seen
+FAINTEST, STRONGEST = 0.25, 0.85  # a single mistake among many must be visible
 FAINTEST_DOT = 0.6
 
-MOST_NAMED_CLASSES = 24  # with more, names and numbers no longer fit
+MOST_NAMED_CLASSES = 24  # with more classes, names and numbers do not fit
 
 RASTER_DPI = 200
 
@@ -45,10 +44,10 @@ STYLE = {
 
 
 def draw_reliability(reliability: Reliability, *, salt: str) -> str:
-    """Accuracy against confidence above, the number of answers below. `salt`: unique on the page."""
-    matplotlib = load("matplotlib")
+    """Accuracy over confidence above, the number of answers below. `salt` makes ids unique on the page."""
+    matplotlib = load("matplotlib", "evaluation")
     with matplotlib.rc_context(STYLE):
-        figure: Figure = load("matplotlib.figure").Figure(figsize=(4.6, 4.8), layout="constrained")
+        figure: Figure = load("matplotlib.figure", "evaluation").Figure(figsize=(4.6, 4.8), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         edges, width = reliability.edges[:-1], 1 / len(reliability.counts)
         used = reliability.counts > 0
@@ -57,7 +56,7 @@ def draw_reliability(reliability: Reliability, *, salt: str) -> str:
         upper.plot(
             reliability.confidence[used], reliability.accuracy[used], "o", color=ACCENT, markersize=4, linestyle="none"
         )
-        upper.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+        upper.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1.02))
         lower.bar(edges, reliability.counts, width, align="edge", color=INK, alpha=0.35)
         lower.set(xlabel="score of the top label", ylabel="answers")
         lower.yaxis.get_major_locator().set_params(integer=True, nbins=3)
@@ -65,14 +64,14 @@ def draw_reliability(reliability: Reliability, *, salt: str) -> str:
 
 
 def draw_confusion(confusion: Confusion, classes: tuple[str, ...], *, salt: str) -> str:
-    """Truths down, answers across; a cell is as strong as its share of the truth's videos."""
+    """One row per true label, one column per predicted label. The stronger a cell, the larger its share of the row."""
     named = len(confusion.classes) <= MOST_NAMED_CLASSES
-    matplotlib = load("matplotlib")
+    matplotlib = load("matplotlib", "evaluation")
     with matplotlib.rc_context(STYLE):
         side = 2.6 + 0.33 * len(confusion.classes) if named else 6.6
-        figure: Figure = load("matplotlib.figure").Figure(figsize=(side, side), layout="constrained")
+        figure: Figure = load("matplotlib.figure", "evaluation").Figure(figsize=(side, side), layout="constrained")
         axes = figure.subplots()
-        axes.set(xlabel="answer", ylabel="truth", aspect="equal")
+        axes.set(xlabel="predicted label", ylabel="true label", aspect="equal")
         if named:
             axes.pcolormesh(_colour_cells(confusion.counts))
             _name_cells(axes, confusion, [classes[index] for index in confusion.classes])
@@ -83,11 +82,11 @@ def draw_confusion(confusion: Confusion, classes: tuple[str, ...], *, salt: str)
 
 
 def to_svg(figure: "Figure", title: str, salt: str) -> str:
-    """The figure as an <svg> element that takes fonts and colours from its page."""
-    matplotlib = load("matplotlib")
+    """The figure as an <svg> element that takes fonts and colours from its page. `salt` makes ids unique there."""
+    matplotlib = load("matplotlib", "evaluation")
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}):  # several on a page must not share ids
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}):  # the plots of one page must not share ids
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing, dpi=RASTER_DPI)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -100,8 +99,8 @@ def to_svg(figure: "Figure", title: str, salt: str) -> str:
         rf'<svg style="max-width:\1pt" role="img" aria-label="{title}"',
         text,
     )
-    for stand_in, colour in CSS_COLOURS.items():
-        text = text.replace(stand_in, colour)
+    for placeholder, colour in CSS_COLOURS.items():
+        text = text.replace(placeholder, colour)
     return text
 
 
@@ -126,11 +125,11 @@ def _name_cells(axes: "Axes", confusion: Confusion, names: list[str]) -> None:
 
 
 def _dot_cells(axes: "Axes", confusion: Confusion) -> None:
-    """Dots larger than their cells: one of 400 x 400 cells is smaller than a point of ink."""
+    """Draw dots larger than their cells: a cell of 400 x 400 would be too small to see."""
     rows, columns = np.nonzero(confusion.counts)
     colours = _colour_cells(confusion.counts)[rows, columns]
     colours[:, 3] = np.maximum(colours[:, 3], FAINTEST_DOT)
-    order = np.argsort(colours[:, 3])  # the strong ones on top
+    order = np.argsort(colours[:, 3])  # strong colours on top
     points = max(2.2, 400 / len(confusion.classes))
     axes.scatter(
         columns[order] + 0.5,
@@ -141,4 +140,4 @@ def _dot_cells(axes: "Axes", confusion: Confusion) -> None:
         linewidths=0,
         rasterized=True,  # thousands of dots would make the page megabytes long
     )
-    axes.set_xlabel(f"answer: {len(confusion.classes)} classes in the model's order")
+    axes.set_xlabel(f"predicted label: {len(confusion.classes)} classes in the model's order")

@@ -1,1 +1,1 @@
-"""Runs that go on where they were, and shares of a run."""
+"""Classifying a large source into one file of results, in several runs and on several machines."""

@@ -1,20 +1,54 @@
-"""Classifying a source into a file, in as many runs of the program as it takes."""
+"""Classify a source into a file of results, in as many runs as it takes, and share a source between machines."""
 
+import itertools
+import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
 from clipserve.classifier import VideoClassifier
 from clipserve.errors import InvalidRequest, ModelNotReady, ServerBusy, ServerUnavailable
-from clipserve.jobs.result_files import ResultFile
-from clipserve.jobs.shards import Shard
+from clipserve.jobs.result_file import ResultFile
 from clipserve.options import RequestOptions, RunArguments
 from clipserve.sources.entries import Entry
 from clipserve.sources.source import Source, read_entries
 
-RETRY_SECONDS = 600.0  # how long to wait for a server that is away, such as one that is replaced by a newer one
+RETRY_SECONDS = 600.0  # how long to wait for a server that is away, for example during an update
 
-# The server, not a video: these never become rows of a file that is to be gone on with.
+Item = TypeVar("Item")
+
+# These errors are about the server and not about a video. The file of results never gets a row for them.
 AWAY = (ServerUnavailable, ServerBusy, ModelNotReady)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` (from 1) of `count` parts of a source: every count-th entry, so that long folders are mixed.
+
+    Every machine sees the same entries in the same order, and each entry belongs to one shard.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise InvalidRequest(f"a shard is i/n with i from 1 to n, such as 2/4; got {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "2/4". Raises InvalidRequest."""
+        if not (found := re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)):
+            raise InvalidRequest(f"a shard is i/n with i from 1 to n, such as 2/4; got {text!r}")
+        return cls(int(found[1]), int(found[2]))
+
+    def select(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items that belong to this shard."""
+        return itertools.islice(items, self.number - 1, None, self.count)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
 
 
 def run_job(
@@ -28,15 +62,15 @@ def run_job(
     progress: bool | None = None,
     retry_seconds: float = RETRY_SECONDS,
 ) -> None:
-    """Write a row for each video of the source that the file does not have yet, in the order of the source.
+    """Write a row for each video of the source that has no row in the file yet, in the order of the source.
 
-    The source is read from its beginning each time, and must not have changed but at its end.
+    Each run reads the source from its beginning. Since the first run the source may only have grown at its end.
 
     Raises:
-        ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. What is done
-            is in the file.
+        ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The rows that
+            are done are in the file.
         UnknownModel, AccessDenied: no video can be classified.
-        InvalidRequest: the source is not what the file was begun with.
+        InvalidRequest: the source is not the one that the file was begun with.
     """
     numbers: deque[int] = deque()
 
@@ -51,7 +85,7 @@ def run_job(
                 yield entry
         if found < rows:
             raise InvalidRequest(
-                f"{str(file.path)!r} has rows of videos that are not in the source any more: begin another --out"
+                f"{str(file.path)!r} has rows of videos that are not in the source any more: choose another --out"
             )
 
     stream = classifier.classify_many(
@@ -65,5 +99,5 @@ def run_job(
 
 
 def describe_settings(model: str, shard: Shard, options: RequestOptions) -> dict[str, object]:
-    """What must stay the same while a file grows: everything that its rows depend on, and no addresses or deadlines."""
+    """The settings that the rows depend on, which must stay the same while a file grows: no addresses, no deadlines."""
     return {"model": model, "shard": str(shard), **options.settings()}

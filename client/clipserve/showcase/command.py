@@ -1,15 +1,15 @@
-"""`clipserve demo`: the showcase from the command line."""
+"""`clipserve demo`: the page from the command line."""
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from clipserve.commands.options import ServerOptions, spread_options
-from clipserve.errors import AccessDenied, ClipserveError, InvalidRequest, ServerFailed, ServerUnavailable
+from clipserve.errors import AccessDenied, ClipserveError, ServerFailed, ServerUnavailable
+from clipserve.extras import load
 
 
 @spread_options
@@ -17,31 +17,37 @@ def demo(
     *,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The model to begin with; the page has them all.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="The model that the page starts with. Visitors can choose any other.",
+            show_default=False,
+        ),
     ] = None,
     samples: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Videos to pick from; generated ones for the model motion.", show_default=False
+            metavar="FOLDER",
+            help="Videos to pick from. Without it, generated ones for the model motion.",
+            show_default=False,
         ),
     ] = None,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to serve the page; 0.0.0.0 for every interface.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: any that is free.")] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 for any free one.")] = 7860,
     share: Annotated[
-        bool, typer.Option("--share", help="Also at a public address, through Gradio's tunnel, for a week.")
+        bool, typer.Option("--share", help="Also serve it at a public address, through Gradio's tunnel, for a week.")
     ] = False,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Start a Triton for the page on this machine; --url does not count then.")
+        bool, typer.Option("--serve", help="Start a Triton on this machine for the page, and ignore --url.")
     ] = False,
     repository: Annotated[Path, typer.Option(metavar="DIR", help="With --serve: the Triton model repository.")] = Path(
         "model_repository"
     ),
     server: ServerOptions,
 ) -> None:
-    """Open a page to try the models on: labels, frames and timings of a video.
+    """Open a page to try the models: labels, frames and times of a video.
 
     \b
     clipserve demo
@@ -58,7 +64,7 @@ def demo(
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     with contextlib.ExitStack() as stack:
         try:
-            import_gradio()  # before a server is started that nobody would use
+            import_gradio()  # fail before a server starts
             if serve:
                 with errors.status("starting Triton"):
                     server = stack.enter_context(_serve(repository, server))
@@ -78,34 +84,29 @@ def demo(
         except ClipserveError as error:
             errors.print(f"error: {error}", markup=False)
             if isinstance(error, ServerUnavailable):
-                errors.print("`clipserve demo --serve` starts one for the page.", markup=False)
+                errors.print("`clipserve demo --serve` starts a server for the page.", markup=False)
             if isinstance(error, AccessDenied) and model is None:
-                errors.print("With --model NAME the page does without the list of models.", markup=False)
+                errors.print("With --model NAME the page needs no list of models.", markup=False)
             raise typer.Exit(2) from error
         console.print(f"the page is at {showcase.address}", markup=False)
         if showcase.shared_address:
-            console.print(f"for everybody at {showcase.shared_address}", markup=False)
-        console.print("Ctrl-C stops it")
+            console.print(f"the public address is {showcase.shared_address}", markup=False)
+        console.print("press Ctrl-C to stop it")
         showcase.wait()
     console.print("stopped")
 
 
 @contextlib.contextmanager
 def _serve(repository: Path, server: ServerOptions) -> Iterator[ServerOptions]:
-    """A Triton of our own, and the way to it. Raises ServerError where it does not start."""
+    """Start a Triton and yield the connection to it. Raises ServerError if it does not start."""
+    errors, triton = load("clipserve_server.errors", "server"), load("clipserve_server.triton", "server")
+    own_server = triton.Triton(repository, http_port=0, grpc_port=0, metrics_port=0)
     try:
-        # By name: the client works without the package that holds the server.
-        errors = importlib.import_module("clipserve_server.errors")
-        triton = importlib.import_module("clipserve_server.triton")
-    except ModuleNotFoundError as error:
-        raise InvalidRequest(f"--serve needs {error.name}: pip install 'clipserve[server]'") from error
-    triton_server: Any = triton.Triton(repository, http_port=0, grpc_port=0, metrics_port=0)
-    try:
-        triton_server.start()
+        own_server.start()
     except errors.ServerStartError as error:
         raise ServerFailed(str(error)) from error
     try:
-        # It neither encrypts nor asks for credentials.
-        yield ServerOptions(url=triton_server.grpc_url, timeout=server.timeout)
+        # This server neither encrypts nor requires credentials.
+        yield ServerOptions(url=own_server.grpc_url, timeout=server.timeout)
     finally:
-        triton_server.stop()
+        own_server.stop()

@@ -1,4 +1,4 @@
-"""The frames a model looked at, drawn from the video that was sent."""
+"""The frames that a model saw, extracted from the video that was sent."""
 
 import json
 import subprocess
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Ten views of 16 frames. Beyond, a page gets slow and nobody looks.
+# Ten views of 16 frames. With more, a page gets slow and nobody looks at them.
 MOST_FRAMES = 160
 HEIGHT_PIXELS = 120
-# From a long video in high definition some come in this time; those are shown.
+# For a long video in high definition this is enough for some of the frames. The page shows those.
 LONGEST_SECONDS = 20.0
 
-_PROGRAM = Path(__file__).with_name("drawing.py")
+_PROGRAM = Path(__file__).with_name("frame_program.py")
 
 
 @dataclass(frozen=True)
-class DrawnFrame:
-    """One frame: the moment at which it begins, and its JPEG in base64, None where it could not be drawn."""
+class ShownFrame:
+    """One frame: the time at which it begins, and its JPEG in base64, or None if it could not be extracted."""
 
     seconds: float
     jpeg: str | None
@@ -27,62 +27,60 @@ class DrawnFrame:
 
 @dataclass(frozen=True)
 class Filmstrip:
-    """Frames of one video by temporal view, in the order the model got them.
+    """Frames of one video by temporal view, in the order in which the model got them.
 
     Attributes:
-        views: for each view its frames; a frame that was used twice is there twice.
-        left_out: how many frames more the model looked at than are shown.
+        views: the frames of each view; a frame that the model got twice is there twice.
+        left_out: how many more frames the model got than `views` has.
     """
 
-    views: tuple[tuple[DrawnFrame, ...], ...]
+    views: tuple[tuple[ShownFrame, ...], ...]
     left_out: int = 0
 
 
-def read_moments(report: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
-    """When each frame used begins, by temporal view, from a report."""
-    by_geometry = report.get("timestamps_seconds") or {}
-    # A model reads clips of one geometry.
-    return tuple(tuple(float(moment) for moment in view) for views in by_geometry.values() for view in views)
-
-
-def draw_filmstrip(video: bytes, report: Mapping[str, Any]) -> Filmstrip:
-    """Draw the frames that a report names. What cannot be drawn is left blank: the answer stands without it."""
+def extract_filmstrip(video: bytes, report: Mapping[str, Any]) -> Filmstrip:
+    """Extract the frames that a report lists. Frames that cannot be extracted have no JPEG."""
     views: list[tuple[float, ...]] = []
     left_out = 0
-    for view in read_moments(report):
+    for view in read_times(report):
         kept = view[: max(0, MOST_FRAMES - sum(map(len, views)))]
         left_out += len(view) - len(kept)
         if kept:
             views.append(kept)
-    drawn = draw(video, [moment for view in views for moment in view])
+    jpegs = extract(video, [time for view in views for time in view])
     return Filmstrip(
-        tuple(tuple(DrawnFrame(moment, drawn.get(moment)) for moment in view) for view in views), left_out=left_out
+        tuple(tuple(ShownFrame(time, jpegs.get(time)) for time in view) for view in views), left_out=left_out
     )
 
 
-def draw_poster(video: bytes, *, height: int = HEIGHT_PIXELS) -> str | None:
-    """A JPEG in base64 from about the middle of the video; None if it cannot be drawn."""
-    return next(iter(_draw(video, None, height).values()), None)
+def extract_thumbnail(video: bytes, *, height: int = HEIGHT_PIXELS) -> str | None:
+    """A JPEG in base64 from about the middle of the video, or None."""
+    return next(iter(extract(video, None, height=height).values()), None)
 
 
-def draw(video: bytes, seconds: list[float], *, height: int = HEIGHT_PIXELS) -> dict[float, str]:
-    """JPEGs in base64 of the frames that begin at these moments, as far as they can be drawn in the time given."""
-    return _draw(video, seconds, height)
+def read_times(report: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
+    """From a report, the times at which the used frames begin, by temporal view."""
+    by_geometry = report.get("timestamps_seconds") or {}
+    # A model has clips of one geometry.
+    return tuple(tuple(float(time) for time in view) for views in by_geometry.values() for view in views)
 
 
-def _draw(video: bytes, seconds: list[float] | None, height: int) -> dict[float, str]:
-    """In a process of its own: a crash or a hang in a decoder ends that one, never the page."""
-    order = json.dumps({"seconds": seconds, "height": height}).encode() + b"\n"
-    # Isolated: what lies in the working directory must not stand in for a module.
+def extract(video: bytes, seconds: list[float] | None, *, height: int = HEIGHT_PIXELS) -> dict[float, str]:
+    """JPEGs in base64 of the frames that begin at `seconds`, as many as can be extracted within LONGEST_SECONDS.
+
+    None requests one frame from about the middle. FFmpeg runs in a process of its own: if a decoder crashes or hangs,
+    that process ends and the page goes on.
+    """
+    request = json.dumps({"seconds": seconds, "height": height}).encode() + b"\n"
+    # -I: files in the working directory must not replace modules.
     command = [sys.executable, "-I", str(_PROGRAM)]
     try:
-        done = subprocess.run(command, input=order + video, capture_output=True, timeout=LONGEST_SECONDS)
-        output = done.stdout
+        output = subprocess.run(command, input=request + video, capture_output=True, timeout=LONGEST_SECONDS).stdout
     except subprocess.TimeoutExpired as late:
         output = late.stdout or b""
-    drawn = {}
+    jpegs = {}
     for line in output.splitlines(keepends=True):
-        if line.endswith(b"\n"):  # the last may be cut off
+        if line.endswith(b"\n"):  # the last line may be incomplete
             frame = json.loads(line)
-            drawn[frame["seconds"]] = frame["jpeg"]
-    return drawn
+            jpegs[frame["seconds"]] = frame["jpeg"]
+    return jpegs

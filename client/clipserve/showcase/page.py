@@ -1,4 +1,4 @@
-"""The page: its parts, and what happens when one of them is used."""
+"""The page: its controls, and what they do."""
 
 import io
 import logging
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.options import RequestOptions
 from clipserve.showcase import rendering
-from clipserve.showcase.filmstrip import draw_filmstrip
-from clipserve.showcase.inquiry import Server, choose_model
+from clipserve.showcase.filmstrip import extract_filmstrip
+from clipserve.showcase.model_server import ModelServer, choose_model
 from clipserve.showcase.samples import Sample
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 MOST_LABELS = 10
 MOST_VIEWS = 10
-# Visitors who are served at once; more would only wait in the server's queue instead.
-AT_ONCE = 4
-# Uploaded files are looked for this often, and deleted once they are this old.
+# Requests at the same time. More would only wait in the server's queue.
+MOST_CONCURRENT = 4
+# Gradio looks for uploaded files this often and deletes those that are this old.
 CLEAN_SECONDS = (600, 3600)
 DROP_HEIGHT_PIXELS = 170
 
@@ -28,15 +28,15 @@ log = logging.getLogger(__name__)
 
 
 class Page:
-    """What the page does, without its looks. Each method answers one event; none of them raises."""
+    """What the controls of the page do. Each method handles one event and raises nothing."""
 
-    def __init__(self, server: Server, *, samples: Sequence[Sample], model: str | None) -> None:
+    def __init__(self, server: ModelServer, *, samples: Sequence[Sample], model: str | None) -> None:
         self._server = server
         self._samples = samples
         self._model = model
 
     def open(self) -> tuple[str, Any]:
-        """(header, model choice): asked for each time that the page is opened."""
+        """(header, choice of models), each time that a visitor opens the page."""
         import gradio as gr
 
         try:
@@ -51,7 +51,7 @@ class Page:
         """The path of a sample."""
         return str(self._samples[number].path)
 
-    def ask(
+    def classify(
         self,
         file: str | None,
         model: str | None,
@@ -63,7 +63,7 @@ class Page:
         end: str | None,
         quality: str,
     ) -> Iterator[tuple[str, str, str]]:
-        """(answer, filmstrip, facts), first while it is waited for, then the labels, then with the frames."""
+        """(answer, filmstrip, facts): first a note that the server works, then the labels, then the frames as well."""
         nothing = rendering.NOTHING
         try:
             if not file:
@@ -72,43 +72,45 @@ class Page:
             if not model:
                 model = choose_model(self._server.models(), self._model)
             if not model:
-                raise InvalidRequest("the server has no model that is ready: make one with `clipserve export`")
+                raise InvalidRequest("the server has no model that is ready: export one with `clipserve export`")
             clip = sampling == "clip"
             options = RequestOptions(
                 top_k=int(top_k),
                 report=True,
                 sampling="clip" if clip else "uniform",
-                # What is hidden for uniform sampling keeps its value, but does not count.
+                # The slider is hidden for uniform sampling, keeps its value, and must not count then.
                 views=int(views) if clip else None,
                 crops=int(crops),
                 start=read_seconds(start),
                 end=read_seconds(end),
                 quality="reference" if quality == "reference" else "fast",
             )
-            inquiry = self._server.ask(Path(file), model, options)
-            answer, facts = rendering.render_answer(inquiry), rendering.render_facts(inquiry)
+            result = self._server.classify(Path(file), model, options)
+            answer, facts = rendering.render_answer(result), rendering.render_facts(result)
             yield answer, nothing, facts
-            yield answer, rendering.render_filmstrip(inquiry, draw_filmstrip(inquiry.video, inquiry.report)), facts
+            yield answer, rendering.render_filmstrip(result, extract_filmstrip(result.video, result.report)), facts
         except ClipserveError as error:
             yield rendering.render_failure(error), nothing, nothing
         except Exception:
-            # A defect of the page: its traceback is for whoever runs it, not for the visitor.
+            # A defect of the page. The traceback goes to the log of whoever runs it, and not to the visitor.
             log.exception("the page failed on %s", file)
-            failed = ClipserveError("something went wrong in the page itself; its log says what")
+            failed = ClipserveError("the page itself failed; its log has the details")
             yield rendering.render_failure(failed), nothing, nothing
 
 
 def read_seconds(text: str | None) -> float | None:
-    """A moment as somebody types it; None for none. Raises InvalidRequest."""
+    """Seconds as a visitor types them; None for an empty text. Raises InvalidRequest."""
     if not text or not text.strip():
         return None
     try:
         return float(text.strip().removesuffix("s").replace(",", "."))
     except ValueError as error:
-        raise InvalidRequest(f"{text!r} is no number of seconds: write one such as 2.5, or leave it empty") from error
+        raise InvalidRequest(
+            f"{text!r} is no number of seconds: enter one such as 2.5, or leave the field empty"
+        ) from error
 
 
-def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | None = None) -> "gradio.Blocks":
+def build_page(server: ModelServer, *, samples: Sequence[Sample] = (), model: str | None = None) -> "gradio.Blocks":
     """The page as a Gradio app, ready to launch."""
     import gradio as gr
 
@@ -119,7 +121,7 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
         with gr.Row(elem_id="cs-columns"):
             with gr.Column(scale=5, min_width=260, elem_id="cs-left"):
                 preview = gr.HTML(elem_id="cs-preview-place")
-                # Not gr.Video: that one takes for an error what only this browser cannot play, an AVI file for one.
+                # Not gr.Video, which reports an error for every file that the browser cannot play, such as AVI.
                 file = gr.File(label="Video", show_label=False, height=DROP_HEIGHT_PIXELS, elem_id="cs-file")
                 if samples:
                     gallery = _add_gallery(samples)
@@ -128,16 +130,19 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
                     top_k = gr.Slider(
                         1, MOST_LABELS, value=RequestOptions.top_k, step=1, label="Labels", scale=2, min_width=110
                     )
-                with gr.Accordion("Which frames it looks at", open=False, elem_id="cs-sampling"):
+                with gr.Accordion("Which frames the model sees", open=False, elem_id="cs-sampling"):
                     sampling = gr.Radio(
-                        [("the whole video, evenly", "uniform"), ("clips", "clip")],
+                        [("frames from the whole video", "uniform"), ("clips", "clip")],
                         value=RequestOptions.sampling,
                         label="Sampling",
-                        info="Clips are as long as those the model was trained on.",
+                        info="A clip is as long as the clips of the model's training.",
                     )
                     views = gr.Slider(1, MOST_VIEWS, value=2, step=1, label="Clips", visible=False, elem_id="cs-views")
                     crops = gr.Radio(
-                        [("the middle", 1), ("three squares", 3)], value=1, label="Of each frame", elem_id="cs-crops"
+                        [("the middle square", 1), ("three squares", 3)],
+                        value=1,
+                        label="Part of each frame",
+                        elem_id="cs-crops",
                     )
                     with gr.Row():
                         start = gr.Textbox(
@@ -157,14 +162,14 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
                 filmstrip = gr.HTML(elem_id="cs-filmstrip-place")
                 facts = gr.HTML(elem_id="cs-facts-place")
 
-        # Quiet: the answer's own place says that it is being worked on. Private: no other programs, see the SDK.
+        # No progress bars, because the answer's place shows that the server works. No API: programs use the SDK.
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        asking: dict[str, Any] = {
-            "fn": page.ask,
+        classifying: dict[str, Any] = {
+            "fn": page.classify,
             "inputs": [file, name, top_k, sampling, views, crops, start, end, quality],
             "outputs": [answer, filmstrip, facts],
-            "concurrency_limit": AT_ONCE,
-            "concurrency_id": "ask",
+            "concurrency_limit": MOST_CONCURRENT,
+            "concurrency_id": "classify",
             **quiet,
         }
         blocks.load(page.open, outputs=[header, name], **quiet)
@@ -172,14 +177,14 @@ def build_page(server: Server, *, samples: Sequence[Sample] = (), model: str | N
             lambda chosen: gr.update(visible=chosen == "clip"), inputs=sampling, outputs=views, queue=False, **quiet
         )
         file.change(rendering.render_preview, inputs=file, outputs=preview, queue=False, **quiet)
-        file.upload(**asking)
-        button.click(**asking)
+        file.upload(**classifying)
+        button.click(**classifying)
         if samples:
 
             def pick(event: gr.SelectData) -> str:
                 return page.pick(event.index)
 
-            gallery.select(pick, outputs=file, **quiet).then(**asking)
+            gallery.select(pick, outputs=file, **quiet).then(**classifying)
     return blocks
 
 
@@ -187,16 +192,16 @@ def _add_gallery(samples: Sequence[Sample]) -> "gradio.Gallery":
     import gradio as gr
     from PIL import Image
 
-    pictures: list[tuple[Image.Image, str]] = []
+    images: list[tuple[Image.Image, str]] = []
     for sample in samples:
-        picture: Image.Image
-        if sample.poster:
-            picture = Image.open(io.BytesIO(sample.poster))
+        image: Image.Image
+        if sample.thumbnail:
+            image = Image.open(io.BytesIO(sample.thumbnail))
         else:
-            picture = Image.new("RGB", (160, 120), (148, 148, 156))  # no picture, but still something to click on
-        pictures.append((picture, sample.title))
+            image = Image.new("RGB", (160, 120), (148, 148, 156))  # something to click on
+        images.append((image, sample.title))
     return gr.Gallery(
-        pictures,
+        images,
         label="Samples",
         show_label=False,
         container=False,

@@ -1,4 +1,4 @@
-"""Sample videos to pick from: those of a folder, or motions generated for the model `motion`."""
+"""Sample videos for the page: those of a folder, or generated motions for the model `motion`."""
 
 import base64
 import importlib
@@ -9,37 +9,37 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from clipserve.errors import InvalidRequest
-from clipserve.showcase.filmstrip import draw_poster
+from clipserve.showcase.filmstrip import extract_thumbnail
 from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped, read_folder
 
-# What one looks through at a glance; each costs a moment at the start.
+# Visitors can look through that many. The thumbnail of each delays the start.
 MOST_SAMPLES = 16
 MOTIONS = ("moving right", "rotating clockwise", "growing", "bouncing", "crossing", "blinking")
-# Training draws its scenes from another stream of numbers.
+# Training uses other seeds.
 MOTION_SEED = 20_000
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A video on disk, what it is called, and a small picture of it (JPEG, None where none can be drawn)."""
+    """A video on disk, its title, and a JPEG of one frame, or None if none can be extracted."""
 
     path: Path
     title: str
-    poster: bytes | None
+    thumbnail: bytes | None
 
     @classmethod
     def from_file(cls, path: Path) -> "Sample":
-        poster = draw_poster(path.read_bytes())
+        thumbnail = extract_thumbnail(path.read_bytes())
         title = path.stem.replace("_", " ").replace("-", " ")
-        return cls(path, title, base64.b64decode(poster) if poster else None)
+        return cls(path, title, base64.b64decode(thumbnail) if thumbnail else None)
 
 
 @contextmanager
 def open_samples(folder: Path | None) -> Iterator[list[Sample]]:
-    """The samples, for as long as the block lasts: generated ones are in a temporary folder.
+    """The samples. Generated ones are in a temporary folder, which exists until the `with` block ends.
 
     Raises:
-        InvalidRequest: `folder` is none, or holds no video.
+        InvalidRequest: `folder` is not a folder, or has no video.
     """
     with nullcontext(folder) if folder else TemporaryDirectory(prefix="clipserve-samples-") as place:
         files = list_videos(Path(place)) if folder else write_motions(Path(place))
@@ -47,28 +47,28 @@ def open_samples(folder: Path | None) -> Iterator[list[Sample]]:
 
 
 def list_videos(folder: Path) -> list[Path]:
-    """The video files of a folder and of those in it, as `classify` takes them.
+    """The video files of a folder and its subfolders, as `classify` finds them.
 
     Raises:
         InvalidRequest: there is none.
     """
     if not folder.is_dir():
         raise InvalidRequest(
-            f"{str(folder)!r} is no folder: give one with video files in it, or none for generated ones"
+            f"{str(folder)!r} is no folder: give a folder with video files, or none for generated videos"
         )
     entries = read_folder(str(folder), Skipped())
     files = [Path(entry.video) for entry in entries if isinstance(entry.video, str)]
     if not files:
         raise InvalidRequest(
-            f"{str(folder)!r} holds no video: files that end in {', '.join(sorted(VIDEO_SUFFIXES))} are taken"
+            f"{str(folder)!r} has no video: names of video files end in {', '.join(sorted(VIDEO_SUFFIXES))}"
         )
     return files
 
 
 def write_motions(folder: Path) -> list[Path]:
-    """Generate videos where the part of clipserve that can is installed; none otherwise."""
+    """Generate videos, if `clipserve_export` is installed; else return none."""
     try:
-        # By name: the client works without the package that exports models.
+        # Imported by name, because the client must work without clipserve_export.
         videos = importlib.import_module("clipserve_export.motion.videos")
     except ModuleNotFoundError:
         return []

@@ -1,4 +1,4 @@
-"""The page, served for as long as a `with` block lasts."""
+"""Serves the page until a `with` block ends."""
 
 import contextlib
 import functools
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import Connection, Tls
 from clipserve.errors import InvalidRequest
+from clipserve.extras import load
 from clipserve.proxies import except_loopback
-from clipserve.showcase.inquiry import OpenClassifier, Server, choose_model
+from clipserve.showcase.model_server import ModelServer, OpenClassifier, choose_model
 from clipserve.showcase.page import build_page
 from clipserve.showcase.samples import open_samples
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 PORT = 7860
-# A page is for looking at single videos; large ones go through the SDK.
+# The page is for single videos. Programs with large ones use the SDK.
 MOST_UPLOAD_BYTES = 200 * 1024 * 1024
-# Visitors who wait for their turn; the next one is told to come back.
+# Requests that may wait for their turn. The page refuses the next one and asks the visitor to try again.
 MOST_WAITING = 32
 
 FOLDER = Path(__file__).parent
@@ -36,15 +37,15 @@ class Showcase:
     """A page that is being served.
 
     Attributes:
-        address: of the page, for a browser on this machine.
-        shared_address: the public one, if it was asked for.
+        address: address of the page for a browser on this machine.
+        shared_address: the public address, with share=True.
     """
 
     address: str
     shared_address: str | None = None
 
     def wait(self) -> None:
-        """Return on Ctrl-C."""
+        """Wait for Ctrl-C."""
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(1)
@@ -64,21 +65,22 @@ def open_showcase(
     tls: Tls | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[Showcase]:
-    """Serve the page until the block ends.
+    """Serve the page until the `with` block ends.
 
     Args:
         url: host:port of the clipserve server's gRPC port.
-        model: the one to begin with; None: the client's default, or the first there is. Where the server keeps its
-            list of models from us, the only one.
-        samples: folder of videos to pick from; None: generated motions, where the server has `motion`.
-        host, port: to serve the page at; port 0 is any that is free.
-        share: also at a public address, through Gradio's tunnel: whoever knows it may use the page for a week.
-        open_browser: open the page in this machine's browser.
-        timeout_seconds, tls, headers: as `VideoClassifier` takes them.
+        model: the model that the page starts with; None: the client's default, or the server's first one. The only
+            model if the server does not list its models.
+        samples: folder of videos to pick from; None: generated motions, if the server has the model `motion`.
+        host, port: where to serve the page; port 0 is any free port.
+        share: also serve it at a public address, through Gradio's tunnel, for a week. Everybody who knows the address
+            can use the page.
+        open_browser: open the page in the browser of this machine.
+        timeout_seconds, tls, headers: as for `VideoClassifier`.
 
     Raises:
-        InvalidRequest: an argument is not what is allowed, or the package gradio is not there.
-        AccessDenied: no model is named, and the server does not list its own.
+        InvalidRequest: an argument is not allowed, or gradio is not installed.
+        AccessDenied: the server does not list its models, and `model` is None.
         ServerError: no server answers at `url`.
     """
     open_classifier = functools.partial(
@@ -109,12 +111,12 @@ def serve_page(
     share: bool,
     open_browser: bool,
 ) -> Iterator[Showcase]:
-    """As `open_showcase`, with whatever makes classifiers. Raises what that one raises."""
+    """Like `open_showcase`, with a function that makes classifiers. Raises what `open_showcase` raises."""
     gr = import_gradio()
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Server(open_classifier, url, named=model))
+        server = stack.enter_context(ModelServer(open_classifier, url, named=model))
         models = server.models()
-        # Generated motions mean something to the model trained on them, and nothing to others.
+        # Only the model `motion` knows the generated motions.
         generated = samples is None and "motion" in models and model in (None, "motion")
         if generated:
             model = "motion"
@@ -131,19 +133,15 @@ def serve_page(
 
 
 def import_gradio() -> Any:
-    """The package, told to report nothing to anybody. Raises InvalidRequest where it is not installed."""
+    """The package gradio, without its usage reports. Raises InvalidRequest if it is not installed."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    try:
-        import gradio
-    except ModuleNotFoundError as error:
-        raise InvalidRequest(f"the showcase needs {error.name}: pip install 'clipserve[showcase]'") from error
-    return gradio
+    return load("gradio", "showcase")
 
 
 def _launch(
     gr: Any, blocks: "gradio.Blocks", *, host: str, port: int, share: bool, open_browser: bool, allowed: list[str]
 ) -> tuple[str, str | None]:
-    # Fonts of this machine: a theme's usual ones come from Google's servers.
+    # Fonts of this machine, because the default ones come from Google's servers.
     theme = gr.themes.Base(
         primary_hue="indigo",
         neutral_hue="slate",
@@ -188,7 +186,7 @@ def _launch(
 
 @contextlib.contextmanager
 def _without_proxy() -> Iterator[None]:
-    """Gradio asks its own page whether it is there, and does so through whatever proxy the environment names."""
+    """Exempt this machine from the proxies of the environment: `launch` requests the page to see whether it is up."""
     exceptions = except_loopback(os.environ)
     before = {name: os.environ.get(name) for name in exceptions}
     os.environ.update(exceptions)

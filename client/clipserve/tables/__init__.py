@@ -1,1 +1,1 @@
-"""What is left when a run is over: tables, files, arrays."""
+"""The rows of a finished run: a table, feature vectors, and their files."""

@@ -14,20 +14,21 @@ import numpy.typing as npt
 
 from clipserve.atomic_files import open_atomically
 from clipserve.errors import InvalidRequest
+from clipserve.extras import load
 from clipserve.results import Row
 from clipserve.tables.table import Table
 
-FACTS = ("id", "video", "label", "truncated")  # what is written about each vector
-BATCH_ROWS = 1024  # of a parquet file's row group
+FACTS = ("id", "video", "label", "truncated")  # the columns beside each vector
+BATCH_ROWS = 1024  # in a row group of a parquet file
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Row i of `vectors` belongs to `rows[i]`.
+    """The feature vectors of many videos: `vectors[i]` belongs to `rows[i]`.
 
     Attributes:
         vectors: float32 [rows, D]; NaN for a failure that on_error="keep" left among the rows.
-        rows: id, video and label of each.
+        rows: id, video and label of each vector.
         failures: the videos that have no vector.
     """
 
@@ -41,7 +42,7 @@ class Embeddings:
         return [row.video for row in self.rows]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a .npy, with a .csv beside it that says what its rows are, or a .parquet; see `write_vectors`."""
+        """Write a .npy with a .csv beside it that names its rows, or a .parquet; see `write_vectors`."""
         write_vectors(self.rows, path)
 
     def __len__(self) -> int:
@@ -52,25 +53,25 @@ class Embeddings:
 
 
 def collect_embeddings(table: Table) -> Embeddings:
-    """The vectors of a drained run."""
+    """The vectors of a finished run."""
     return Embeddings(table.features, table.rows, table.failures)
 
 
 def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
-    """Write rows as they come, with no more of them in memory than a thousand; gives how many have a vector.
+    """Write the vectors of rows as the rows come. Return how many rows have a vector.
 
-    `x.npy` holds the vectors, float32 [rows, D], and `x.csv` beside it id, video, label and truncated of each.
-    `x.parquet` holds all in one: id, video, label, truncated, features. Failures are left out. Files appear under their
-    names when they are whole.
+    `x.npy` holds the vectors, float32 [rows, D], and `x.csv` beside it the id, video, label and truncated of each.
+    `x.parquet` holds id, video, label, truncated and features in one file. Failures are left out. At most 1024 rows are
+    in memory. A file gets its name when it is complete.
 
     Raises:
-        InvalidRequest: the name ends otherwise, or pyarrow is missing.
+        InvalidRequest: the name has another suffix, or pyarrow is not installed.
     """
     kinds: dict[str, Callable[[Path], AbstractContextManager[NpyFile | ParquetFile]]]
     kinds = {".npy": _open_npy, ".parquet": _open_parquet}
     open_file = kinds.get(Path(path).suffix.lower())
     if open_file is None:
-        raise InvalidRequest(f"vectors are written to {' or '.join(kinds)}, got {os.fspath(path)!r}")
+        raise InvalidRequest(f"vectors are written to {' or '.join(kinds)}; got {os.fspath(path)!r}")
     with open_file(Path(path)) as file:
         for row in rows:
             if row.prediction is not None and row.prediction.features is not None:
@@ -85,18 +86,14 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 
 @contextmanager
 def _open_npy(path: Path) -> Iterator["NpyFile"]:
-    # The vectors take their name last: where they are, the names of their rows are, too.
+    # The vectors get their name last: where there is an x.npy, its x.csv is there, too.
     with open_atomically(path, "wb") as vectors, open_atomically(path.with_suffix(".csv")) as names:
         yield NpyFile(vectors, names)
 
 
 @contextmanager
 def _open_parquet(path: Path) -> Iterator["ParquetFile"]:
-    try:
-        import pyarrow  # type: ignore[import-untyped]
-        from pyarrow import parquet
-    except ImportError as missing:
-        raise InvalidRequest(f"parquet needs pyarrow ({missing}): pip install 'clipserve[data]'") from missing
+    pyarrow, parquet = load("pyarrow", "data"), load("pyarrow.parquet", "data")
     text, vector = pyarrow.string(), pyarrow.list_(pyarrow.float32())
     schema = pyarrow.schema([*zip(FACTS, (text, text, text, pyarrow.bool_()), strict=True), ("features", vector)])
     with open_atomically(path, "wb") as file, parquet.ParquetWriter(file, schema) as writer:
@@ -104,7 +101,7 @@ def _open_parquet(path: Path) -> Iterator["ParquetFile"]:
 
 
 class NpyFile:
-    """A .npy that grows: its header is written again at the end, with as many rows as there are."""
+    """A .npy that grows. `finish` writes its header again, with the final number of rows."""
 
     def __init__(self, vectors: IO[bytes], names: IO[str]) -> None:
         self.count = 0
@@ -123,18 +120,18 @@ class NpyFile:
         self._writer.writerow(facts.values())
 
     def finish(self) -> None:
-        """Write what is known at the end."""
+        """Write the final header."""
         self._vectors.seek(0)
         self._write_header()
 
     def _write_header(self) -> None:
-        # numpy leaves room in the header for the first number of the shape to grow, for this very use.
+        # numpy pads the header so that the first number of the shape may grow.
         header = {"descr": "<f4", "fortran_order": False, "shape": (self.count, self._width)}
         np.lib.format.write_array_header_1_0(self._vectors, header)  # type: ignore[no-untyped-call]
 
 
 class ParquetFile:
-    """A .parquet, written a row group at a time."""
+    """A .parquet file, written one row group at a time."""
 
     def __init__(self, writer: Any, make_table: Callable[[list[dict[str, Any]]], Any]) -> None:
         self.count = 0
@@ -150,7 +147,7 @@ class ParquetFile:
             self.finish()
 
     def finish(self) -> None:
-        """Write the rows that are left."""
+        """Write the remaining rows."""
         if self._batch:
             self._writer.write_table(self._make_table(self._batch))
         self._batch = []

@@ -1,4 +1,4 @@
-"""The rows of a finished run: to look at, to save, to go on with."""
+"""The rows of a finished run, to look at, save and process further."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,10 +21,10 @@ SHOWN_ROWS = 50
 
 @dataclass(frozen=True)
 class Table:
-    """Rows in the order they came. In a notebook it shows itself.
+    """The rows of a run, in the order in which they came. A notebook displays it as a table.
 
     Attributes:
-        rows: of every video, or, with on_error="drop", of those that went well.
+        rows: one for every video; with on_error="drop" only those that succeeded.
         dropped: the failures that on_error="drop" left out of `rows`.
         skipped: what scans of folders left out.
     """
@@ -35,12 +35,12 @@ class Table:
 
     @property
     def failures(self) -> list[Row]:
-        """Every row that failed, dropped ones included."""
+        """Every failed row, including the dropped ones."""
         return [*(row for row in self.rows if row.error is not None), *self.dropped]
 
     @property
     def summary(self) -> Summary:
-        """How many went well, how many failed, by class of the error, and what was left out."""
+        """How many videos succeeded, how many failed by class of error, and what was left out."""
         summary = Summary(skipped=self.skipped)
         for row in (*self.rows, *self.dropped):
             summary.count(row)
@@ -51,14 +51,14 @@ class Table:
         """float32 [rows, D]: the embedding of each row, NaN where a video failed.
 
         Raises:
-            InvalidRequest: they were not asked for.
+            InvalidRequest: the run did not request features.
         """
         found = [row.prediction.features if row.prediction else None for row in self.rows]
         width = next((vector.size for vector in found if vector is not None), None)
         if width is None:
             if any(row.prediction for row in self.rows):
                 raise InvalidRequest("these rows have no features: classify with features=True, or use embed()")
-            width = 0  # nothing went well, so nobody knows
+            width = 0  # no video succeeded, so D is unknown
         features = np.full((len(found), width), np.nan, np.float32)
         for number, vector in enumerate(found):
             if vector is not None:
@@ -71,40 +71,43 @@ class Table:
         Raises:
             InvalidRequest: rich is not installed.
         """
-        from clipserve.tables.drawing import show_table
+        from clipserve.tables.display import show_rows
 
-        show_table(self, rows)
+        show_rows(self.rows[:rows], self._write_caption(rows))
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A data frame: id, video, label, label_1, score_1, ..., truncated, error, message, milliseconds, and features
-        if any.
+        """A data frame with the columns id, video, label, label_1, score_1, ..., truncated, error, message and
+        milliseconds, and features if the run requested them.
 
         Raises:
             InvalidRequest: pandas is not installed.
         """
-        from clipserve.tables.files import make_frame
+        from clipserve.tables.formats import make_frame
 
         return make_frame(self.rows)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of `to_pandas`, without features, as CSV in UTF-8; whole or not at all."""
-        from clipserve.tables.files import write_csv
+        """Write the columns of `to_pandas`, without features, as CSV in UTF-8. The file appears when it is complete."""
+        from clipserve.tables.formats import write_csv
 
         write_csv(self.rows, path)
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON object a row, in UTF-8, with features and reports; see lines.py. Whole or not at all."""
-        from clipserve.tables.files import write_jsonl
+        """Write one JSON object per row and line, in UTF-8, with features and reports; see `formats.write_line`.
+
+        The file appears when it is complete.
+        """
+        from clipserve.tables.formats import write_jsonl
 
         write_jsonl(self.rows, path)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of `to_pandas`, features as lists of float32; whole or not at all.
+        """Write the columns of `to_pandas`, features as lists of float32. The file appears when it is complete.
 
         Raises:
             InvalidRequest: pyarrow is not installed.
         """
-        from clipserve.tables.files import write_parquet
+        from clipserve.tables.formats import write_parquet
 
         write_parquet(self.rows, path)
 
@@ -121,9 +124,13 @@ class Table:
         return f"{len(self)} rows: {self.summary}"
 
     def _repr_html_(self) -> str:
-        from clipserve.tables.drawing import write_html
+        from clipserve.tables.display import write_html
 
-        return write_html(self, SHOWN_ROWS)
+        return write_html(self.rows[:SHOWN_ROWS], self._write_caption(SHOWN_ROWS))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
+
+    def _write_caption(self, shown: int) -> str:
+        hidden = len(self) - shown
+        return f"{self.summary}" + (f"; {hidden} more rows are not shown" if hidden > 0 else "")

@@ -1,10 +1,10 @@
-"""Evaluations made by hand, where no server is needed."""
+"""Evaluations of made-up scores, for tests that need no server."""
 
 from datetime import UTC, datetime
 
 import numpy as np
 
-from clipserve.evaluation.evaluations import Evaluation, Failure, LabelledVideo
+from clipserve.evaluation import Evaluation, Failure, LabelledVideo
 
 
 def make_evaluation(

@@ -1,4 +1,4 @@
-"""What the page asks of the server, and what it tells about the answer."""
+"""The server behind the page: which models it has, and what it answers about a file."""
 
 import io
 import time
@@ -18,13 +18,13 @@ OpenClassifier = Callable[[str], VideoClassifier]
 
 
 @dataclass(frozen=True)
-class Inquiry:
-    """One classification, as the page shows it.
+class Classification:
+    """The prediction for one file and what the page shows with it.
 
     Attributes:
-        name: of the file, without its folder.
+        name: name of the file, without its folder.
         video: the bytes that were sent.
-        milliseconds: from sending to the answer.
+        milliseconds: from the request to the response.
     """
 
     name: str
@@ -40,22 +40,22 @@ class Inquiry:
 
     @property
     def decode_milliseconds(self) -> float:
-        """The share of decoding; the report counts it on the server's clock."""
+        """The share of `milliseconds` that decoding took, by the server's clock."""
         return min(self.milliseconds, float(self.report.get("decode_milliseconds", 0.0)))
 
     @property
     def other_milliseconds(self) -> float:
-        """All the rest: the model, waiting in queues, the way there and back."""
+        """The remaining share: the network, the queues and the transport."""
         return self.milliseconds - self.decode_milliseconds
 
 
-class Server:
-    """The server behind the page: a classifier for each model that was asked.
+class ModelServer:
+    """A clipserve server, with a classifier for each model that was used.
 
     Args:
-        open_classifier: makes one for the model of that name. They are shared by all visitors and closed on leaving.
-        url: for messages.
-        named: the model to go by where the server keeps its list of models from us.
+        open_classifier: makes the classifier of a model. All visitors share it; leaving the `with` block closes it.
+        url: address of the server, for messages.
+        named: the only model to offer if the server does not list its models.
     """
 
     def __init__(self, open_classifier: OpenClassifier, url: str, *, named: str | None = None) -> None:
@@ -65,8 +65,8 @@ class Server:
         self._classifiers: dict[str, VideoClassifier] = {}
 
     def models(self) -> list[str]:
-        """The models that take videos, as far as the server tells. Raises ServerError."""
-        # Asking for the list needs a classifier, but no model of that name.
+        """The models that take videos. Raises ServerError."""
+        # Listing needs a classifier, and any model's name will do.
         with self._open(Connection.model) as classifier:
             try:
                 return classifier.models()
@@ -75,23 +75,19 @@ class Server:
                     raise
                 return [self._named]
 
-    def ask(self, file: Path, model: str, options: RequestOptions) -> Inquiry:
-        """Classify a file. Raises ClipserveError, with messages that name the file and no folder."""
+    def classify(self, file: Path, model: str, options: RequestOptions) -> Classification:
+        """Classify a file. Raises ClipserveError, whose messages name the file without its folder."""
         try:
             video = file.read_bytes()
         except OSError as error:
             raise VideoNotReadable(f"{file.name!r} is no longer here: upload it again", video=file.name) from error
-        named = NamedBytes(video, file.name)
         started = time.perf_counter()
-        prediction = self._classifier(model).classify(
-            named,
-            **options.settings(),
-        )
+        prediction = self._classifier(model).classify(NamedBytes(video, file.name), **options.settings())
         milliseconds = (time.perf_counter() - started) * 1000
-        return Inquiry(file.name, video, options, prediction, milliseconds)
+        return Classification(file.name, video, options, prediction, milliseconds)
 
     def _classifier(self, model: str) -> VideoClassifier:
-        # setdefault is atomic; the one that lost a race never connected.
+        # setdefault is atomic. A classifier that lost a race has not connected, so nothing needs to close it.
         return self._classifiers.get(model) or self._classifiers.setdefault(model, self._open(model))
 
     def __enter__(self) -> Self:
@@ -105,7 +101,7 @@ class Server:
 
 
 class NamedBytes(io.BytesIO):
-    """Bytes with a file's name: an uploaded file lies in a folder whose name would mean nothing to its sender."""
+    """Bytes with the name of a file. The folder of an uploaded file would mean nothing to the visitor."""
 
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
@@ -113,10 +109,10 @@ class NamedBytes(io.BytesIO):
 
 
 def choose_model(models: list[str], wanted: str | None) -> str | None:
-    """The model to begin with: the one wanted, the client's default, or the first there is.
+    """The model that the page starts with: `wanted`, else the client's default, else the first one.
 
     Raises:
-        InvalidRequest: the one wanted is not there.
+        InvalidRequest: the server does not have the wanted model.
     """
     if wanted is None:
         return Connection.model if Connection.model in models else next(iter(models), None)

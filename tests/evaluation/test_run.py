@@ -8,8 +8,8 @@ import pytest
 
 from clipserve import ClipserveError, Entry, InvalidRequest, ServerUnavailable, UnknownModel, VideoClassifier
 from clipserve.evaluation import compare, evaluate
-from clipserve.evaluation.evaluating import hide_credentials
-from clipserve.evaluation.intervals import Interval
+from clipserve.evaluation.metric_values import Interval
+from clipserve.evaluation.run import hide_credentials
 from clipserve_export.motion.scenes import LABELS
 
 
@@ -43,15 +43,15 @@ def test_all_scores_of_every_class_are_there(whole, motion_url):
     assert [scored.index for scored in prediction] == np.argsort(-whole.scores[7], kind="stable").tolist()
 
 
-def test_the_figures_are_those_of_the_answers(whole):
+def test_the_metrics_are_those_of_the_predictions(whole):
     truths = np.array([true for (true,) in whole.truths])
     assert whole["top_1_accuracy"] == np.mean(whole.scores.argmax(axis=1) == truths)
-    assert whole.figures["top_1_accuracy"].interval.low < whole["top_1_accuracy"]
+    assert whole.metrics["top_1_accuracy"].interval.low < whole["top_1_accuracy"]
     assert sum(result.videos for result in whole.class_results) == 24
     assert whole.confusion.counts.sum() == 24
 
 
-def test_broken_and_missing_files_are_listed_and_in_no_figure(write_list, motion_url):
+def test_broken_and_missing_files_are_listed_and_count_in_no_metric(write_list, motion_url):
     labels = write_list([("still-0.mp4", "still"), ("broken.mp4", "still"), ("gone.mp4", "growing")])
     evaluation = evaluate(labels, model="motion", url=motion_url)
     assert [(failure.position, failure.id, failure.code) for failure in evaluation.failures] == [
@@ -64,9 +64,9 @@ def test_broken_and_missing_files_are_listed_and_in_no_figure(write_list, motion
     assert "1 of 3 videos answered" in repr(evaluation)
 
 
-def test_when_nothing_is_answered_there_are_no_figures_and_still_a_report(write_list, motion_url):
+def test_when_nothing_is_answered_there_are_no_metrics_and_still_a_report(write_list, motion_url):
     evaluation = evaluate(write_list([("broken.mp4", "still")]), model="motion", url=motion_url)
-    assert evaluation.figures == {}
+    assert evaluation.metrics == {}
     assert "none of 1 videos answered" in repr(evaluation)
     assert "None of 1 videos was answered" in evaluation.to_html()
     assert '"answered": 0' in evaluation.to_json()

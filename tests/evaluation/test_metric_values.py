@@ -1,9 +1,9 @@
-"""Intervals hold what they should as often as they say."""
+"""Intervals contain the true value as often as they claim."""
 
 import numpy as np
 import pytest
 
-from clipserve.evaluation.intervals import Interval, mcnemar_p, mean_interval, paired_interval
+from clipserve.evaluation.metric_values import Interval, mcnemar_p, mean_interval, paired_interval
 
 
 def test_the_difference_to_itself_is_nothing_for_sure():

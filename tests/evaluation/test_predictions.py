@@ -1,12 +1,12 @@
-"""What a server says with six digits keeps its order."""
+"""Scores with six digits keep the order in which the server sent them."""
 
 import numpy as np
 import pytest
-from tests.evaluation.evaluations import make_evaluation
+from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve import Prediction, ScoredLabel
 from clipserve.evaluation import Comparison
-from clipserve.evaluation.answers import read_scores
+from clipserve.evaluation.predictions import read_scores
 
 
 def predict(*scores):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipserve.showcase.drawing import Film, draw_frames
-from clipserve.showcase.filmstrip import MOST_FRAMES, draw, draw_filmstrip, draw_poster
+from clipserve.showcase.filmstrip import MOST_FRAMES, extract, extract_filmstrip, extract_thumbnail
+from clipserve.showcase.frame_program import FrameReader, extract_frames
 from clipserve_export.motion.videos import write_video
 
 FPS = 10
@@ -43,30 +43,30 @@ def test_frames_are_the_ones_asked_for_near_and_far(container: str, codec: str) 
     numbers = [0, 1, 7, 8, 130, 131, 271, COUNT - 1]
     with av.open(io.BytesIO(video)) as plain:
         times = [float(frame.time or 0) for frame in plain.decode(video=0)]
-    moments = [times[number] - times[0] for number in numbers]
-    drawn = dict(draw_frames(video, moments, height=48))
-    assert sorted(drawn) == moments
-    for number, moment in zip(numbers, moments, strict=True):
-        assert read_grey(drawn[moment]) == pytest.approx(level(number), abs=2.5)
+    wanted = [times[number] - times[0] for number in numbers]
+    jpegs = dict(extract_frames(video, wanted, height=48))
+    assert sorted(jpegs) == wanted
+    for number, seconds in zip(numbers, wanted, strict=True):
+        assert read_grey(jpegs[seconds]) == pytest.approx(level(number), abs=2.5)
 
 
-def test_a_moment_between_two_frames_draws_nothing() -> None:
-    assert list(draw_frames(grey_video("mp4", "libx264", count=20), [0.15], height=48)) == []
+def test_a_time_between_two_frames_gives_nothing() -> None:
+    assert list(extract_frames(grey_video("mp4", "libx264", count=20), [0.15], height=48)) == []
 
 
 def test_far_frames_are_reached_without_decoding_what_lies_between() -> None:
-    film = Film(grey_video("mp4", "libx264"))
-    assert film.find(27.1) is not None
-    assert film.decoded_since_seek < 50
+    reader = FrameReader(grey_video("mp4", "libx264"))
+    assert reader.find(27.1) is not None
+    assert reader.decoded_since_seek < 50
 
 
-def test_a_video_filmed_sideways_is_drawn_upright() -> None:
+def test_frames_of_a_rotated_video_are_upright() -> None:
     plain = io.BytesIO()
     left_white = np.zeros((48, 64, 3), np.uint8)
     left_white[:, :32] = 255
     write_video(plain, [left_white] * 3, fps=FPS, container="mp4")
     turned = turn_quarter(plain.getvalue())
-    ((_, jpeg),) = draw_frames(turned, [0.0], height=64)
+    ((_, jpeg),) = extract_frames(turned, [0.0], height=64)
     picture = Image.open(io.BytesIO(jpeg)).convert("L")
     assert picture.size == (48, 64)
     top, bottom = picture.getpixel((24, 8)), picture.getpixel((24, 56))
@@ -87,24 +87,24 @@ def test_bytes_that_name_a_file_open_no_file(tmp_path) -> None:
     secret.write_bytes(grey_video("mp4", "libx264", count=5))
     script = f"ffconcat version 1.0\nfile {secret}\n".encode()
     with pytest.raises((OSError, ValueError)):
-        Film(script)
-    assert draw(script, [0.0]) == {}
+        FrameReader(script)
+    assert extract(script, [0.0]) == {}
 
 
 def test_no_video_draws_nothing() -> None:
-    assert draw(b"no video at all" * 100, [0.0]) == {}
-    assert draw_poster(b"") is None
+    assert extract(b"no video at all" * 100, [0.0]) == {}
+    assert extract_thumbnail(b"") is None
 
 
-def test_a_poster_is_from_the_middle() -> None:
-    poster = draw_poster(grey_video("mp4", "libx264"), height=24)
-    assert poster is not None
-    assert read_grey(base64.b64decode(poster)) == pytest.approx(level(COUNT // 2), abs=2.5)
+def test_a_thumbnail_is_from_the_middle() -> None:
+    thumbnail = extract_thumbnail(grey_video("mp4", "libx264"), height=24)
+    assert thumbnail is not None
+    assert read_grey(base64.b64decode(thumbnail)) == pytest.approx(level(COUNT // 2), abs=2.5)
 
 
-def test_what_cannot_be_drawn_is_left_blank_and_what_repeats_is_repeated() -> None:
+def test_a_missing_frame_is_blank_and_a_repeated_one_is_repeated() -> None:
     video = grey_video("mp4", "libx264", count=10)
-    strip = draw_filmstrip(video, {"timestamps_seconds": {"CLIP": [[0.0, 0.1, 0.1, 99.0]]}})
+    strip = extract_filmstrip(video, {"timestamps_seconds": {"CLIP": [[0.0, 0.1, 0.1, 99.0]]}})
     ((first, second, again, beyond),) = strip.views
     assert first.jpeg is not None
     assert second.jpeg == again.jpeg is not None
@@ -114,6 +114,6 @@ def test_what_cannot_be_drawn_is_left_blank_and_what_repeats_is_repeated() -> No
 def test_a_page_shows_a_bounded_number_of_frames() -> None:
     video = grey_video("mp4", "libx264", count=10)
     view = [float(Fraction(number % 10, FPS)) for number in range(50)]
-    strip = draw_filmstrip(video, {"timestamps_seconds": {"CLIP": [view] * 4}})
+    strip = extract_filmstrip(video, {"timestamps_seconds": {"CLIP": [view] * 4}})
     assert sum(map(len, strip.views)) == MOST_FRAMES
     assert strip.left_out == 200 - MOST_FRAMES

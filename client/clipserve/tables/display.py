@@ -1,54 +1,48 @@
-"""A table for people: on a terminal with rich, in a notebook as HTML."""
+"""Rows for people: a table of rich on a terminal, a table of HTML in a notebook."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from clipserve.errors import InvalidRequest
+from clipserve.extras import load
 from clipserve.names import make_printable
 from clipserve.results import Row
 from clipserve.runs.progress import in_notebook
 
 if TYPE_CHECKING:
-    from rich.table import Table as Drawing
-
-    from clipserve.tables.table import Table
+    from rich.table import Table
 
 SHOWN_LABELS = 3
 TRUNCATED = " (truncated)"  # beside the label of a video that is damaged or cut off
 BAR_CELLS = 10
-_CELLS = " ▏▎▍▌▋▊▉█"
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def show_table(table: "Table", rows: int) -> None:
-    """Display in a notebook, print anywhere else."""
+def show_rows(rows: Sequence[Row], caption: str) -> None:
+    """Display the rows in a notebook; print them anywhere else."""
     if in_notebook():
-        from IPython.display import HTML, display
-
-        display(HTML(write_html(table, rows)))  # type: ignore[no-untyped-call]
+        display = load("IPython.display", "cli")
+        display.display(display.HTML(write_html(rows, caption)))
         return
-    try:
-        from rich.console import Console
-    except ModuleNotFoundError as missing:
-        raise InvalidRequest(f"a table is drawn by {missing.name}: pip install 'clipserve[cli]'") from missing
-    console = Console()
-    console.print(draw_table(table, rows))
-    console.print(_write_caption(table, rows), highlight=False)
+    console = load("rich.console", "cli").Console()
+    console.print(draw_table(rows))
+    console.print(caption, highlight=False)
 
 
-def draw_table(table: "Table", rows: int) -> "Drawing":
-    """The first rows as a table of rich."""
-    from rich.table import Table as Drawing
+def draw_table(rows: Sequence[Row]) -> "Table":
+    """The rows as a table of rich."""
+    from rich.table import Table
     from rich.text import Text
 
-    drawing = Drawing()
-    labelled = any(row.label is not None for row in table.rows[:rows])
-    drawing.add_column("video", overflow="fold")
+    table = Table()
+    labelled = _have_labels(rows)
+    table.add_column("video", overflow="fold")
     if labelled:
-        drawing.add_column("label")
+        table.add_column("label")
     for title, justify in (("predicted", "left"), ("score", "right"), ("", "left"), ("then", "left")):
-        drawing.add_column(title, justify=justify)  # type: ignore[arg-type]
-    # Text: names and labels may hold square brackets, which str would turn into markup.
-    for row in table.rows[:rows]:
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for row in rows:
+        # Text, because names and labels may contain square brackets, which are markup in a str.
         cells = [Text(make_printable(text)) for text in (row.video, *([row.label or ""] if labelled else []))]
         if row.prediction is not None:
             top, *others = row.prediction.labels[:SHOWN_LABELS]
@@ -62,20 +56,21 @@ def draw_table(table: "Table", rows: int) -> "Drawing":
             ]
         elif row.error is not None:
             cells += [Text(row.error.code, style="red"), Text(), Text(), Text()]
-        drawing.add_row(*cells)
-    return drawing
+        table.add_row(*cells)
+    return table
 
 
-def write_html(table: "Table", rows: int) -> str:
-    """The first rows as a table of HTML; everything that is not ours is escaped."""
-    labelled = any(row.label is not None for row in table.rows[:rows])
+def write_html(rows: Sequence[Row], caption: str) -> str:
+    """The rows as a table of HTML. Every text in it is escaped."""
+    labelled = _have_labels(rows)
     titles = ["video", *(["label"] if labelled else []), "predicted", "score", "then"]
     head = "".join(f'<th style="text-align:left">{title}</th>' for title in titles)
-    body = "".join(_write_row(row, labelled) for row in table.rows[:rows])
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        f"<p>{escape(_write_caption(table, rows))}</p>"
-    )
+    body = "".join(_write_row(row, labelled) for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{escape(caption)}</p>"
+
+
+def _have_labels(rows: Sequence[Row]) -> bool:
+    return any(row.label is not None for row in rows)
 
 
 def _write_row(row: Row, labelled: bool) -> str:
@@ -95,16 +90,11 @@ def _write_row(row: Row, labelled: bool) -> str:
 
 
 def _quote(text: str) -> str:
-    """The text as HTML, in which no character turns the direction of what follows."""
+    """The text as HTML, without the characters that change the direction of the text after them."""
     return escape(make_printable(text))
-
-
-def _write_caption(table: "Table", rows: int) -> str:
-    left = len(table) - rows
-    return f"{table.summary}" + (f"; {left} more rows are not shown" if left > 0 else "")
 
 
 def _draw_bar(score: float) -> str:
     eighths = round(min(max(score, 0), 1) * BAR_CELLS * 8)
     full, part = divmod(eighths, 8)
-    return "█" * full + (_CELLS[part] if part else "")
+    return "█" * full + (_EIGHTHS[part] if part else "")

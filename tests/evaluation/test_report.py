@@ -1,11 +1,11 @@
-"""Report pages need nothing but themselves, and look right in a real browser."""
+"""Report pages load nothing else, and look right in a real browser."""
 
 import re
 
 import pytest
 from playwright.sync_api import sync_playwright
 from tests.conftest import find_browser
-from tests.evaluation.evaluations import make_evaluation
+from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve.evaluation import Comparison
 

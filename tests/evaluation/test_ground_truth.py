@@ -1,8 +1,8 @@
-"""Labels are found however people write them, and a wrong one is named with those it may have meant."""
+"""Labels match classes however people write them, and the message about a wrong one names similar classes."""
 
 import pytest
 
-from clipserve.evaluation.truths import ClassNames, describe_unknown, split_label
+from clipserve.evaluation.ground_truth import ClassNames, describe_unknown, split_labels
 
 CLASSES = ClassNames(("archery", "eating ice cream", "passing American football (in game)", "tap dancing"))
 
@@ -37,19 +37,21 @@ def test_an_exact_name_goes_before_one_that_looks_like_it():
     ],
 )
 def test_one_video_may_have_several_labels(text, labels):
-    assert split_label(text) == labels
+    assert split_labels(text) == labels
 
 
 def test_an_unknown_label_is_no_class_and_never_the_same_as_another_unknown_one():
     unknown = []
-    assert CLASSES.locate(("archery", "fencing"), unknown) == (0, -1)
-    assert CLASSES.locate(("fencing", "curling"), unknown) == (-1, -2)
+    assert CLASSES.find_all(("archery", "fencing"), unknown) == (0, -1)
+    assert CLASSES.find_all(("fencing", "curling"), unknown) == (-1, -2)
     assert unknown == ["fencing", "curling"]
 
 
 def test_the_message_names_near_matches():
     text = describe_unknown(["archrey", "xyzzy"], CLASSES, "x3d_m")
-    assert text == ("2 labels are none of the 4 classes of model 'x3d_m': 'archrey' (did you mean 'archery'?), 'xyzzy'")
+    assert text == (
+        "2 labels name none of the 4 classes of model 'x3d_m': 'archrey' (did you mean 'archery'?), 'xyzzy'"
+    )
 
 
 def test_the_message_stays_short():

@@ -1,6 +1,6 @@
-"""A file of results that grows, one line a row, and can be gone on with after anything that happened to its writer.
+"""A file of results that grows by one line per row. Another run can continue it, however the last one ended.
 
-`results.jsonl` holds the rows; `results.jsonl.job` beside it says what was asked, and is locked while a job writes.
+`results.jsonl` holds the rows. `results.jsonl.job` beside it holds the job's settings; a job locks it while it writes.
 """
 
 import json
@@ -16,64 +16,64 @@ from typing import IO, Any, Self
 from clipserve.atomic_files import open_atomically
 from clipserve.errors import ClipserveError, InvalidRequest, VideoError
 from clipserve.results import Row
-from clipserve.tables.lines import write_json, write_line
+from clipserve.tables.formats import write_json, write_line
 
 
 class ResultFile:
-    """Rows by their number in the source, each written once.
+    """Rows by their number in the source. Each row is written once.
 
-    Opening it cuts off a torn last line, and takes out the failures that are not about a video (`is_final`), so that
-    they are tried again. Four bytes a row are kept in memory.
+    Opening the file removes an incomplete last line and the failures that another run may turn into predictions
+    (see `is_final`). Four bytes per row stay in memory.
 
     Raises:
-        InvalidRequest: another job writes to it; it was begun with other settings; it is no file of results.
+        InvalidRequest: another job writes to the file, the file was begun with other settings, or no job wrote it.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.failures = 0
         self.rows = 0
-        # By row number: 0, or a checksum of the id, which tells whether it still is the same video.
+        # By row number: 0 for a missing row, else a checksum of the id, which shows whether the video is the same.
         self._done = array("I")
-        if self.path.exists() and not self.path.is_file():  # a pipe, /dev/full: reading it has no end
+        if self.path.exists() and not self.path.is_file():  # reading a pipe or /dev/full would never end
             raise InvalidRequest(
-                f"{str(self.path)!r} is no regular file, and rows are read again: choose another --out"
+                f"{str(self.path)!r} is no regular file, and a job must read its rows again: choose another --out"
             )
         self._lock = _lock(self.path)
         try:
             self._check_settings(settings)
             self._read()
-            # Unbuffered: what a full disk refuses must not be written later, when the file is closed.
+            # Unbuffered: a line that a full disk refuses must not be written later, when the file is closed.
             self._file = self.path.open("ab", buffering=0)
         except BaseException:
             self._lock.close()
             raise
 
     def has(self, number: int, id: str) -> bool:
-        """Whether the row is there, of an entry by its spelt id. Raises InvalidRequest if another video's row is."""
+        """Whether the file has row `number`. Raises InvalidRequest if that row belongs to a video with another id."""
         if number >= len(self._done) or not self._done[number]:
             return False
         if self._done[number] != _checksum(id):
             raise InvalidRequest(
                 f"row {number} of {str(self.path)!r} is about another video than {id!r}: the source has changed since"
-                " the job began. Begin another --out, or bring the source back to what it was."
+                " the job began. Choose another --out, or restore the source."
             )
         return True
 
     def append(self, number: int, row: Row) -> None:
-        """Write a row; once this returns it survives the end of this process.
+        """Write a row. Once this returns, the row survives the end of this process.
 
         Raises:
-            OSError: it cannot be written. Part of it may be in the file, and is cut off by the next one who opens it.
+            OSError: the row cannot be written. The file may hold a part of it; the next opening removes that part.
         """
         line = memoryview(write_line(row, number).encode() + b"\n")
         while line:
             line = line[self._file.write(line) :]
-        self._note(number, row.id)
+        self._record(number, row.id)
         self.failures += row.error is not None
 
     def close(self) -> None:
-        """Let others write."""
+        """Release the file for other jobs."""
         with suppress(OSError):
             os.fsync(self._file.fileno())
         self._file.close()
@@ -95,7 +95,7 @@ class ResultFile:
             before = json.loads(text) if begun else {}
         except ValueError:
             raise InvalidRequest(
-                f"{str(self.path)!r} holds something, and {self._lock.name!r} does not say that a job wrote it: choose"
+                f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it: choose"
                 " another --out"
             ) from None
         changed = {name for name in {*before, *settings} if before.get(name) != settings.get(name)} if begun else set()
@@ -104,7 +104,7 @@ class ResultFile:
                 f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in sorted(changed)
             )
             raise InvalidRequest(
-                f"{str(self.path)!r} was begun with {differences}: go on with the same settings, or choose another"
+                f"{str(self.path)!r} was begun with {differences}: continue with the same settings, or choose another"
                 " --out"
             )
         if not begun:
@@ -114,28 +114,28 @@ class ResultFile:
             self._lock.flush()
 
     def _read(self) -> None:
-        """Note the rows that are there, and bring the file into order."""
+        """Record the rows of the file; remove an incomplete last line and the rows to try again."""
         if not self.path.exists():
             return
-        whole_bytes, again = 0, False
+        complete_bytes, retry = 0, False
         with self.path.open("rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                whole_bytes += len(line)
+                complete_bytes += len(line)
                 record = self._parse(line)
                 if is_final(record):
-                    self._note(record["row"], record["id"])
+                    self._record(record["row"], record["id"])
                     self.failures += "error" in record
                 else:
-                    again = True
-        if whole_bytes < self.path.stat().st_size:
-            os.truncate(self.path, whole_bytes)
-        if again:
-            self._take_out()
+                    retry = True
+        if complete_bytes < self.path.stat().st_size:
+            os.truncate(self.path, complete_bytes)
+        if retry:
+            self._remove_retryable()
 
-    def _take_out(self) -> None:
-        """Write the file anew without what is to be tried again; it changes at once or not at all."""
+    def _remove_retryable(self) -> None:
+        """Replace the file, in one step, by one without the rows that are to be tried again."""
         with self.path.open("rb") as lines, open_atomically(self.path, "wb") as file:
             file.writelines(line for line in lines if is_final(self._parse(line)))
 
@@ -148,7 +148,7 @@ class ResultFile:
             pass
         raise InvalidRequest(f"{str(self.path)!r} has a line that no job wrote: {line[:80]!r}. Choose another --out.")
 
-    def _note(self, number: int, id: str) -> None:
+    def _record(self, number: int, id: str) -> None:
         if number >= len(self._done):
             self._done.frombytes(bytes(self._done.itemsize * (number + 1 - len(self._done))))
         if self._done[number]:
@@ -158,9 +158,9 @@ class ResultFile:
 
 
 def is_final(record: Mapping[str, Any]) -> bool:
-    """Whether a row stays when the job is started again: answers, and failures that are about the video itself.
+    """Whether a row stays when the job is started again: predictions, and failures that are about the video itself.
 
-    Others may go better: the server was at fault, or a file was not there that now is.
+    For other failures another run may succeed: where the server failed, or where a file was missing.
     """
     return "error" not in record or record["error"]["code"] in _FINAL_CODES
 
@@ -173,11 +173,11 @@ _FINAL_CODES = _list_codes(VideoError)
 
 
 def _checksum(id: str) -> int:
-    return zlib.crc32(id.encode(errors="surrogatepass")) or 1  # 0 stands for a row that is not there
+    return zlib.crc32(id.encode(errors="surrogatepass")) or 1  # 0 means that the row is missing
 
 
 def _lock(path: Path) -> IO[str]:
-    """Open and lock the file beside `path`; the lock ends with this process, however it ends."""
+    """Open and lock the settings file beside `path`. The system releases the lock when this process ends."""
     import fcntl
 
     name = path.with_name(path.name + ".job")
@@ -185,8 +185,8 @@ def _lock(path: Path) -> IO[str]:
         file = name.open("a+", encoding="utf-8")
     except OSError as exc:
         raise InvalidRequest(
-            f"cannot write {str(name)!r}, which is kept beside the results: {exc.strerror}. The folder must be there,"
-            " and writable."
+            f"cannot write {str(name)!r}, which holds the job's settings beside the results: {exc.strerror}."
+            " The folder must exist and be writable."
         ) from exc
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,107 @@
+"""Reports of evaluations and comparisons: plain data, saved as JSON, rendered as a page, printed on a terminal."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from clipserve.atomic_files import open_atomically
+from clipserve.evaluation.metric_values import METRICS
+from clipserve.extras import load
+from clipserve.names import make_printable
+from clipserve.tables.formats import write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+MOST_CONFUSIONS = 20
+MOST_OPEN_ROWS = 30  # longer tables are folded at first
+MOST_FAILURES = 500  # the JSON report has all
+
+
+class Report(ABC):
+    """A result that can be saved as JSON, rendered as a page and printed.
+
+    The pages and tables are made from `to_dict()` alone, so that no module which draws depends on the results.
+    """
+
+    _kind: ClassVar[str]  # "evaluation" or "comparison"
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain dicts, lists, numbers and texts. NaN is None."""
+
+    @abstractmethod
+    def draw_plots(self) -> dict[str, dict[str, str]]:
+        """The plots as <svg> elements, by name of the evaluation and of the plot.
+
+        Raises:
+            InvalidRequest: matplotlib is not installed.
+        """
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The report as a JSON object. Also written to `path` if given."""
+        return _write(write_json(self.to_dict(), indent=2) + "\n", path)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The report as one HTML page with plots that loads nothing else. Also written to `path` if given.
+
+        Raises:
+            InvalidRequest: matplotlib or jinja2 is not installed.
+        """
+        return _write(render_page(self._kind, self.to_dict(), self.draw_plots()), path)
+
+    def show(self, console: "Console | None" = None) -> None:
+        """Print the tables to the terminal. Raises InvalidRequest if rich is not installed."""
+        (console or load("rich.console", "cli").Console()).print(self)
+
+    def __rich__(self) -> "RenderableType":
+        from clipserve.evaluation.terminal_report import tabulate
+
+        return tabulate(self._kind, self.to_dict())
+
+
+def render_page(kind: str, report: Mapping[str, Any], plots: Mapping[str, Mapping[str, str]]) -> str:
+    """An HTML page with the styles and plots inside. `plots`: as from `Report.draw_plots`."""
+    jinja2, markup = load("jinja2", "evaluation"), load("markupsafe", "evaluation").Markup
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clipserve.evaluation"),
+        autoescape=True,  # anybody may have chosen the names of files and labels
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        # Names may contain characters that change the direction of the text after them. Plots are Markup, not str.
+        finalize=lambda value: make_printable(value) if type(value) is str else value,
+    )
+    environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f} %"
+    return str(
+        environment.get_template(f"{kind}.html").render(
+            report=report,
+            plots={name: {plot: markup(svg) for plot, svg in drawn.items()} for name, drawn in plots.items()},
+            metrics=METRICS,
+            reach=measure_reach(report) if kind == "comparison" else None,
+            most_confusions=MOST_CONFUSIONS,
+            most_open_rows=MOST_OPEN_ROWS,
+            most_failures=MOST_FAILURES,
+        )
+    )
+
+
+def measure_reach(report: Mapping[str, Any]) -> float:
+    """The largest share that a bar of differences has to show, at least 0.01."""
+    shown = (
+        abs(float(entry[key]))
+        for contrast in report["contrasts"].values()
+        for name, entry in contrast["differences"].items()
+        if METRICS[name].is_share
+        for key in ("value", "low", "high")
+        if entry[key] is not None
+    )
+    return max([0.01, *shown])
+
+
+def _write(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        with open_atomically(path) as file:
+            file.write(text)
+    return text
