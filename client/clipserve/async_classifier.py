@@ -7,6 +7,7 @@ from typing import Self
 from weakref import WeakSet
 
 from clipserve import protocol
+from clipserve.arguments import takes
 from clipserve.cancellation import Cancellation, run_in_thread
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
@@ -16,7 +17,6 @@ from clipserve.results import Prediction, Row
 from clipserve.retry import RetryPolicy
 from clipserve.runs.async_streams import AsyncRowStream
 from clipserve.runs.run import Run, plan_run
-from clipserve.signatures import takes
 from clipserve.sources.entries import Entry
 from clipserve.sources.source import read_entries_later
 from clipserve.sources.videos import VideoSource

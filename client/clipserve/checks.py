@@ -6,6 +6,8 @@ Each check returns the value as Python's own type, which JSON and gRPC know, or 
 import math
 import numbers
 import operator
+from collections.abc import Container
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -23,13 +25,14 @@ MAX_VIDEO_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 _BOOLS = (bool, np.bool_)
 
 
-def check_choice(name: str, value: object, choices: Any) -> None:
+def check_choice(name: str, value: object, choices: Any) -> str:
     """Accept one of a Literal's words."""
     # Only texts are compared: arrays and pandas' NA raise errors when they are compared.
     words = get_args(choices)
     if not isinstance(value, str) or value not in words:
         *others, last = map(repr, words)
         raise InvalidRequest(f"{name} is {', '.join(others)} or {last}, got {value!r}")
+    return value
 
 
 def check_bool(name: str, value: object) -> bool:
@@ -39,19 +42,28 @@ def check_bool(name: str, value: object) -> bool:
     return bool(value)
 
 
-def check_int(name: str, value: object, allowed: range, described: str) -> int:
-    """Accept a whole number within `allowed`; `described` says in the message what that is."""
+def check_int(name: str, value: object, allowed: Container[int], described: str) -> int:
+    """Accept a whole number of `allowed`; `described` says in the message what that is."""
     if (number := read_int(value)) is None or number not in allowed:
         raise InvalidRequest(f"{name} is {described}, got {value!r}")
     return number
 
 
-def check_timeout(value: object) -> float:
+# Up to what a gRPC request can carry: 64 bits.
+check_positive_int = partial(check_int, allowed=range(1, 2**63), described="a whole number from 1 on")
+
+
+def check_seconds(name: str, value: object, *, longest: float = math.inf) -> float:
+    """Accept a time or a duration: from 0 to `longest`."""
+    if (seconds := read_float(value)) is None or not 0 <= seconds <= longest:
+        raise InvalidRequest(f"{name} is a number of seconds from 0 on, got {value!r}")
+    return seconds
+
+
+def check_timeout(name: str, value: object) -> float:
     """Accept a deadline: more than 0 and at most LONGEST_SECONDS."""
     if (seconds := read_float(value)) is None or not 0 < seconds <= LONGEST_SECONDS:
-        raise InvalidRequest(
-            f"timeout_seconds is a positive number of seconds, at most {LONGEST_SECONDS:,}; got {value!r}"
-        )
+        raise InvalidRequest(f"{name} is a positive number of seconds, at most {LONGEST_SECONDS:,}; got {value!r}")
     return seconds
 
 

@@ -12,6 +12,7 @@ from typing import Self
 from weakref import WeakSet
 
 from clipserve import protocol
+from clipserve.arguments import takes
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.options import ClassifyArguments, EmbedArguments, RunArguments
@@ -20,7 +21,6 @@ from clipserve.results import Prediction, Row
 from clipserve.retry import RetryPolicy
 from clipserve.runs.run import Run, plan_run
 from clipserve.runs.streams import RowStream
-from clipserve.signatures import takes
 from clipserve.sources.entries import Entry
 from clipserve.tables.embeddings import Embeddings, collect_embeddings
 from clipserve.transport import Transport

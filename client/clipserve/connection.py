@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import grpc  # type: ignore[import-untyped]
 
+from clipserve.arguments import Argument, CheckedArguments
 from clipserve.checks import MAX_MESSAGE_BYTES, check_timeout
 from clipserve.error_mapping import CallContext
 from clipserve.errors import InvalidRequest
 from clipserve.names import UNPRINTABLE
 from clipserve.proxies import is_local
-from clipserve.signatures import Doc
 from clipserve.sources.downloads import DownloadLimits
 
 # What gRPC sends; names that end in "-bin" carry base64 and are of no use here.
@@ -85,30 +85,74 @@ class Tls:
         )
 
 
-@dataclass(frozen=True)
-class Connection:
-    """The arguments of a classifier, checked: which model of which server to call, and how."""
+def check_model(name: str, value: object) -> str:
+    """Accept the name of a model."""
+    if not isinstance(value, str) or not value or UNPRINTABLE.search(value):
+        raise InvalidRequest(f"{name} is a model's name, such as {Connection.model!r}; got {value!r}")
+    return value
 
-    model: Annotated[str, Doc("public name of a model; `models()` lists them", "NAME")] = "x3d_m"
-    url: Annotated[str, Doc("host:port of the server's gRPC port", "HOST:PORT")] = "localhost:8001"  # 8000 is HTTP
+
+def check_url(name: str, value: object) -> str:
+    """Refuse what gRPC would resolve as a host name and then never find."""
+    schemes = ("http:", "https:", "grpc:", "grpcs:")
+    if not isinstance(value, str) or not value or value.startswith(schemes) or UNPRINTABLE.search(value):
+        # The part before an @ may be a password.
+        got = f"...{value[value.rindex('@') :]}" if isinstance(value, str) and "@" in value else value
+        raise InvalidRequest(
+            f"{name} is host:port of the server's gRPC port, such as {Connection.url!r}, without a"
+            f" scheme (tls=Tls(), or --tls, encrypts); got {got!r}"
+        )
+    if "@" in value and not value.startswith("unix"):
+        raise InvalidRequest(
+            f"{name} is host:port alone, and this one has an @: gRPC sends no user:password@. Give credentials as"
+            " headers={'authorization': ...} (--header 'authorization: ...')"
+        )
+    return value
+
+
+def check_tls(name: str, value: object) -> Tls:
+    """Accept a Tls."""
+    if not isinstance(value, Tls):
+        raise InvalidRequest(f"{name} is Tls(...) or None, got {value!r}")
+    return value
+
+
+def check_headers(name: str, value: object) -> dict[str, str]:
+    """Lower-case the names, as gRPC demands, and refuse what it would not send."""
+    checked = {}
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{name} are a mapping of names to values, got {type(value).__name__}")
+    for key, text in value.items():
+        if not isinstance(key, str) or not _HEADER_NAME.fullmatch(key.lower()) or key.lower().endswith("-bin"):
+            raise InvalidRequest(
+                f"a header's name has letters, digits and _ . - only, and does not end in -bin; got {key!r}"
+            )
+        # The message does not show the value, which may be a secret.
+        if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
+            raise InvalidRequest(f"the value of header {key!r} is not a str of printable ASCII")
+        checked[key.lower()] = text
+    return checked
+
+
+@dataclass(frozen=True)
+class Connection(CheckedArguments):
+    """The arguments of a classifier: which model of which server to call, and how."""
+
+    model: Annotated[str, Argument("public name of a model; `models()` lists them", check_model, "NAME")] = "x3d_m"
+    # 8001 is Triton's port for gRPC, 8000 the one for HTTP.
+    url: Annotated[str, Argument("the server's gRPC port, as host:port", check_url, "HOST:PORT")] = "localhost:8001"
     _: KW_ONLY
-    timeout_seconds: Annotated[float, Doc("deadline of every call, from sending to the answer", "SECONDS")] = 60.0
-    tls: Annotated[Tls | None, Doc("how to encrypt; None sends everything in the clear")] = None
+    timeout_seconds: Annotated[
+        float, Argument("deadline of every call, from sending to the answer", check_timeout, "SECONDS")
+    ] = 60.0
+    tls: Annotated[Tls | None, Argument("how to encrypt; None sends everything in the clear", check_tls)] = None
     headers: Annotated[
         Mapping[str, str] | None,
-        Doc('sent with every call as gRPC metadata, such as {"authorization": "Bearer ..."}'),
+        Argument('sent with every call as gRPC metadata, such as {"authorization": "Bearer ..."}', check_headers),
     ] = field(default=None, repr=False)  # they may hold secrets
-    download_limits: Annotated[DownloadLimits | None, Doc("limits for fetching a video from an http(s) address")] = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model or UNPRINTABLE.search(self.model):
-            raise InvalidRequest(f"model is a model's name, such as {Connection.model!r}; got {self.model!r}")
-        check_url(self.url)
-        if not isinstance(self.tls, Tls | None):
-            raise InvalidRequest(f"tls is Tls(...) or None, got {self.tls!r}")
-        # object.__setattr__: the class is frozen.
-        object.__setattr__(self, "headers", check_headers(self.headers or {}))
-        object.__setattr__(self, "timeout_seconds", check_timeout(self.timeout_seconds))
+    download_limits: Annotated[
+        DownloadLimits | None, Argument("limits for fetching a video from an http(s) address")
+    ] = None
 
     def client_arguments(self) -> dict[str, Any]:
         """Arguments of tritonclient's InferenceServerClient, the same for sync and async."""
@@ -124,44 +168,10 @@ class Connection:
         Raises:
             InvalidRequest: the deadline is not what is allowed.
         """
-        seconds = self.timeout_seconds if timeout_seconds is None else check_timeout(timeout_seconds)
+        seconds = self.timeout_seconds if timeout_seconds is None else check_timeout("timeout_seconds", timeout_seconds)
         return CallContext(url=self.url, model=self.model, timeout_seconds=seconds)
 
 
 def choose_channel_options(url: str) -> list[tuple[str, int]]:
     """The channel's options. A server on this machine is never asked through a proxy, which could not reach it."""
     return [*CHANNEL_OPTIONS, *([("grpc.enable_http_proxy", 0)] if is_local(url) else [])]
-
-
-def check_url(url: str) -> None:
-    """Refuse what gRPC would resolve as a host name and then never find."""
-    schemes = ("http:", "https:", "grpc:", "grpcs:")
-    if not isinstance(url, str) or not url or url.startswith(schemes) or UNPRINTABLE.search(url):
-        # The part before an @ may be a password.
-        got = f"...{url[url.rindex('@') :]}" if isinstance(url, str) and "@" in url else url
-        raise InvalidRequest(
-            f"url is host:port of the server's gRPC port, such as {Connection.url!r}, without a"
-            f" scheme (tls=Tls(), or --tls, encrypts); got {got!r}"
-        )
-    if "@" in url and not url.startswith("unix"):
-        raise InvalidRequest(
-            "url is host:port alone, and this one has an @: gRPC sends no user:password@. Give credentials as"
-            " headers={'authorization': ...} (--header 'authorization: ...')"
-        )
-
-
-def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Lower-case the names, as gRPC demands, and refuse what it would not send."""
-    checked = {}
-    if not isinstance(headers, Mapping):
-        raise InvalidRequest(f"headers are a mapping of names to values, got {type(headers).__name__}")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name.lower()) or name.lower().endswith("-bin"):
-            raise InvalidRequest(
-                f"a header's name has letters, digits and _ . - only, and does not end in -bin; got {name!r}"
-            )
-        # The message does not show the value, which may be a secret.
-        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-            raise InvalidRequest(f"the value of header {name!r} is not a str of printable ASCII")
-        checked[name.lower()] = value
-    return checked

@@ -11,10 +11,10 @@ from mypy import api
 from typer.testing import CliRunner
 
 from clipserve import AsyncVideoClassifier, VideoClassifier
+from clipserve.arguments import read_arguments
 from clipserve.command_line import build_app
 from clipserve.connection import Connection
 from clipserve.options import ClassifyArguments, EmbedArguments, RunArguments, SamplingOptions
-from clipserve.signatures import read_docs
 
 ROOT = Path(__file__).parents[2]
 VIDEO = b"video"
@@ -35,7 +35,7 @@ def test_a_method_shows_the_fields_of_its_dataclass_and_help_explains_each(kind,
     for field, parameter in fields.items():
         assert (parameters[field].kind, parameters[field].default) == (parameter.kind, parameter.default)
         assert parameters[field].annotation == get_type_hints(ARGUMENTS[name])[field]
-        assert re.search(rf"^    {field}: \S", method.__doc__, re.MULTILINE), "without a Doc"
+        assert re.search(rf"^    {field}: \S", method.__doc__, re.MULTILINE), "without an Argument"
 
 
 def test_an_example_of_a_signature():
@@ -79,9 +79,9 @@ def test_the_deprecation_points_at_the_line_of_the_call(triton):
 
 def test_help_on_the_command_line_says_the_same():
     shown = CliRunner(env={"COLUMNS": "1000"}).invoke(build_app(), ["classify", "--help"]).stdout
-    for name, doc in read_docs(SamplingOptions).items():
+    for name, argument in read_arguments(SamplingOptions).items():
         assert f"--{name}" in shown
-        assert f"{doc.text[0].upper()}{doc.text[1:]}." in shown
+        assert f"{argument.doc[0].upper()}{argument.doc[1:]}." in shown
     assert f"[default: {RunArguments.parallel}]" in shown
 
 

@@ -36,6 +36,7 @@ def classify(
     sources: SourcesArgument,
     *,
     model: ModelOption = Connection.model,
+    request: RequestOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     out: Annotated[
         Path | None,
@@ -52,7 +53,6 @@ def classify(
         float, typer.Option(metavar="SECONDS", min=0, help="With --out: longest wait for a server that is away.")
     ] = RETRY_SECONDS,
     patience: Annotated[float | None, typer.Option(min=0, hidden=True)] = None,
-    request: RequestOptions,
     server: ServerOptions,
 ) -> None:
     """Name the human actions in videos.
@@ -70,7 +70,7 @@ def classify(
 
     With --out, rows survive whatever ends the program or the server. The same
     command goes on where it was; failures that are not about the video itself
-    are tried again. A server that restarts is waited for.
+    are tried again. The client waits for a server that restarts.
 
     Exits with 0 if every video was classified, 1 if some were not,
     2 if the server cannot be reached or has no such model, there is no video

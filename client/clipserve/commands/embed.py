@@ -37,9 +37,9 @@ def embed(
         ),
     ],
     model: ModelOption = Connection.model,
+    frames: SamplingOptions,
     shard: ShardOption = "1/1",
     parallel: ParallelOption = EmbedArguments.parallel,
-    frames: SamplingOptions,
     server: ServerOptions,
 ) -> None:
     """Write the feature vectors of videos, float32, one row a video.
@@ -48,7 +48,7 @@ def embed(
     clipserve embed videos/ --out features.npy
     clipserve embed labels.csv --out features.parquet --model mvit_base_16x4
 
-    Videos that fail are told on stderr and left out.
+    Videos that fail are reported on stderr and left out.
 
     Exits with 0 if every video has a vector, 1 if some have none,
     2 if the server cannot be reached or has no such model, there is no video

@@ -9,11 +9,11 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from clipserve.arguments import read_arguments, read_parameters
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import Connection, Tls
 from clipserve.errors import ClipserveError
 from clipserve.options import RunArguments
-from clipserve.signatures import read_docs, read_parameters
 
 
 def spread_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -55,28 +55,26 @@ def spread_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def make_option(owner: type, name: str, **settings: Any) -> Any:
-    """A typer.Option for the field `name` of a dataclass, as its Doc says; `settings` replace what the Doc says."""
-    doc = read_docs(owner)[name]
+    """A typer.Option for the field `name` of a dataclass, as its Argument says; `settings` replace what that says."""
+    argument = read_arguments(owner)[name]
     hint = read_parameters(owner)[name].annotation
-    settings.setdefault("help", f"{doc.text[0].upper()}{doc.text[1:]}.")
-    settings.setdefault("metavar", doc.metavar)
+    settings.setdefault("help", f"{argument.doc[0].upper()}{argument.doc[1:]}.")
+    settings.setdefault("metavar", argument.metavar)
     if type(None) in get_args(hint):
-        settings.setdefault("show_default", doc.default or False)
+        settings.setdefault("show_default", argument.default or False)
     flag = [f"--{name.replace('_', '-')}"] if hint is bool else []  # and no --no-NAME
     return typer.Option(*flag, **settings)
 
 
 def _list_options(group: type) -> list[inspect.Parameter]:
-    """An option for each field: from the field's Doc, or as it is annotated for Typer."""
+    """An option for each field: from the field's Argument, or as it is annotated for Typer."""
     hints = get_type_hints(group, include_extras=True)
-    docs = read_docs(group)
-    return [
-        parameter.replace(
-            kind=inspect.Parameter.KEYWORD_ONLY,
-            annotation=Annotated[parameter.annotation, make_option(group, name)] if name in docs else hints[name],
-        )
-        for name, parameter in read_parameters(group).items()
-    ]
+    options = []
+    for name, parameter in read_parameters(group).items():
+        declared = name in read_arguments(group)
+        hint = Annotated[parameter.annotation, make_option(group, name)] if declared else hints[name]
+        options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint))
+    return options
 
 
 SourcesArgument = Annotated[

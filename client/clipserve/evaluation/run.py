@@ -9,6 +9,7 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any, Literal, TypeAlias
 
+from clipserve.arguments import Argument, build, rename_old
 from clipserve.checks import check_choice, check_timeout, read_int
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import Connection, Tls
@@ -19,7 +20,6 @@ from clipserve.evaluation.ground_truth import LabelledSource
 from clipserve.evaluation.predictions import Predictions
 from clipserve.extras import load
 from clipserve.options import RunArguments, SamplingOptions
-from clipserve.signatures import Doc, build, rename_old
 from clipserve.sources.source import Source, read_entries
 
 UnknownLabels: TypeAlias = Literal["raise", "miss"]
@@ -40,12 +40,7 @@ REQUIRED_MODULES = ("sklearn.metrics", "scipy.stats")
 class EvaluationOptions(SamplingOptions):
     """The options of each request of an evaluation."""
 
-    timeout_seconds: Annotated[float | None, Doc("deadline of each call", "SECONDS")] = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.timeout_seconds is not None:
-            object.__setattr__(self, "timeout_seconds", check_timeout(self.timeout_seconds))
+    timeout_seconds: Annotated[float | None, Argument("deadline of each call", check_timeout, metavar="SECONDS")] = None
 
 
 @dataclass(frozen=True, kw_only=True)

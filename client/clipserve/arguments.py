@@ -1,10 +1,10 @@
-"""Methods whose arguments are declared once, as the fields of a dataclass.
+"""Arguments that are declared once: as the fields of a dataclass, each with its type, default, text and check.
 
 >>> @dataclass(frozen=True)
-... class ClassifyArguments:
-...     video: Annotated[VideoSource, Doc("a path, ...")]
+... class ClassifyArguments(CheckedArguments):
+...     video: Annotated[VideoSource, Argument("a path, ...")]
 ...     _: KW_ONLY
-...     top_k: Annotated[int, Doc("how many labels to return")] = 5
+...     top_k: Annotated[int, Argument("how many labels to return", check_positive_int)] = 5
 >>> class VideoClassifier:
 ...     @takes(ClassifyArguments)
 ...     def classify(self, arguments: ClassifyArguments) -> Prediction: ...
@@ -36,18 +36,34 @@ RENAMED = {"patience_seconds": "retry_seconds"}
 
 
 @dataclass(frozen=True)
-class Doc:
-    """What `help()` and `--help` say about an argument; the last item of its field's Annotated type.
+class Argument:
+    """What there is to know about an argument beside its type and default; part of its field's Annotated type.
 
     Attributes:
-        text: lower case, ends without a full stop.
+        doc: text for `help()` and `--help`; begins in lower case, ends without a full stop.
+        check: takes name and value; returns the value as Python's own type, or raises InvalidRequest. None, where the
+            type allows it, is not checked.
         metavar: stands for the value in `--help`; None: as the type says.
-        default: what `--help` shows where the default is None; None: nothing.
+        default: what `--help` shows as the default where that is None; None: nothing.
     """
 
-    text: str
+    doc: str
+    check: Callable[[str, Any], Any] | None = None
     metavar: str | None = None
     default: str | None = None
+
+
+class CheckedArguments:
+    """Base of dataclasses that check their fields when they are made."""
+
+    def __post_init__(self) -> None:
+        kind: Any = type(self)
+        parameters = read_parameters(kind)
+        for name, argument in read_arguments(kind).items():
+            value = getattr(self, name)
+            optional = type(None) in get_args(parameters[name].annotation)
+            if argument.check and not (value is None and optional):
+                object.__setattr__(self, name, argument.check(name, value))  # the class is frozen
 
 
 class Decorator(Protocol[P, Arguments_co]):
@@ -68,8 +84,6 @@ def takes(arguments: Callable[P, Arguments_co]) -> Decorator[P, Arguments_co]:
     Raises:
         InvalidRequest: at a call with an unknown keyword; lists the known ones.
     """
-    parameters = read_parameters(arguments)
-    docs = read_docs(cast(type, arguments))
 
     def decorate(function: Callable[..., Any]) -> Any:
         owners = list(inspect.signature(function).parameters.values())[:-1]  # self, or none
@@ -84,11 +98,12 @@ def takes(arguments: Callable[P, Arguments_co]) -> Decorator[P, Arguments_co]:
         # A coroutine function stays one, and checks its arguments when it is awaited.
         described: Any = call_later if inspect.iscoroutinefunction(function) else call
         functools.update_wrapper(described, function)
+        parameters = read_parameters(arguments)
         returned = get_type_hints(function).get("return")
         described.__signature__ = inspect.Signature([*owners, *parameters.values()], return_annotation=returned)
         described.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
         described.__annotations__["return"] = returned
-        described.__doc__ = _add_arguments(function.__doc__, docs)
+        described.__doc__ = _add_arguments(function.__doc__, read_arguments(arguments))
         return described
 
     return cast(Decorator[P, Arguments_co], decorate)
@@ -121,20 +136,22 @@ def read_parameters(arguments: Callable[..., Any]) -> Mapping[str, inspect.Param
 
 
 @functools.cache
-def read_docs(arguments: type) -> Mapping[str, Doc]:
-    """The Doc of each field that has one, by name."""
+def read_arguments(arguments: Callable[..., Any]) -> Mapping[str, Argument]:
+    """The Argument of each parameter that has one, by name."""
     hints = get_type_hints(arguments, include_extras=True)
-    docs = {
-        name: next((item for item in get_args(hint) if isinstance(item, Doc)), None) for name, hint in hints.items()
+    return {
+        name: item
+        for name in read_parameters(arguments)
+        for item in get_args(hints[name])
+        if isinstance(item, Argument)
     }
-    return {name: doc for name in read_parameters(arguments) if (doc := docs[name])}
 
 
-def _add_arguments(text: str | None, docs: Mapping[str, Doc]) -> str | None:
+def _add_arguments(text: str | None, arguments: Mapping[str, Argument]) -> str | None:
     """The docstring with a section Args ahead of its section Raises."""
     if text is None:  # python -OO
         return None
     wrap = partial(textwrap.fill, width=100, initial_indent="    ", subsequent_indent="        ")
-    section = "\n".join(["Args:", *(wrap(f"{name}: {doc.text}.") for name, doc in docs.items())])
+    section = "\n".join(["Args:", *(wrap(f"{name}: {argument.doc}.") for name, argument in arguments.items())])
     head, raises, tail = inspect.cleandoc(text).partition("\nRaises:")
     return f"{head.rstrip()}\n\n{section}\n{raises}{tail}"
