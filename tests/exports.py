@@ -17,6 +17,7 @@ import pytest
 
 from clipserve_export.formats import FormatName
 from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_export.target import Target
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".cache" / "test-repositories"
@@ -46,6 +47,20 @@ def copy_model(repository: Path, folder: Path, *, model: str = "motion") -> Path
     for name in ("decode", model, SPECS[model].net_name):
         shutil.copytree(repository / name, folder / name)
     return folder
+
+
+def export_torchscript(folder: Path, target: Target) -> None:
+    """`motion` as TorchScript for this target, into a repository of its own."""
+    from clipserve_export.exporting import export_model
+
+    export_model(
+        SPECS["motion"],
+        format_name="torchscript",
+        weights_source="pretrained",
+        labels_file=None,
+        repository=folder,
+        target=target,
+    )
 
 
 def weights_for(spec: ModelSpec) -> str:

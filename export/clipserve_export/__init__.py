@@ -1,4 +1,12 @@
-"""PyTorchVideo networks -> ONNX / TorchScript -> a Triton model repository."""
+"""PyTorchVideo networks -> ONNX or TorchScript -> a Triton model repository.
+
+commands      command_line (export), versions_command (versions), exporting (one export from weights to publication)
+models        specs (what there is), zoo, network, motion/, mvit and tuning (rewritten for speed), precision
+inputs        weights, labels
+files         formats (ONNX, TorchScript), parity (is the file right?), clips (random clips for that)
+repository    repository (files on disk), configs (config.pbtxt), versions
+serving       serving/ (options of an operator), capacity (memory, and the limits that follow), target
+"""
 
 from clipserve_server import telemetry
 

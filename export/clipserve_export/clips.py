@@ -1,7 +1,7 @@
-"""Random clips that look like something: what a network is settled on and checked with.
+"""Random clips with visible structure, to settle batch norms and to check exports.
 
-White noise averages out to the same features whatever its seed, and would hide an error; these clips have large moving
-patches, fine grain, and a contrast and brightness of their own.
+White noise averages to the same features for every seed, and would hide an error. These clips have large moving
+patches, fine grain, and their own contrast and brightness.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from clipserve_export.specs import Geometry
 
-# Values of the coarse noise a clip is blown up from: moments, rows, columns.
+# Size of the coarse noise that is scaled up to a clip: frames, rows, columns.
 _PATCHES = (4, 7, 7)
 
 

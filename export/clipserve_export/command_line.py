@@ -1,4 +1,4 @@
-"""`clipserve export`: put models into the repository, or hold the repository against the specs."""
+"""`clipserve export`: puts models into the repository, or compares the repository with the specs."""
 
 import time
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clipserve.commands.options import spread_options
-from clipserve_export.serving_options import ServingOptions
+from clipserve_export.serving.options import ServingOptions
 from clipserve_export.specs import SPECS
 
 RepositoryOption = Annotated[Path, typer.Option(metavar="DIR", help="The Triton model repository.")]
@@ -16,14 +16,14 @@ REPOSITORY = Path("model_repository")
 
 
 class FormatChoice(StrEnum):
-    """The file formats, as words for the command line."""
+    """The file formats on the command line."""
 
     onnx = "onnx"
     torchscript = "torchscript"
 
 
 class TargetChoice(StrEnum):
-    """The targets, as words for the command line."""
+    """The targets on the command line."""
 
     auto = "auto"
     cpu = "cpu"
@@ -31,7 +31,7 @@ class TargetChoice(StrEnum):
 
 
 class PrecisionChoice(StrEnum):
-    """The precisions, as words for the command line."""
+    """The precisions on the command line."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -75,12 +75,12 @@ def export(
     ] = None,
     version: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Publish as this version. (default: the newest, anew)"),
+        typer.Option(metavar="N", min=1, help="Publish as this version. (default: replace the newest)"),
     ] = None,
     repository: RepositoryOption = REPOSITORY,
     reuse: Annotated[
         bool,
-        typer.Option("--reuse", help="Leave a model alone that the same code made from the same, to be served alike."),
+        typer.Option("--reuse", help="Skip a model that the same code made from the same weights, labels and options."),
     ] = False,
     check: Annotated[
         bool,
@@ -111,15 +111,15 @@ def export(
         from clipserve_export.exporting import export_model
         from clipserve_export.formats import FORMATS
         from clipserve_export.repository import find_drift, write_configs
-        from clipserve_export.serving_changes import change_serving, present_serving
+        from clipserve_export.serving.changes import change_serving, present_serving
         from clipserve_export.target import choose_target
         from clipserve_export.versions import explain_publication
     except ModuleNotFoundError as error:
         console.print(f"clipserve export needs {error.name}: pip install 'clipserve[export]'", markup=False)
         raise typer.Exit(2) from error
 
-    def fail(words: str, status: int) -> typer.Exit:
-        console.print(words, style="red" if status == 1 else None, markup=False)
+    def fail(message: str, status: int) -> typer.Exit:
+        console.print(message, style="red" if status == 1 else None, markup=False)
         return typer.Exit(status)
 
     unknown = [name for name in models or [] if name not in SPECS]
@@ -138,7 +138,7 @@ def export(
             console.print(*drift, sep="", end="", markup=False)
             if drift:
                 raise fail(f"{len(drift)} files differ from the specs: run clipserve export --configs", 1)
-            console.print(f"{repository} is as the specs say", markup=False)
+            console.print(f"{repository} agrees with the specs", markup=False)
             return
         if configs:
             written = write_configs(repository)
@@ -180,8 +180,8 @@ def export(
             markup=False,
         )
         if record.weights_prefix:
-            console.print(f"  taken off every name in the weights: {record.weights_prefix!r}", markup=False)
+            console.print(f"  removed from every name in the weights: {record.weights_prefix!r}", markup=False)
         if made_for != record.checked_on and record.precision != "fp32":
             console.print(f"  whether {record.precision} holds on a GPU was not checked", markup=False)
-        for words in explain_publication(repository, spec, record.version):
-            console.print(f"  {words}", markup=False)
+        for note in explain_publication(repository, spec, record.version):
+            console.print(f"  {note}", markup=False)

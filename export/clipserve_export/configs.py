@@ -1,7 +1,7 @@
 """The config.pbtxt of every model in the repository, as typed messages.
 
-Triton runs with --disable-auto-complete-config, so these files are the whole truth about the service. They name no
-machine: where `kind` is left to Triton it takes every GPU there is, and the CPU where there is none.
+Triton runs with --disable-auto-complete-config, so these files are complete. They are the same for every machine:
+without a `kind`, Triton uses every GPU, or the CPU on a machine without one.
 """
 
 import json
@@ -10,33 +10,51 @@ from collections.abc import Iterable, Mapping
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from clipserve_export.capacity import CLIP_MEGABYTES, MOST_VIDEOS, part_clips
+from clipserve_export.capacity import CLIP_MEGABYTES, MAX_VIDEOS, part_clips
 from clipserve_export.formats import Format
-from clipserve_export.serving import Serving
-from clipserve_export.serving_config import (
-    write_clips,
-    write_ensemble_choices,
-    write_net_choices,
-    write_queues,
-)
+from clipserve_export.serving.choices import Serving
+from clipserve_export.serving.config import write_clips, write_ensemble_options, write_net_options, write_queues
 from clipserve_export.specs import Geometry, ModelSpec
 
 DECODE = "decode"
 DEFAULTS = Serving()
+# Parameters of the decode step that an operator sets by hand, and an export keeps. Each is a setting of the decode pool
+# or a limit of a video: see PoolSettings and Limits in model_repository/decode/1.
+DECODE_PARAMETERS = (
+    "workers",
+    "max_waiting",
+    "max_waiting_megabytes",
+    "max_decode_seconds",
+    "max_worker_megabytes",
+    "decoder",
+    "nvdec_processes",
+    "nvdec_streams",
+    "nvdec_megabytes",
+    "nvdec_min_pixels",
+    "max_bytes",
+    "max_pixels",
+    "max_seconds",
+    "max_frames",
+)
 NOTICE = "# Made by `clipserve export`; `clipserve export --check` compares it with the specs.\n"
 
 
-def decode_config(specs: Iterable[ModelSpec], servings: Mapping[str, Serving] | None = None) -> pb.ModelConfig:
-    """One decode step for every network: an output for each clip geometry, described by a parameter of its name.
+def decode_config(
+    specs: Iterable[ModelSpec],
+    servings: Mapping[str, Serving] | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> pb.ModelConfig:
+    """The decode step of all networks. Each clip geometry has an output, and a parameter of the same name.
 
-    servings: how models are served, by their names; one that is not named is served as by default.
+    servings: options by the model's name. A model without an entry has the defaults.
+    parameters: DECODE_PARAMETERS that an operator has set.
     """
     specs = list(specs)
     geometries = {spec.geometry.output_name: spec.geometry for spec in specs}
     config = pb.ModelConfig(
         name=DECODE,
         backend="python",
-        max_batch_size=MOST_VIDEOS,
+        max_batch_size=MAX_VIDEOS,
         input=[pb.ModelInput(name="VIDEO", data_type=pb.TYPE_STRING, dims=[1])],
         output=[
             *(pb.ModelOutput(name=n, data_type=pb.TYPE_UINT8, dims=clip_dims(g)) for n, g in geometries.items()),
@@ -48,46 +66,53 @@ def decode_config(specs: Iterable[ModelSpec], servings: Mapping[str, Serving] | 
         config.parameters[name].string_value = json.dumps(vars(geometry))
     write_clips(config, specs, servings or {})
     write_queues(config, specs, servings or {})
+    for name, value in (parameters or {}).items():
+        config.parameters[name].string_value = value
     return config
 
 
+def read_decode_parameters(config: pb.ModelConfig) -> dict[str, str]:
+    """The parameters of a decode step's config that an operator has set by hand."""
+    return {name: config.parameters[name].string_value for name in DECODE_PARAMETERS if name in config.parameters}
+
+
 def clip_dims(geometry: Geometry) -> list[int]:
-    """[V, T, S, S, 3] with V free: views differ from request to request."""
+    """[V, T, S, S, 3]. V is free, because the number of views depends on the request."""
     return [-1, geometry.frames, geometry.crop, geometry.crop, 3]
 
 
 def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving = DEFAULTS) -> pb.ModelConfig:
-    """The network: clips in, scores and features out."""
+    """The config of a network: clips in, scores and features out."""
     config = pb.ModelConfig(
         name=spec.net_name,
         backend=form.backend,
         default_model_filename=form.filename,
         input=[pb.ModelInput(name="CLIP", data_type=pb.TYPE_UINT8, dims=clip_dims(spec.geometry))],
-        # The order is the order of the network's outputs: LibTorch goes by it.
+        # In the order of the network's outputs, which LibTorch relies on.
         output=_answers(spec, classes, label_filename="labels.txt"),
-        # Requests that wait while the network is busy run together; nobody waits for company unless it was chosen. No
-        # default_queue_policy: with any field of it requests wait for Triton's scheduler (benchmarks/stalls.py). The
-        # decode step keeps the queue short instead.
+        # Requests that wait while the network is busy run together. None waits for others, unless a queue delay is
+        # chosen. No default_queue_policy: with any field of it requests wait for Triton's scheduler
+        # (benchmarks/stalls.py). The decode step keeps the queue short instead.
         dynamic_batching=pb.ModelDynamicBatching(),
     )
-    # What the container's start counts against its memory.
+    # The container's start compares it with the memory.
     config.parameters["clip_megabytes"].string_value = str(CLIP_MEGABYTES[spec.name])
-    # The stand-ins' alone: the C++ backends take a run whole, and ignore it.
+    # For the substitute backends. The C++ backends ignore it.
     config.parameters["max_clips_at_once"].string_value = str(part_clips(spec))
     if form.backend == "onnxruntime":
-        # A pattern keeps a second copy of what a run needs for every shape there was, and views make many; the arena
-        # gives nothing back. Without them x3d_s takes half the memory in the same time.
+        # A memory pattern keeps a second copy of a run's memory for every shape, and views make many shapes. The arena
+        # never frees memory. Without both, x3d_s takes half the memory and the same time.
         config.parameters["enable_mem_pattern"].string_value = "0"
         config.parameters["enable_mem_arena"].string_value = "0"
     if form.backend == "pytorch":
-        # Left on, the executor watches the first call of a shape, compiles in the second, and does so again for others.
+        # With profiling, LibTorch watches the first call of each new shape and compiles in the second.
         config.parameters["ENABLE_JIT_PROFILING"].string_value = "false"
-    write_net_choices(config, spec, serving)
+    write_net_options(config, spec, serving)
     return config
 
 
 def ensemble_config(spec: ModelSpec, *, classes: int, serving: Serving = DEFAULTS) -> pb.ModelConfig:
-    """The public model: decode, then the newest version of the network that is loaded."""
+    """The config of the public model: decode, then the newest loaded version of the network."""
     output_name = spec.geometry.output_name
     config = pb.ModelConfig(
         name=spec.name,
@@ -114,7 +139,7 @@ def ensemble_config(spec: ModelSpec, *, classes: int, serving: Serving = DEFAULT
             ]
         ),
     )
-    write_ensemble_choices(config, spec, serving)
+    write_ensemble_options(config, spec, serving)
     return config
 
 
@@ -132,5 +157,5 @@ def print_config(config: pb.ModelConfig) -> str:
 
 
 def parse_config(text: str) -> pb.ModelConfig:
-    """The message in a config.pbtxt; raises text_format.ParseError."""
+    """The message in a config.pbtxt. Raises text_format.ParseError."""
     return text_format.Parse(text, pb.ModelConfig())

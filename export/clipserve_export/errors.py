@@ -1,13 +1,13 @@
-"""What can go wrong in an export, for the person who asked for it.
+"""The errors of an export, with messages for the person who runs it.
 
 ExportError
-├── WeightsError      the weights cannot be had, read or fitted into the network
+├── WeightsError      the weights cannot be fetched, read or loaded into the network
 ├── LabelsError       the label file does not fit the weights
 ├── PrecisionError    the format cannot hold this precision
 ├── ParityError       the exported file does not compute what the network computes
 ├── ServingError      the serving options contradict each other, the model or the format
-├── VersionError      the version is not there, or does not go with the others
-└── RepositoryError   the model repository is not what the specs say
+├── VersionError      the version does not exist, or does not fit the others
+└── RepositoryError   the model repository differs from the specs, or a server cannot load it
 """
 
 
@@ -16,7 +16,7 @@ class ExportError(Exception):
 
 
 class WeightsError(ExportError):
-    """The weights cannot be had, read or fitted into the network."""
+    """The weights cannot be fetched, read or loaded into the network."""
 
 
 class LabelsError(ExportError):
@@ -36,8 +36,8 @@ class ServingError(ExportError):
 
 
 class VersionError(ExportError):
-    """The version is not there, or does not go with the others."""
+    """The version does not exist, or does not fit the others."""
 
 
 class RepositoryError(ExportError):
-    """The model repository is not what the specs say."""
+    """The model repository differs from the specs, or a server cannot load it."""

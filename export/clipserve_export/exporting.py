@@ -1,4 +1,4 @@
-"""One export from end to end: weights, network, file, check, publication."""
+"""One export from weights to publication: read weights, build the network, write the file, check it, publish it."""
 
 import hashlib
 import json
@@ -11,12 +11,11 @@ from typing import Literal
 
 import torch
 
-from clipserve_export.bf16 import Bf16, check_bf16
 from clipserve_export.errors import ParityError, WeightsError
-from clipserve_export.formats import FORMATS, Format, FormatName
+from clipserve_export.formats import FORMATS, Format, FormatName, mark_tensors
 from clipserve_export.labels import labels_for, published_labels, read_labels
 from clipserve_export.network import served_network
-from clipserve_export.parity import Parity, compare
+from clipserve_export.parity import Bf16, Parity, check_bf16, compare
 from clipserve_export.precision import TOLERANCES, in_precision, require_writable
 from clipserve_export.repository import (
     LABELS,
@@ -28,12 +27,11 @@ from clipserve_export.repository import (
     publish,
     staging,
 )
-from clipserve_export.serving import Serving
-from clipserve_export.serving_changes import fit_serving, present_serving
+from clipserve_export.serving.changes import fit_serving, present_serving
+from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import LAYOUTS, Precision, Target
-from clipserve_export.tensor_names import mark_tensors
-from clipserve_export.versions import published_numbers, read_record, require_fellowship, require_versions
+from clipserve_export.versions import published_numbers, read_record, require_compatible, require_versions
 from clipserve_export.weights import PACKAGE, file_hash, find_checkpoint, load_weights, origin_of
 
 Progress = Callable[[str], None]
@@ -48,31 +46,43 @@ RECIPE = (
     "formats.py",
     "motion/network.py",
 )
-REDUCED_RECIPE = ("precision.py",)  # has a part only in what is not fp32
+REDUCED_RECIPE = ("precision.py",)  # for precisions other than fp32
 VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRecord:
-    """What is known of a published file; lies beside it as export.json."""
+    """The facts about a published file, stored beside it as export.json.
+
+    Attributes:
+        layout: of its tensors; None: the runtime chooses.
+        weights: where they came from.
+        weights_prefix: what was removed from the beginning of every name in the weights.
+        parity: how far the file differs from its network.
+        checked_on: the device of that check.
+        bf16: the same in bf16; None if it was not checked: TorchScript, no OpenVINO, or a processor without bf16.
+        versions: of the packages that take part.
+        recipe: SHA-256 of the code that made the file.
+        tensor_suffix: of an ONNX file, see formats.mark_tensors.
+    """
 
     model: str
     version: int
     format: FormatName
     precision: Precision
     target: Target
-    layout: str | None  # of its tensors; None: the runtime's choice
-    weights: str  # where they came from
+    layout: str | None
+    weights: str
     weights_sha256: str
-    weights_prefix: str  # that was taken off every name in the file
+    weights_prefix: str
     classes: int
     file_bytes: int
     parity: Parity
-    checked_on: Target  # where parity was found
-    bf16: Bf16 | None  # None where it was not asked: TorchScript, no OpenVINO, a processor that does not compute in it
+    checked_on: Target
+    bf16: Bf16 | None
     versions: dict[str, str]
-    recipe: str  # sha256 of the code that made it
-    tensor_suffix: str | None  # of ONNX: what tells its TensorRT engines from another's
+    recipe: str
+    tensor_suffix: str | None
 
     def to_json(self) -> str:
         """The text of export.json."""
@@ -93,11 +103,23 @@ def export_model(
     reuse: bool = False,
     progress: Progress = lambda _: None,
 ) -> ExportRecord | None:
-    """Export one model into `repository`; None where `reuse` found it already made from the same by the same code.
+    """Export one model into `repository`. Returns None if `reuse` finds that nothing would change.
 
-    precision: auto is fp16 where a GPU at hand shows that it holds, else fp32. version_number: None replaces the newest
-    version there is, or makes the first. serving: None keeps what was chosen before, as `present_serving` does.
-    Raises ExportError; nothing is published then.
+    Args:
+        spec: the model.
+        format_name: the file format.
+        weights_source: pretrained, random, or the path of a checkpoint.
+        labels_file: the class names. None: the published ones.
+        repository: the model repository.
+        precision: "auto" is fp16 if a GPU of this machine shows that it holds, else fp32.
+        target: the kind of device that the file is for.
+        version_number: None replaces the newest version, or makes the first.
+        serving: the serving options. None keeps the present ones, see `present_serving`.
+        reuse: leave a version alone that the same code made from the same weights, labels and options.
+        progress: called with the name of each step.
+
+    Raises:
+        ExportError: nothing was published.
     """
     form = FORMATS[format_name]
     device = comparing_device(form, target)
@@ -131,7 +153,7 @@ def export_model(
     weights = load_weights(spec, weights_source)
     labels = labels_for(spec, labels_file, classes=weights.classes(spec))
     require_versions(spec, serving.keep, [*published_numbers(repository, spec), number])
-    require_fellowship(repository, spec, number, form=form, labels=labels, serving=serving)
+    require_compatible(repository, spec, number, form=form, labels=labels, serving=serving)
     try:
         network = served_network(spec, weights.state)
     except RuntimeError as error:
@@ -171,12 +193,12 @@ def export_model(
 
 
 def comparing_device(form: Format, target: Target) -> str:
-    """Where a file is compared with its network: on a GPU where it is for one, and there is one."""
+    """The device on which a file is compared with its network: a GPU if the file is for one and the machine has one."""
     return "cuda" if (form.name, target) == ("torchscript", "gpu") and torch.cuda.is_available() else "cpu"
 
 
 def installed_versions() -> dict[str, str]:
-    """Of what has a part in an export; ONNX Runtime goes by one of two names."""
+    """The versions of the packages that take part in an export. ONNX Runtime has one of two names."""
     versions = {}
     for package in VERSIONED:
         try:
@@ -188,7 +210,7 @@ def installed_versions() -> dict[str, str]:
 
 @cache
 def recipe(precision: Precision = "fp32") -> str:
-    """A hash of the code that decides what is in an exported file: another recipe may give another file."""
+    """A hash of the code that decides what an exported file contains. Another recipe may make another file."""
     digest = hashlib.sha256()
     for name in RECIPE if precision == "fp32" else RECIPE + REDUCED_RECIPE:
         digest.update((PACKAGE / name).read_bytes())
@@ -207,9 +229,9 @@ def is_current(
     number: int,
     serving: Serving,
 ) -> bool:
-    """Whether the published version is of these weights, format, precision, code, labels and serving options.
+    """Whether the published version has these weights, format, precision, code, labels and serving options.
 
-    Asked without building a network: random weights are what the recipe makes them.
+    Does not build a network: the recipe determines random weights.
     """
     net, form = repository / spec.net_name, FORMATS[format_name]
     wanted_labels = read_labels(labels_file or published_labels(spec))

@@ -1,9 +1,10 @@
-"""The two file formats: how each is written, and how it is run to be checked.
+"""The two file formats: how each is written, and how it is run for the check.
 
-ONNX is written for ONNX Runtime 1.19 and later (the oldest Triton container meant is 24.10): opset 20, which comes with
-IR version 10. TorchScript is traced and frozen; scripting fails on every hub model of pytorchvideo 0.1.5.
+ONNX files are for ONNX Runtime 1.19 and later (the oldest supported Triton container is 24.10): opset 20, with IR
+version 10. TorchScript is traced and frozen, because scripting fails on every hub model of pytorchvideo 0.1.5.
 """
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Callable
@@ -31,20 +32,20 @@ ONNX_OPSET, ONNX_IR_VERSION = 20, 10
 
 
 class Writer(Protocol):
-    """Writes a network into a file, laid out for `target`."""
+    """Writes a network into a file, in the layout for `target`."""
 
     def __call__(self, network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target = "cpu") -> None: ...
 
 
 class Loader(Protocol):
-    """A function that runs a file on a device of torch's; what it gives is on the host."""
+    """Returns a function that runs a file on a device of torch, and returns arrays on the host."""
 
     def __call__(self, path: Path, *, device: str = "cpu") -> Run: ...
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format, the Triton backend that runs it, and its two verbs."""
+    """A file format, the Triton backend that runs it, and how to write and load it."""
 
     name: FormatName
     backend: str
@@ -54,12 +55,12 @@ class Format:
 
 
 def _example(geometry: Geometry) -> Tensor:
-    # Two of each: traced with a batch of one, the ONNX exporter bakes the one into MViT without an error.
+    # Two of each: traced with a batch of one, the ONNX exporter fixes the batch of MViT without an error.
     return random_clips(geometry, batch=2, views=2, seed=0)
 
 
 def write_onnx(network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target = "cpu") -> None:
-    """Write `network` as one ONNX file with symbolic batch (N) and views (V); it is the same for every target."""
+    """Write `network` as one ONNX file with symbolic batch (N) and views (V). The file is the same for every target."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -76,7 +77,7 @@ def write_onnx(network: ActionNetwork, geometry: Geometry, path: Path, *, target
     assert program is not None
     model = program.model_proto
     model.ir_version = ONNX_IR_VERSION
-    # The exporter notes the source line of every node, with this machine's paths.
+    # The exporter records the source line of every node, with paths of this machine.
     for node in model.graph.node:
         del node.metadata_props[:]
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
@@ -87,15 +88,36 @@ def write_onnx(network: ActionNetwork, geometry: Geometry, path: Path, *, target
 
 
 def require_dynamic(model: onnx.ModelProto, geometry: Geometry) -> None:
-    """Raise ValueError unless batch and views are symbols and nothing else of the input is."""
+    """Raise ValueError unless batch and views are symbols, and the other dimensions of the input are numbers."""
     side = geometry.crop
     dims = [d.dim_param or d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     if dims != ["N", "V", geometry.frames, side, side, 3]:
         raise ValueError(f"the ONNX exporter fixed or freed a dimension: CLIP is {dims}")
 
 
+def mark_tensors(path: Path, origin: str) -> str:
+    """Add a suffix made of `origin` to the name of every tensor between the nodes of an ONNX file. Returns the suffix.
+
+    ONNX Runtime names a cached TensorRT engine by the file's name and the names of its tensors (TRTGenerateId in
+    tensorrt_execution_provider_utils.h). The engine holds the weights, but its name does not depend on them. Without
+    the suffix, the engine of an older version would answer for a network that was trained again.
+    """
+    model = onnx.load(path)
+    graph = model.graph
+    suffix = "_" + hashlib.sha256(origin.encode()).hexdigest()[:12]
+    kept = {value.name for value in graph.output}
+    marked = {name: name + suffix for node in graph.node for name in node.output if name and name not in kept}
+    for node in graph.node:
+        node.input[:] = [marked.get(name, name) for name in node.input]
+        node.output[:] = [marked.get(name, name) for name in node.output]
+    for value in graph.value_info:
+        value.name = marked.get(value.name, value.name)
+    onnx.save(model, path)
+    return suffix
+
+
 def load_onnx(path: Path, *, device: str = "cpu") -> Run:
-    """A function that runs the file in ONNX Runtime, on the CPU whatever the device."""
+    """A function that runs the file in ONNX Runtime, on the CPU for every device."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -106,9 +128,9 @@ def load_onnx(path: Path, *, device: str = "cpu") -> Run:
 
 
 def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target = "cpu") -> None:
-    """Trace, freeze and save `network`; batch and views stay free because nothing in it fixes them.
+    """Trace, freeze and save `network`. Batch and views stay free, because no operator fixes them.
 
-    A traced convolution keeps whether it may round its inputs to TF32: float32 stays float32 on every GPU.
+    A traced convolution stores whether it may round its inputs to TF32. It may not: float32 stays float32 on every GPU.
     """
     with warnings.catch_warnings(), torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         warnings.simplefilter("ignore")

@@ -15,7 +15,7 @@ def published_labels(spec: ModelSpec) -> Path:
 
 
 def read_labels(path: Path) -> list[str]:
-    """The lines of a label file, none of which comes twice. Raises LabelsError."""
+    """The lines of a label file. Raises LabelsError, also for a label that comes twice."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -37,7 +37,7 @@ def read_labels(path: Path) -> list[str]:
 
 
 def labels_for(spec: ModelSpec, path: Path | None, *, classes: int) -> list[str]:
-    """The labels for `classes` classes, from `path` or the published ones. Raises LabelsError with both numbers."""
+    """The labels for `classes` classes, from `path` or the published file. Raises LabelsError for another number."""
     labels = read_labels(path or published_labels(spec))
     if len(labels) != classes:
         whose = path or f"the published list of {spec.name} (give your own by --labels)"

@@ -1,8 +1,8 @@
 """A network as it is served: uint8 clips in, probabilities and features out.
 
-The graph owns every number: scaling to [0, 1], mean and standard deviation, the network, one softmax, the means. The
-head is taken apart because the hub cannot be trusted to end alike: X3D of pytorchvideo 0.1.5 ends in a softmax, its
-git main and all MViTs end in logits, and a second softmax over probabilities is an error nobody sees.
+The graph does all arithmetic: scaling to [0, 1], mean and standard deviation, the network, one softmax, the means. The
+head is taken apart, because the hub's models do not end alike: X3D of pytorchvideo 0.1.5 ends in a softmax, its git
+main and all MViTs end in logits. A second softmax over probabilities would be an error that nobody notices.
 """
 
 from collections.abc import Mapping
@@ -13,22 +13,20 @@ from clipserve_export.motion.network import build_motion_network
 from clipserve_export.specs import ModelSpec
 from clipserve_export.zoo import pytorchvideo
 
-MEAN, STD = (
-    0.45,
-    0.225,
-)  # on [0, 1] RGB, every channel alike (pytorchvideo docs/source/model_zoo.md)
+# For RGB in [0, 1], the same for every channel (pytorchvideo docs/source/model_zoo.md).
+MEAN, STD = 0.45, 0.225
 
 
 def normalise(clips: Tensor) -> Tensor:
-    """uint8 [B, T, S, S, 3] RGB -> float [B, 3, T, S, S], channels last in memory as they came."""
+    """uint8 [B, T, S, S, 3] RGB -> float [B, 3, T, S, S]. In memory the channels stay last."""
     return (clips.permute(0, 4, 1, 2, 3).float() / 255 - MEAN) / STD
 
 
 class ActionNetwork(nn.Module):
-    """What every served network has in common.
+    """The common part of the served networks. A subclass defines `embed` and `projection`.
 
-    A subclass gives `embed` and `projection`. Softmax is taken at each position and each view and then averaged, as
-    the published test protocol does; the softmax of averaged logits is something else.
+    The softmax is computed for each position and each view, and then averaged, as in the published test protocol. The
+    softmax of averaged logits would be another value.
     """
 
     projection: nn.Linear
@@ -79,12 +77,12 @@ class MViTNetwork(ActionNetwork):
 
 
 def build_hub_model(spec: ModelSpec, *, classes: int) -> nn.Module:
-    """The model as PyTorchVideo builds it, with its checkpoints' parameter names; weights as torch's seed gives."""
+    """The model as PyTorchVideo builds it, with its checkpoints' parameter names. torch's seed decides the weights."""
     if spec.family == "motion":
         return build_motion_network(classes=classes)
     if spec.family == "x3d":
         build = getattr(pytorchvideo("models.hub.x3d"), spec.name)
-        # The custom autograd Swish neither exports nor saves; SiLU is the same function.
+        # PyTorchVideo's Swish is a custom autograd function, which cannot be exported. SiLU is the same function.
         model: nn.Module = build(model_num_class=classes, head_activation=None)
         replace_swish(model)
         return model
@@ -94,7 +92,7 @@ def build_hub_model(spec: ModelSpec, *, classes: int) -> nn.Module:
 
 
 def replace_swish(module: nn.Module) -> None:
-    """Put `torch.nn.SiLU` in place of every PyTorchVideo Swish, whose custom autograd function cannot be exported."""
+    """Replace every PyTorchVideo Swish by `torch.nn.SiLU`, in place."""
     swish = pytorchvideo("layers.swish").Swish
     for name, child in module.named_children():
         if isinstance(child, swish):
@@ -109,9 +107,9 @@ def projection_key(spec: ModelSpec) -> str:
 
 
 def served_network(spec: ModelSpec, state: Mapping[str, Tensor]) -> ActionNetwork:
-    """The network `spec` names with the weights of `state`, in evaluation mode, ready to be exported.
+    """The network of `spec` with the weights of `state`, in evaluation mode.
 
-    Raises RuntimeError (from torch) when names or shapes in `state` are not those of the network.
+    Raises torch's RuntimeError when names or shapes in `state` are not those of the network.
     """
     model = build_hub_model(spec, classes=state[projection_key(spec)].shape[0])
     model.load_state_dict(state)

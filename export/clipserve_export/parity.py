@@ -1,12 +1,16 @@
-"""Does the exported file compute what the network computes? Asked before anything is published."""
+"""Whether an exported file computes what its network computes; for ONNX also in bf16. Checked before publication."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ParityError, WeightsError
@@ -14,30 +18,35 @@ from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import Geometry
 
 if TYPE_CHECKING:
+    import openvino
+
     # Measuring a network needs no file format, and none of their libraries.
     from clipserve_export.formats import Run
 
-# (batch, views) of the clips compared. None is the (2, 2) the exporters traced with: a baked size shows here.
+# (batch, views) of the clips that are compared. Not (2, 2), with which the exporters trace: so a size that tracing has
+# fixed is found.
 CHECKED_SHAPES = ((1, 1), (3, 1), (1, 2))
-SCORE_TOLERANCE = 1e-4  # absolute, on probabilities
-# Relative to the largest feature. Seen with random and trained weights: 1e-6 at most; x3d_l 1e-5.
-FEATURE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far an exported network may be from the network itself."""
+    """How far an exported network may differ from the network itself."""
 
     scores: float  # absolute, on probabilities
     features: float  # relative to the largest feature
 
 
-FLOAT32 = Tolerance(scores=SCORE_TOLERANCE, features=FEATURE_TOLERANCE)
+# Measured with random and trained weights: 1e-6 in features at most; x3d_l 1e-5.
+FLOAT32 = Tolerance(scores=1e-4, features=1e-3)
+# Two digits of a score on a screen. Measured with random weights: 5e-3 (x3d_m) to 9e-3 (mvit_base_16x4) in features.
+BF16 = Tolerance(scores=0.01, features=0.02)
+BF16_SHAPES = ((1, 1),) * 4  # batch, views; the best class of each must stay the best
+BF16_SEED = 0  # the same clips every time, so that the result depends on the weights alone
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far an exported network is from the network itself, in float32."""
+    """How far an exported network differs from the network itself in float32."""
 
     clips: int  # compared
     top1_agreements: int  # clips with the same best class
@@ -47,7 +56,7 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether both errors are within tolerance; a NaN is not."""
+        """Whether both errors are within the tolerance. NaN is not."""
         return self.score_error <= self.tolerance.scores and self.feature_error <= self.tolerance.features
 
     def require(self) -> None:
@@ -72,11 +81,11 @@ def compare(
     shapes: Sequence[tuple[int, int]] = CHECKED_SHAPES,
     seed: int | None = None,
 ) -> Parity:
-    """Run both on fresh random clips of every (batch, views) in `shapes`. Takes new clips each time unless seeded.
+    """Run both on random clips of every (batch, views) in `shapes`. Without a seed, the clips are new each time.
 
     Raises:
-        WeightsError: the answers of `network` are no numbers.
-        ParityError: those of `exported` have another shape.
+        WeightsError: `network` answers NaN or infinite values.
+        ParityError: the answers of `exported` have another shape.
     """
     fresh = torch.seed() % 2**32 if seed is None else seed
     clips = agreements = 0
@@ -110,6 +119,47 @@ def compare(
 
 
 def _larger(worst: float, error: torch.Tensor) -> float:
-    # max() would drop a NaN that comes second.
+    # max() drops a NaN that comes second.
     value = float(error)
     return value if value != value or value > worst else worst
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bf16:
+    """How far a network in bf16 differs from itself in float32, and whether that is close enough."""
+
+    holds: bool
+    parity: Parity
+
+
+def check_bf16(network: ActionNetwork, path: Path, geometry: Geometry) -> Bf16 | None:
+    """Compare an ONNX file in bf16 with its network. None without OpenVINO, or on a processor without bf16.
+
+    OpenVINO runs these networks nearly twice as fast in bf16 on processors that multiply matrices in it (AMX,
+    AVX512-BF16). How far the answers move depends on the weights. The result goes into export.json, and a server with
+    the precision `auto` follows it.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    import openvino
+
+    core = openvino.Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return None
+    parity = compare(network, load_bf16(core, path), geometry, tolerance=BF16, shapes=BF16_SHAPES, seed=BF16_SEED)
+    return Bf16(holds=parity.holds and parity.top1_agreements == parity.clips, parity=parity)
+
+
+def load_bf16(core: openvino.Core, path: Path) -> Run:
+    """A function that runs the file in OpenVINO in bf16, one clip at a time, as a server does."""
+    model = core.read_model(path)
+    clip = model.input(0).partial_shape
+    clip[0] = clip[1] = 1
+    model.reshape({model.input(0): clip})
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+
+    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        results = compiled([clip])
+        return results["SCORES"], results["FEATURES"]
+
+    return run

@@ -1,4 +1,4 @@
-"""The model repository on disk: what belongs in it, whether it is so, and how a model gets into it whole."""
+"""The model repository on disk: which files belong in it, how they differ, and how a model is published."""
 
 import difflib
 import os
@@ -19,18 +19,19 @@ from clipserve_export.configs import (
     net_config,
     parse_config,
     print_config,
+    read_decode_parameters,
 )
 from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import FORMATS, Format
 from clipserve_export.labels import published_labels, read_labels
-from clipserve_export.serving import Serving
-from clipserve_export.serving_config import read_serving
+from clipserve_export.serving.choices import Serving
+from clipserve_export.serving.config import read_serving
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import PACKAGE
 
-VERSION = "1"  # the first, of networks; the only one of ensembles and the decode step
+VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
 CONFIG, LABELS, RECORD = "config.pbtxt", "labels.txt", "export.json"
-# The decode step's code: in the checkout, and in a wheel where the build puts a copy.
+# The decode step's code: in the checkout, or the copy in a wheel.
 DECODE_SOURCES = (
     PACKAGE.parents[1] / "model_repository" / DECODE / VERSION,
     PACKAGE / "decode_step",
@@ -44,7 +45,7 @@ def label_text(labels: Sequence[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What an export chose for a model, as its configs tell."""
+    """What an export chose for a model, read from its configs."""
 
     form: Format
     classes: int
@@ -52,10 +53,10 @@ class Chosen:
 
 
 def expected_files(repository: Path) -> dict[Path, str]:
-    """Every generated text file, by its path, as the specs and the choices made would have it.
+    """The expected text of every generated file, by its path, from the specs and what exports have chosen.
 
-    The format, the class count and the serving options are choices, so they are read from the file that is there; where
-    none is, it is ONNX with the published classes and the defaults.
+    The format, the class count, the serving options and the decode step's own parameters are read from the present
+    configs. A model without configs is ONNX with the published classes and the defaults.
     """
     files: dict[Path, str] = {}
     for spec in SPECS.values():
@@ -71,11 +72,12 @@ def expected_files(repository: Path) -> dict[Path, str]:
 def model_configs(repository: Path, spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
     """The configs of a network, of its ensemble and of the decode step, which must agree, by their paths.
 
-    Of `repository`, the decode step's config keeps what was chosen for other networks.
+    The decode step's config keeps what was chosen for the other networks of `repository`, and what an operator has set.
     """
     others = {other.name: read_chosen(repository, other) for other in SPECS.values() if other != spec}
     servings = {name: other.serving for name, other in others.items() if other}
-    decode = decode_config(SPECS.values(), servings | {spec.name: chosen.serving})
+    parameters = read_decode_parameters(_read_or_empty(repository, DECODE))
+    decode = decode_config(SPECS.values(), servings | {spec.name: chosen.serving}, parameters)
     net = net_config(spec, chosen.form, classes=chosen.classes, serving=chosen.serving)
     ensemble = ensemble_config(spec, classes=chosen.classes, serving=chosen.serving)
     configs = {DECODE: decode, spec.net_name: net, spec.name: ensemble}
@@ -83,7 +85,7 @@ def model_configs(repository: Path, spec: ModelSpec, chosen: Chosen) -> dict[Pat
 
 
 def read_chosen(repository: Path, spec: ModelSpec) -> Chosen | None:
-    """The choices in the configs of a model; None where there is no config of a network to read."""
+    """What the configs of a model say. None if the network has no config that can be read."""
     try:
         net = read_config(repository, spec.net_name)
     except (OSError, text_format.ParseError):
@@ -97,7 +99,7 @@ def read_chosen(repository: Path, spec: ModelSpec) -> Chosen | None:
 
 
 def find_drift(repository: Path) -> list[str]:
-    """What in `repository` is not as the specs would have it: a unified diff for each such file."""
+    """A unified diff for each file of `repository` that differs from its expected text."""
     diffs = []
     for path, wanted in expected_files(repository).items():
         there = repository / path
@@ -114,7 +116,7 @@ def find_drift(repository: Path) -> list[str]:
 
 
 def write_configs(repository: Path) -> list[Path]:
-    """Write what `find_drift` would complain of, and the decode step's code; gives the files written."""
+    """Write the files that `find_drift` reports, and the decode step's code. Returns the files written."""
     written = place_decode(repository)
     for path, wanted in expected_files(repository).items():
         there = repository / path
@@ -125,9 +127,9 @@ def write_configs(repository: Path) -> list[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old text or the new, never a part.
+    """Write a small file atomically: a reader sees the old text or the new text.
 
-    One that has this text is left alone: a server that polls loads a model anew when a file of it gets a new time.
+    Does nothing when the file has this text: a server in poll mode reloads a model whose file has a new time.
     """
     if path.exists() and path.read_text() == text:
         return
@@ -138,9 +140,9 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def place_decode(repository: Path) -> list[Path]:
-    """Put the decode step's code into a repository that is not the checkout's own; gives the files written.
+    """Copy the decode step's code into a repository that is not the checkout's own. Returns the files written.
 
-    Only what differs is written: a server may be running what is there.
+    Writes only files that differ, because a server may be running the code.
     """
     source = next((path for path in DECODE_SOURCES if path.is_dir()), None)
     target = repository / DECODE / VERSION
@@ -157,13 +159,13 @@ def place_decode(repository: Path) -> list[Path]:
 
 @contextmanager
 def staging(repository: Path, spec: ModelSpec) -> Iterator[Path]:
-    """An empty version folder on the repository's own file system, out of Triton's sight; gone afterwards.
+    """An empty version folder on the repository's file system, which Triton ignores. Removed afterwards.
 
-    Triton takes no notice of folders in a model's directory whose names are no numbers.
+    Triton ignores folders of a model whose names are no numbers.
     """
     net = repository / spec.net_name
     net.mkdir(parents=True, exist_ok=True)
-    for stale in net.glob(".staging-*"):  # of exports that were killed
+    for stale in net.glob(".staging-*"):  # left by exports that were killed
         if not Path("/proc", stale.name.rpartition("-")[2]).exists():
             shutil.rmtree(stale)
     folder = net / f".staging-{os.getpid()}"
@@ -184,12 +186,11 @@ def publish(
     version: int = int(VERSION),
     serving: Serving = DEFAULTS,
 ) -> Path:
-    """Make the staged folder the model's version, with the configs and labels that fit it.
+    """Make the staged folder the model's version, with the configs and labels that fit it. Returns the folder.
 
-    The version folder goes in by one rename after everything else is in place, and an older one goes out by one
-    rename before: a server that polls sees a whole model or, for an instant, none. A network in another format stays
-    beside the new one, unused, for a server that read the old config and is about to load it. Gives the folder
-    published.
+    One rename moves an older version out, and another moves the new one in, after everything else is in place. So a
+    server that polls sees a whole model, or none for an instant. A network in another format stays beside the new one,
+    unused, for a server that has read the old config and is about to load it.
     """
     net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
     configs = model_configs(repository, spec, Chosen(form=form, classes=len(labels), serving=serving))
@@ -209,7 +210,7 @@ def publish(
 
 
 def write_serving(repository: Path, spec: ModelSpec, serving: Serving) -> list[Path]:
-    """Change the serving options of a model whose configs are there, and nothing else; gives the files written.
+    """Change nothing but the serving options in a model's configs. Returns the files written.
 
     Raises RepositoryError.
     """
@@ -225,7 +226,7 @@ def write_serving(repository: Path, spec: ModelSpec, serving: Serving) -> list[P
 
 
 def read_config(repository: Path, model: str) -> pb.ModelConfig:
-    """The config of `model` in `repository`."""
+    """The config of `model` in `repository`. Raises OSError or text_format.ParseError."""
     return parse_config((repository / model / CONFIG).read_text())
 
 

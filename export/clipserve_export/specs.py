@@ -1,4 +1,4 @@
-"""The facts about each model that can be exported. Everything else is derived from them.
+"""The facts about each model that can be exported. All other values are derived from them.
 
 Sources: pytorchvideo docs/source/model_zoo.md and the hub functions of pytorchvideo 0.1.5; for the test crops of X3D
 the SlowFast model zoo (configs/Kinetics/X3D_*.yaml, TEST_CROP_SIZE).
@@ -12,10 +12,13 @@ Family = Literal["x3d", "mvit", "motion"]
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """The shape of the clip a network looks at: `frames` x `crop` x `crop` RGB pixels.
+    """The shape of the clip that a network takes: `frames` x `crop` x `crop` RGB pixels.
 
-    frames: how many (T). stride: distance between two of them, in frames at 30 fps.
-    short_side: what a frame's short side is scaled to. crop: side of the square cut out of it, in pixels.
+    Attributes:
+        frames: how many frames (T).
+        stride: distance between two of them, in frames at 30 fps.
+        short_side: pixels to which the short side of a frame is scaled.
+        crop: side of the square that is cut out of it, in pixels.
     """
 
     frames: int
@@ -25,28 +28,28 @@ class Geometry:
 
     @property
     def output_name(self) -> str:
-        """The decode step's output that carries clips of this geometry."""
+        """The name of the decode step's output for clips of this geometry."""
         return f"CLIP_{self.frames}X{self.stride}_{self.short_side}_{self.crop}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """One model: its public name, what it looks at and what it gives back."""
+    """One model: its public name, its input and its outputs."""
 
     name: str
     family: Family
     geometry: Geometry
-    feature_size: int  # D: values in FEATURES, the embedding ahead of the projection
-    labels: str = "kinetics400.txt"  # the file in labels/ that names the published classes
+    feature_size: int  # D: values in FEATURES, the embedding before the projection
+    labels: str = "kinetics400.txt"  # the file in labels/ with the names of the published classes
 
     @property
     def net_name(self) -> str:
-        """The Triton model that holds the network; `name` itself is the ensemble."""
+        """The name of the Triton model with the network. `name` itself is the ensemble."""
         return f"{self.name}_net"
 
 
 def _x3d(name: str, frames: int, stride: int, crop: int) -> ModelSpec:
-    # The published test protocol scales X3D's short side to the crop itself, which is larger than the training crop.
+    # X3D's published test protocol scales the short side to the crop, which is larger than the training crop.
     geometry = Geometry(frames=frames, stride=stride, short_side=crop, crop=crop)
     return ModelSpec(name=name, family="x3d", geometry=geometry, feature_size=2048)
 
@@ -65,7 +68,7 @@ SPECS: dict[str, ModelSpec] = {
         _x3d("x3d_l", 16, 5, 356),
         _mvit("mvit_base_16x4", 16, 4),
         _mvit("mvit_base_32x3", 32, 3),
-        # Trained here on generated clips (clipserve_export.motion): right without a download.
+        # Trained on generated clips (clipserve_export.motion), so that there is a trained model without a download.
         ModelSpec(
             name="motion",
             family="motion",

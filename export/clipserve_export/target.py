@@ -1,4 +1,4 @@
-"""What a network is exported for: where it runs, and in which numbers. Layout, batches and warm-up follow from it."""
+"""The kind of device that a network is exported for, and its precision. Layout, batches and warm-up depend on them."""
 
 from typing import Literal
 
@@ -8,9 +8,9 @@ LAYOUTS: dict[Target, str] = {"cpu": "channels_last_3d", "gpu": "contiguous"}  #
 
 
 def choose_target(wanted: Literal["auto", "cpu", "gpu"]) -> Target:
-    """`wanted`; auto is what this machine has, as torch sees it."""
+    """`wanted`; auto is gpu if torch finds a GPU on this machine."""
     if wanted != "auto":
         return wanted
-    import torch  # takes seconds, which the command line's --help need not
+    import torch  # here, because it takes seconds, which --help does not need
 
     return "gpu" if torch.cuda.is_available() else "cpu"

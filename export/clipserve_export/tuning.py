@@ -1,7 +1,7 @@
-"""The same function, faster: what is changed in a network before it is written to a file.
+"""Makes a network faster before it is written to a file, without changing its function.
 
-Parity is asked of the file against the network as PyTorchVideo builds it, so a change that is not
-the same function is found there. All runtimes fold batch norms into convolutions themselves.
+The parity check compares the file with the network that PyTorchVideo builds, so it finds a change of the function. All
+runtimes fold batch norms into convolutions by themselves.
 """
 
 import copy
@@ -15,10 +15,9 @@ from clipserve_export.target import Target
 
 
 def tune(network: ActionNetwork) -> ActionNetwork:
-    """A copy that computes and moves less, for every runtime.
+    """A copy that computes less and copies less memory, for every runtime.
 
-    With it LibTorch runs mvit_base_16x4 1.6 times as fast as traced from PyTorchVideo's blocks
-    (`python benchmarks/networks.py`).
+    LibTorch runs mvit_base_16x4 1.6 times as fast as with PyTorchVideo's blocks (`python benchmarks/networks.py`).
     """
     tuned = copy.deepcopy(network)
     rewrite_blocks(tuned)
@@ -26,19 +25,19 @@ def tune(network: ActionNetwork) -> ActionNetwork:
 
 
 def lay_out(network: ActionNetwork, target: Target) -> ActionNetwork:
-    """`network` itself for LibTorch on `target`, where it may have been moved; other runtimes choose their layout.
+    """The network in the memory layout for LibTorch on `target`; may change `network`. Other runtimes choose a layout.
 
-    A CPU wants the channels last: x3d_m is twice as fast, x3d_s half as fast again (`python benchmarks/networks.py`).
-    cuDNN does not: on an H100 x3d_m in fp16 takes 266 clips a second with the channels last and 633 contiguous.
+    On a CPU channels last is faster: x3d_m 2 times, x3d_s 1.5 times (`python benchmarks/networks.py`). On a GPU
+    contiguous is faster: on an H100, x3d_m in fp16 runs 266 clips a second with channels last and 633 contiguous.
     """
     if target == "gpu":
         return Contiguous(network).eval()
-    # A uint8 [.., T, S, S, 3] clip that is permuted, and never made contiguous, has this layout already.
+    # A uint8 [.., T, S, S, 3] clip that is permuted and not copied has this layout already.
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
 
 
 class Contiguous(ActionNetwork):
-    """A network whose frames are copied into the layout that its weights have; clips come with the channels last."""
+    """A network that first copies its frames into the layout of its weights. Clips come with the channels last."""
 
     def __init__(self, network: ActionNetwork) -> None:
         super().__init__()
@@ -46,5 +45,5 @@ class Contiguous(ActionNetwork):
         self.projection = network.projection
 
     def embed(self, frames: Tensor) -> Tensor:
-        """As the network."""
+        """The embedding of the network."""
         return self.network.embed(frames.contiguous())

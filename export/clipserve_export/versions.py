@@ -1,7 +1,7 @@
 """The versions of a network: which are published, which of them a server loads, and what they must have in common.
 
-All versions of a network share one config and one label file. So they have one backend and the same classes; what a
-version may change is the weights and, without TensorRT, the precision.
+All versions of a network share one config and one label file. So they have the same backend and classes. Their
+weights may differ and, without TensorRT, their precision.
 """
 
 import json
@@ -10,32 +10,45 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from clipserve_export.errors import VersionError
+from tritonclient import grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from clipserve.connection import choose_channel_options
+from clipserve_export.errors import RepositoryError, VersionError
 from clipserve_export.formats import Format
 from clipserve_export.repository import LABELS, RECORD, label_text, read_chosen, write_serving
-from clipserve_export.serving import Serving, choose_versions, parse_keep
+from clipserve_export.serving.choices import Serving, choose_versions, parse_keep
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision
+
+LOAD_SECONDS = 600.0  # TensorRT builds engines when it loads a model
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedVersion:
-    """A version folder, and what its export.json tells."""
+    """A version of a network.
+
+    Attributes:
+        number: of the version folder.
+        loaded: whether a server with this config loads it.
+        answers: whether it is the newest loaded one, which answers for the public model.
+        record: its export.json; {} if it has none.
+    """
 
     number: int
-    loaded: bool  # by a server that reads the config as it is
-    answers: bool  # the newest of those: the one behind the public name
-    record: dict[str, Any]  # {} where there is none
+    loaded: bool
+    answers: bool
+    record: dict[str, Any]
 
 
 def published_numbers(repository: Path, spec: ModelSpec) -> list[int]:
-    """The numbers of the versions there are, ascending."""
+    """The numbers of the published versions, ascending."""
     folders = (repository / spec.net_name).glob("[1-9]*")
     return sorted(int(folder.name) for folder in folders if folder.name.isdigit() and any(folder.iterdir()))
 
 
 def read_record(repository: Path, spec: ModelSpec, number: int) -> dict[str, Any]:
-    """The export.json of a version; {} where there is none."""
+    """The export.json of a version; {} if it has none."""
     try:
         record = json.loads((repository / spec.net_name / str(number) / RECORD).read_text())
     except (OSError, ValueError):
@@ -59,26 +72,25 @@ def read_versions(repository: Path, spec: ModelSpec) -> list[PublishedVersion]:
 
 
 def serve_versions(repository: Path, spec: ModelSpec, keep: str) -> str:
-    """Have servers load these versions when they next look; gives the policy in its one spelling.
+    """Set the versions that servers load when they next read the config. Returns the policy, normalised.
 
-    One small file is replaced in one rename, so a server reads the old policy or the new one.
+    The config is replaced atomically, so a server reads the old policy or the new one.
 
     Raises:
         ServingError: `keep` is no version policy.
-        VersionError: a version that it names is not there, or none is.
+        VersionError: a named version does not exist, or there is none at all.
     """
     keep = parse_keep(keep)
     chosen, numbers = read_chosen(repository, spec), published_numbers(repository, spec)
     if chosen is None or not numbers:
         raise VersionError(f"{spec.name} has no version in {repository}: clipserve export {spec.name} makes the first")
     require_versions(spec, keep, numbers)
-    require_versions(spec, keep, numbers)
     write_serving(repository, spec, replace(chosen.serving, keep=keep))
     return keep
 
 
 def require_versions(spec: ModelSpec, keep: str, numbers: Sequence[int]) -> None:
-    """Raise VersionError where a policy names a version that is not among `numbers`: Triton would load none."""
+    """Raise VersionError when a policy names a version that is not among `numbers`: Triton would load none."""
     named = [] if keep == "all" or keep.startswith("latest") else list(map(int, keep.split(",")))
     if missing := sorted(set(named) - set(numbers)):
         raise VersionError(
@@ -87,10 +99,10 @@ def require_versions(spec: ModelSpec, keep: str, numbers: Sequence[int]) -> None
         )
 
 
-def require_fellowship(
+def require_compatible(
     repository: Path, spec: ModelSpec, version: int, *, form: Format, labels: Sequence[str], serving: Serving
 ) -> None:
-    """Raise VersionError unless a network can go in as `version` beside the other versions that are there."""
+    """Raise VersionError unless a network can become `version` beside the other versions."""
     others = [number for number in published_numbers(repository, spec) if number != version]
     if not others:
         return
@@ -110,7 +122,7 @@ def require_fellowship(
 
 
 def require_engines(repository: Path, spec: ModelSpec, numbers: Sequence[int], serving: Serving) -> None:
-    """Raise VersionError where TensorRT could take one version's engine for another's, or round one unchecked."""
+    """Raise VersionError when TensorRT could use the engine of another version, or round a version without a check."""
     if serving.accelerator != "tensorrt":
         return
     for number in numbers:
@@ -118,7 +130,7 @@ def require_engines(repository: Path, spec: ModelSpec, numbers: Sequence[int], s
         if not record.get("tensor_suffix"):
             raise VersionError(
                 f"version {number} of {spec.name} was exported before its tensors carried names of their own, by which"
-                f" TensorRT's engines are told apart: export it anew with --version {number}"
+                f" TensorRT's engines are told apart: export it again with --version {number}"
             )
         if record.get("precision") != serving.precision:
             raise VersionError(
@@ -128,25 +140,41 @@ def require_engines(repository: Path, spec: ModelSpec, numbers: Sequence[int], s
 
 
 def written_precision(repository: Path, spec: ModelSpec) -> Precision:
-    """What the newest version was written in; fp32 where nothing tells."""
+    """The precision of the newest version; fp32 if it has no record."""
     numbers = published_numbers(repository, spec)
     found = read_record(repository, spec, numbers[-1]).get("precision") if numbers else None
     return next((precision for precision in get_args(Precision) if precision == found), "fp32")
 
 
 def explain_publication(repository: Path, spec: ModelSpec, number: int) -> list[str]:
-    """What somebody who has just published this version should know."""
+    """Notes for the person who has just published this version."""
     chosen = read_chosen(repository, spec)
     (version,) = (version for version in read_versions(repository, spec) if version.number == number)
-    words = []
+    notes = []
     if chosen and not version.answers:
-        words.append(
+        notes.append(
             f"version {number} does not answer, by the version policy {chosen.serving.keep}:"
             f" clipserve versions {spec.name} --serve {number}"
         )
     if chosen and chosen.serving.cache:
-        words.append(
+        notes.append(
             f"a response cache knows versions, not weights: restart a server that has answered from version {number}"
             " before, or publish under a new --version"
         )
-    return words
+    return notes
+
+
+def reload_model(spec: ModelSpec, url: str) -> None:
+    """Let the server at `url` (host:port of gRPC) reload the network and its ensemble from its repository.
+
+    The old version answers until Triton has loaded the new one. If that fails, the old version stays.
+
+    Raises:
+        RepositoryError: no server answers there, it does not allow control of its repository, or it cannot load.
+    """
+    try:
+        with triton_grpc.InferenceServerClient(url, channel_args=choose_channel_options(url)) as client:
+            for name in (spec.net_name, spec.name):
+                client.load_model(name, client_timeout=LOAD_SECONDS)
+    except InferenceServerException as error:
+        raise RepositoryError(f"{url} could not reload {spec.name}: {error.message()}") from error

@@ -1,4 +1,4 @@
-"""`clipserve versions`: which versions of a model there are, and which one answers."""
+"""`clipserve versions`: lists the versions of models, and sets which one answers."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,7 @@ def versions(
         str | None,
         typer.Option(
             metavar="N|latest:K|all|1,2",
-            help="Have servers load this version, or these; the highest of them answers.",
+            help="The version that servers load, or several; the highest of them answers.",
             show_default=False,
         ),
     ] = None,
@@ -28,7 +28,7 @@ def versions(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Have the server there load the model anew; its gRPC port, which must not ask for a key.",
+            help="Let the server there reload the model; its gRPC port, which must not require a key.",
             show_default=False,
         ),
     ] = None,
@@ -36,8 +36,8 @@ def versions(
 ) -> None:
     """List the versions of models, roll one out, or roll it back.
 
-    A running server goes by the new choice when it loads the model anew: with --reload, when it is told so by
-    `docker compose exec server python3 -m clipserve_container.reload MODEL`, or when it starts.
+    A running server follows the new choice when it reloads the model: with --reload, after
+    `docker compose exec server python3 -m clipserve_container.reload MODEL`, or when it starts again.
 
     \b
     clipserve versions
@@ -49,8 +49,7 @@ def versions(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         from clipserve_export.errors import ExportError
-        from clipserve_export.reloading import reload_model
-        from clipserve_export.versions import read_versions, serve_versions
+        from clipserve_export.versions import read_versions, reload_model, serve_versions
     except ModuleNotFoundError as error:
         console.print(f"clipserve versions needs {error.name}: pip install 'clipserve[export]'", markup=False)
         raise typer.Exit(2) from error
@@ -69,7 +68,7 @@ def versions(
                 typer.echo(describe(spec.name, version))
         if model and reload:
             reload_model(SPECS[model], reload)
-            console.print(f"{reload} has loaded {model} anew", markup=False)
+            console.print(f"{reload} has reloaded {model}", markup=False)
     except ExportError as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error

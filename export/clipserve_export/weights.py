@@ -1,4 +1,4 @@
-"""Where a network's weights come from: PyTorchVideo's checkpoints, a file, or a seed."""
+"""The weights of a network, from PyTorchVideo's checkpoints, a file, or a seed: read and checked."""
 
 import hashlib
 import pickle
@@ -21,13 +21,13 @@ from clipserve_export.zoo import pytorchvideo
 
 PACKAGE = Path(__file__).parent
 RANDOM_SEED = 0
-RANDOM_CLASSES = 400  # of Kinetics, whose labels a random network is served with
-# Where training programs put the state dict in their files: PyTorchVideo, Lightning, and many scripts.
+RANDOM_CLASSES = 400  # Kinetics-400, whose labels a random network gets
+# Names under which training programs store the state dict: PyTorchVideo, Lightning, and many scripts.
 WRAPPERS = ("model_state", "state_dict", "model")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DTYPES = (*FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-# What torch.save's files begin with, of today and before PyTorch 1.6, and what comes in their place.
+# The first bytes of torch.save's files, today and before PyTorch 1.6, and of other files that people pass instead.
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 STARTS = (ZIP, PICKLE)
 OTHER_FILES = {
@@ -39,15 +39,22 @@ HEAD_BYTES = 40
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict with PyTorchVideo's parameter names, and where it came from."""
+    """A state dict with PyTorchVideo's parameter names, and where it came from.
+
+    Attributes:
+        state: the tensors by name.
+        origin: as a record names it.
+        sha256: of the checkpoint file, or of the values if there is no file.
+        stripped: the prefix that was removed from every name: DataParallel adds "module.", compile "_orig_mod.".
+    """
 
     state: Mapping[str, Tensor]
     origin: str
-    sha256: str  # of the checkpoint file; of the values, where there is no file
-    stripped: str = ""  # what every name in the file began with: "module." of DataParallel, "_orig_mod." of compile
+    sha256: str
+    stripped: str = ""
 
     def classes(self, spec: ModelSpec) -> int:
-        """K: how many classes the projection has."""
+        """K: the number of classes of the projection."""
         return int(self.state[projection_key(spec)].shape[0])
 
 
@@ -56,12 +63,12 @@ def load_weights(spec: ModelSpec, source: str) -> Weights:
     path = find_checkpoint(spec, source)
     if path is None:
         return random_weights(spec)
-    # The hub loads its own checkpoints with full trust; so do we, and only those.
+    # Only the hub's own checkpoints are loaded with full trust, as the hub does.
     return read_checkpoint(spec, path, origin=origin_of(spec, source), trusted=source == "pretrained")
 
 
 def find_checkpoint(spec: ModelSpec, source: str) -> Path | None:
-    """The file behind `source`, fetched if need be; None for `random`. Raises WeightsError."""
+    """The file of `source`, downloaded if necessary; None for `random`. Raises WeightsError."""
     if source == "random":
         return None
     if source == "pretrained":
@@ -77,7 +84,7 @@ def find_checkpoint(spec: ModelSpec, source: str) -> Path | None:
 
 
 def origin_of(spec: ModelSpec, source: str) -> str:
-    """What a record calls the weights of `source`."""
+    """The name of the weights of `source` in a record."""
     if source == "random":
         return f"random (seed {RANDOM_SEED})"
     if source == "pretrained":
@@ -86,20 +93,20 @@ def origin_of(spec: ModelSpec, source: str) -> str:
 
 
 def checkpoint_address(spec: ModelSpec) -> str:
-    """The hub's own address of the published checkpoint."""
+    """The hub's address of the published checkpoint."""
     hub = "models.hub.x3d" if spec.family == "x3d" else "models.hub.vision_transformers"
     return str(pytorchvideo(hub).checkpoint_paths[spec.name])
 
 
 def pretrained_path(spec: ModelSpec) -> Path:
-    """Where the published checkpoint lies on this machine: torch.hub's cache, or this package for `motion`."""
+    """The path of the published checkpoint: in torch.hub's cache, or in this package for `motion`."""
     if spec.family == "motion":
         return PACKAGE / "motion" / "motion.pt"
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(checkpoint_address(spec)).name
 
 
 def download(address: str, path: Path) -> None:
-    """Fetch a checkpoint as torch.hub does, with its progress bar. Raises WeightsError naming both ends."""
+    """Download a checkpoint as torch.hub does, with its progress bar. Raises WeightsError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(address, str(path))
@@ -111,14 +118,16 @@ def download(address: str, path: Path) -> None:
 
 
 def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) -> Weights:
-    """A state dict, bare or in one of WRAPPERS, with PyTorchVideo's names behind a common prefix or none.
+    """Read a state dict, bare or under one of WRAPPERS, whose names may have a common prefix.
 
     Raises WeightsError.
     """
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=not trusted)
-    except Exception as error:  # bytes that are no checkpoint make torch.load fail in any way
-        raise WeightsError(f"{path} cannot be read as a checkpoint of tensors: {name_fault(path, error)}") from error
+    except Exception as error:  # torch.load fails in any way for bytes that are no checkpoint
+        raise WeightsError(
+            f"{path} cannot be read as a checkpoint of tensors: {describe_fault(path, error)}"
+        ) from error
     found = next((loaded[name] for name in WRAPPERS if name in loaded), loaded) if _is_mapping(loaded) else loaded
     if not _is_mapping(found) or not all(isinstance(value, Tensor) for value in found.values()):
         raise WeightsError(
@@ -134,8 +143,8 @@ def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) 
     return Weights(state, origin, file_hash(path), prefix)
 
 
-def name_fault(path: Path, error: Exception) -> str:
-    """Why a file is no checkpoint that can be loaded. torch.load's own words often say to load it with full trust."""
+def describe_fault(path: Path, error: Exception) -> str:
+    """Why a file cannot be loaded as a checkpoint. torch.load's message often says to load it with full trust."""
     wanted = "; a file that torch.save wrote is wanted"
     if isinstance(error, OSError):
         return error.strerror or str(error)
@@ -173,7 +182,7 @@ def _is_mapping(value: object) -> bool:
 
 
 def find_prefix(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> str:
-    """What stands before PyTorchVideo's names, such as `module.`. Raises WeightsError where only some names have it."""
+    """The prefix of PyTorchVideo's names, such as `module.`. Raises WeightsError when only some names have it."""
     key = projection_key(spec)
     prefix = next((name.removesuffix(key) for name in state if name.endswith(f".{key}")), "")
     others = [name for name in state if not name.startswith(prefix)]
@@ -192,23 +201,23 @@ def file_hash(path: Path) -> str:
 
 
 def require_values(state: Mapping[str, Tensor], path: Path) -> None:
-    """Raise WeightsError where a tensor is not a plain array of values, which no network could take."""
+    """Raise WeightsError when a tensor is not a plain array of values, which no network can load."""
     for name, value in state.items():
         if value.is_quantized:
-            said = f"is quantized ({value.dtype}): save the network as it was before quantization"
+            fault = f"is quantized ({value.dtype}): save the network as it was before quantization"
         elif value.is_meta:
-            said = "is on the meta device, where it has a shape and no values: load the network before saving it"
+            fault = "is on the meta device, where it has a shape and no values: load the network before saving it"
         elif value.layout != torch.strided or value.is_nested:
-            said = f"is not dense ({value.layout}): save it as an ordinary tensor (to_dense())"
+            fault = f"is not dense ({value.layout}): save it as an ordinary tensor (to_dense())"
         elif value.dtype not in DTYPES:
-            said = f"is {value.dtype}, and weights are {', '.join(map(str, FLOATS))}: save it as torch.float32"
+            fault = f"is {value.dtype}, and weights are {', '.join(map(str, FLOATS))}: save it as torch.float32"
         else:
             continue
-        raise WeightsError(f"{path}: {name!r} {said}")
+        raise WeightsError(f"{path}: {name!r} {fault}")
 
 
 def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> None:
-    """Raise WeightsError unless every name and shape is the network's; the class count is free."""
+    """Raise WeightsError unless every name and shape is the network's. The number of classes is free."""
     projection = state.get(projection_key(spec))
     if projection is None or projection.ndim != 2:
         raise WeightsError(
@@ -236,8 +245,8 @@ def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> Non
 
 
 def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """Raise WeightsError where a value is no number, which no export could mend."""
-    # As the network's own float32, in which a large float64 is infinite.
+    """Raise WeightsError when a value is NaN or infinite."""
+    # In the network's float32, where a large float64 is infinite.
     finite = {name: value.float().isfinite() for name, value in state.items()}
     broken = {name: int((~values).sum()) for name, values in finite.items() if not bool(values.all())}
     if broken:
@@ -249,7 +258,7 @@ def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def random_weights(spec: ModelSpec) -> Weights:
-    """Seeded weights with settled batch norms. They know nothing; they show that the pipes hold."""
+    """Seeded weights with settled batch norms. They recognise nothing, and serve to test the service."""
     torch.manual_seed(RANDOM_SEED)
     model = build_hub_model(spec, classes=RANDOM_CLASSES)
     settle_batch_norms(model, spec)
@@ -261,16 +270,16 @@ def random_weights(spec: ModelSpec) -> Weights:
 
 
 def settle_batch_norms(model: nn.Module, spec: ModelSpec) -> None:
-    """Give batch norms the statistics of real activations.
+    """Set the batch norms' statistics from activations.
 
-    With the initial ones an untrained X3D answers every clip alike to four digits, and a check of its export would
-    check nothing.
+    With the initial statistics an untrained X3D answers the same for every clip to four digits, so a check of its
+    export would find no error.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm3d)]
     if not norms:
         return
     for norm in norms:
-        norm.momentum = None  # a plain average instead of a moving one
+        norm.momentum = None  # a plain average, not a moving one
     clips = random_clips(spec.geometry, batch=4, views=1, seed=RANDOM_SEED)
     with torch.no_grad():
         model.train()(normalise(clips[:, 0]))

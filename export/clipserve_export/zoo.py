@@ -1,8 +1,8 @@
 """PyTorchVideo's network builders, importable with and without torchvision.
 
-`pytorchvideo.models.head` imports `torchvision.ops.RoIAlign` when it is loaded, for its detection heads only.
-torchvision has no build for every torch build, and nothing here detects boxes, so where it is absent that one
-name gets a stand-in while PyTorchVideo loads. It is gone afterwards: torch itself looks for torchvision later.
+When `pytorchvideo.models.head` is imported, it imports `torchvision.ops.RoIAlign` for its detection heads, which are
+not used here. torchvision has no build for every build of torch. Where it is not installed, a placeholder takes that
+name while PyTorchVideo is imported. It is removed afterwards, because torch itself looks for torchvision later.
 """
 
 import importlib
@@ -20,22 +20,22 @@ class _NoRoIAlign:
 
 
 @contextmanager
-def _torchvision_gap_filled() -> Iterator[None]:
+def _torchvision_placeholder() -> Iterator[None]:
     if "torchvision" in sys.modules or importlib.util.find_spec("torchvision"):
         yield
         return
     torchvision, ops = ModuleType("torchvision"), ModuleType("torchvision.ops")
     ops.RoIAlign = _NoRoIAlign  # type: ignore[attr-defined]
-    stand_ins = {"torchvision": torchvision, "torchvision.ops": ops}
-    sys.modules.update(stand_ins)
+    placeholders = {"torchvision": torchvision, "torchvision.ops": ops}
+    sys.modules.update(placeholders)
     try:
         yield
     finally:
-        for name in stand_ins:
+        for name in placeholders:
             del sys.modules[name]
 
 
 def pytorchvideo(module: str) -> ModuleType:
     """The module `pytorchvideo.<module>`, for example `models.hub.x3d`."""
-    with _torchvision_gap_filled():
+    with _torchvision_placeholder():
         return importlib.import_module(f"pytorchvideo.{module}")

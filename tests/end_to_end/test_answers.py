@@ -1,4 +1,4 @@
-"""The whole way, for every model in both formats: a file goes in by gRPC, PyTorch's own numbers come out."""
+"""From a file over gRPC to PyTorch's own numbers, for every model in both formats."""
 
 import asyncio
 import io
@@ -21,7 +21,7 @@ from clipserve import AsyncVideoClassifier, ScoredLabel, VideoClassifier
 from clipserve_export.clips import random_clips
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.network import served_network
-from clipserve_export.parity import SCORE_TOLERANCE
+from clipserve_export.parity import FLOAT32
 from clipserve_export.repository import read_config
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import load_weights
@@ -95,7 +95,7 @@ def test_the_served_network_is_the_exported_one_to_four_digits(service: Service,
     with torch.no_grad():
         scores, _ = served_network(spec, load_weights(spec, weights_for(spec)).state)(clip)
     served = infer(service.url, spec.net_name, "CLIP", clip.numpy())
-    np.testing.assert_allclose(served["SCORES"], scores, atol=SCORE_TOLERANCE)
+    np.testing.assert_allclose(served["SCORES"], scores, atol=FLOAT32.scores)
 
 
 def test_labels_come_with_the_index_they_have_in_the_label_file(

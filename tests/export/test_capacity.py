@@ -1,4 +1,4 @@
-"""The configs bound what a network is handed, whatever backend runs it."""
+"""The configs limit the batches that a network gets, for every backend."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def spec(request: pytest.FixtureRequest) -> ModelSpec:
 def most_clips(spec: ModelSpec) -> int:
     """Of one video, by the decode step's config."""
     bound = DECODE.parameters.get(f"MAX_{spec.geometry.output_name}")
-    return int(bound.string_value) if bound else capacity.MOST_CLIPS
+    return int(bound.string_value) if bound else capacity.MAX_CLIPS
 
 
 def test_the_largest_run_a_server_can_put_together_fits_a_gpu_of_24_gb(spec: ModelSpec) -> None:
@@ -39,7 +39,7 @@ def test_a_config_tells_the_container_what_a_clip_takes(spec: ModelSpec) -> None
     assert net.parameters["clip_megabytes"].string_value == str(capacity.CLIP_MEGABYTES[spec.name])
 
 
-def test_a_stand_in_takes_a_run_in_parts_of_two_gigabytes(spec: ModelSpec) -> None:
+def test_a_substitute_backend_runs_parts_of_two_gigabytes(spec: ModelSpec) -> None:
     net = parse_config((COMMITTED / spec.net_name / "config.pbtxt").read_text())
     part = int(net.parameters["max_clips_at_once"].string_value)
     assert part >= 1

@@ -15,13 +15,13 @@ from clipserve_export.exporting import export_model
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.precision import TOLERANCES
 from clipserve_export.repository import write_serving
-from clipserve_export.serving import Precision, Serving
+from clipserve_export.serving.choices import Precision, Serving
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
 
 
 def test_a_warm_network_has_run_alone_and_in_full_before_anybody_asks(repository: Path) -> None:
-    """Through the stand-in: Triton warms Python-based backends as it does its own."""
+    """Through the substitute backend: Triton warms Python-based backends as it does its own."""
     write_serving(repository, MOTION, Serving(warm_up=True, max_batch=4, instances=2))
     with (
         Triton(repository, models=["motion"], **ANY_PORTS) as triton,

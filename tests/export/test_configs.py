@@ -1,5 +1,6 @@
-"""The committed repository is what the specs say, and the check notices when it is not."""
+"""The committed repository agrees with the specs, and the check notices when it does not."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -62,6 +63,32 @@ def test_a_missing_file_is_drift(copy: Path) -> None:
     assert len(find_drift(copy)) == 1
 
 
+HAND_SET = """
+parameters { key: "max_seconds" value { string_value: "600" } }
+parameters { key: "workers" value { string_value: "2" } }
+"""
+
+
+def test_parameters_of_the_decode_step_that_were_set_by_hand_are_kept(copy: Path) -> None:
+    path = copy / "decode" / "config.pbtxt"
+    path.write_text(path.read_text() + HAND_SET)
+    write_configs(copy)
+    assert run("--check", "--repository", copy)[0] == 0
+    assert run("x3d_m", "--configs", "--max-queue", "3", "--repository", copy)[0] == 0
+    parameters = {name: value.string_value for name, value in parse_config(path.read_text()).parameters.items()}
+    assert parameters.items() >= {"max_seconds": "600", "workers": "2"}.items()
+    assert json.loads(parameters["QUEUE_CLIP_16X5_256_256"])["requests"] == 3
+    assert run("--check", "--repository", copy)[0] == 0
+
+
+def test_a_parameter_of_the_decode_step_that_does_not_exist_is_drift(copy: Path) -> None:
+    path = copy / "decode" / "config.pbtxt"
+    path.write_text(path.read_text() + HAND_SET.replace("max_seconds", "max_second"))
+    status, output = run("--check", "--repository", copy)
+    assert status == 1
+    assert "max_second" in output
+
+
 def test_configs_name_no_machine() -> None:
     for path in COMMITTED.glob("*/config.pbtxt"):
         text = path.read_text()
@@ -85,7 +112,7 @@ def test_the_chain_of_names_and_shapes_closes(spec) -> None:  # type: ignore[no-
     assert len(labels) == net.output[0].dims[0]
 
 
-def test_kinetics_labels_stand_in_their_published_order() -> None:
+def test_kinetics_labels_are_in_their_published_order() -> None:
     labels = (COMMITTED / "x3d_m_net" / "labels.txt").read_text().splitlines()
     assert {label: labels.index(label) for label in KINETICS_FACTS} == KINETICS_FACTS
 

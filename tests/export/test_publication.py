@@ -1,4 +1,4 @@
-"""A model gets into the repository whole or not at all."""
+"""A model is published completely, or not at all."""
 
 import json
 import shutil

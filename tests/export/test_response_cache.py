@@ -1,4 +1,4 @@
-"""Why the cache is the network's alone, and what it answers there: asked of a real Triton.
+"""Why only the network has a response cache, and what that answers, in a real Triton.
 
 Triton's key is the model's name and version and the bytes of its inputs (TritonCache::Hash in core's cache_manager.cc).
 The tests of what the key leaves out fail on a release that has learned it: then more could be cached.
@@ -20,7 +20,7 @@ from clipserve import VideoClassifier
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import parse_config, print_config
 from clipserve_export.repository import write_serving
-from clipserve_export.serving import Serving
+from clipserve_export.serving.choices import Serving
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
 

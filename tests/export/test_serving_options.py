@@ -1,4 +1,4 @@
-"""What an operator chooses is in the configs, stays there, and is no drift."""
+"""The options that an operator chooses are in the configs, stay there, and are no drift."""
 
 import json
 from dataclasses import replace
@@ -13,8 +13,8 @@ from clipserve_export.errors import PrecisionError, ServingError
 from clipserve_export.formats import FORMATS
 from clipserve_export.precision import require_writable
 from clipserve_export.repository import find_drift, read_chosen, read_config, write_configs, write_serving
-from clipserve_export.serving import Serving, choose_versions, parse_gpus, parse_keep
-from clipserve_export.serving_config import read_serving
+from clipserve_export.serving.choices import Serving, choose_versions, parse_gpus, parse_keep
+from clipserve_export.serving.config import read_serving
 from clipserve_export.specs import SPECS, ModelSpec
 
 CHOICES = {

@@ -1,4 +1,4 @@
-"""What an export for a GPU and one for a CPU have in common, and what not."""
+"""What differs between an export for a GPU and one for a CPU."""
 
 import json
 from dataclasses import replace
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.export.conftest import MOTION, Run
+from tests.exports import export_torchscript
 
 from clipserve_export import capacity
 from clipserve_export.clips import random_clips
@@ -17,8 +18,8 @@ from clipserve_export.errors import ServingError
 from clipserve_export.exporting import comparing_device, export_model
 from clipserve_export.formats import FORMATS
 from clipserve_export.repository import read_config, write_configs
-from clipserve_export.serving import Serving
-from clipserve_export.serving_changes import fit_serving
+from clipserve_export.serving.changes import fit_serving
+from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import SPECS
 from clipserve_export.target import Precision, Target, choose_target
 
@@ -31,14 +32,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[Target, Path]:
     folders: dict[Target, Path] = {}
     for target in ("cpu", "gpu"):
         folder = tmp_path_factory.mktemp(target)
-        export_model(
-            MOTION,
-            format_name="torchscript",
-            weights_source="pretrained",
-            labels_file=None,
-            repository=folder,
-            target=target,
-        )
+        export_torchscript(folder, target)
         folders[target] = folder / "motion_net" / "1"
     return folders
 

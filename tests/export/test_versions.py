@@ -15,7 +15,7 @@ from clipserve.errors import ClipserveError
 from clipserve_export.exporting import export_model
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.repository import read_config
-from clipserve_export.serving import Serving
+from clipserve_export.serving.choices import Serving
 from clipserve_export.versions import published_numbers
 from clipserve_server.triton import Triton
 
@@ -103,7 +103,7 @@ def test_a_version_is_rolled_out_and_back_by_one_line_each_and_no_request_fails(
             other = FIRST if answer == SECOND else SECOND
             before = crowd.outcomes[other]
             assert crowd.more(answer, 40)
-            assert crowd.outcomes[other] <= before + CALLERS, "the old version answers more than was under way"
+            assert crowd.outcomes[other] <= before + CALLERS, "the old version answers more than was in flight"
     assert set(crowd.outcomes) == {FIRST, SECOND}
 
 
@@ -113,7 +113,7 @@ def test_a_version_that_does_not_load_leaves_the_one_before_it_serving(versions:
         options = ("--serve", "2", "--reload", triton.grpc_url, "--repository", versions)
         status, said = run("versions", "motion", *options)
         assert status == 1
-        assert "has not loaded motion anew" in said
+        assert "could not reload motion" in said
         assert crowd.more(FIRST)
     assert set(crowd.outcomes) == {FIRST}
 

@@ -1,4 +1,4 @@
-"""Weights come from where the user said, or the export says what is wrong with them."""
+"""Weights come from the source that the user names, or the export says what is wrong with them."""
 
 import pickle
 import zipfile
@@ -111,7 +111,7 @@ def test_an_export_says_which_prefix_it_took_off(tmp_path: Path, run: Run) -> No
         "export", "motion", "--format", "torchscript", "--weights", tmp_path / "other.pt", "--repository", tmp_path
     )
     assert status == 0
-    assert "taken off every name in the weights: 'module.'" in said
+    assert "removed from every name in the weights: 'module.'" in said
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])

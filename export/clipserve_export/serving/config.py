@@ -1,4 +1,4 @@
-"""The choices of serving.py in the messages of a config.pbtxt: written into them, and read back.
+"""Serving options in config.pbtxt: written into its messages, and read back.
 
 The parameter names of the accelerators are those of Triton's ONNX Runtime backend (its README and src/onnxruntime.cc).
 """
@@ -13,35 +13,35 @@ from tritonclient.grpc import model_config_pb2 as pb
 from clipserve_export.capacity import (
     GPU_GIGABYTES,
     GPU_RESERVED_GIGABYTES,
-    MOST_CLIPS,
-    MOST_VIDEOS,
+    MAX_CLIPS,
+    MAX_VIDEOS,
     WAITING_MEGABYTES,
     max_clips,
     max_waiting,
 )
-from clipserve_export.serving import NEWEST, Serving
+from clipserve_export.serving.choices import NEWEST, Serving
 from clipserve_export.specs import Geometry, ModelSpec
 from clipserve_export.target import Precision, Target
 
-# Where the container may write: engines take minutes to build, and are built for one kind of GPU.
+# The container may write there. Engines take minutes to build, and fit one kind of GPU.
 ENGINE_FOLDER = "/cache"
 TENSORRT = {
     "max_workspace_size_bytes": str(4 * 2**30),
     "trt_engine_cache_enable": "1",
     "trt_timing_cache_enable": "1",
-    # Where a sum of squares leaves the range of fp16, MViT's answers are no numbers.
+    # Otherwise a sum of squares leaves the range of fp16, and MViT's answers are NaN.
     "trt_layer_norm_fp32_fallback": "1",
 }
-# Views make many shapes. By default each is tried with every algorithm of cuDNN when it first comes (0, EXHAUSTIVE),
-# and memory grows in powers of two. Not as a `gpu_execution_accelerator` named cuda: once a config has parameters, the
-# backend overwrites what stands there with its defaults for these two.
+# Views make many shapes. By default ONNX Runtime tries every algorithm of cuDNN for each new shape (0, EXHAUSTIVE), and
+# memory grows in powers of two. These are parameters and no `gpu_execution_accelerator` named cuda: in a config with
+# parameters the backend overwrites the accelerator's values with its defaults for these two.
 CUDA = {"cudnn_conv_algo_search": "1", "arena_extend_strategy": "1"}
 
 
-def write_net_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving) -> None:
-    """Put the choices into a network's config; `serving` must be possible."""
+def write_net_options(config: pb.ModelConfig, spec: ModelSpec, serving: Serving) -> None:
+    """Write the options into a network's config. `serving` must be possible."""
     config.max_batch_size = serving.batch_for(spec)
-    # One on each GPU, or one on the CPU. Left out, the CPU gets two, which fight for its cores.
+    # Without an instance group the CPU gets two instances, which compete for its cores.
     group = config.instance_group.add(count=serving.instances_for(spec))
     if serving.gpus:
         group.kind = pb.ModelInstanceGroup.KIND_GPU
@@ -63,11 +63,11 @@ def write_net_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving)
 def _write_accelerators(config: pb.ModelConfig, serving: Serving) -> None:
     accelerators = config.optimization.execution_accelerators
     if serving.cpu_accelerator == "openvino" and not serving.is_for_gpus:
-        # OpenVINO runs these networks two to four times as fast on a CPU. On a GPU the backend appends it behind CUDA.
+        # OpenVINO runs these networks two to four times as fast on a CPU. On a GPU it would run parts beside CUDA.
         accelerators.cpu_execution_accelerator.add(name="openvino")
     if serving.accelerator == "tensorrt":
-        # No explicit shape profiles: they must name the inputs of every part that ONNX Runtime cuts the graph into,
-        # and one that is not named keeps the model from loading. The warm-up shows TensorRT the range instead.
+        # No explicit shape profiles: they must name the inputs of every part into which ONNX Runtime splits the graph,
+        # and a missing name keeps the model from loading. The warm-up shows TensorRT the range instead.
         tensorrt = accelerators.gpu_execution_accelerator.add(name="tensorrt")
         folders = {"trt_engine_cache_path": ENGINE_FOLDER, "trt_timing_cache_path": ENGINE_FOLDER}
         for key, value in {"precision_mode": serving.precision.upper(), **TENSORRT, **folders}.items():
@@ -80,9 +80,10 @@ def _write_accelerators(config: pb.ModelConfig, serving: Serving) -> None:
 
 
 def _warm_ups(spec: ModelSpec, serving: Serving) -> list[pb.ModelWarmup]:
-    """The smallest run and a full one of single clips; for TensorRT the largest, because engines are built for it.
+    """The runs ahead of the first request: the smallest, and a full one of single clips.
 
-    On a GPU each batch is a shape for which memory is found and kernels are chosen: all of them come before.
+    TensorRT gets the largest, because it builds engines for it. For the target gpu all batch sizes run, because a GPU
+    allocates memory and chooses kernels for each.
     """
     most = serving.batch_for(spec)
     if serving.accelerator == "tensorrt":
@@ -111,20 +112,20 @@ def _write_versions(config: pb.ModelConfig, keep: str) -> None:
         config.version_policy.specific.versions.extend(map(int, keep.split(",")))
 
 
-def write_ensemble_choices(config: pb.ModelConfig, spec: ModelSpec, serving: Serving) -> None:
-    """Put the choices into an ensemble's config."""
-    # The cache's key is the bytes of the clips and not their shape: two videos of one clip look like one video of two.
-    # And no ensemble may take more than its steps do: decoding takes MOST_VIDEOS a request.
-    config.max_batch_size = 1 if serving.cache else min(MOST_VIDEOS, serving.batch_for(spec))
+def write_ensemble_options(config: pb.ModelConfig, spec: ModelSpec, serving: Serving) -> None:
+    """Write the options into an ensemble's config."""
+    # The cache's key has the bytes of the clips and not their shape: two videos with one clip look like one video with
+    # two. An ensemble may not take more than its steps do: decoding takes MAX_VIDEOS in a request.
+    config.max_batch_size = 1 if serving.cache else min(MAX_VIDEOS, serving.batch_for(spec))
     if serving.max_inflight:
         config.ensemble_scheduling.max_inflight_requests = serving.max_inflight
 
 
 def write_clips(decode: pb.ModelConfig, specs: Iterable[ModelSpec], servings: Mapping[str, Serving]) -> None:
-    """Tell the decode step of how many clips a network takes fewer than it allows by itself."""
+    """Write the limits of clips into the decode step's config, for networks that take fewer than it allows."""
     for spec in specs:
         name, most = f"MAX_{spec.geometry.output_name}", servings.get(spec.name, Serving()).clips_for(spec)
-        bound = decode.parameters[name].string_value if name in decode.parameters else MOST_CLIPS
+        bound = decode.parameters[name].string_value if name in decode.parameters else MAX_CLIPS
         if most < int(bound):
             decode.parameters[name].string_value = str(most)
 
@@ -136,9 +137,9 @@ def _read_max_clips(decode: pb.ModelConfig, spec: ModelSpec) -> int | None:
 
 
 def write_queues(decode: pb.ModelConfig, specs: Iterable[ModelSpec], servings: Mapping[str, Serving]) -> None:
-    """Tell the decode step how much may wait for each network; where several take the same clips, for all of them.
+    """Write into the decode step's config how much may wait for each network, or for those that share an output.
 
-    servings: of models that are not served as by default.
+    servings: options by the model's name. A model without an entry has the defaults.
     """
     by_output: dict[str, list[ModelSpec]] = {}
     for spec in specs:
@@ -162,7 +163,7 @@ def _read_max_queue(decode: pb.ModelConfig, spec: ModelSpec, net: pb.ModelConfig
 
 
 def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig, decode: pb.ModelConfig) -> Serving:
-    """The choices that these configs hold. What cannot have come from a choice is left out, and shows as drift."""
+    """The options that these configs hold. What no option produces is ignored here, and `export --check` reports it."""
     group = net.instance_group[0] if net.instance_group else pb.ModelInstanceGroup(count=1)
     accelerators = net.optimization.execution_accelerators
     tensorrt = [entry for entry in accelerators.gpu_execution_accelerator if entry.name == "tensorrt"]

@@ -1,8 +1,4 @@
-"""How a network is served: what the operator of a server chooses, and the specs leave open.
-
-The choices live in config.pbtxt and nowhere else. They are written there by serving_config.py and read back from it, so
-a config is as it should be when some choice gives it, and an export that is told nothing keeps what was chosen before.
-"""
+"""The serving options of one model."""
 
 import re
 from dataclasses import dataclass, replace
@@ -16,53 +12,72 @@ from clipserve_export.target import Precision, Target
 Accelerator = Literal["none", "cuda", "tensorrt"]
 CpuAccelerator = Literal["openvino", "none"]
 
-NEWEST = "latest:1"  # Triton's own version policy, where a config names none
+NEWEST = "latest:1"  # Triton's version policy for a config without one
 _LATEST = re.compile(r"latest(?::([1-9]\d*))?")
 _LIST = re.compile(r"[1-9]\d*(?:,[1-9]\d*)*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """The choices for one model. The defaults are those of the committed configs."""
+    """The options of one model. The defaults are those of the committed configs.
 
-    target: Target = "cpu"  # what batches and warm-up are for; Triton places the network wherever there is room
-    gpu_gigabytes: int = GPU_GIGABYTES  # of a GPU that this network may take, for the target gpu
-    instances: int | None = None  # on each GPU, or on the CPU; None: see `instances_for`
-    gpus: tuple[int, ...] = ()  # () leaves it to Triton: every GPU there is, or the CPU
-    max_batch: int | None = None  # videos in one run; None: what capacity.py allows
-    max_clips: int | None = None  # of one video; None: what capacity.py allows
-    queue_delay: int = 0  # microseconds that a request waits for others to run with
-    max_queue: int | None = None  # decoded requests that wait for the network; None: what capacity.py allows
-    max_inflight: int = 0  # requests between two steps of the ensemble; 0 sets no bound
-    accelerator: Accelerator = "none"  # of instances on a GPU
-    cpu_accelerator: CpuAccelerator = "openvino"  # of instances on a CPU
-    precision: Precision = "fp32"  # follows the network's, where the config depends on it: TensorRT, the target gpu
-    torchscript: bool = False  # follows the network's file, for the target gpu
-    warm_up: bool | None = None  # None: for the target gpu
+    Attributes:
+        target: the kind of device that batches and warm-up are for. Triton places the network wherever there is room.
+        gpu_gigabytes: GiB of a GPU that this network may take, for the target gpu.
+        instances: on each GPU, or on the CPU. None: see `instances_for`.
+        gpus: numbers of GPUs. None given: every GPU of the machine, or the CPU.
+        max_batch: videos in one run. None: what capacity.py allows.
+        max_clips: clips of one video. None: what capacity.py allows.
+        queue_delay: microseconds that a request waits for others to share a run with.
+        max_queue: decoded requests that may wait for the network. None: what capacity.py allows.
+        max_inflight: requests between two steps of the ensemble. 0: no limit.
+        accelerator: for instances on a GPU.
+        cpu_accelerator: for instances on a CPU.
+        precision: the network's, where the config depends on it: for TensorRT and the target gpu.
+        torchscript: whether the network's file is TorchScript, where the config depends on it: for the target gpu.
+        warm_up: whether the network runs before it is ready. None: for the target gpu.
+        cache: whether Triton's response cache may answer.
+        keep: the versions that are loaded: latest:K, all, or 1,2.
+    """
+
+    target: Target = "cpu"
+    gpu_gigabytes: int = GPU_GIGABYTES
+    instances: int | None = None
+    gpus: tuple[int, ...] = ()
+    max_batch: int | None = None
+    max_clips: int | None = None
+    queue_delay: int = 0
+    max_queue: int | None = None
+    max_inflight: int = 0
+    accelerator: Accelerator = "none"
+    cpu_accelerator: CpuAccelerator = "openvino"
+    precision: Precision = "fp32"
+    torchscript: bool = False
+    warm_up: bool | None = None
     cache: bool = False
-    keep: str = NEWEST  # which versions are loaded: latest:K, all, or 1,2
+    keep: str = NEWEST
 
     @property
     def warms_up(self) -> bool:
-        """Whether the network runs once before it is ready."""
+        """Whether the network runs before it is ready."""
         return self.target == "gpu" if self.warm_up is None else self.warm_up
 
     def instances_for(self, spec: ModelSpec) -> int:
-        """How many run side by side: as chosen, else two of TorchScript on a GPU that holds both, else one.
+        """How many instances run side by side: as chosen, else two of TorchScript on a GPU that holds both, else one.
 
-        One leaves an H100 idle half of the time, while it takes requests and gives answers.
+        A single instance leaves an H100 idle half of the time, while it reads requests and writes responses.
         """
         if self.instances or not self.torchscript or self.target == "cpu":
             return self.instances or 1
         return 2 if max_gpu_videos(spec, self.precision, self.gpu_gigabytes // 2) >= (self.max_batch or 1) else 1
 
     def batch_for(self, spec: ModelSpec) -> int:
-        """How many videos of `spec` may share a run."""
+        """How many videos may share a run."""
         return self.max_batch or self.largest_batch(spec)
 
     @property
     def is_for_gpus(self) -> bool:
-        """Whether it is meant to run on GPUs alone, where an accelerator for CPUs would take parts of it."""
+        """Whether it runs on GPUs alone. There, an accelerator for CPUs would run parts of it."""
         return self.target == "gpu" or bool(self.gpus) or self.accelerator != "none"
 
     def clips_for(self, spec: ModelSpec) -> int:
@@ -74,25 +89,25 @@ class Serving:
         return self.max_queue or max_waiting(self.batch_for(spec))
 
     def largest_batch(self, spec: ModelSpec) -> int:
-        """How many may at most, by what they take. Instances share a GPU's memory: each has weights and a run."""
+        """How many videos may share a run at most, by their memory. The instances on a GPU share its memory."""
         if self.target == "cpu":
             return max_videos(spec)
         return max_gpu_videos(spec, self.precision, self.gpu_gigabytes // self.instances_for(spec))
 
     def for_format(self, backend: str, *, before: str | None) -> "Serving":
-        """The same for a file of another backend: the accelerators are ONNX Runtime's, and chosen for it."""
+        """The options for a file of another backend. Accelerators are reset, because they are ONNX Runtime's."""
         if before in (None, backend):
             return self
         return replace(self, accelerator="none", cpu_accelerator="openvino")
 
     def for_target(self, target: Target) -> "Serving":
-        """The same for a file for another target: how much fits into a run was chosen for the one before."""
+        """The options for a file for another target. Those of memory are reset, because they fit the old target."""
         if target == self.target:
             return self
         return replace(self, target=target, gpu_gigabytes=GPU_GIGABYTES, max_batch=None)
 
     def require_possible(self, spec: ModelSpec, backend: str) -> None:
-        """Raise ServingError for a choice that the model or its backend cannot keep."""
+        """Raise ServingError for an option that is not possible with the model or its backend."""
         if self.target == "cpu" and self.gpu_gigabytes != GPU_GIGABYTES:
             raise ServingError(f"--gpu-memory is for networks exported with --target gpu, and {spec.name} is for a CPU")
         bound = self.largest_batch(spec)
@@ -125,7 +140,7 @@ def parse_gpus(text: str) -> tuple[int, ...]:
 
 
 def parse_keep(text: str) -> str:
-    """A version policy in its one spelling: `latest:K`, `all` or `1,2`. Raises ServingError."""
+    """A version policy, normalised: `latest:K`, `all` or `1,2`. Raises ServingError."""
     if text == "all":
         return text
     if latest := _LATEST.fullmatch(text):
@@ -136,7 +151,7 @@ def parse_keep(text: str) -> str:
 
 
 def choose_versions(keep: str, published: list[int]) -> list[int]:
-    """Which of the published versions a server loads under a policy, ascending."""
+    """The published versions that a server loads under a policy, ascending."""
     if keep == "all":
         return sorted(published)
     if latest := _LATEST.fullmatch(keep):

@@ -1,4 +1,4 @@
-"""Serving options between a model that is there and what is asked for it."""
+"""The serving options of a model in a repository: as they are, fitted to a new file, and changed."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import Format
 from clipserve_export.repository import read_chosen, write_serving
-from clipserve_export.serving import Serving
+from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
 from clipserve_export.versions import (
@@ -19,14 +19,14 @@ from clipserve_export.versions import (
 
 
 def present_serving(repository: Path, spec: ModelSpec, form: Format, target: Target = "cpu") -> Serving:
-    """The options that the model is served with, as far as a file of this format for this target can keep them."""
+    """The options of the model's configs, as far as they fit a file of this format for this target."""
     chosen = read_chosen(repository, spec)
     serving = chosen.serving.for_format(form.backend, before=chosen.form.backend) if chosen else Serving()
     return serving.for_target(target)
 
 
 def fit_serving(spec: ModelSpec, form: Format, serving: Serving, *, precision: Precision) -> Serving:
-    """The options for a network in `precision`. Raises ServingError where they are not possible."""
+    """The options for a network in this precision. Raises ServingError when they are not possible."""
     on_gpu = serving.target == "gpu"
     serving = replace(
         serving,
@@ -38,7 +38,7 @@ def fit_serving(spec: ModelSpec, form: Format, serving: Serving, *, precision: P
 
 
 def change_serving(repository: Path, spec: ModelSpec, change: Callable[[Serving], Serving]) -> list[Path]:
-    """Give a model other serving options without exporting it again; gives the files written. Raises ExportError."""
+    """Change the options without exporting the model again. Returns the files written. Raises ExportError."""
     chosen = read_chosen(repository, spec)
     if chosen is None:
         raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")

@@ -1,4 +1,4 @@
-"""The serving options of `clipserve export`, as words for the command line."""
+"""The serving options as options of `clipserve export`."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipserve_export.serving import Serving, parse_gpus, parse_keep
+from clipserve_export.serving.choices import Serving, parse_gpus, parse_keep
 
 PANEL = "Serving (not given: as the model is served now, else the default)"
 
@@ -32,7 +32,7 @@ def _option(*names: str, **how: Any) -> Any:
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """Changes to a Serving; None changes nothing. deploy/CONFIGS.md tells what each is for."""
+    """Changes to a Serving; None changes nothing. deploy/CONFIGS.md explains each option."""
 
     gpu_memory: Annotated[
         int | None,
@@ -108,7 +108,7 @@ class ServingOptions:
     )
 
     def choose(self, present: Serving) -> Serving:
-        """`present` with these changes. Raises ServingError for words that mean nothing."""
+        """`present` with these changes. Raises ServingError for a value that is not allowed."""
         changes: dict[str, Any] = {
             "gpu_gigabytes": self.gpu_memory,
             "instances": self.instances,
@@ -120,7 +120,7 @@ class ServingOptions:
             "max_inflight": self.max_inflight,
             "accelerator": self.accelerator and self.accelerator.value,
             "cpu_accelerator": self.cpu_accelerator and self.cpu_accelerator.value,
-            # TensorRT builds an engine for the shapes it has seen: better before anybody waits for it.
+            # TensorRT builds an engine for the shapes it has seen: the warm-up does so before the first request.
             "warm_up": True if self.warm_up is None and self.accelerator == "tensorrt" else self.warm_up,
             "cache": self.cache,
             "keep": None if self.keep is None else parse_keep(self.keep),
