@@ -25,7 +25,7 @@ env: $(READY) ## Make the environment (.venv) that everything runs in.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 		|| { echo "the embedded server needs Python 3.11 or 3.12, and $(PYTHON) is another: make PYTHON=/path/to/python3.12 (the client alone, 'pip install .', runs on 3.11 to 3.13)"; exit 1; }
-	@PYTHONPATH=server $(PYTHON) -m clipserve_server.libpython
+	@PYTHONPATH=server $(PYTHON) -m clipserve_server.python_stubs
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null \
 		|| { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 	@echo "installing into $(VENV): torch, the Triton wheel and the rest, 1.5 GB; minutes, once"

@@ -20,7 +20,7 @@ from steps import ask_to_decode, clip_bytes, shared_region
 from tritonclient.grpc.aio import InferenceServerClient
 
 from clipserve_export.specs import SPECS, ModelSpec
-from clipserve_server.decoder import Decoder
+from clipserve_server.options import Decoder
 from clipserve_server.triton import Triton
 
 NAMES = ("h264-1080p-10s-short-groups.mp4", "h264-720p-10s.mp4", "hevc-1080p-10s.mp4")

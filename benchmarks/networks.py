@@ -29,7 +29,7 @@ from clipserve_export.formats import write_onnx, write_torchscript
 from clipserve_export.network import ActionNetwork, served_network
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import random_weights
-from clipserve_server.openvino_runtime import OpenVinoRuntime
+from clipserve_server.backends.openvino_runtime import OpenVinoRuntime
 
 RESULTS = Path(__file__).parent / "results"
 CASES = (

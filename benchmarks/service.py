@@ -30,8 +30,8 @@ from traces import read_traces
 from tritonclient.grpc.aio import InferenceServerClient
 
 from clipserve_export.specs import SPECS, ModelSpec
-from clipserve_server.openvino_runtime import OpenVinoRuntime
-from clipserve_server.precision import wanted_precision
+from clipserve_server.backends.openvino_runtime import OpenVinoRuntime
+from clipserve_server.options import wanted_precision
 from clipserve_server.triton import Triton
 
 ROOT = Path(__file__).parents[1]

@@ -58,7 +58,7 @@ def chosen_precision(ground: Ground) -> str:
     """What clipserve computes in on this processor if not told otherwise."""
     import openvino
 
-    from clipserve_server.precision import choose_precision
+    from clipserve_server.options import choose_precision
 
     return choose_precision(
         "auto",

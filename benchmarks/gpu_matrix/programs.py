@@ -87,7 +87,7 @@ class Networks:
         import onnxruntime
 
         from clipserve_export.formats import write_onnx
-        from clipserve_server.onnxruntime_on_device import OnDevice
+        from clipserve_server.backends.onnxruntime_gpu import BoundSession
 
         number: Any = "fp16" if engine.precision == "fp16" else "fp32"
         index = self.device.index or 0
@@ -114,7 +114,7 @@ class Networks:
                     ),
                 )
             session = onnxruntime.InferenceSession(path, providers=providers)
-        on_device = OnDevice(session, ["SCORES", "FEATURES"], self.device)
+        on_device = BoundSession(session, ["SCORES", "FEATURES"], self.device)
 
         def run(clip: Tensor) -> tuple[Tensor, Tensor]:
             scores, features = on_device.run({"CLIP": clip})

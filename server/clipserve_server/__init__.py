@@ -1,4 +1,13 @@
-"""A real Triton on this machine, started from a wheel."""
+"""The embedded server: a real Triton on this machine, from a wheel.
+
+command_line     clipserve serve
+triton           the server: start, wait until ready, stop; options (what it can be told)
+guard            the process that runs Triton and ends it; in_flight (waits for requests)
+wheel            the parts of the wheel; python_stubs (the Python of Triton's Python models)
+backends/        Python backends that substitute Triton's C++ backends
+repository       which models there are; shared_memory (how much they need); device_fit
+log, errors      what Triton says, and why it does not start
+"""
 
 from clipserve_server import telemetry
 

@@ -1,24 +1,15 @@
-"""`clipserve serve`: a real Triton on this machine until Ctrl-C."""
+"""`clipserve serve`: runs a real Triton on this machine until Ctrl-C."""
 
 import signal
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clipserve_server.decoder import Decoder
+from clipserve_server.options import CpuPrecision, Decoder
 
-POLL_SECONDS = 0.1  # to hear of a signal, and of a Triton that ended by itself
-
-
-class Precision(StrEnum):
-    """PRECISIONS as typer takes them."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
+POLL_SECONDS = 0.1  # between two looks for a signal, and for a Triton that ended by itself
 
 
 def serve(
@@ -47,9 +38,9 @@ def serve(
         ),
     ] = None,
     cpu_precision: Annotated[
-        Precision,
+        CpuPrecision,
         typer.Option(help="What ONNX networks compute in on a CPU; auto: bf16 where it held."),
-    ] = Precision.AUTO,
+    ] = CpuPrecision.AUTO,
     decoder: Annotated[
         Decoder | None,
         typer.Option(
@@ -60,7 +51,7 @@ def serve(
 ) -> None:
     """Serve a model repository from this machine, with the Triton of the wheel nvidia-pytriton.
 
-    Ends on Ctrl-C or SIGTERM, when requests under way are answered, and leaves no process behind.
+    Ends on Ctrl-C or SIGTERM, after the requests in flight are answered, and leaves no process behind.
 
     \b
     clipserve serve
@@ -122,9 +113,9 @@ def serve(
             "Ctrl-C stops it",
             markup=False,
         )
-        while triton.is_running and not stop.asked:
+        while triton.is_running and not stop.is_requested:
             time.sleep(POLL_SECONDS)
-        died = not stop.asked
+        died = not stop.is_requested
     finally:
         reason = "" if triton.is_running else str(triton.failure())
         triton.stop()
@@ -135,23 +126,21 @@ def serve(
 
 
 class _Stopped(BaseException):
-    """A signal came while Triton was starting. Like KeyboardInterrupt, it is no failure."""
+    """A signal came while Triton was starting. Like KeyboardInterrupt, this is no failure."""
 
 
 class _Stop:
-    """Whether SIGINT or SIGTERM came. Neither raises anything where it comes: an import, or a constructor with half its
-    work done, would say so in a traceback.
-    """
+    """Notes SIGINT and SIGTERM. Their handlers raise nothing, which could end in a traceback of an import."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.is_requested = False
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+            signal.signal(number, self._request)
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
+    def _request(self, *_: object) -> None:
+        self.is_requested = True
 
     def check(self) -> None:
-        """Raise _Stopped where a signal came."""
-        if self.asked:
+        """Raise _Stopped if a signal came."""
+        if self.is_requested:
             raise _Stopped

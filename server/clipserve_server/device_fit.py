@@ -1,6 +1,6 @@
-"""Does a network run where it was exported for? On the other kind of device it answers right, but slowly.
+"""Networks that run on another kind of device than they were exported for: their answers are right, but slow.
 
-An instance, which knows its device, writes that into Triton's log; `clipserve serve` reads it there.
+An instance knows its device, and writes a warning into Triton's log. `clipserve serve` reads it there.
 """
 
 import json
@@ -11,10 +11,10 @@ _MISFIT = re.compile(r"([\w.-]+ version \d+ was exported for a [CG]PU and runs o
 
 
 def find_misfit(model_file: Path, device: str) -> str | None:
-    """What is wrong with running this file on `device`, "cpu" or "gpu"; None where nothing is, or nothing tells.
+    """The warning for a file that runs on `device` ("cpu" or "gpu"). None if it fits, or export.json does not say.
 
-    TorchScript is laid out for one kind of device: x3d_m takes half the time on a CPU, a third on an H100. ONNX files
-    are the same for both, but in half precision: CPUs widen around each convolution.
+    The layout of TorchScript is for one kind of device: with the right one, x3d_m takes half the time on a CPU, a third
+    on an H100. ONNX files are the same for both, except in half precision: CPUs convert around each convolution.
     """
     try:
         record = json.loads(model_file.with_name("export.json").read_text())
@@ -31,5 +31,5 @@ def find_misfit(model_file: Path, device: str) -> str | None:
 
 
 def read_misfits(log: str) -> list[str]:
-    """Each such sentence in Triton's log, once."""
+    """Each such warning in Triton's log, once."""
     return list(dict.fromkeys(_MISFIT.findall(log)))

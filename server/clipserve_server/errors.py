@@ -1,22 +1,22 @@
-"""What keeps a server from starting.
+"""Why a server does not start.
 
 ServerStartError
-├── PortTaken         something else listens where Triton was to listen
-├── RepositoryEmpty   there is nothing to serve, or not what was asked for
+├── PortTaken         another program listens on a port
+├── RepositoryEmpty   the repository has no model to serve, or not the one that was named
 └── ModelLoadError    Triton could not load a model
 """
 
 
 class ServerStartError(Exception):
-    """Triton does not run. The message is one line that says why and what to do."""
+    """Triton does not run. The message is one line: why, and what to do."""
 
 
 class PortTaken(ServerStartError):
-    """Something else listens where Triton was to listen."""
+    """Another program listens on a port that Triton needs."""
 
 
 class RepositoryEmpty(ServerStartError):
-    """There is nothing to serve, or not what was asked for."""
+    """The repository has no model to serve, or not the one that was named."""
 
 
 class ModelLoadError(ServerStartError):

@@ -1,12 +1,12 @@
-"""Runs a command and makes sure that it ends when the process that asked for it ends, however that ends.
+"""Runs a command, and ends it when the process that started the guard ends, whatever ends that.
 
     python -m clipserve_server.guard SECONDS FOLDER COMMAND...
 
-Standard input is the lifeline: when it closes (the other end closed it, or died, kill -9 included), the command is
-killed with everything it started. A byte on it says that the command serves: then it is first asked to stop once the
-requests under way are answered, and given SECONDS for both. FOLDER, which is its temporary folder, and the shared
-memory that has the folder's name go with it.
-Ctrl-C is the other end's business.
+The guard watches its standard input. When that closes, because the starter closed it or died (kill -9 included), the
+guard kills the command with everything it started. A byte on standard input tells that the command is ready to serve;
+then the guard first waits for the requests in flight and asks the command to stop, SECONDS at most for both. Then it
+removes FOLDER, the command's temporary folder, and the shared memory named after it. The guard ignores Ctrl-C, which is
+for its starter.
 """
 
 import ctypes
@@ -20,54 +20,55 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipserve_server.under_way import VARIABLE, finish
+from clipserve_server.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
+from clipserve_server.in_flight import finish_requests
 
-SERVES = b"!"
-ENDING_SECONDS = 5.0  # of the grace, for the end itself
+READY = b"!"
+EXIT_SECONDS = 5.0  # of the grace, for the exit itself
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def _die_with_parent() -> None:
-    # For the guard's own death; safe here, where the thread that starts the command is the whole process.
+    # When the guard itself is killed. Safe here, because the thread that starts the command is the only one.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def run_guarded(command: Sequence[str], *, grace_seconds: float, folder: Path) -> int:
-    """Run `command` in a process group of its own; gives its exit status."""
-    under_way = folder / "under_way"
-    under_way.touch()
+    """Run `command` in a process group of its own; returns its exit status."""
+    in_flight = folder / "in_flight"
+    in_flight.touch()
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(folder), VARIABLE: str(under_way)},
+        env={**os.environ, "TMPDIR": str(folder), IN_FLIGHT_VARIABLE: str(in_flight)},
         process_group=0,
         preexec_fn=_die_with_parent,
     )
-    lifeline, exited = sys.stdin.fileno(), os.pidfd_open(child.pid)
+    stdin, exited = sys.stdin.fileno(), os.pidfd_open(child.pid)
     ready: Sequence[int] = ()
-    serves = False
+    is_ready = False
     try:
         while exited not in ready:
-            ready, _, _ = select.select([lifeline, exited], [], [])
-            if lifeline in ready and not os.read(lifeline, len(SERVES)):
+            ready, _, _ = select.select([stdin, exited], [], [])
+            if stdin in ready and not os.read(stdin, len(READY)):
                 break
-            serves = True
-        if exited not in ready and serves:
+            is_ready = True
+        if exited not in ready and is_ready:
             end = time.monotonic() + grace_seconds
-            finish(under_way, deadline=end - ENDING_SECONDS, is_running=lambda: child.poll() is None)
+            finish_requests(in_flight, deadline=end - EXIT_SECONDS, is_running=lambda: child.poll() is None)
             child.terminate()
             select.select([exited], [], [], max(end - time.monotonic(), 0))
     finally:
         _kill_group(child.pid)
         status = child.wait()
-        # A command that ended by itself leaves its log to the other end, which wants to know why.
+        # When the command ended by itself, the starter reads its log to find out why, and removes the folder.
         if exited not in ready:
             remove_traces(folder)
     return status
 
 
 def _kill_group(group: int) -> None:
-    # Until the leader is waited for, its number cannot be another group's.
+    # The kernel does not reuse the number before the leader is waited for.
     for _ in range(2):
         try:
             os.killpg(group, signal.SIGKILL)
@@ -77,24 +78,24 @@ def _kill_group(group: int) -> None:
 
 
 def shm_prefix(folder: Path) -> str:
-    """What the names of the command's shared memory begin with."""
+    """The prefix of the command's shared memory regions."""
     return folder.name.replace("-", "_")
 
 
 def remove_traces(folder: Path) -> None:
-    """Remove the folder and the shared memory named after it; harmless when they are gone."""
+    """Remove the folder and the shared memory named after it, if they exist."""
     for region in Path("/dev/shm").glob(f"{shm_prefix(folder)}*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
-    """The command line above."""
+    """Run the command line above."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     seconds, folder, *command = sys.argv[1:]
     status = run_guarded(command, grace_seconds=float(seconds), folder=Path(folder))
-    # As a shell tells of a signal.
+    # A signal is reported as a shell does.
     sys.exit(status if status >= 0 else 128 - status)
 
 

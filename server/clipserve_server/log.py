@@ -1,4 +1,4 @@
-"""What Triton and all that it starts say, in one file."""
+"""The log of Triton and all processes that it starts: one file, searched for the reason of a failure."""
 
 import os
 import re
@@ -7,28 +7,26 @@ from pathlib import Path
 
 from clipserve_server.errors import ModelLoadError, ServerStartError
 
-# Names the file to the decode step, whose errors about a dead worker name it in turn.
-LOG_VARIABLE = "CLIPSERVE_LOG"
-# The lines in which Triton 2.51 says why it ends, the most telling first.
+# Lines in which Triton 2.51 says why it ends, the most specific first.
 _MODEL_FAILURES = (
     re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.+)"),
     re.compile(r"Poll failed for model directory '(?P<model>[^']+)': (?P<reason>.+)"),
     re.compile(r"load failed for model '(?P<model>[^']+)': (?P<reason>.+)"),
 )
-# What the loader of glibc says of a program that it cannot start.
+# What glibc's loader writes about a program that it cannot start.
 _NOT_LOADED = re.compile(
     r"^\S+: (?P<reason>error while loading shared libraries: .+|symbol lookup error: .+|\S+: version `.+' not found.*)",
     re.MULTILINE,
 )
-_LAST_WORDS = re.compile(r"^error: (?P<reason>.+)", re.MULTILINE)
+_ERROR = re.compile(r"^error: (?P<reason>.+)", re.MULTILINE)
 _LAST_LINES = 3
 
 
 class TritonLog:
     """The log of one start.
 
-    path: the file to append to, which stays; None: a file of its own among the temporary ones, which stays where the
-    server did not end well. Raises ServerStartError where it cannot be written.
+    path: the file to append to, which stays. None: a temporary file, which `discard` removes.
+    Raises ServerStartError when the file cannot be written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -46,7 +44,7 @@ class TritonLog:
             raise ServerStartError(f"the log {place} cannot be written: {error.strerror}") from error
 
     def text(self) -> str:
-        """What was said since this start. Empty where the log is no plain file."""
+        """What was written since this start. Empty where the log is no regular file."""
         if not self.path.is_file():
             return ""
         with self.path.open("rb") as file:
@@ -54,33 +52,33 @@ class TritonLog:
             return file.read().decode(errors="replace")
 
     def explain(self, what_happened: str) -> ServerStartError:
-        """The error behind a server that does not come up or is gone: its own words, or else what happened."""
+        """The error of a server that did not start or has ended: the reason in the log, or else `what_happened`."""
         text = self.text()
         for pattern in _MODEL_FAILURES:
             if failure := pattern.search(text):
-                # A Python model's traceback follows, its line ends spelled out.
+                # A Python model's traceback follows, with its line ends escaped.
                 reason = failure["reason"].partition("\\n")[0].strip(' "')
-                return ModelLoadError(self.naming(f"{failure['model']} does not load: {reason}"))
-        if reason := self.unloadable():
-            return ServerStartError(self.naming(f"a process of Triton does not start: {reason}"))
-        last = self.last_words() or " ".join(text.split("\n")[-_LAST_LINES:]).strip() or "without a word"
-        return ServerStartError(self.naming(f"{what_happened}: {last}"))
+                return ModelLoadError(self.with_path(f"{failure['model']} does not load: {reason}"))
+        if reason := self.loader_error():
+            return ServerStartError(self.with_path(f"a process of Triton does not start: {reason}"))
+        last = self.last_error() or " ".join(text.split("\n")[-_LAST_LINES:]).strip() or "its log is empty"
+        return ServerStartError(self.with_path(f"{what_happened}: {last}"))
 
-    def last_words(self) -> str:
-        """The error that Triton named as it ended; empty where it named none."""
-        said = _LAST_WORDS.findall(self.text())
-        return said[-1] if said else ""
+    def last_error(self) -> str:
+        """The last error that Triton wrote; empty where it wrote none."""
+        errors = _ERROR.findall(self.text())
+        return errors[-1] if errors else ""
 
-    def unloadable(self) -> str | None:
-        """What the loader of shared libraries says of a program that it cannot start; None where it says nothing."""
+    def loader_error(self) -> str | None:
+        """What the loader of shared libraries wrote about a program that it could not start; None for nothing."""
         failure = _NOT_LOADED.search(self.text())
         return failure["reason"] if failure else None
 
-    def naming(self, message: str) -> str:
-        """The message, with the place of the log."""
+    def with_path(self, message: str) -> str:
+        """The message, with the path of the log."""
         return f"{message} (log: {self.path})"
 
     def discard(self) -> None:
-        """The server ended well: remove a file that nobody asked for."""
+        """Remove a temporary file, because the server ended well."""
         if self._is_ours:
             self.path.unlink(missing_ok=True)

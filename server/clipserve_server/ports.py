@@ -8,8 +8,11 @@ from clipserve_server.errors import PortTaken, ServerStartError
 
 
 def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
-    """Replace each 0 by a free port and see that the others are free. Raises PortTaken, or ServerStartError where the
-    host is no address of this machine.
+    """Replace each 0 by a free port, and check that the others are free.
+
+    Raises:
+        PortTaken: another program listens on one.
+        ServerStartError: the host is no address of this machine.
     """
     claimed: dict[str, int] = {}
     held: list[socket.socket] = []
@@ -18,13 +21,13 @@ def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             claim = socket.socket(family, socket.SOCK_STREAM)
             held.append(claim)
-            # Without it, a port whose last connections linger in TIME_WAIT would look taken.
+            # Otherwise a port with connections in TIME_WAIT looks taken.
             claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 claim.bind((host, port))
             except (OSError, TypeError) as error:
                 reason = (getattr(error, "strerror", None) or str(error)).lower()
-                # TypeError: a name that cannot be encoded.
+                # TypeError: the name cannot be encoded.
                 is_about_host = isinstance(error, socket.gaierror | TypeError)
                 if is_about_host or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
                     raise ServerStartError(
@@ -32,7 +35,7 @@ def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
                         " for this machine alone, 0.0.0.0 for every interface"
                     ) from error
                 raise PortTaken(
-                    f"{host}:{port} cannot be had for {service} ({reason}); choose another by --{service}-port,"
+                    f"{host}:{port} cannot be used for {service} ({reason}); choose another by --{service}-port,"
                     " 0 for any"
                 ) from error
             claimed[service] = claim.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What a model repository offers, read from its configs."""
+"""The models of a repository, read from its configs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ def read_repository(repository: Path) -> dict[str, ServedModel]:
 
 
 def choose_models(repository: Path, names: Sequence[str] = ()) -> list[ServedModel]:
-    """The models to serve: those named, or every one whose steps all have a version on disk.
+    """The models to serve: the named ones, or every model whose steps all have a version on disk.
 
-    Raises RepositoryEmpty when one that was named is unknown or not exported, or when nothing is left.
+    Raises RepositoryEmpty when a named model is unknown or not exported, or when no model is exported.
     """
     models = read_repository(repository)
     unknown = [name for name in names if name not in models]

@@ -1,7 +1,7 @@
-"""What /dev/shm must hold, and what the decode step takes where it holds less.
+"""How much shared memory (/dev/shm) a server needs, and the limits for the decode step when there is less.
 
-Each stub of Triton's Python backend has a region there for what goes in and out: videos and clips in the decode step,
-clips once more in the networks, whose stand-ins are stubs as well. Regions grow and never shrink.
+Each stub of Triton's Python backend has a region there for its inputs and outputs: videos and clips in the decode step,
+and the clips again in the networks, because the substitute backends are stubs, too. Regions grow and never shrink.
 """
 
 import json
@@ -17,41 +17,48 @@ from tritonclient.grpc import model_config_pb2 as pb
 from clipserve_server.repository import ServedModel
 
 FOLDER = Path("/dev/shm")
-# Names the limits to the decode step, as JSON. They stand for those of its config.
-LIMITS_VARIABLE = "CLIPSERVE_DECODE_LIMITS"
 MIB = 2**20
-# Of a stub that has done nothing yet.
+# The region of a stub that has done nothing yet.
 REGION_BYTES = MIB
-# A region that lacks room grows by all that it is asked for, beside what is free in it (measured: for 94 MB after
-# 38, 12 and 6 it is 157 MB).
+# A region without enough room grows by the whole size that is asked for, whatever is free in it. Measured: after 38, 12
+# and 6 MB, a request of 94 MB makes it 157 MB.
 GROWTH = 2
-# What a deployment is measured by, see estimate(); the container's checks have the same.
+# For the estimate of a deployment, see estimate(). The container's checks use the same numbers.
 BACKEND_BYTES = 64 * MIB
-# Of a video as most are. Fewer clips of one are taken before its file must be smaller.
+# The size of most videos. The limit of clips is lowered first, so that files of this size fit.
 VIDEO_BYTES = 8 * MIB
-# What the decode step lets in where its config does not say: see its Limits, PoolSettings and Sampling.
-MOST_VIDEO_BYTES, MOST_WAITING_MEGABYTES, MOST_WAITING, MOST_CLIPS = 512 * MIB, 2048, 64, 30
+# The limits of the decode step where its config sets none: see its Limits, PoolSettings and Sampling.
+MAX_VIDEO_BYTES, MAX_WAITING_MEGABYTES, MAX_WAITING, MAX_CLIPS = 512 * MIB, 2048, 64, 30
 
 
 @dataclass(frozen=True)
 class Network:
-    """A step that clips go to. clip: its name in the decode step's config; most_clips: of one video."""
+    """A network of a model.
+
+    Attributes:
+        model: the public model.
+        clip: the decode step's output that the network takes.
+        clip_bytes: bytes of one clip.
+        max_clips: clips of one video.
+        batch: videos in one run.
+        instances: processes that run it.
+    """
 
     model: str
     clip: str
     clip_bytes: int
-    most_clips: int
+    max_clips: int
     batch: int
     instances: int
 
     def clips(self, largest: int) -> int:
-        """Of one video, where they may have `largest` bytes together; one in any case."""
-        return max(1, min(self.most_clips, largest // self.clip_bytes))
+        """How many clips of one video are allowed, when they may have `largest` bytes together; at least one."""
+        return max(1, min(self.max_clips, largest // self.clip_bytes))
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is let in at most: bytes of a video's clips, bytes of its file, MiB of videos that wait."""
+    """The limits of the decode step: bytes of a video's clips, bytes of its file, MiB of videos that wait."""
 
     clip_bytes: int
     video_bytes: int
@@ -62,7 +69,7 @@ class Load:
 class Demand:
     """What a server's models may put into shared memory.
 
-    most: what the decode step's config lets in. max_waiting: the videos that may wait there.
+    most: the limits of the decode step's config. max_waiting: videos that may wait there.
     """
 
     networks: Sequence[Network]
@@ -71,26 +78,27 @@ class Demand:
     max_waiting: int
 
     def bytes_for(self, load: Load) -> int:
-        """What the regions may grow to."""
+        """The size that the regions may reach with these limits."""
         clips = [network.clips(load.clip_bytes) * network.clip_bytes for network in self.networks]
         in_networks = sum(
             network.instances * network.batch * size for network, size in zip(self.networks, clips, strict=True)
         )
-        # Decoded clips are there only while they are sent, by each worker's thread.
+        # Decoded clips are in shared memory only while they are sent, by each worker's thread.
         videos = load.waiting_megabytes * MIB + self.workers * load.video_bytes
         stubs = 1 + sum(network.instances for network in self.networks)
         return stubs * REGION_BYTES + GROWTH * (in_networks + self.workers * max(clips) + videos)
 
     def estimate(self, *, video_bytes: int = VIDEO_BYTES, views: int = 1) -> int:
-        """Bytes of /dev/shm that let as many requests in as may wait: 64 MiB + (waiting + workers) x (video + views x
-        largest clip).
+        """Bytes of /dev/shm for as many requests as may wait:
+
+        64 MiB + (waiting + workers) x (video + views x largest clip).
         """
         clip = max(network.clip_bytes for network in self.networks)
         return BACKEND_BYTES + (self.max_waiting + self.workers) * (video_bytes + views * clip)
 
     def fit(self, free: int) -> Load:
-        """The most that `free` bytes hold at any time. Where they hold hardly anything, the least that makes sense."""
-        sizes = {n * network.clip_bytes for network in self.networks for n in range(1, network.most_clips + 1)}
+        """The highest limits that fit into `free` bytes; where hardly anything fits, the lowest that make sense."""
+        sizes = {n * network.clip_bytes for network in self.networks for n in range(1, network.max_clips + 1)}
         for clip_bytes in sorted(sizes, reverse=True):
             videos = (free - self.bytes_for(Load(clip_bytes, 0, 0))) // GROWTH
             video = min(videos // (1 + self.workers), self.most.video_bytes)
@@ -103,13 +111,13 @@ class Demand:
 
 @dataclass(frozen=True)
 class Room:
-    """What a start found."""
+    """The shared memory that a server needs, and what is free of it."""
 
     demand: Demand
     free: int
 
     def limits(self) -> dict[str, str]:
-        """Parameters of the decode step that differ from its config."""
+        """The parameters of the decode step that must be lower than in its config."""
         load, most = self.demand.fit(self.free), self.demand.most
         limits: dict[str, str] = {}
         if load.video_bytes < most.video_bytes:
@@ -117,28 +125,28 @@ class Room:
         if load.waiting_megabytes < most.waiting_megabytes:
             limits["max_waiting_megabytes"] = str(load.waiting_megabytes)
         for network in self.demand.networks:
-            if network.clips(load.clip_bytes) < network.most_clips:
+            if network.clips(load.clip_bytes) < network.max_clips:
                 limits[f"MAX_{network.clip}"] = str(network.clips(load.clip_bytes))
         return limits
 
     def notice(self) -> str | None:
-        """What to tell an operator; None where there is room for all that the config lets in."""
+        """A warning for the operator; None where shared memory has room for all that the config allows."""
         if not self.limits():
             return None
         demand, load = self.demand, self.demand.fit(self.free)
         needed = -(-demand.bytes_for(demand.most) // MIB)
         clips = ", ".join(f"{network.model} {network.clips(load.clip_bytes)}" for network in demand.networks)
         return (
-            f"{FOLDER} has {self.free // MIB} MiB free. All that may be asked of this server needs {needed} MiB;"
+            f"{FOLDER} has {self.free // MIB} MiB free. The largest requests that this server allows need {needed} MiB;"
             f" {demand.max_waiting + demand.workers} videos of {VIDEO_BYTES // MIB} MiB with one clip each need"
             f" {-(-demand.estimate() // MIB)} MiB. So a video may have {load.video_bytes // MIB} MiB,"
-            f" {load.waiting_megabytes} MiB of videos may wait, and this many clips (views x crops) of one video are"
-            f" taken: {clips}. More room: mount -o remount,size={needed}m {FOLDER}, or docker run --shm-size={needed}m"
+            f" {load.waiting_megabytes} MiB of videos may wait, and a video may have this many clips (views x crops):"
+            f" {clips}. More room: mount -o remount,size={needed}m {FOLDER}, or docker run --shm-size={needed}m"
         )
 
 
 def measure_room(repository: Path, models: Sequence[ServedModel]) -> Room | None:
-    """For a server of these models on this machine. None where their configs cannot be read: Triton will say so."""
+    """For a server of these models on this machine. None when their configs cannot be read; Triton reports that."""
     try:
         demand = read_demand(repository, models)
     except (OSError, ValueError, KeyError, text_format.ParseError):
@@ -147,20 +155,20 @@ def measure_room(repository: Path, models: Sequence[ServedModel]) -> Room | None
 
 
 def read_demand(repository: Path, models: Sequence[ServedModel]) -> Demand:
-    """From the configs. Raises ValueError, KeyError, OSError or ParseError where they are not what export writes."""
+    """Read the configs. Raises ValueError, KeyError, OSError or ParseError when `export` did not write them."""
     values = {name: value.string_value for name, value in _read_config(repository, "decode").parameters.items()}
     networks = [network for model in models for network in _networks(repository, model.name, values)]
     most = Load(
-        max((network.most_clips * network.clip_bytes for network in networks), default=0),
-        int(values.get("max_bytes", MOST_VIDEO_BYTES)),
-        int(values.get("max_waiting_megabytes", MOST_WAITING_MEGABYTES)),
+        max((network.max_clips * network.clip_bytes for network in networks), default=0),
+        int(values.get("max_bytes", MAX_VIDEO_BYTES)),
+        int(values.get("max_waiting_megabytes", MAX_WAITING_MEGABYTES)),
     )
     workers = int(values.get("workers", "0")) or len(os.sched_getaffinity(0))
-    return Demand(networks, workers, most, int(values.get("max_waiting", MOST_WAITING)))
+    return Demand(networks, workers, most, int(values.get("max_waiting", MAX_WAITING)))
 
 
 def _networks(repository: Path, model: str, values: Mapping[str, str]) -> Iterator[Network]:
-    """The steps of an ensemble that clips go to. values: parameters of the decode step."""
+    """The networks of an ensemble. values: parameters of the decode step."""
     steps = _read_config(repository, model).ensemble_scheduling.step
     clips = {tensor: name for step in steps if step.model_name == "decode" for name, tensor in step.output_map.items()}
     for step in steps:
@@ -172,7 +180,7 @@ def _networks(repository: Path, model: str, values: Mapping[str, str]) -> Iterat
                     model=model,
                     clip=name,
                     clip_bytes=geometry["frames"] * geometry["crop"] ** 2 * 3,
-                    most_clips=int(values.get(f"MAX_{name}", MOST_CLIPS)),
+                    max_clips=int(values.get(f"MAX_{name}", MAX_CLIPS)),
                     batch=max(1, config.max_batch_size),
                     instances=max(1, sum(group.count for group in config.instance_group)),
                 )

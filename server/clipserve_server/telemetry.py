@@ -1,7 +1,7 @@
-"""Libraries that report how they are used to their makers are told not to, before they are imported.
+"""Switches off the telemetry of libraries, before they are imported.
 
-ONNX Runtime does from 1.29 on (to mobile.events.data.microsoft.com, with a session's model and hashes of its weights),
-OpenVINO at every import; both are on unless switched off, and both leave files for it.
+ONNX Runtime reports from 1.29 on (to mobile.events.data.microsoft.com: a session's model, and hashes of its weights),
+OpenVINO at every import. Both report unless they are told not to, and both leave files in the home folder.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 
 def switch_off() -> None:
-    """Of ONNX Runtime by its variable, which children inherit; of OpenVINO by the lack of the package that reports."""
+    """ONNX Runtime has a variable for it, which children inherit. OpenVINO gets no package that could report."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # There is a file in the home folder and a command to opt out, but nothing for one process.
+    # OpenVINO has a file in the home folder and a command to opt out, but nothing for one process.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # import says it cannot be found

@@ -1,4 +1,4 @@
-"""A real Triton on this machine, for as long as a `with` block lasts."""
+"""The embedded server: a real Triton on this machine, which runs as long as a `with` block."""
 
 import contextlib
 import json
@@ -15,30 +15,35 @@ from typing import Self
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from clipserve_server.backends import lay_out_backends
-from clipserve_server.decoder import DECODER_VARIABLE, Decoder
 from clipserve_server.device_fit import read_misfits
 from clipserve_server.errors import ServerStartError
-from clipserve_server.guard import SERVES, remove_traces, shm_prefix
-from clipserve_server.log import LOG_VARIABLE, TritonLog
+from clipserve_server.guard import READY, remove_traces, shm_prefix
+from clipserve_server.log import TritonLog
+from clipserve_server.options import (
+    DECODER_VARIABLE,
+    LIMITS_VARIABLE,
+    LOG_VARIABLE,
+    METRICS_VARIABLE,
+    PRECISION_VARIABLE,
+    Decoder,
+    check_precision,
+    wanted_precision,
+)
 from clipserve_server.ports import claim_ports
-from clipserve_server.precision import PRECISION_VARIABLE, check_precision, wanted_precision
-from clipserve_server.processes import dead_stubs
+from clipserve_server.python_stubs import dead_stubs, make_environment
 from clipserve_server.repository import ServedModel, choose_models
-from clipserve_server.shared_memory import LIMITS_VARIABLE, measure_room
-from clipserve_server.stub_python import lay_out_python
-from clipserve_server.wheel import find_wheel
+from clipserve_server.shared_memory import measure_room
+from clipserve_server.wheel import find_wheel, make_backend_directory
 
-START_SECONDS = 300.0  # to load every model; MViT as TorchScript takes 10 on two cores
-STOP_SECONDS = 20.0  # for requests under way when asked to stop
-LEAVE_SECONDS = 4.0  # of these, for what Triton does after it has given up waiting for them
+START_SECONDS = 300.0  # to load every model; MViT as TorchScript takes 10 s on two cores
+STOP_SECONDS = 20.0  # for the requests in flight, and for the exit
+EXIT_SECONDS = 4.0  # of these, for what Triton does after it has given up waiting for requests
 POLL_SECONDS = 0.1
-# For Triton to say itself why a stub died, where it will.
+# Within this time Triton may log why a stub died.
 DEAD_STUB_SECONDS = 3.0
-# Where the decode step reads how many requests wait for a network.
-METRICS_VARIABLE = "CLIPSERVE_METRICS_URL"
 
-NO_PROXY = [("grpc.enable_http_proxy", 0)]  # whatever the environment says: the server is on this machine
+# A proxy of the environment cannot reach this machine.
+NO_PROXY = [("grpc.enable_http_proxy", 0)]
 
 Progress = Callable[[int, int], None]
 
@@ -49,11 +54,20 @@ class Triton:
     with Triton(Path("model_repository"), models=["motion"]) as triton:
         ...  # triton.grpc_url
 
-    models: the public models to serve; all that are exported where none is named. A port of 0 is any free one.
-    log: the file that Triton's log is appended to; None: one of its own, removed at the end unless something failed.
-    cpu_precision: what ONNX files are run in on the CPU, see precision.py; None: what CLIPSERVE_CPU_PRECISION says.
-    decoder: what decodes videos; None: what CLIPSERVE_DECODER says, or else the config of the decode step.
-    Entering waits until every model is ready and raises ServerStartError otherwise; leaving ends every process.
+    Entering the block waits until every model is ready, and raises ServerStartError otherwise. Leaving it ends every
+    process.
+
+    Args:
+        repository: the model repository.
+        models: the public models to serve. None named: every exported one.
+        host: the address to listen on.
+        http_port, grpc_port, metrics_port: 0 is any free port.
+        start_seconds: how long the models may take to load.
+        options: more options for tritonserver.
+        log: the file to append Triton's log to. None: a temporary file, removed at the end unless something failed.
+        cpu_precision: what ONNX networks compute in on a CPU, a CpuPrecision. None: as CLIPSERVE_CPU_PRECISION says.
+        decoder: what decodes videos. None: as CLIPSERVE_DECODER or the config of the decode step says.
+        progress: called with the number of ready models, and of all.
     """
 
     def __init__(
@@ -85,7 +99,7 @@ class Triton:
         self._log: TritonLog | None = None
         self._folder: Path | None = None
         self._guard: subprocess.Popen[bytes] | None = None
-        self._serves = False
+        self._is_ready = False
         self.models: tuple[ServedModel, ...] = ()
         self._room_notice: str | None = None
 
@@ -124,8 +138,8 @@ class Triton:
         self._ports = claim_ports(self.host, self._ports)
         self._folder = Path(tempfile.mkdtemp(prefix="clipserve-triton-"))
         try:
-            environment = lay_out_python(self._folder / "python", wheel)
-            backends = lay_out_backends(self._folder / "backends", wheel)
+            environment = make_environment(self._folder / "python", wheel)
+            backends = make_backend_directory(self._folder / "backends", wheel)
             command = [str(wheel.binary), *self._arguments(self._folder, backends), *self._options]
             room = measure_room(self.repository, self.models)
             self._room_notice = room.notice() if room else None
@@ -149,47 +163,47 @@ class Triton:
             self._wait_until_ready()
             assert self._guard.stdin is not None
             with contextlib.suppress(BrokenPipeError):
-                self._guard.stdin.write(SERVES)
+                self._guard.stdin.write(READY)
                 self._guard.stdin.flush()
-            self._serves = True
+            self._is_ready = True
         except BaseException as error:
             # Ctrl-C is no failure.
-            self._end(well=not isinstance(error, Exception))
+            self._end(keep_log=isinstance(error, Exception))
             raise
 
     def stop(self) -> None:
-        """End the server and everything it started; requests under way get STOP_SECONDS. Harmless when stopped."""
+        """End the server and everything it started, after the requests in flight. Does nothing when it is stopped."""
         if self._guard is not None:
-            self._end(well=self.is_running and not dead_stubs(self._guard.pid))
+            self._end(keep_log=not self.is_running or bool(dead_stubs(self._guard.pid)))
 
-    def _end(self, *, well: bool) -> None:
+    def _end(self, *, keep_log: bool) -> None:
         if self._guard is not None:
             assert self._guard.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.close()
             self._guard.wait()
             self._guard = None
-            self._serves = False
+            self._is_ready = False
         if self._folder is not None:
             remove_traces(self._folder)
             self._folder = None
-        if self._log is not None and well:
+        if self._log is not None and not keep_log:
             self._log.discard()
 
     @property
     def is_running(self) -> bool:
-        """Whether the server's process lives."""
+        """Whether the server's process runs."""
         return self._guard is not None and self._guard.poll() is None
 
     @property
     def log_path(self) -> Path:
-        """The log of Triton and of all that it starts. Stays after an end that was no good one."""
+        """The log of Triton and of all processes that it starts. After a failure it is kept."""
         assert self._log is not None
         return self._log.path
 
     @property
     def folder(self) -> Path:
-        """Temporary files; gone when the server is stopped. Shared memory has its name, see guard.shm_prefix."""
+        """Temporary files, removed when the server stops. Shared memory is named after it, see guard.shm_prefix."""
         assert self._folder is not None
         return self._folder
 
@@ -202,7 +216,7 @@ class Triton:
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in (*steps, *(model.name for model in self.models))),
             "--disable-auto-complete-config",
-            f"--exit-timeout-secs={STOP_SECONDS - LEAVE_SECONDS:.0f}",
+            f"--exit-timeout-secs={STOP_SECONDS - EXIT_SECONDS:.0f}",
             "--allow-gpu-metrics=true",
             *(f"--{service}-address={self.host}" for service in self._ports),
             *(f"--{service}-port={port}" for service, port in self._ports.items()),
@@ -212,57 +226,60 @@ class Triton:
         assert self._log is not None
         deadline = time.monotonic() + self._start_seconds
         names = [model.name for model in self.models]
-        died: float | None = None
+        stub_died: float | None = None
         with triton_grpc.InferenceServerClient(self.grpc_url, channel_args=NO_PROXY) as client:
             while True:
-                died = self._look_for_the_dead(died)
-                ready = [name for name in names if _is_ready(client, name)]
+                stub_died = self._check_processes(stub_died)
+                ready = [name for name in names if _is_model_ready(client, name)]
                 self._progress(len(ready), len(names))
                 if len(ready) == len(names):
                     return
                 if time.monotonic() > deadline:
                     late = ", ".join(name for name in names if name not in ready)
                     raise ServerStartError(
-                        self._log.naming(f"{late} did not become ready within {self._start_seconds:.0f} s")
+                        self._log.with_path(f"{late} did not become ready within {self._start_seconds:.0f} s")
                     )
                 time.sleep(POLL_SECONDS)
 
-    def _look_for_the_dead(self, died: float | None) -> float | None:
-        """Raise where the start cannot succeed any more. died: when a dead stub was first seen, by time.monotonic()."""
+    def _check_processes(self, stub_died: float | None) -> float | None:
+        """Raise ServerStartError when the start cannot succeed any more.
+
+        stub_died: time.monotonic() when a dead stub was first seen; returned for the next call.
+        """
         assert self._guard is not None
         assert self._log is not None
         if self._guard.poll() is not None:
             raise self.failure()
         if not dead_stubs(self._guard.pid):
             return None
-        died = died or time.monotonic()
-        if self._log.unloadable() or time.monotonic() > died + DEAD_STUB_SECONDS:
+        stub_died = stub_died or time.monotonic()
+        if self._log.loader_error() or time.monotonic() > stub_died + DEAD_STUB_SECONDS:
             raise self._log.explain("a stub of Triton's Python backend died as it started")
-        return died
+        return stub_died
 
     def notices(self) -> list[str]:
-        """What an operator should know of a server that started, in sentences: too little shared memory, networks that
-        run on another kind of device than they were exported for.
+        """Warnings for the operator of a server that started: too little shared memory, or networks that run on another
+        kind of device than they were exported for.
         """
         misfits = [] if self._log is None else read_misfits(self._log.text())
         return misfits if self._room_notice is None else [self._room_notice, *misfits]
 
     def failure(self) -> ServerStartError:
-        """Why a server that ended by itself did so, as far as its log tells."""
+        """Why a server ended by itself, as far as its log says."""
         assert self._log is not None
         status = self._guard.poll() if self._guard is not None else None
         if status is not None and status > 128:
-            # It said nothing of that; what its log ends with is about something else.
+            # A killed Triton does not log that. The end of its log is about something else.
             signal_name = signal.Signals(status - 128).name
-            return ServerStartError(self._log.naming(f"Triton ended by itself ({signal_name})"))
-        if self._serves:
-            last_words = self._log.last_words()
-            what_happened = f"Triton ended by itself (status {status})"
-            return ServerStartError(self._log.naming(": ".join(filter(None, (what_happened, last_words)))))
+            return ServerStartError(self._log.with_path(f"Triton ended by itself ({signal_name})"))
+        if self._is_ready:
+            reason = self._log.last_error()
+            message = f"Triton ended by itself (status {status}){': ' if reason else ''}{reason}"
+            return ServerStartError(self._log.with_path(message))
         return self._log.explain("Triton ended by itself")
 
 
-def _is_ready(client: triton_grpc.InferenceServerClient, name: str) -> bool:
+def _is_model_ready(client: triton_grpc.InferenceServerClient, name: str) -> bool:
     try:
         return bool(client.is_model_ready(name, client_timeout=5.0))
     except InferenceServerException:

@@ -11,9 +11,6 @@ import torch
 from clip_decode import Geometry, InvalidRequest, Limits, Sampling, TooLong
 from clip_decode.plan.frame_selection import clip_moments, spread_indices
 from clip_decode.plan.timeline import Timeline, timeline_from_timestamps
-from clip_decode.sampling import MAX_VIEWS_TIMES_CROPS
-from clipserve_server import shared_memory
-from decode_pool.settings import PoolSettings
 
 X3D_M = Geometry(16, 5, 256, 256)
 
@@ -121,10 +118,3 @@ def test_hostile_parameters_are_refused_with_a_sentence(parameters: dict[str, ob
         Sampling.from_parameters(parameters)
     assert caught.value.code == "invalid-request"
     assert len(caught.value.message) < 200
-
-
-def test_the_embedded_server_counts_with_what_is_let_in_by_default() -> None:
-    assert Limits().max_bytes == shared_memory.MOST_VIDEO_BYTES
-    assert PoolSettings().max_waiting_megabytes == shared_memory.MOST_WAITING_MEGABYTES
-    assert PoolSettings().max_waiting == shared_memory.MOST_WAITING
-    assert MAX_VIEWS_TIMES_CROPS == shared_memory.MOST_CLIPS

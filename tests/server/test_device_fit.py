@@ -1,4 +1,4 @@
-"""Networks run on the kind of device they were exported for, or it is told; LibTorch is switched as configs say."""
+"""A network on another kind of device than it was exported for is reported; configs switch parts of LibTorch."""
 
 import json
 import subprocess
@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.exports import export_torchscript
 
 from clipserve_export.configs import net_config
-from clipserve_export.exporting import export_model
 from clipserve_export.formats import FORMATS
 from clipserve_export.specs import SPECS
 from clipserve_server.device_fit import find_misfit, read_misfits
@@ -58,14 +58,7 @@ def test_a_record_that_does_not_tell_is_no_reason_to_say_anything(tmp_path: Path
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`motion` as TorchScript for a GPU."""
     folder = tmp_path_factory.mktemp("gpu")
-    export_model(
-        MOTION,
-        format_name="torchscript",
-        weights_source="pretrained",
-        labels_file=None,
-        repository=folder,
-        target="gpu",
-    )
+    export_torchscript(folder, "gpu")
     return folder
 
 
@@ -81,13 +74,13 @@ def test_a_server_says_once_which_of_its_networks_run_on_the_wrong_device(
     assert read_misfits("I1126 model.py:1] fine\n") == []
 
 
-# Triton's module, as far as loading a model needs it; a stand-in has it only inside of Triton.
+# Triton's module, as far as a substitute backend needs it to load a model. The real one exists only inside Triton.
 LOAD = """
 import json, sys, types
 sys.modules["triton_python_backend_utils"] = types.SimpleNamespace(
     Logger=types.SimpleNamespace(log_warn=print, log_info=print)
 )
-from clipserve_server.libtorch_stand_in import TritonPythonModel
+from clipserve_server.backends.libtorch_backend import TritonPythonModel
 import torch
 repository, config = sys.argv[1:]
 arguments = {"model_config": config, "model_repository": repository, "model_version": "1"}
@@ -105,7 +98,7 @@ print("set", torch._C._jit_set_profiling_mode(True), torch._C._jit_set_profiling
         ({"ENABLE_JIT_EXECUTOR": "false"}, "set True False"),
     ],
 )
-def test_the_stand_in_for_libtorch_takes_the_switches_of_its_config(
+def test_the_libtorch_backend_takes_the_switches_of_its_config(
     repository: Path, parameters: dict[str, str], found: str
 ) -> None:
     config = {
@@ -126,7 +119,7 @@ def test_the_stand_in_for_libtorch_takes_the_switches_of_its_config(
 
 
 def test_torchscript_is_served_without_compiling_for_each_shape() -> None:
-    """The C++ backend takes this parameter as the stand-in does: src/model_state.cc of Triton's PyTorch backend."""
+    """The C++ backend takes this parameter as the substitute does: src/model_state.cc of Triton's PyTorch backend."""
     assert (
         net_config(MOTION, FORMATS["torchscript"], classes=12).parameters["ENABLE_JIT_PROFILING"].string_value
         == "false"

@@ -1,4 +1,4 @@
-"""In which precision, and by which library, ONNX networks run on a CPU."""
+"""The library and the precision in which ONNX networks run on a CPU."""
 
 import json
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import pytest
 from tests.exports import copy_model
 from tritonclient import grpc as triton_grpc
 
-from clipserve_export.bf16 import FEATURE_TOLERANCE
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
+from clipserve_export.parity import BF16
 from clipserve_export.specs import SPECS
+from clipserve_server.backends.openvino_runtime import OpenVinoRuntime
 from clipserve_server.errors import ServerStartError
-from clipserve_server.openvino_runtime import OpenVinoRuntime
-from clipserve_server.precision import choose_precision
+from clipserve_server.options import choose_precision
 from clipserve_server.triton import Triton
 
 MOTION = SPECS["motion"]
@@ -43,7 +43,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:  # type: ignore[typ
 
 def test_openvino_and_onnx_runtime_give_one_answer(exported: Path, tmp_path: Path) -> None:
     by_openvino, log = ask(exported, "fp32")
-    assert "by OpenVINO in fp32" in log
+    assert "runs in OpenVINO: fp32" in log
     path = exported / "motion_net" / "config.pbtxt"
     text = path.read_text()
     config = parse_config(text)
@@ -60,9 +60,9 @@ def test_openvino_and_onnx_runtime_give_one_answer(exported: Path, tmp_path: Pat
 @pytest.mark.needs("bf16")
 def test_bf16_runs_in_bf16_and_stays_near(exported: Path) -> None:
     in_bf16, log = ask(exported, "bf16")
-    assert "by OpenVINO in bf16" in log
+    assert "runs in OpenVINO: bf16" in log
     in_fp32, _ = ask(exported, "fp32")
-    assert 1e-5 < difference(in_bf16, in_fp32) < 2 * FEATURE_TOLERANCE
+    assert 1e-5 < difference(in_bf16, in_fp32) < 2 * BF16.features
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.needs("bf16"))])
@@ -82,7 +82,7 @@ def test_an_answer_does_not_depend_on_what_else_is_in_the_batch(exported: Path, 
 def test_an_export_says_whether_its_network_holds_in_bf16(exported: Path) -> None:
     found = json.loads((exported / "motion_net" / "1" / "export.json").read_text())["bf16"]
     assert found["parity"]["feature_error"] > 1e-5
-    held = found["parity"]["feature_error"] <= FEATURE_TOLERANCE and found["parity"]["score_error"] <= 0.01
+    held = found["parity"]["feature_error"] <= BF16.features and found["parity"]["score_error"] <= BF16.scores
     assert found["holds"] == (held and found["parity"]["top1_agreements"] == found["parity"]["clips"])
 
 
@@ -106,13 +106,13 @@ def test_bf16_is_chosen_only_where_the_export_found_it_holds(
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])
-def test_without_a_word_from_the_export_auto_is_fp32(tmp_path: Path, text: str | None) -> None:
+def test_without_a_record_of_the_export_auto_is_fp32(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "export.json").write_text(text)
     assert choose_precision("auto", processor_has_bf16=True, record=tmp_path / "export.json") == "fp32"
 
 
-def test_a_precision_that_is_not_to_be_had_is_refused(tmp_path: Path) -> None:
+def test_a_precision_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ServerStartError, match="does not compute in bf16"):
         choose_precision("bf16", processor_has_bf16=False, record=tmp_path / "export.json")
     with pytest.raises(ServerStartError, match="auto, fp32, bf16, got 'fp8'"):

@@ -1,4 +1,4 @@
-"""`clipserve serve` and the context manager behind it: they start, they say why they cannot, they leave nothing."""
+"""`clipserve serve` and its context manager start, or say why they cannot, and leave no process or file behind."""
 
 import os
 import re
@@ -23,9 +23,9 @@ from clipserve import VideoClassifier
 from clipserve.errors import ServerError
 from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
-from clipserve_server.decoder import Decoder
 from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty, ServerStartError
 from clipserve_server.guard import shm_prefix
+from clipserve_server.options import Decoder
 from clipserve_server.triton import STOP_SECONDS, Triton
 
 ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
@@ -137,7 +137,7 @@ def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_requests_under_way_are_answered_before_serving_ends(
+def test_requests_in_flight_are_answered_before_serving_ends(
     serve: Callable[..., Serve], exported: Path, number: signal.Signals, slow_video: Path
 ) -> None:
     """Triton alone refuses what is being decoded: the next step of its ensemble."""
@@ -196,7 +196,7 @@ main()
 
 
 def test_a_signal_inside_a_constructor_while_models_load_is_one_line(exported: Path, tmp_path: Path) -> None:
-    """The client of a Triton that starts, half made, would complain in its __del__."""
+    """The client of a starting Triton, interrupted in its constructor, would write an error in its __del__."""
     code = """
 import os, signal, sys
 from tritonclient.grpc import InferenceServerClient
@@ -222,7 +222,7 @@ main()
 def test_kill_9_while_models_load_ends_them_at_once(
     serve: Callable[..., Serve], repository: Path, tmp_path: Path
 ) -> None:
-    """Nothing is under way. The decode step loads for ever, and would ignore that it is asked to stop."""
+    """No request is in flight. The decode step never finishes loading, and would ignore a request to stop."""
     (repository / "decode" / "1" / "model.py").write_text("import time\ntime.sleep(10 * 60)\n")
     log = tmp_path / "triton.log"
     server = serve("motion", "--repository", repository, "--log", log)

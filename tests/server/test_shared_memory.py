@@ -1,4 +1,4 @@
-"""What a server lets in fits into /dev/shm, and what does not is refused with the reason."""
+"""The requests that a server accepts fit into /dev/shm. It refuses others with the reason."""
 
 import os
 import re
@@ -19,8 +19,8 @@ from clipserve_server.shared_memory import MIB, Demand, Load, Network, Room, rea
 from clipserve_server.triton import Triton
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
-MOTION = Network("motion", "CLIP_A", 8 * 64 * 64 * 3, most_clips=30, batch=8, instances=1)
-X3D_M = Network("x3d_m", "CLIP_B", 16 * 256 * 256 * 3, most_clips=30, batch=4, instances=1)
+MOTION = Network("motion", "CLIP_A", 8 * 64 * 64 * 3, max_clips=30, batch=8, instances=1)
+X3D_M = Network("x3d_m", "CLIP_B", 16 * 256 * 256 * 3, max_clips=30, batch=4, instances=1)
 MOST = Load(clip_bytes=30 * X3D_M.clip_bytes, video_bytes=512 * MIB, waiting_megabytes=2048)
 DEMAND = Demand([MOTION, X3D_M], workers=2, most=MOST, max_waiting=64)
 
@@ -52,7 +52,7 @@ def test_with_less_the_notice_says_what_there_is_what_it_takes_and_what_is_let_i
     needed = -(-DEMAND.bytes_for(MOST) // MIB)
     for part in (
         "/dev/shm has 256 MiB free",
-        f"needs {needed} MiB",
+        f"need {needed} MiB",
         f"motion 30, x3d_m {limits['MAX_CLIP_B']}",
         f"--shm-size={needed}m",
     ):
@@ -74,7 +74,7 @@ def check_small_server(repository: str) -> None:
     write_motion_video(video, "bouncing", UNSEEN_SEED)
     with Triton(Path(repository), models=["motion"], **ANY_PORTS) as triton:
         (notice,) = triton.notices()
-        found = re.search(r"are taken: motion (\d+)", notice)
+        found = re.search(r"views x crops\): motion (\d+)", notice)
         assert found
         most = int(found[1])
         assert 1 <= most < 30

@@ -1,4 +1,4 @@
-"""What keeps Triton from starting is said at once, in its own words; and what the Python of its stubs can import."""
+"""When Triton cannot start, the error comes at once, with the reason; and what the Python of its stubs can import."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from tests.watching import stubs
 
 from clipserve_export.formats import FormatName
 from clipserve_server.errors import ServerStartError
-from clipserve_server.libpython import NAME, find_libpython
+from clipserve_server.python_stubs import LIBPYTHON, find_libpython
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
 
@@ -33,7 +33,7 @@ def test_the_library_is_the_one_of_this_very_python() -> None:
     found = find_libpython()
     if found is None:
         pytest.skip("this Python has no shared library of its own")
-    assert found.name == NAME
+    assert found.name == LIBPYTHON
     assert found.is_relative_to(sys.base_prefix)
 
 
@@ -43,12 +43,12 @@ def test_a_python_that_was_moved_finds_its_library_where_it_is_now(tmp_path: Pat
     (tmp_path / "bin").mkdir()
     python = Path(shutil.copy(binary, tmp_path / "bin"))
     (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / NAME).write_bytes(b"found by its name alone")
+    (tmp_path / "lib" / LIBPYTHON).write_bytes(b"found by its name alone")
     (tmp_path / "lib" / binary.name).symlink_to(sysconfig.get_path("stdlib"))
-    code = "from clipserve_server.libpython import find_libpython; print(find_libpython())"
+    code = "from clipserve_server.python_stubs import find_libpython; print(find_libpython())"
     environment = {"PYTHONPATH": str(ROOT / "server"), "LD_LIBRARY_PATH": str(Path(sys.base_prefix) / "lib")}
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.strip() == str(tmp_path / "lib" / NAME)
+    assert done.stdout.strip() == str(tmp_path / "lib" / LIBPYTHON)
 
 
 @pytest.mark.parametrize(

@@ -1,64 +1,63 @@
-"""Stands in for Triton's C++ ONNX Runtime backend: the same libraries, called from Python."""
+"""Substitutes Triton's C++ ONNX Runtime backend: calls the same libraries from Python."""
 
 from typing import Protocol
 
 import onnxruntime
 import triton_python_backend_utils as pb_utils
 
-from clipserve_server.memory import Array, Arrays
-from clipserve_server.precision import wanted_precision
-from clipserve_server.standing_in import Instance, StandIn
+from clipserve_server.backends.substitute import Array, Arrays, Instance, SubstituteBackend
+from clipserve_server.options import wanted_precision
 
 Providers = list[str | tuple[str, dict[str, int]]]
 
 
 class Runtime(Protocol):
-    """Runs one network file."""
+    """Runs a network file."""
 
-    def run(self, feeds: dict[str, Array]) -> Arrays:
+    def run(self, inputs: dict[str, Array]) -> Arrays:
         """Arrays by the names of the inputs -> arrays in the order of the config's outputs."""
 
 
-class TritonPythonModel(StandIn):
-    """Runs model.onnx; understands the CPU accelerator `openvino`, and the parameters of the C++ backend below."""
+class TritonPythonModel(SubstituteBackend):
+    """Runs model.onnx. Knows the CPU accelerator `openvino`, and the parameters of the C++ backend named below."""
 
     runtime: Runtime
 
     def load(self) -> None:
-        """Open the file on the device the instance group names."""
+        """Open the file on the device of the instance group."""
         if self.instance.device_id is None:
             self.runtime = choose_cpu_runtime(self.instance)
         else:
             self.load_on_gpu(self.instance.device_id)
 
     def load_on_gpu(self, gpu: int) -> None:
-        """torch owns the memory there; on the CPU, importing it would cost each process seconds and 200 MiB in vain."""
-        from clipserve_server.device_memory import DeviceMemory, choose_device
-        from clipserve_server.onnxruntime_on_device import OnDevice
+        """Open the file on a GPU, where torch owns the memory. Only here torch is imported."""
+        from clipserve_server.backends.onnxruntime_gpu import BoundSession
+        from clipserve_server.backends.torch_memory import TorchMemory, choose_device
 
         session = open_session(self.instance, choose_providers(gpu))
         device = choose_device(gpu, remedy="install a CUDA build of torch, which holds the arrays for ONNX Runtime")
-        self.memory = DeviceMemory(device)
-        self.runtime = OnDevice(session, self.instance.outputs, device)
+        self.memory = TorchMemory(device)
+        self.runtime = BoundSession(session, self.instance.outputs, device)
 
     def run(self, inputs: Arrays) -> Arrays:
-        """One run of the network."""
+        """Run the network."""
         return self.runtime.run(dict(zip(self.instance.inputs, inputs, strict=True)))
 
 
 def choose_cpu_runtime(instance: Instance) -> Runtime:
-    """OpenVINO where the config asks for it and it is installed; ONNX Runtime elsewhere."""
+    """OpenVINO if the config names it and it is installed, else ONNX Runtime."""
     if "openvino" not in instance.cpu_accelerators:
         return OnnxRuntime(instance)
     try:
-        from clipserve_server.openvino_runtime import OpenVinoRuntime
+        from clipserve_server.backends.openvino_runtime import OpenVinoRuntime
     except ImportError as error:
-        pb_utils.Logger.log_warn(f"{instance.model_file}: by ONNX Runtime, for want of OpenVINO ({error})")
+        pb_utils.Logger.log_warn(f"{instance.model_file} runs in ONNX Runtime: OpenVINO is not installed ({error})")
         return OnnxRuntime(instance)
     runtime = OpenVinoRuntime(
         instance.model_file, instance.outputs, threads=instance.threads, precision=wanted_precision()
     )
-    pb_utils.Logger.log_info(f"{instance.model_file}: by OpenVINO in {runtime.precision}, {instance.threads} threads")
+    pb_utils.Logger.log_info(f"{instance.model_file} runs in OpenVINO: {runtime.precision}, {instance.threads} threads")
     return runtime
 
 
@@ -69,20 +68,20 @@ class OnnxRuntime:
         self._outputs = list(instance.outputs)
         self._session = open_session(instance, choose_providers(None))
 
-    def run(self, feeds: dict[str, Array]) -> Arrays:
-        """One run of the session."""
-        outputs: Arrays = self._session.run(self._outputs, feeds)
+    def run(self, inputs: dict[str, Array]) -> Arrays:
+        """Run the session."""
+        outputs: Arrays = self._session.run(self._outputs, inputs)
         return outputs
 
 
 def open_session(instance: Instance, providers: Providers) -> onnxruntime.InferenceSession:
-    """The network file, with the config's parameters."""
+    """Open the network file with the config's parameters."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = instance.threads
     options.enable_mem_pattern = instance.parameters.get("enable_mem_pattern", "1") == "1"
     options.enable_cpu_mem_arena = instance.parameters.get("enable_mem_arena", "1") == "1"
-    # Spinning wins microseconds for this session and takes them from the decoder beside it.
+    # Threads that spin win microseconds for this session, and take more from the decoder beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(instance.model_file, options, providers=providers)
 

@@ -1,4 +1,4 @@
-"""The stand-ins do what the config asks of the C++ backends they stand in for."""
+"""The substitute backends do what the config asks of Triton's C++ backends."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,10 +1,11 @@
-"""Arrays as torch tensors, handed over by DLPack: what is on a GPU stays there, and nothing is copied to be read.
+"""Memory of torch tensors, which share memory with Triton's tensors by DLPack: what is on a GPU stays there.
 
-Triton's tensors come in the host's memory unless a config says FORCE_CPU_ONLY_INPUT_TENSORS "no"; then they reach a GPU
-through one page-locked buffer for all requests of a batch, which the copy engine can read without the processor.
+Triton puts its tensors into the host's memory, unless a config says FORCE_CPU_ONLY_INPUT_TENSORS "no". Tensors on the
+host reach a GPU through one page-locked buffer for all requests of a batch, which the GPU's copy engine reads without
+the processor.
 
-Tested on the CPU, where the same tensors go the same way. What is done for a GPU alone (the buffer, the choice of the
-GPU among several, answers that stay there) has not run on one yet; tests marked `needs("gpu")` wait for it.
+Tested on the CPU, with the same code. What runs on a GPU alone (the buffer, the choice among several GPUs, responses
+that stay there) has not run on one yet; tests marked `needs("gpu")` cover it.
 """
 
 from typing import Any
@@ -13,18 +14,18 @@ import torch
 import triton_python_backend_utils as pb_utils
 from torch.utils.dlpack import from_dlpack
 
-from clipserve_server.memory import Array, Arrays
+from clipserve_server.backends.substitute import Array, Arrays
 
 
 def choose_device(gpu: int | None, *, remedy: str) -> torch.device:
-    """The device of an instance, made this process's own: a context on any other GPU would cost memory there.
+    """The device of an instance. Makes it torch's current device, because a context on another GPU costs memory there.
 
     Args:
-        gpu: its number; None is the CPU.
-        remedy: what to install where torch cannot use a GPU.
+        gpu: its number; None for the CPU.
+        remedy: what to install when torch cannot use a GPU.
 
     Raises:
-        RuntimeError: a GPU, but a torch without CUDA.
+        RuntimeError: the device is a GPU, and torch has no CUDA.
     """
     if gpu is None:
         return torch.device("cpu")
@@ -37,18 +38,18 @@ def choose_device(gpu: int | None, *, remedy: str) -> torch.device:
     return torch.device("cuda", gpu)
 
 
-class DeviceMemory:
+class TorchMemory:
     """torch tensors for a network on `device`."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def read(self, tensor: Any) -> Array:
-        """A view of the tensor where it is: on a GPU or in Triton's shared memory."""
+        """A view of the tensor where it is: on a GPU, or in Triton's shared memory."""
         return from_dlpack(tensor)
 
     def join(self, arrays: Arrays) -> Array:
-        """On the device: the batch is put together there, or on its way there."""
+        """One batch on the device, put together there or in the buffer."""
         if self.device.type == "cuda" and all(array.device.type == "cpu" for array in arrays):
             return self._stage(arrays)
         placed = [array.to(self.device) for array in arrays]
@@ -56,11 +57,11 @@ class DeviceMemory:
 
     def _stage(self, arrays: Arrays) -> torch.Tensor:
         shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
-        # torch keeps such buffers for the next batch, and gives none out before the copy from it is over.
+        # torch caches such buffers, and does not reuse one before the copy from it has ended.
         staged = torch.empty(shape, dtype=arrays[0].dtype, pin_memory=True)
         torch.cat(list(arrays), out=staged)
         return staged.to(self.device, non_blocking=True)
 
     def write(self, name: str, array: Array) -> Any:
-        """Where it is. Triton's side waits for the GPU, and copies to the host what a client asked for."""
+        """Leaves the array where it is. Triton waits for the GPU, and copies to the host what a client asked for."""
         return pb_utils.Tensor.from_dlpack(name, array.contiguous())

@@ -1,4 +1,4 @@
-"""The stand-ins share memory with Triton and with their runtimes: no answer suffers from it, and none of it is lost."""
+"""The substitute backends share memory with Triton and their runtimes. No answer is overwritten, and nothing leaks."""
 
 import shutil
 import threading
@@ -18,7 +18,7 @@ from clipserve_export.clips import random_clips
 from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FORMATS, FormatName, Run
 from clipserve_export.specs import SPECS
-from clipserve_server.onnxruntime_on_device import OnDevice
+from clipserve_server.backends.onnxruntime_gpu import BoundSession
 from clipserve_server.triton import Triton
 
 MOTION = SPECS["motion"]
@@ -128,7 +128,7 @@ def test_onnx_runtime_bound_to_a_device_gives_tensors_that_outlive_the_next_run(
     """The CPU is such a device, too, so the binding by DLPack is checked where there is no GPU."""
     file = exported / "motion_net" / "1" / "model.onnx"
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    on_device = OnDevice(session, ["SCORES", "FEATURES"], torch.device("cpu"))
+    on_device = BoundSession(session, ["SCORES", "FEATURES"], torch.device("cpu"))
     clips = [random_clips(MOTION.geometry, batch=2, views=1, seed=seed) for seed in range(3)]
     given = [on_device.run({"CLIP": clip}) for clip in clips]
     run = load(exported)

@@ -1,8 +1,7 @@
-"""What the stand-ins for Triton's C++ backends have in common: requests in, one run of the network, answers out.
+"""What the substitute backends share: requests become one batch, the network runs it, and each request gets its part.
 
-Triton starts a process for each instance the config's instance groups ask for, and hands `execute` the requests its
-batcher put together; the stand-in runs them as one batch, as the C++ backend would, or on the CPU in parts where the
-config's parameter `max_clips_at_once` bounds the memory of a run.
+Triton's batcher gives `execute` the requests of a batch. The substitute runs them as one batch, as the C++ backend
+would. On a CPU it splits the batch where the config's parameter `max_clips_at_once` limits the memory of a run.
 """
 
 import json
@@ -11,38 +10,70 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from clipserve_server.device_fit import find_misfit
-from clipserve_server.memory import Array, Arrays, HostMemory, Memory
+
+Array = Any  # a numpy array, or a torch tensor, depending on the Memory; slices, len, shape and arithmetic are alike
+Arrays = Sequence[Array]
+
+
+class Memory(Protocol):
+    """Where arrays are between Triton's tensors and the network: HostMemory, or torch_memory.TorchMemory."""
+
+    def read(self, tensor: Any) -> Array:
+        """A request's tensor as an array that shares its memory. Valid as long as the request exists."""
+
+    def join(self, arrays: Arrays) -> Array:
+        """One batch, in the memory of the network's device. Does not copy a single array that is there already."""
+
+    def write(self, name: str, array: Array) -> Any:
+        """A response's tensor."""
+
+
+class HostMemory:
+    """numpy arrays."""
+
+    def read(self, tensor: Any) -> Array:
+        """A view of Triton's shared memory."""
+        return tensor.as_numpy()
+
+    def join(self, arrays: Arrays) -> Array:
+        """One array."""
+        return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+
+    def write(self, name: str, array: Array) -> Any:
+        """Triton copies it into its shared memory when the response is sent."""
+        return pb_utils.Tensor(name, array)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance of a model, as Triton describes it."""
+    """An instance of a model, as Triton describes it."""
 
     model_file: Path
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]  # in the order of the config
     device_id: int | None  # of the GPU; None on the CPU
-    cpu_accelerators: tuple[str, ...]  # that the config names for instances on the CPU
+    cpu_accelerators: tuple[str, ...]  # names in the config, for instances on the CPU
     parameters: dict[str, str]  # names in lower case
 
     @property
     def threads(self) -> int:
-        """How many threads a run on the CPU may take; the C++ backends' parameter, or a thread a core."""
-        # Not the machine's cores but those this process may use, which a container limits.
+        """How many threads a run on the CPU may use: the C++ backends' parameter, or one for each core."""
+        # The cores that this process may use: a container may limit them.
         return int(self.parameters.get("intra_op_thread_count", 0)) or len(os.sched_getaffinity(0))
 
     @classmethod
     def from_arguments(cls, arguments: dict[str, str]) -> "Instance":
-        """From the arguments of `initialize`."""
+        """Read the arguments of `initialize`."""
         config = json.loads(arguments["model_config"])
         accelerators = config.get("optimization", {}).get("execution_accelerators", {})
         if accelerators.get("gpu_execution_accelerator"):
-            pb_utils.Logger.log_warn(f"{config['name']}: the stand-in takes no notice of GPU accelerators")
+            pb_utils.Logger.log_warn(f"{config['name']}: the substitute backend ignores GPU accelerators")
         return cls(
             model_file=Path(
                 arguments["model_repository"], arguments["model_version"], config["default_model_filename"]
@@ -51,13 +82,13 @@ class Instance:
             outputs=tuple(entry["name"] for entry in config["output"]),
             device_id=int(arguments["model_instance_device_id"]) if arguments["model_instance_kind"] == "GPU" else None,
             cpu_accelerators=tuple(entry["name"] for entry in accelerators.get("cpu_execution_accelerator", [])),
-            # ONNX Runtime's backend says intra_op_thread_count, PyTorch's INTRA_OP_THREAD_COUNT.
+            # ONNX Runtime's backend spells it intra_op_thread_count, PyTorch's INTRA_OP_THREAD_COUNT.
             parameters={name.lower(): value["string_value"] for name, value in config.get("parameters", {}).items()},
         )
 
 
-class StandIn:
-    """A Triton Python model that runs a network file. A subclass loads it and runs it."""
+class SubstituteBackend:
+    """A Triton Python model that runs a network file. A subclass loads the file and runs it."""
 
     instance: Instance
     memory: Memory = HostMemory()
@@ -71,7 +102,7 @@ class StandIn:
             pb_utils.Logger.log_warn(misfit)
 
     def load(self) -> None:
-        """Load `self.instance.model_file` and choose `self.memory`; what it raises keeps the model from loading."""
+        """Load `self.instance.model_file` and set `self.memory`. When it raises, the model does not load."""
         raise NotImplementedError
 
     def run(self, inputs: Arrays) -> Arrays:
@@ -79,18 +110,18 @@ class StandIn:
         raise NotImplementedError
 
     def run_in_parts(self, inputs: Arrays) -> Arrays:
-        """`run`, with no more than `max_clips_at_once` clips at a time.
+        """`run`, with at most `max_clips_at_once` clips at a time.
 
-        A network's outputs are means over the views of a video, so the views may come in parts, too.
+        A network's outputs are means over the views of a video, so the views may be split, too.
         """
         most = int(self.instance.parameters.get("max_clips_at_once", 0))
-        # On a GPU parts would leave it idle; what the config lets into one run fits one of 24 GB.
+        # On a GPU parts would leave it idle. The largest run that the config allows fits a GPU of 24 GB.
         if not most or len(inputs) != 1 or self.instance.device_id is not None:
             return self.run(inputs)
         (clips,) = inputs
         together = max(1, most // clips.shape[1])
-        shares = [self._run_views(clips[start : start + together], most) for start in range(0, len(clips), together)]
-        return [self.memory.join(column) for column in zip(*shares, strict=True)]
+        parts = [self._run_views(clips[start : start + together], most) for start in range(0, len(clips), together)]
+        return [self.memory.join(column) for column in zip(*parts, strict=True)]
 
     def _run_views(self, clips: Array, most: int) -> Arrays:
         views = clips.shape[1]
@@ -102,7 +133,7 @@ class StandIn:
         return [sum(mean * weight for mean, weight in zip(column, weights, strict=True)) for column in means]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Called by Triton with the requests of one batch; gives their answers in the same order."""
+        """Called by Triton with the requests of one batch. Returns their responses in the same order."""
         read = self.memory.read
         arrays = [
             [read(pb_utils.get_input_tensor_by_name(request, name)) for name in self.instance.inputs]
@@ -116,16 +147,16 @@ class StandIn:
         sizes = [len(columns[0]) for columns in arrays]
         spans = [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
         return [
-            self._answer(request, [output[span] for output in outputs])
+            self._respond(request, [output[span] for output in outputs])
             for request, span in zip(requests, spans, strict=True)
         ]
 
-    def _answer(self, request: Any, arrays: Arrays) -> Any:
-        wanted = request.requested_output_names()
+    def _respond(self, request: Any, arrays: Arrays) -> Any:
+        requested = request.requested_output_names()
         return pb_utils.InferenceResponse(
             [
                 self.memory.write(name, array)
                 for name, array in zip(self.instance.outputs, arrays, strict=True)
-                if name in wanted
+                if name in requested
             ]
         )
