@@ -10,8 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from clipserve_server.backends import STAND_INS
-from clipserve_server.wheel import find_wheel
+from clipserve_server.wheel import SUBSTITUTES, find_wheel
 from tests.deploy.engine import NoEngine, run
 
 HERE = Path(__file__).parent
@@ -61,7 +60,7 @@ def make_slim(root: Path, environment: dict[str, str]) -> None:
 
 
 def lay_out_triton(folder: Path) -> None:
-    """The wheel's Triton as NVIDIA's image has it in /opt/tritonserver, and the stand-ins for its C++ backends."""
+    """The wheel's Triton as NVIDIA's image has it in /opt/tritonserver, and the substitutes of its C++ backends."""
     wheel = find_wheel()
     stub = wheel.root / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
     python = folder / "backends" / "python"
@@ -72,7 +71,7 @@ def lay_out_triton(folder: Path) -> None:
     shutil.copy2(wheel.binary, folder / "bin")
     shutil.copytree(wheel.libraries, folder / "lib")
     shutil.copytree(wheel.root / "caches", folder / "caches")
-    for name, module in STAND_INS.items():
+    for name, module in SUBSTITUTES.items():
         (folder / "backends" / name).mkdir()
         (folder / "backends" / name / "model.py").write_text(f"from {module} import TritonPythonModel\n")
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from clipserve_container.arguments import triton_command
 from clipserve_container.repository import choose_models
 from clipserve_container.settings import Settings
-from clipserve_server.backends import lay_out_backends
-from clipserve_server.stub_python import lay_out_python
-from clipserve_server.triton import METRICS_VARIABLE
-from clipserve_server.wheel import find_wheel
+from clipserve_server.options import METRICS_VARIABLE
+from clipserve_server.python_stubs import make_environment
+from clipserve_server.wheel import find_wheel, make_backend_directory
 
 START_SECONDS = 60.0
 
@@ -51,7 +50,7 @@ class EmbeddedServer:
         return [
             str(wheel.binary),
             *triton_command(self.settings, models, admin_key=self.admin_key, api_key=self.api_key)[1:],
-            f"--backend-directory={lay_out_backends(self.folder / 'backends', wheel)}",
+            f"--backend-directory={make_backend_directory(self.folder / 'backends', wheel)}",
             # Of its own, so that nothing is left in /dev/shm by another's name.
             f"--backend-config=python,shm-region-prefix-name=clipserve-deploy-{os.getpid()}-{self.ports['grpc']}",
             *(f"--{service}-address=127.0.0.1" for service in self.ports),
@@ -60,7 +59,7 @@ class EmbeddedServer:
 
     def environment(self) -> dict[str, str]:
         """What the command runs in."""
-        environment = lay_out_python(self.folder / "python", find_wheel())
+        environment = make_environment(self.folder / "python", find_wheel())
         # Not Triton's default port, where another server of this machine may answer.
         return {
             **environment,

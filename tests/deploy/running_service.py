@@ -21,7 +21,7 @@ def main(given: str) -> int:
         watch_seconds=0.3,
         drain_seconds=DRAIN_SECONDS,
         exit_seconds=EXIT_SECONDS,
-        under_way=Path(what["under_way"]),
+        in_flight=Path(what["in_flight"]),
     )
     return service.run()
 

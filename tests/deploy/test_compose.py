@@ -158,7 +158,7 @@ class TestCheck:
 
     def test_says_which_port_is_taken(self, scaled):
         done = scaled.compose("run", "--rm", "check", check=False)
-        assert f"127.0.0.1:{scaled.ports['PORT']} cannot be had for gRPC" in done.stderr
+        assert f"127.0.0.1:{scaled.ports['PORT']} cannot be used for gRPC" in done.stderr
 
 
 def test_a_client_in_another_container_classifies_a_video(scaled):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clipserve_container.checks import (
+from clipserve_container.check import find_taken_ports
+from clipserve_container.memory import memory_needed, shared_memory_needed
+from clipserve_container.preflight import (
     check_certificates,
     check_decoder,
     check_driver,
@@ -20,15 +22,12 @@ from clipserve_container.checks import (
     check_secrets,
     check_shared_memory,
     find_problems,
-    memory_needed,
-    shared_memory_needed,
 )
-from clipserve_container.ports import find_taken
 from clipserve_container.repository import choose_models, names_to_load, read_models
 from clipserve_container.settings import SettingError, Settings
 from clipserve_export.capacity import CLIP_MEGABYTES
 from clipserve_export.repository import write_serving
-from clipserve_export.serving import Serving
+from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import SPECS
 from clipserve_server import repository as protobuf_reader
 from clipserve_server.shared_memory import measure_room
@@ -278,8 +277,8 @@ def test_a_port_that_is_taken_names_the_variable_to_change():
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
-        problem = only(find_taken({"CLIPSERVE_PORT": port, "CLIPSERVE_METRICS_PORT": "0"}))
-    assert f"127.0.0.1:{port} cannot be had for gRPC" in problem
+        problem = only(find_taken_ports({"CLIPSERVE_PORT": port, "CLIPSERVE_METRICS_PORT": "0"}))
+    assert f"127.0.0.1:{port} cannot be used for gRPC" in problem
     assert "CLIPSERVE_PORT" in problem
 
 

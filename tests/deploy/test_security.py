@@ -1,4 +1,4 @@
-"""What strangers can do to a real Triton that runs with the container's own command line."""
+"""What a client without keys can do to a real Triton that runs with the container's command line."""
 
 import urllib.error
 import urllib.request

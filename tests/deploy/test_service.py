@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,9 +17,9 @@ import pytest
 
 from clipserve import VideoClassifier
 from clipserve.errors import ServerError
-from clipserve_container.readiness import find_stubs
+from clipserve_container.readiness import ask, find_stubs
 from clipserve_container.settings import Settings
-from clipserve_server.shared_memory import LIMITS_VARIABLE
+from clipserve_server.options import LIMITS_VARIABLE
 from tests.deploy.embedded import EmbeddedServer, find_free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ class Running:
             "names": ["decode", "motion_net", "motion"],
             "repository": str(repository),
             "ready_port": self.ready_port,
-            "under_way": str(folder / "under_way"),
+            "in_flight": str(folder / "in_flight"),
         }
         path = os.pathsep.join([str(ROOT), str(ROOT / "deploy" / "server")])
         with self.log_path.open("wb") as log:
@@ -129,7 +130,7 @@ def test_a_model_whose_process_died_is_noticed_and_triton_ended(running):
     status, body = wait_for(lambda: running.get("/ready"), lambda answer: answer[0] == 503)
     assert (status, json.loads(body)["problems"]) == (503, ["decode: its process died"])
     running.process.wait(30)
-    assert "ending Triton, to be started anew" in running.log
+    assert "ends Triton, so that it is restarted" in running.log
 
 
 def test_a_triton_that_is_killed_ends_the_container_with_its_signal(running):
@@ -162,10 +163,29 @@ def test_only_living_processes_of_this_repository_are_models(tmp_path):
     assert find_stubs(Path("/models"), tmp_path) == {"decode"}
 
 
-def wait_for(ask, enough, *, seconds=30, pause=0.05):
-    """Ask until the answer is enough; returns it."""
+NO_HTTP = [b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n", b""]
+
+
+@pytest.mark.parametrize("answer", NO_HTTP, ids=["no status", "too many headers", "nothing"])
+def test_an_answer_that_is_no_http_is_a_problem_and_no_exception(answer):
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        served = pool.submit(serve)
+        problem = ask(f"http://127.0.0.1:{listener.getsockname()[1]}/v2/models/motion/ready")
+        served.result(10)
+    assert problem
+
+
+def wait_for(look, enough, *, seconds=30, pause=0.05):
+    """Look until the answer is enough; returns it."""
     deadline = time.monotonic() + seconds
-    while not enough(answer := ask()):
+    while not enough(answer := look()):
         assert time.monotonic() < deadline, answer
         time.sleep(pause)
     return answer

@@ -1,1 +1,7 @@
-"""What runs in the server's container around Triton: checks, the command line, health. Python's own library only."""
+"""What runs in the server's container around Triton. Python's standard library only.
+
+start      the entry point: check, then run Triton
+check      would it start?              (docker compose run --rm check)
+health     is every model ready?        (Docker's health check)
+reload     serve what was exported      (docker compose exec server ...)
+"""

@@ -1,4 +1,4 @@
-"""Triton's command line, from the settings."""
+"""Triton's command line, made from the settings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from clipserve_container.repository import PublicModel, names_to_load
 from clipserve_container.settings import GRPC_PORT, HTTP_PORT, METRICS_PORT, Settings
 
 TRITON = "tritonserver"
-# What rules the server rather than asks it something. Closed to everybody without the key.
+# APIs that control the server. Each request needs the admin key.
 ADMIN_APIS = ("model-repository", "shared-memory", "statistics", "trace", "logging")
 ADMIN_HEADER = "clipserve-admin"
-# What clients need; closed as well where an api_key is set. health stays open: it tells nothing but ready or not.
+# APIs that clients use. Where an api_key is set, each request needs it. Health stays open: it only tells ready or not.
 CLIENT_APIS = ("inference", "metadata", "model-config")
 CLIENT_HEADER = "clipserve-api"
 
@@ -20,27 +20,27 @@ def triton_command(
     """The whole command."""
     return [
         TRITON,
-        # What /v2 answers as the server's name.
+        # The name of the server in /v2.
         "--id=clipserve",
         f"--model-repository={settings.repository}",
-        # The configs are the whole truth.
+        # The configs are complete.
         "--disable-auto-complete-config",
-        # Explicit: models come and go when the operator says so (clipserve_container.reload), never because a file
-        # appeared, and a folder that is not exported yet is no error. Poll mode would load half-copied files.
+        # Explicit: models change when the operator says so (clipserve_container.reload), not when a file appears, and a
+        # folder that is not exported yet is no error. Poll mode would load half-copied files.
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in names_to_load(models)),
-        # A server that lacks a model it was told to serve does not start: better no container than a half one.
+        # A server that cannot load one of its models does not start.
         "--exit-on-error=true",
         "--strict-readiness=true",
-        # For the networks' runs under way. Longer than it lasts: clipserve_container.service ends it in time.
+        # For the networks' runs in flight. Triton is not left so long: clipserve_container.service ends it earlier.
         f"--exit-timeout-secs={settings.exit_seconds}",
         f"--http-port={HTTP_PORT}",
         f"--grpc-port={GRPC_PORT}",
         f"--metrics-port={METRICS_PORT}",
-        # Timings by quantile, which the dashboard shows.
+        # The dashboard shows timings by quantile.
         "--metrics-config=summary_latencies=true",
         f"--allow-gpu-metrics={'true' if settings.gpu == 'required' else 'false'}",
-        # A channel that lives for ever sticks to one server behind a balancer of connections.
+        # Otherwise a channel stays with one server behind a balancer of connections for ever.
         "--grpc-max-connection-age=3600000",
         "--grpc-max-connection-age-grace=600000",
         *restrictions(admin_key, api_key),
@@ -54,7 +54,7 @@ def triton_command(
 
 
 def restrictions(admin_key: str, api_key: str | None) -> list[str]:
-    """Both protocols ask for the key in a header: HTTP in `clipserve-admin`, gRPC in `triton-grpc-protocol-` that."""
+    """Both protocols expect a key in a header, such as `clipserve-admin`; gRPC adds `triton-grpc-protocol-` to it."""
     groups: list[tuple[tuple[str, ...], str, str]] = [(ADMIN_APIS, ADMIN_HEADER, admin_key)]
     if api_key is not None:
         groups.append((CLIENT_APIS, CLIENT_HEADER, api_key))
@@ -66,7 +66,7 @@ def restrictions(admin_key: str, api_key: str | None) -> list[str]:
 
 
 def encryption(settings: Settings) -> list[str]:
-    """Of the gRPC port. Triton's HTTP has none, so no port of the host leads to it."""
+    """TLS of the gRPC port. Triton's HTTP has no TLS, so no port of the host leads to it."""
     if settings.tls == "off":
         return []
     options = [
@@ -80,12 +80,12 @@ def encryption(settings: Settings) -> list[str]:
 
 
 def caching(settings: Settings) -> list[str]:
-    """The local response cache, for the models whose config asks for it."""
+    """The local response cache, for the models whose config switches it on."""
     return [f"--cache-config=local,size={settings.cache_megabytes * 2**20}"] if settings.cache_megabytes else []
 
 
 def tracing(settings: Settings) -> list[str]:
-    """OpenTelemetry, one request in trace_rate, every step of the ensemble as a span."""
+    """OpenTelemetry: one request in `trace_rate`, with a span for every step of the ensemble."""
     if not settings.trace_url:
         return []
     return [

@@ -1,4 +1,4 @@
-"""Docker's health check: asks the service's own port, which asks every model by name."""
+"""Docker's health check: asks the port of the service, which asks for every model by name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS = 25.0
 
 
 def main() -> int:
-    """0 when all are ready; otherwise says which are not, for `docker inspect`."""
+    """Returns 0 when all models are ready; otherwise prints which are not, for `docker inspect`."""
     try:
         with open_url(f"http://127.0.0.1:{READY_PORT}/ready", timeout=SECONDS):
             return 0

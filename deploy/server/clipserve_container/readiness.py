@@ -1,7 +1,7 @@
-"""Whether every model that should be served is, each asked by name.
+"""Whether every model is ready; each is asked for by name.
 
-The server's own flag is not asked: it stays "ready" when the process of a Python model has died. Before 26.01 even the
-model's own flag does, so those processes are looked for as well.
+The server's own flag does not tell: it stays "ready" when the process of a Python model has died. Before 26.01 the
+model's flag does so, too. So this module also looks for those processes.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ STUB = "triton_python_backend_stub"
 
 
 class Readiness:
-    """Of one Triton.
+    """Checks the models of one Triton.
 
-    url: of its HTTP port. names: the models that should be ready. repository: as Triton was given it.
+    url: its HTTP port. names: the models that should be ready. repository: the path that Triton was given.
     """
 
     def __init__(self, url: str, names: list[str], repository: Path, *, processes: Path = Path("/proc")) -> None:
         self._url, self._names, self._repository, self._processes = url, names, repository, processes
         self._stubs: set[str] = set()
 
-    def look(self) -> dict[str, str]:
-        """Each model, with why it is not ready; empty where it is."""
+    def check(self) -> dict[str, str]:
+        """Why each model is not ready, by name; empty for one that is ready."""
         models = {name: ask(f"{self._url}/v2/models/{name}/ready") for name in self._names}
         alive = find_stubs(self._repository, self._processes)
         for name in self._stubs - alive:
             models[name] = "its process died"
         if not any(models.values()):
-            # Which models have a process is seen, not known: it depends on their backend.
+            # Which models have a process depends on their backends, so it is learnt while all are ready.
             self._stubs = alive & set(self._names)
         return models
 
 
 def ask(url: str) -> str:
-    """Empty when the answer is 200, otherwise why not."""
+    """Empty when the status is 200, otherwise what is wrong."""
     try:
         with open_url(url, timeout=SECONDS):
             return ""
@@ -50,14 +50,14 @@ def ask(url: str) -> str:
 
 
 def find_stubs(repository: Path, processes: Path = Path("/proc")) -> set[str]:
-    """The models that have a Python process that lives."""
+    """The models whose Python process lives."""
     models = set()
     for process in processes.glob("[0-9]*"):
         try:
             program, *arguments = (process / "cmdline").read_text().split("\0")
         except OSError:
-            continue  # ended meanwhile
-        # One that has died and was not waited for has no command line any more.
+            continue  # the process has ended
+        # A dead process that nobody has waited for has an empty command line.
         if Path(program).name == STUB and arguments and arguments[0].startswith(f"{repository}/"):
             models.add(Path(arguments[0]).relative_to(repository).parts[0])
     return models

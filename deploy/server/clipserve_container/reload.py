@@ -1,22 +1,55 @@
-"""`docker compose exec server python3 -m clipserve_container.reload [MODEL...]`: serve what was exported since.
+"""`docker compose exec server python3 -m clipserve_container.reload [MODEL...]`: serve what has been exported since.
 
-Loads each model anew, steps first, by Triton's repository API with this container's admin key. A version that does not
-load leaves the one before it serving.
+Reloads each model, steps first, with Triton's repository API and this container's admin key. When a version does not
+load, the version before it stays.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import urllib.error
+import urllib.request
 
+from clipserve_container.arguments import ADMIN_HEADER
 from clipserve_container.check import report
+from clipserve_container.local_http import open_url
 from clipserve_container.repository import PublicModel, RepositoryError, choose_models, names_to_load
-from clipserve_container.repository_api import RepositoryApi
 from clipserve_container.settings import HTTP_PORT, SettingError, Settings
+
+LOAD_SECONDS = 600.0  # TensorRT builds engines when it loads a model
+
+
+class RepositoryApi:
+    """Triton's repository API over HTTP."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url, self._key = url, key
+
+    def load(self, name: str) -> str:
+        """Load or reload a model. Returns Triton's error, or an empty string. After an error the old version serves."""
+        request = urllib.request.Request(
+            f"{self._url}/v2/repository/models/{name}/load",
+            data=b"{}",
+            headers={ADMIN_HEADER: self._key},
+            method="POST",
+        )
+        try:
+            with open_url(request, timeout=LOAD_SECONDS):
+                return ""
+        except urllib.error.HTTPError as error:
+            body = error.read().decode(errors="replace")
+            try:
+                return str(json.loads(body)["error"])
+            except (ValueError, KeyError, TypeError):
+                return body or f"status {error.code}"
+        except OSError as error:
+            return str(getattr(error, "reason", error))
 
 
 def main(names: list[str]) -> int:
-    """Load the models named, or all that are exported; 1 where one failed."""
+    """Load the named models, or all that are exported. Returns 1 when one did not load."""
     try:
         settings = Settings.from_environment(os.environ)
         models = choose_models(settings.repository, tuple(names) or settings.models)
@@ -27,7 +60,7 @@ def main(names: list[str]) -> int:
 
 
 def reload(api: RepositoryApi, models: list[PublicModel]) -> int:
-    """Load them and say how it went."""
+    """Load them, and print the result of each."""
     failed = False
     for name in names_to_reload(models):
         problem = api.load(name)
@@ -37,7 +70,7 @@ def reload(api: RepositoryApi, models: list[PublicModel]) -> int:
 
 
 def names_to_reload(models: list[PublicModel]) -> list[str]:
-    """All but the decode step, which every model shares: it is part of the code, and a restart is what renews it."""
+    """All but the decode step, which all models share. It is part of the code, so a restart updates it."""
     return [name for name in names_to_load(models) if name != "decode"]
 
 

@@ -1,9 +1,9 @@
-"""Triton and the little it needs around it: a port that says whether to send requests, a watch, and a soft end.
+"""Runs Triton with a readiness port, a watch, and a graceful stop.
 
-Why not Triton alone: at SIGTERM it refuses the *next step* of requests under way ("Server is stopping, scheduler for
-model has stopped accepting new inference requests", 2.51), so every ensemble being served fails; unloading the ensemble
-first does the same to them. So it is told only when the decode step has answered what it took. And a Python model whose
-process died stays dead, while Docker restarts only what has ended.
+Triton alone is not enough. At SIGTERM it refuses the *next step* of the requests in flight ("Server is stopping,
+scheduler for model has stopped accepting new inference requests", 2.51), so every ensemble in flight fails. Unloading
+the ensemble first has the same effect. So Triton is told to stop only when the decode step has answered its requests.
+And a Python model whose process died stays dead, while Docker restarts only a container that has ended.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
 
+from clipserve_container.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
+from clipserve_container.in_flight import finish_requests
 from clipserve_container.readiness import Readiness
-from clipserve_container.settings import LEAVING_SECONDS
-from clipserve_container.under_way import VARIABLE, finish
+from clipserve_container.settings import TRITON_EXIT_SECONDS
 
 POLL_SECONDS = 0.1
 
@@ -29,12 +30,12 @@ POLL_SECONDS = 0.1
 class Service:
     """One run of Triton.
 
-    ready_port: where GET /ready is answered, 0 is any.
-    watch_seconds, restart_after: how often the watch looks, and after how many failures in a row it ends Triton; 0 is
-        never.
-    drain_seconds: between saying "not ready" and taking no more requests: for a balancer to hear.
-    exit_seconds: from being told to stop to the end. What of it is left after drain_seconds is for requests under way.
-    under_way: a file to make, which tells whether there are any.
+    ready_port: where GET /ready is answered; 0 is any free port.
+    watch_seconds, restart_after: how often the watch checks the models, and after how many failures in a row it ends
+        Triton; 0 is never.
+    drain_seconds: from "not ready" until no more requests are taken, so that a balancer notices.
+    exit_seconds: from the signal to the end. The requests in flight have what drain_seconds leaves of it.
+    in_flight: a file to make, which tells whether there are requests in flight.
     """
 
     def __init__(
@@ -47,78 +48,78 @@ class Service:
         watch_seconds: float,
         drain_seconds: float,
         exit_seconds: float,
-        under_way: Path,
+        in_flight: Path,
     ) -> None:
         self._command, self._readiness = command, readiness
         self._restart_after, self._watch_seconds = restart_after, watch_seconds
         self._drain_seconds, self._exit_seconds = drain_seconds, exit_seconds
-        self._under_way = under_way
-        self._leaving = threading.Event()
+        self._in_flight = in_flight
+        self._stopping = threading.Event()
         self._server = ThreadingHTTPServer(("", ready_port), self._make_handler())
         self.ready_port = self._server.server_port
 
     def run(self) -> int:
-        """Until Triton ends, by itself or at SIGTERM; returns its exit status."""
-        asked_twice = threading.Event()
+        """Run until Triton ends, by itself or after SIGTERM. Returns its exit status."""
+        second_signal = threading.Event()
 
-        def leave(number: int, frame: FrameType | None) -> None:
-            if self._leaving.is_set():
-                asked_twice.set()
-            self._leaving.set()
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if self._stopping.is_set():
+                second_signal.set()
+            self._stopping.set()
 
-        # Before Triton starts: a signal in between would end this process and leave it alone.
+        # Before Triton starts: a signal in between would end this process and leave Triton behind.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, leave)
-        self._under_way.parent.mkdir(parents=True, exist_ok=True)
-        self._under_way.write_bytes(b"")
-        triton = subprocess.Popen(self._command, env={**os.environ, VARIABLE: str(self._under_way)})
+            signal.signal(number, on_signal)
+        self._in_flight.parent.mkdir(parents=True, exist_ok=True)
+        self._in_flight.write_bytes(b"")
+        triton = subprocess.Popen(self._command, env={**os.environ, IN_FLIGHT_VARIABLE: str(self._in_flight)})
         threading.Thread(target=self._server.serve_forever, name="ready", daemon=True).start()
         threading.Thread(target=self._watch, args=(triton,), name="watch", daemon=True).start()
         while triton.poll() is None:
-            if self._leaving.wait(POLL_SECONDS):
-                self._leave(triton, asked_twice)
+            if self._stopping.wait(POLL_SECONDS):
+                self._stop(triton, second_signal)
         self._server.server_close()
-        # A shell's way to say "by signal n"; a negative status would be lost.
+        # As a shell reports a signal. A negative exit status would be lost.
         return triton.returncode if triton.returncode >= 0 else 128 - triton.returncode
 
-    def _leave(self, triton: subprocess.Popen[bytes], asked_twice: threading.Event) -> None:
-        """End Triton when its requests are answered, or the time is up, or somebody asks again."""
+    def _stop(self, triton: subprocess.Popen[bytes], second_signal: threading.Event) -> None:
+        """End Triton when its requests are answered, the time is up, or a second signal comes."""
         deadline = time.monotonic() + self._exit_seconds
-        say(f"stopping: not ready any more; takes requests for {self._drain_seconds:g} s")
-        pause(self._drain_seconds, triton, asked_twice)
-        say("stopping: takes no more requests, and answers those under way")
+        log(f"stopping: no longer ready; takes requests for {self._drain_seconds:g} s")
+        pause(self._drain_seconds, triton, second_signal)
+        log("stopping: takes no more requests, and answers those in flight")
 
-        def may_go_on() -> bool:
-            return triton.poll() is None and not asked_twice.is_set()
+        def may_wait() -> bool:
+            return triton.poll() is None and not second_signal.is_set()
 
-        if not finish(self._under_way, deadline=deadline - LEAVING_SECONDS, is_running=may_go_on):
-            say("stopping: requests under way are given up")
-        end(triton, 0 if asked_twice.is_set() else deadline - time.monotonic())
+        if not finish_requests(self._in_flight, deadline=deadline - TRITON_EXIT_SECONDS, is_running=may_wait):
+            log("stopping: gives up the requests in flight")
+        end(triton, 0 if second_signal.is_set() else deadline - time.monotonic())
 
     def find_problems(self) -> list[str]:
-        """Why no request should be sent here; empty when it may."""
-        if self._leaving.is_set():
+        """Why no request should be sent here; empty when the server is ready."""
+        if self._stopping.is_set():
             return ["the server is stopping"]
-        return name_problems(self._readiness.look())
+        return name_problems(self._readiness.check())
 
     def write_metrics(self) -> str:
-        """What Triton's own metrics lack: which model is ready. In Prometheus' text format."""
+        """Which model is ready, in Prometheus' text format. Triton's metrics do not have it."""
         lines = ["# HELP clipserve_model_ready 1 when the model takes requests", "# TYPE clipserve_model_ready gauge"]
         lines += [
-            f'clipserve_model_ready{{model="{name}"}} {int(not why)}' for name, why in self._readiness.look().items()
+            f'clipserve_model_ready{{model="{name}"}} {int(not why)}' for name, why in self._readiness.check().items()
         ]
         return "\n".join(lines) + "\n"
 
     def _watch(self, triton: subprocess.Popen[bytes]) -> None:
-        """End a Triton that was ready and has not been for several looks in a row."""
+        """End a Triton that was ready, and has not been ready in several checks in a row."""
         was_ready, failures = False, 0
-        while not self._leaving.wait(self._watch_seconds):
-            problems = name_problems(self._readiness.look())
+        while not self._stopping.wait(self._watch_seconds):
+            problems = name_problems(self._readiness.check())
             was_ready, failures = was_ready or not problems, failures + 1 if problems else 0
             if problems and was_ready:
-                say(f"not ready, {failures} times in a row: {'; '.join(problems)}")
+                log(f"not ready, {failures} times in a row: {'; '.join(problems)}")
                 if self._restart_after and failures >= self._restart_after:
-                    say("ending Triton, to be started anew")
+                    log("ends Triton, so that it is restarted")
                     end(triton)
                     return
 
@@ -146,34 +147,34 @@ class Service:
                 self.wfile.write(text.encode())
 
             def log_message(self, format: str, *arguments: object) -> None:
-                pass  # somebody asks every second
+                pass  # requests come every second
 
         return Handler
 
 
 def name_problems(models: dict[str, str]) -> list[str]:
-    """Of the models that are not ready."""
+    """A message for each model that is not ready."""
     return [f"{name}: {why}" for name, why in models.items() if why]
 
 
-def end(triton: subprocess.Popen[bytes], seconds: float = LEAVING_SECONDS) -> None:
-    """Ask it to end within so long, and make it: 2.51 that runs out of its time crashes and then hangs."""
+def end(triton: subprocess.Popen[bytes], seconds: float = TRITON_EXIT_SECONDS) -> None:
+    """Ask Triton to end, and kill it when it has not ended after `seconds`: 2.51 crashes and hangs then."""
     triton.terminate()
     try:
-        # A second less: whoever told this process to stop kills it then.
-        triton.wait(max(seconds, LEAVING_SECONDS) - 1)
+        # A second less than Docker allows before it kills this process.
+        triton.wait(max(seconds, TRITON_EXIT_SECONDS) - 1)
     except subprocess.TimeoutExpired:
         triton.kill()
         triton.wait()
 
 
-def pause(seconds: float, triton: subprocess.Popen[bytes], asked_twice: threading.Event) -> None:
-    """Sleep, but not longer than Triton lives, or than until somebody asks again."""
+def pause(seconds: float, triton: subprocess.Popen[bytes], second_signal: threading.Event) -> None:
+    """Sleep, at most until Triton ends or a second signal comes."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and triton.poll() is None and not asked_twice.is_set():
+    while time.monotonic() < deadline and triton.poll() is None and not second_signal.is_set():
         time.sleep(POLL_SECONDS)
 
 
-def say(text: str) -> None:
-    """Into the container's log, beside Triton's."""
+def log(text: str) -> None:
+    """Write to the container's log, beside Triton's."""
     print(f"clipserve: {text}", file=sys.stderr, flush=True)  # noqa: T201

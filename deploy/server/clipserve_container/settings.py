@@ -1,4 +1,4 @@
-"""What the environment of the container says, read once and checked."""
+"""The settings of the container, read from its environment and checked."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ Gpu = Literal["required", "none"]
 Tls = Literal["off", "server", "mutual"]
 Decoder = Literal["auto", "cpu", "nvdec"]
 
-# Inside the container; which of the host's ports lead here is docker-compose.yml's business.
+# Inside the container. docker-compose.yml maps ports of the host to them.
 HTTP_PORT, GRPC_PORT, METRICS_PORT, READY_PORT = 8000, 8001, 8002, 8003
-# Kept from exit_seconds for the end itself.
-LEAVING_SECONDS = 6
+# Part of exit_seconds, for Triton's exit itself.
+TRITON_EXIT_SECONDS = 6
 
 
 class SettingError(ValueError):
-    """A variable has a value that is not allowed."""
+    """An environment variable has a value that is not allowed."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Each attribute is the variable of the same name with CLIPSERVE_ before it; .env.example explains them.
+    """Each attribute is read from the variable CLIPSERVE_ and its name; .env.example explains them.
 
     Attributes:
         repository: the model repository.
-        models: public models to serve; all that are exported where none is named.
-        gpu: whether starting without one is an error.
-        driver: the least driver branch that this release of Triton runs on.
-        tls: of the gRPC port; `mutual` asks clients for a certificate, too.
+        models: public models to serve; none named: all that are exported.
+        gpu: whether it is an error to start without a GPU.
+        driver: the lowest driver branch that this release of Triton runs on.
+        tls: TLS of the gRPC port; `mutual` also requires a certificate of clients.
         secrets: folder of server.pem, server.key, ca.pem, admin_key, api_key.
-        state: folder where the admin key of this start is kept for `reload`.
+        state: folder where `reload` finds the admin key of this start.
         exit_seconds: from `docker stop` to SIGKILL.
-        drain_seconds: of those, how long new requests are still taken, while a balancer hears to send none.
-        watch_seconds: between looks at the models.
-        restart_after: failed looks in a row after which Triton is ended, to be started anew; 0 is never.
-        video_megabytes: of an upload, for the estimate of shared memory.
-        views: clips of a request, for the same.
-        cache_megabytes: of the response cache; 0 has none.
-        decoder: what decodes videos; `nvdec` does not start without the GPU's video decoder.
-        trace_url: of an OpenTelemetry collector; empty traces nothing.
-        trace_rate: one request in so many is traced.
-        log_verbose: Triton's level.
-        triton_options: more of tritonserver's options.
-        release: of the container, as NVIDIA's image says itself; empty on other images.
+        drain_seconds: part of exit_seconds; the server is "not ready" and still takes requests, until a balancer has
+            noticed.
+        watch_seconds: between two checks of the models.
+        restart_after: failed checks in a row after which Triton is ended, so that Docker restarts it; 0 is never.
+        video_megabytes: MiB of an upload, for the estimate of shared memory.
+        views: clips of a request, for the same estimate.
+        cache_megabytes: MiB of the response cache; 0 is no cache.
+        decoder: what decodes videos; with `nvdec` the server does not start without the GPU's video decoder.
+        trace_url: an OpenTelemetry collector; empty: no traces.
+        trace_rate: one request in this many is traced.
+        log_verbose: level of Triton's log.
+        triton_options: more options for tritonserver.
+        release: release of NVIDIA's container; empty on other images.
     """
 
     repository: Path = Path("/models")
@@ -72,7 +73,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read the variables; an empty one is one that is not set. Raises SettingError."""
+        """Read the variables. An empty one counts as not set. Raises SettingError."""
 
         def text(name: str, default: str) -> str:
             return environment.get(f"CLIPSERVE_{name}", "").strip() or default
@@ -89,12 +90,12 @@ class Settings:
                 raise SettingError(f"CLIPSERVE_{name} is {value!r}, but it is one of {', '.join(allowed)}")
             return value
 
-        exit_seconds = number("EXIT_SECONDS", cls.exit_seconds, LEAVING_SECONDS)
+        exit_seconds = number("EXIT_SECONDS", cls.exit_seconds, TRITON_EXIT_SECONDS)
         drain_seconds = number("DRAIN_SECONDS", cls.drain_seconds, 0)
-        if drain_seconds > exit_seconds - LEAVING_SECONDS:
+        if drain_seconds > exit_seconds - TRITON_EXIT_SECONDS:
             raise SettingError(
                 f"CLIPSERVE_DRAIN_SECONDS is {drain_seconds}, but of the {exit_seconds} of CLIPSERVE_EXIT_SECONDS"
-                f" {LEAVING_SECONDS} are for the end itself: raise the one or lower the other"
+                f" {TRITON_EXIT_SECONDS} are for the end itself: raise the one or lower the other"
             )
         try:
             options = tuple(shlex.split(text("TRITON_OPTIONS", "")))
@@ -135,5 +136,5 @@ class Settings:
 
     @property
     def client_authority(self) -> Path:
-        """PEM of the authority that signs clients' certificates."""
+        """PEM of the authority that signs the clients' certificates."""
         return self.secrets / "ca.pem"

@@ -1,4 +1,4 @@
-"""The server's entry point: check, then run Triton."""
+"""The entry point of the server's container: check, then run Triton."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipserve_container.arguments import triton_command
 from clipserve_container.check import report
-from clipserve_container.checks import find_problems
+from clipserve_container.preflight import find_problems
 from clipserve_container.readiness import Readiness
 from clipserve_container.repository import choose_models, names_to_load
 from clipserve_container.service import Service
@@ -17,7 +17,10 @@ from clipserve_container.settings import HTTP_PORT, READY_PORT, SettingError, Se
 
 
 def main(more: list[str]) -> int:
-    """Run Triton until it ends; 1 when something is wrong before."""
+    """Run Triton until it ends. Returns 1 when a check fails.
+
+    more: further options of tritonserver.
+    """
     try:
         settings = Settings.from_environment(os.environ)
     except SettingError as error:
@@ -36,7 +39,7 @@ def main(more: list[str]) -> int:
             watch_seconds=settings.watch_seconds,
             drain_seconds=settings.drain_seconds,
             exit_seconds=settings.exit_seconds,
-            under_way=settings.state / "under_way",
+            in_flight=settings.state / "in_flight",
         )
         return service.run()
     except FileNotFoundError:
@@ -46,20 +49,20 @@ def main(more: list[str]) -> int:
 
 
 def admin_key(settings: Settings) -> str:
-    """The operator's own, or a new one for this start, which stays in this container."""
+    """The operator's key, or a new one for this start, which stays in this container."""
     key = read_key(settings, "admin_key") or secrets.token_hex(32)
     write_private(settings.state / "admin_key", key)
     return key
 
 
 def read_key(settings: Settings, name: str) -> str | None:
-    """From the folder of secrets; None where there is no such file."""
+    """Read a key from the folder of secrets; None where there is no such file."""
     path = settings.secrets / name
     return path.read_text().strip() if path.exists() else None
 
 
 def write_private(path: Path, text: str) -> None:
-    """For this user only, from its first byte on."""
+    """Write a file that only this user can read, from its first byte on."""
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
         file.write(text)

@@ -1,4 +1,4 @@
-"""Everything that would make the server fail later, found before it starts. Each check says what to do."""
+"""The checks before the server starts. Each finds one reason why it would fail later, and says what to do."""
 
 from __future__ import annotations
 
@@ -11,41 +11,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from clipserve_container.repository import (
-    RepositoryError,
-    choose_models,
-    largest_clip_bytes,
-    largest_runs,
-    names_openvino,
-    read_parameters,
-)
+from clipserve_container.memory import CGROUP, largest_runs, memory_limit, memory_needed, shared_memory_needed
+from clipserve_container.repository import RepositoryError, choose_models, names_openvino
 from clipserve_container.settings import Settings
 
-# The kernel's own word on the driver: every container sees it, also one that was given no GPU.
+# The kernel's note of the driver. Every container has it, also one without a GPU.
 DRIVER_VERSION = Path("/proc/driver/nvidia/version")
 GPU_DEVICE = Path("/dev/nvidiactl")
 SHARED_MEMORY = Path("/dev/shm")
 BACKEND = Path("/opt/tritonserver/backends/onnxruntime")
 BACKEND_LIBRARY, OPENVINO_LIBRARY = "libtriton_onnxruntime.so", "libonnxruntime_providers_openvino.so"
-CGROUP = Path("/sys/fs/cgroup")
-# Their ONNX Runtime, 1.21.0, takes no option of OpenVINO: "enable_opencl_throttling should be a boolean".
+# ONNX Runtime 1.21.0 refuses the options of OpenVINO: "enable_opencl_throttling should be a boolean".
 RELEASES_WITHOUT_OPENVINO = ("25.03", "25.04")
-# From this one on (ONNX Runtime 1.23) the memory of OpenVINO's largest run is kept; before, that of every shape.
-RELEASE_WITH_ONE_COPY = (25, 8)
-# The server itself, and decode workers at ordinary videos.
-MEGABYTES_BESIDE_NETWORKS = 2048
-# What Triton's Python backend takes for itself, over all models.
-SHARED_MEMORY_FOR_BACKEND = 64 * 2**20
-# Of the driver, what NVDEC takes; a container has them with the capability `video`.
+# The driver's libraries for NVDEC. A container has them with the driver capability `video`.
 VIDEO_LIBRARIES = ("libnvcuvid.so.1", "libnvidia-encode.so.1")
 
 Check = Callable[[Settings], Iterator[str]]
 
 
 def find_problems(settings: Settings, *, in_server: bool = True) -> list[str]:
-    """Every problem, as sentences; empty when the server may start.
+    """A message for each problem; empty when the server may start.
 
-    in_server: whether this is the server's own container, which is given GPUs, and not the one that only checks.
+    in_server: whether this is the server's container, which gets GPUs, and not the one that only checks.
     """
     checks: list[Check] = [
         check_repository,
@@ -62,7 +49,7 @@ def find_problems(settings: Settings, *, in_server: bool = True) -> list[str]:
 
 
 def check_repository(settings: Settings) -> Iterator[str]:
-    """There is a model to serve, and this user can read it."""
+    """The repository has a model to serve, and this user can read it."""
     try:
         models = choose_models(settings.repository, settings.models)
     except RepositoryError as error:
@@ -82,7 +69,7 @@ def check_repository(settings: Settings) -> Iterator[str]:
 
 
 def check_driver(settings: Settings, version_file: Path = DRIVER_VERSION) -> Iterator[str]:
-    """The host has an NVIDIA driver, and one that is new enough for this release's CUDA."""
+    """The host has an NVIDIA driver that is new enough for the CUDA of this release."""
     if settings.gpu == "none":
         return
     try:
@@ -102,7 +89,7 @@ def check_driver(settings: Settings, version_file: Path = DRIVER_VERSION) -> Ite
 
 
 def check_gpu(settings: Settings, device: Path = GPU_DEVICE) -> Iterator[str]:
-    """A GPU was given to this container."""
+    """This container has a GPU."""
     if settings.gpu == "required" and DRIVER_VERSION.exists() and not device.exists():
         yield (
             f"this container was given no GPU ({device} is missing): install the NVIDIA container toolkit and run"
@@ -111,7 +98,7 @@ def check_gpu(settings: Settings, device: Path = GPU_DEVICE) -> Iterator[str]:
 
 
 def check_decoder(settings: Settings, libraries: Sequence[str] = VIDEO_LIBRARIES) -> Iterator[str]:
-    """Where NVDEC is demanded, its libraries are there; by itself the decode step takes CPUs where they are not."""
+    """NVDEC's libraries are there, if the settings require NVDEC. With `auto`, CPUs decode without them."""
     if settings.decoder != "nvdec":
         return
     for name in libraries:
@@ -126,7 +113,7 @@ def check_decoder(settings: Settings, libraries: Sequence[str] = VIDEO_LIBRARIES
 
 
 def check_certificates(settings: Settings) -> Iterator[str]:
-    """The files TLS needs are there, readable, belong together and are in date."""
+    """The files for TLS exist, are readable, belong together, and have not expired."""
     if settings.tls == "off":
         return
     needed = [settings.server_certificate, settings.server_key]
@@ -146,7 +133,7 @@ def check_certificates(settings: Settings) -> Iterator[str]:
     if missing:
         return
     try:
-        # A key that is encrypted must fail here rather than ask a terminal for its password.
+        # With an empty password an encrypted key fails here, and does not ask a terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
             settings.server_certificate, settings.server_key, password=""
         )
@@ -162,8 +149,8 @@ def check_certificates(settings: Settings) -> Iterator[str]:
 
 
 def _check_expiry(certificate: Path) -> Iterator[str]:
-    # CPython has no public way to read a certificate that is not a peer's; where this one is gone, Triton's clients
-    # will say what is wrong.
+    # CPython has no public function that reads a certificate that is no peer's. Where this one does not exist, the
+    # clients report an expired certificate.
     decode = getattr(getattr(ssl, "_ssl", None), "_test_decode_cert", None)
     if decode is None:
         return
@@ -173,7 +160,7 @@ def _check_expiry(certificate: Path) -> Iterator[str]:
 
 
 def check_secrets(settings: Settings) -> Iterator[str]:
-    """Keys for the header of Triton's restricted APIs are one printable word, since they travel in one."""
+    """The keys of Triton's restricted APIs are one printable word, because they are sent in a header."""
     for name in ("admin_key", "api_key"):
         path = settings.secrets / name
         if not path.exists():
@@ -184,24 +171,12 @@ def check_secrets(settings: Settings) -> Iterator[str]:
             yield f"{name} must be 16 to 512 letters, digits and ._~+/=- in one line: openssl rand -hex 32 > {name}"
 
 
-def shared_memory_needed(settings: Settings) -> int:
-    """Bytes of /dev/shm: 64 MiB + (waiting + workers) x (video + views x largest clip).
-
-    Videos come to the decode step, and clips leave it, through a region there that grows and never shrinks.
-    """
-    parameters = read_parameters(settings.repository, "decode")
-    workers = int(parameters.get("workers", "0")) or len(os.sched_getaffinity(0))
-    under_way = int(parameters.get("max_waiting", "64")) + workers
-    clip = largest_clip_bytes(settings.repository)
-    return SHARED_MEMORY_FOR_BACKEND + under_way * (settings.video_megabytes * 2**20 + settings.views * clip)
-
-
 def check_shared_memory(settings: Settings, folder: Path = SHARED_MEMORY) -> Iterator[str]:
-    """There is room for as many requests as the decode step lets in."""
+    """Shared memory has room for as many requests as the decode step allows."""
     try:
         needed = shared_memory_needed(settings)
     except (OSError, ValueError, KeyError):
-        return  # without a decode step, or with a broken one: check_repository and Triton say so
+        return  # the decode step is missing or broken: check_repository and Triton report it
     have = shutil.disk_usage(folder).total
     if have < needed:
         yield (
@@ -212,7 +187,7 @@ def check_shared_memory(settings: Settings, folder: Path = SHARED_MEMORY) -> Ite
 
 
 def check_metrics(settings: Settings) -> Iterator[str]:
-    """The decode step can read how many requests wait for a network, which is what bounds them."""
+    """The decode step can read how many requests wait for a network. Otherwise it cannot limit them."""
     for option in settings.triton_options:
         if re.match(r"--(allow-metrics=(0|false|off)|metrics-(port|address)=)", option, re.IGNORECASE):
             yield (
@@ -222,23 +197,23 @@ def check_metrics(settings: Settings) -> Iterator[str]:
 
 
 def check_openvino(settings: Settings, backend: Path = BACKEND) -> Iterator[str]:
-    """ONNX Runtime has OpenVINO where a config asks for it, and no config does on a GPU.
+    """ONNX Runtime has OpenVINO if a config names it, and no config names it on a GPU.
 
     backend: the folder of Triton's ONNX Runtime backend.
     """
     if not (backend / BACKEND_LIBRARY).exists():
-        return  # another runtime, under the same name
+        return  # another runtime has this name here
     try:
         models = choose_models(settings.repository, settings.models)
         asking = [model.name for model in models if any(names_openvino(settings.repository, s) for s in model.steps)]
     except (OSError, RepositoryError):
-        return  # check_repository says so
+        return  # check_repository reports it
     if not asking:
         return
     come = f"the configs of {', '.join(asking)} ask for OpenVINO"
     remedy = f"docker compose run --rm export --configs {' '.join(asking)} --cpu-accelerator none"
     if settings.gpu == "required":
-        yield f"{come}, which is for CPUs and would run parts of them beside the GPU: export them anew, or {remedy}"
+        yield f"{come}, which is for CPUs and would run parts of them beside the GPU: export them again, or {remedy}"
     elif settings.release.startswith(RELEASES_WITHOUT_OPENVINO):
         yield (
             f"{come}, which ONNX Runtime 1.21.0 of release {settings.release} cannot load: choose another"
@@ -248,46 +223,16 @@ def check_openvino(settings: Settings, backend: Path = BACKEND) -> Iterator[str]
         yield f"{come}, but ONNX Runtime was built without it here ({OPENVINO_LIBRARY} is not in {backend}): {remedy}"
 
 
-def memory_needed(settings: Settings) -> int:
-    """MiB that the networks may take on a CPU, with what lies beside them.
-
-    A run takes memory by its clips. OpenVINO inside ONNX Runtime keeps it: up to 1.22 for each number of videos and
-    clips that came, from 1.23 on for the largest run.
-    """
-    models = choose_models(settings.repository, settings.models)
-    has_one_copy = not (number := re.match(r"(\d+)\.(\d+)", settings.release)) or (
-        (int(number[1]), int(number[2])) >= RELEASE_WITH_ONE_COPY
-    )
-    networks = sum(
-        run.megabytes
-        if has_one_copy or not names_openvino(settings.repository, run.network)
-        else run.megabytes_of_all_shapes
-        for run in largest_runs(settings.repository, models)
-    )
-    return MEGABYTES_BESIDE_NETWORKS + networks + shared_memory_needed(settings) // 2**20
-
-
-def memory_limit(cgroup: Path = CGROUP) -> int:
-    """MiB that this container may use: its control group's limit, of version 1 or 2, or the machine's memory."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            return min(int((cgroup / name).read_text()), machine) // 2**20
-        except (OSError, ValueError):  # the other version's file, or "max"
-            continue
-    return machine // 2**20
-
-
 def check_memory(settings: Settings, cgroup: Path = CGROUP, backend: Path = BACKEND) -> Iterator[str]:
-    """On a CPU, the largest runs of all models fit into the container's memory together."""
+    """On a CPU, the largest runs of all models fit into the container's memory."""
     if settings.gpu == "required" or not (backend / BACKEND_LIBRARY).exists():
-        return  # a run's memory is the GPU's; or another runtime, which takes large runs in parts
+        return  # a run takes memory of the GPU; or another runtime splits large runs
     try:
         needed, have = memory_needed(settings), memory_limit(cgroup)
         models = choose_models(settings.repository, settings.models)
         runs = sorted(largest_runs(settings.repository, models), key=lambda run: run.megabytes, reverse=True)
     except (OSError, ValueError, KeyError, RepositoryError):
-        return  # check_repository and Triton say so
+        return  # check_repository and Triton report it
     if needed > have:
         largest = runs[0]
         model = largest.network.removesuffix("_net")
@@ -300,7 +245,7 @@ def check_memory(settings: Settings, cgroup: Path = CGROUP, backend: Path = BACK
 
 
 def check_state(settings: Settings) -> Iterator[str]:
-    """There is a place for notes; the root file system is read-only, so it must be a tmpfs."""
+    """The state folder can be written. The root file system is read-only, so it must be a tmpfs."""
     try:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         (settings.state / "probe").write_text("")
