@@ -19,12 +19,12 @@ from clip_decode.errors import Busy, InvalidRequest, NotAVideo
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
+from decode_pool.admission import BacklogLimit, NetworkBacklog
+from decode_pool.job_queue import JobQueue, QueuedJob
 from decode_pool.messages import Decoded, Job
-from decode_pool.networks import Bound, Networks
 from decode_pool.nvdec import Gpus, find_gpus, nvdec_processes
 from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings
-from decode_pool.waiting_line import Waiting, WaitingLine
 from tests.decode.synthesis import Clip
 from tests.decode.test_nvdec import FAKE_GPU, fake_driver
 from tests.watching import wait_for
@@ -122,7 +122,7 @@ def test_small_pictures_can_be_kept_for_cpus(start: Callable[..., DecodePool], v
     assert pool.submit(job(video)).result(30).decoder == "cpu"
 
 
-def test_errors_of_a_video_or_a_wish_are_final(
+def test_errors_of_a_video_or_a_request_are_final(
     start: Callable[..., DecodePool], video: bytes, declined: list[None]
 ) -> None:
     pool = start()
@@ -218,65 +218,67 @@ def test_decoders_have_three_names(value: str) -> None:
     assert PoolSettings.from_config({"decoder": "cpu", "nvdec_streams": "3"}).nvdec_streams == 3
 
 
-def waiting(name: str) -> Waiting:
-    return Waiting(job(name.encode()), Future(), lambda: False)
+def queued(name: str) -> QueuedJob:
+    return QueuedJob(job(name.encode()), Future(), lambda: False)
 
 
 @pytest.fixture
-def line() -> Iterator[WaitingLine]:
+def jobs() -> Iterator[JobQueue]:
     # Room for two videos on their way to the network.
-    made = WaitingLine(PoolSettings(max_waiting=3), Networks({"CLIP": Bound(("net",), requests=2, megabytes=100)}))
+    made = JobQueue(
+        PoolSettings(max_waiting=3), NetworkBacklog({"CLIP": BacklogLimit(("net",), requests=2, megabytes=100)})
+    )
     yield made
     made.close()
 
 
 def test_a_networks_queue_has_room_for_what_all_decoders_have_in_hand() -> None:
-    bound = Bound(("net",), requests=16, megabytes=512)
+    limit = BacklogLimit(("net",), requests=16, megabytes=512)
     # A full run, 8, waits while each decoder has one in hand.
-    assert bound.for_decoders(30) == Bound(("net",), requests=8 + 30, megabytes=512)
-    assert bound.for_decoders(2) == bound
+    assert limit.for_decoders(30) == BacklogLimit(("net",), requests=8 + 30, megabytes=512)
+    assert limit.for_decoders(2) == limit
 
 
-def test_jobs_that_nvdec_gives_back_are_next_for_a_cpu_and_keep_their_room(line: WaitingLine) -> None:
-    first, second, third = waiting("first"), waiting("second"), waiting("third")
+def test_jobs_that_nvdec_leaves_are_next_for_a_cpu_and_keep_their_room(jobs: JobQueue) -> None:
+    first, second, third = queued("first"), queued("second"), queued("third")
     for each in (first, second, third):
-        line.put(each)
+        jobs.put(each)
     with pytest.raises(Busy):
-        line.put(waiting("one too many"))
-    assert line.take(0, nvdec=True) is first
-    line.give_back(first)
-    assert line.take(0, nvdec=True) is second
+        jobs.put(queued("one too many"))
+    assert jobs.take(0, nvdec=True) is first
+    jobs.requeue(first)
+    assert jobs.take(0, nvdec=True) is second
     with pytest.raises(queue.Empty):
-        line.take(0, nvdec=True)
-    again = line.take(0)
-    assert again.for_cpu
+        jobs.take(0, nvdec=True)
+    again = jobs.take(0)
+    assert again.cpu_only
     assert again.future is first.future
     with pytest.raises(queue.Empty):
-        line.take(0)
+        jobs.take(0)
     first.future.set_result(Decoded({}, "", 0.0))
-    assert line.take(0) is third
+    assert jobs.take(0) is third
 
 
-def test_a_cpu_leaves_a_job_to_a_free_nvdec_and_takes_what_that_leaves(line: WaitingLine) -> None:
+def test_a_cpu_leaves_a_job_to_a_free_nvdec_and_takes_what_that_leaves(jobs: JobQueue) -> None:
     with ThreadPoolExecutor(2) as threads:
-        by_nvdec = threads.submit(line.take, 30, nvdec=True)
-        assert wait_for(lambda: line._free_nvdec == 1, 30)
-        by_cpu = threads.submit(line.take, 30)
-        first, second = waiting("first"), waiting("second")
-        line.put(first)
+        by_nvdec = threads.submit(jobs.take, 30, nvdec=True)
+        assert wait_for(lambda: jobs._free_nvdec == 1, 30)
+        by_cpu = threads.submit(jobs.take, 30)
+        first, second = queued("first"), queued("second")
+        jobs.put(first)
         assert by_nvdec.result(30) is first
-        line.put(second)
+        jobs.put(second)
         assert by_cpu.result(30) is second
 
 
-def test_a_line_that_closes_leaves_nobody_waiting(line: WaitingLine) -> None:
-    fresh, begun, late = waiting("fresh"), waiting("begun"), waiting("late")
-    line.put(fresh)
+def test_a_queue_that_closes_leaves_nobody_waiting(jobs: JobQueue) -> None:
+    fresh, begun, late = queued("fresh"), queued("begun"), queued("late")
+    jobs.put(fresh)
     for each in (begun, late):
-        assert each.begin()
-    line.give_back(begun)
-    line.close()
-    line.give_back(late)
+        assert each.start()
+    jobs.requeue(begun)
+    jobs.close()
+    jobs.requeue(late)
     assert fresh.future.cancelled()
     assert isinstance(begun.future.exception(0), Busy)
     assert isinstance(late.future.exception(0), Busy)

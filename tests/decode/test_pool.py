@@ -8,19 +8,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from clip_decode.engine import decode_clips
-from clip_decode.errors import Busy, Crashed, Failed, NotAVideo, OutOfMemory, TimedOut, error_classes
+from clip_decode.errors import Busy, Crashed, Failed, NotAVideo, OutOfMemory, TimedOut
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
 from decode_pool.messages import Decoded, Job
-from decode_pool.metrics import DecodeMetrics
 from decode_pool.pool import DecodePool, WorkersNotStarted
 from decode_pool.settings import PoolSettings, available_cores
 from tests.decode.synthesis import Clip
@@ -155,7 +152,7 @@ def test_an_exception_that_nobody_expected_is_an_answer_and_the_worker_lives_on(
     assert log[-1] == "    as logged before: LookupError: a secret of this machine"
 
 
-def test_an_exception_as_a_job_is_handed_over_costs_no_place_in_the_pool(
+def test_an_exception_while_a_job_is_sent_costs_no_worker_slot(
     start: Callable[..., DecodePool], video: bytes, log: list[str]
 ) -> None:
     pool = start()
@@ -167,7 +164,7 @@ def test_an_exception_as_a_job_is_handed_over_costs_no_place_in_the_pool(
     assert "    ZeroDivisionError: integer division or modulo by zero" in log
 
 
-def test_the_last_words_of_a_worker_that_crashed_are_logged(
+def test_the_error_output_of_a_worker_that_crashed_is_logged(
     start: Callable[..., DecodePool], video: bytes, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLIPSERVE_LOG", "/var/log/triton.log")
@@ -190,7 +187,7 @@ def test_what_a_worker_writes_holds_up_nobody(start: Callable[..., DecodePool], 
     assert start(before_decoding(talkative)).submit(job(video)).result(30)
 
 
-def test_workers_that_cannot_start_are_said_to_with_their_last_words(
+def test_workers_that_cannot_start_are_reported_with_their_error_output(
     start: Callable[..., DecodePool], log: list[str]
 ) -> None:
     pool = start([sys.executable, "-c", "import a_module_of_nobody"], wait=False)
@@ -372,39 +369,3 @@ def test_nvdec_processes_take_the_place_of_workers_but_never_of_more_than_half(
 def test_a_setting_out_of_bounds_is_refused(config: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="decode pool"):
         PoolSettings.from_config(config)
-
-
-class Families:
-    """pb_utils.MetricFamily, which exists only inside Triton: the values of all metrics, by family and labels."""
-
-    COUNTER, GAUGE = "counter", "gauge"
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, str], float] = {}
-
-    def __call__(self, *, name: str, description: str, kind: str) -> Any:
-        return SimpleNamespace(Metric=lambda labels: self.add(name, labels))
-
-    def add(self, family: str, labels: dict[str, str]) -> Any:
-        key = family, ",".join(labels.values())
-        assert key not in self.values
-        self.values[key] = 0
-
-        def increment(amount: float) -> None:
-            self.values[key] += amount
-
-        return SimpleNamespace(increment=increment)
-
-    def family(self, name: str) -> dict[str, float]:
-        return {labels: value for (family, labels), value in self.values.items() if family == name}
-
-
-def test_every_outcome_is_counted_from_zero_on() -> None:
-    """A first failure that comes together with its counter is none to Prometheus' rate()."""
-    families = Families()
-    metrics = DecodeMetrics(families)
-    outcomes = ["ok", "cancelled", "expired", *error_classes()]
-    assert families.family("clipserve_decode_total") == dict.fromkeys(outcomes, 0)
-    for outcome in outcomes:
-        metrics.count_outcome(outcome)
-    assert families.family("clipserve_decode_total") == dict.fromkeys(outcomes, 1)

@@ -1,4 +1,4 @@
-"""Work that nobody waits for is not done, and work that nobody can wait for is refused.
+"""The server does not decode for a client that has gone, and refuses a request that would be answered too late.
 
 What reaches the decode step of an ensemble is the request's `timeout`, which a client sets to the deadline of its call.
 A cancellation does not: Triton 2.51 hands it on between two steps only (server issue 6739, core change 263).

@@ -1,4 +1,4 @@
-"""Bad files get a typed error that names file and reason; the server stays up and other calls go on."""
+"""A bad file gets a typed error with file and reason. The server and all other calls go on."""
 
 import wave
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A server that polls its repository takes up every export, whatever its format, and loses no request meanwhile."""
+"""A server in poll mode loads every export, in either format, and loses no request meanwhile."""
 
 import random
 import shutil

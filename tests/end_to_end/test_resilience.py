@@ -37,10 +37,10 @@ def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[
     with VideoClassifier("motion", url=triton.grpc_url) as classifier, ThreadPoolExecutor(4) as pool:
         answers: Counter[str] = Counter()
         for _ in range(kills):
-            under_way = pool.map(classify, range(20))
-            answers.update([next(under_way) for _ in range(choice.randrange(20))])
+            in_flight = pool.map(classify, range(20))
+            answers.update([next(in_flight) for _ in range(choice.randrange(20))])
             os.kill(choice.choice(decode_workers(triton)), signal.SIGKILL)
-            answers.update(under_way)
+            answers.update(in_flight)
         assert set(answers) <= {"moving left", "crashed"}
         assert answers["crashed"] <= kills
         assert answers["moving left"] > answers["crashed"]

@@ -1,1 +1,5 @@
-"""FFmpeg in processes that may die: one request is lost with one of them, and the service goes on."""
+"""FFmpeg in worker processes. One that dies costs one request, and the service goes on.
+
+Imports go one way: pool -> slots -> job_queue -> admission, and slots -> nvdec -> process -> messages. The programs of
+the workers, worker and nvdec_worker, import messages and clip_decode.
+"""

@@ -1,13 +1,19 @@
-"""The processes in which NVDEC decodes: a few a GPU, each with many videos at a time.
+"""Decoding with NVDEC, the video decoder of NVIDIA's GPUs: which GPUs have it, and the processes that use it.
 
-Not a process for each video: one has a context on the GPU, which takes half a GiB there.
+There are a few processes for each GPU, and each decodes many videos at a time. One process for each video would cost
+too much: each has a context on the GPU, which takes half a GiB there.
+
+    python -m decode_pool.nvdec    prints the number of usable GPUs, or what is missing, as JSON
 """
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -15,9 +21,12 @@ from clip_decode.limits import Limits
 from decode_pool.process import IMPORT_OWN_CODE, WorkerProcess, python, start_workers
 from decode_pool.settings import PoolSettings
 
+PACKAGE = "PyNvVideoCodec"
+# What the package loads. A container gets the last two with the driver capability `video`.
+LIBRARIES = ("libcuda.so.1", "libnvcuvid.so.1", "libnvidia-encode.so.1")
 DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
-_LOOK_SECONDS = 30
-# NVDEC has a part of a video's time, so that enough is left for a CPU.
+_PROBE_SECONDS = 30
+# NVDEC gets a third of a video's time limit, so that a CPU still has enough time after it.
 _SHARE_OF_TIME = 3
 
 
@@ -26,19 +35,56 @@ class Gpus:
     """The GPUs whose NVDEC can be used.
 
     Attributes:
-        devices: what CUDA_VISIBLE_DEVICES calls each.
-        missing: where there is none, what is missing.
+        devices: the name of each in CUDA_VISIBLE_DEVICES.
+        missing: what is missing where there is none.
     """
 
     devices: tuple[str, ...]
     missing: str = ""
 
 
+def find_gpus() -> Gpus:
+    """Find the usable GPUs. Probes them in another process, because a loaded driver cannot be unloaded."""
+    try:
+        found = subprocess.run(
+            [python(), "-m", "decode_pool.nvdec"],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            env={**os.environ, **IMPORT_OWN_CODE},
+        )
+        answer = json.loads(found.stdout)
+        count, missing = int(answer["count"]), str(answer["missing"])
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        return Gpus((), f"looking for GPUs failed: {error}")
+    named = [name for name in os.environ.get(DEVICES_VARIABLE, "").split(",") if name]
+    return Gpus(tuple(named[:count]) if named else tuple(map(str, range(count))), missing)
+
+
+def probe() -> tuple[int, str]:
+    """How many GPUs can be used, and what is missing where there is none. Loads the driver."""
+    if importlib.util.find_spec(PACKAGE) is None:
+        return 0, f"the package {PACKAGE} is not installed"
+    for name in LIBRARIES:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            return (
+                0,
+                f"{name} of NVIDIA's driver is not found (in a container: NVIDIA_DRIVER_CAPABILITIES must have video)",
+            )
+    driver = ctypes.CDLL(LIBRARIES[0])
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return 0, "the driver finds no GPU"
+    return count.value, ""
+
+
 class NvdecProcess:
-    """One such process, which its pool starts, and starts anew when it dies."""
+    """A process that decodes with NVDEC. The pool starts it, and starts it again when it dies."""
 
     def __init__(self, settings: PoolSettings, device: str, program: Sequence[str] = ()) -> None:
-        """program: what to run, in place of the worker; it is given one argument more than start_worker says."""
+        """program: what to run in place of nvdec_worker(); it gets the settings ahead of start_worker's arguments."""
         self.streams = settings.nvdec_streams
         self._device = device
         self._program = [*(program or nvdec_worker()), json.dumps(asdict(settings))]
@@ -50,7 +96,7 @@ class NvdecProcess:
         self._workers: list[WorkerProcess] = []
 
     def start(self, limits: Limits) -> WorkerProcess:
-        """Start it; the first of its workers. To be called by one thread, which outlives the process."""
+        """Start the process; returns its first connection. The calling thread must outlive the process."""
         environment = {DEVICES_VARIABLE: self._device, "CUDA_CACHE_DISABLE": "1"}
         workers = start_workers(self._program, self._settings, limits, self.streams, environment)
         try:
@@ -63,34 +109,21 @@ class NvdecProcess:
         return workers[0]
 
     def worker(self, number: int) -> WorkerProcess | None:
-        """One of its workers, if it lives."""
+        """A connection to the process, if it lives."""
         workers = self._workers
         return workers[number] if workers and workers[number].is_alive else None
 
 
 def nvdec_worker() -> list[str]:
-    """The program that decodes by NVDEC."""
+    """The program that decodes with NVDEC."""
     return [python(), "-X", "faulthandler", "-m", "decode_pool.nvdec_worker"]
-
-
-def find_gpus() -> Gpus:
-    """Look, in a process of its own, which GPUs can be used: a driver that is loaded stays."""
-    try:
-        found = subprocess.run(
-            [python(), "-m", "decode_pool.gpus"],
-            capture_output=True,
-            text=True,
-            timeout=_LOOK_SECONDS,
-            env={**os.environ, **IMPORT_OWN_CODE},
-        )
-        answer = json.loads(found.stdout)
-        count, missing = int(answer["count"]), str(answer["missing"])
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
-        return Gpus((), f"looking for GPUs failed: {error}")
-    named = [name for name in os.environ.get(DEVICES_VARIABLE, "").split(",") if name]
-    return Gpus(tuple(named[:count]) if named else tuple(map(str, range(count))), missing)
 
 
 def nvdec_processes(settings: PoolSettings, gpus: Gpus, program: Sequence[str] = ()) -> list[NvdecProcess]:
     """The processes for these GPUs."""
     return [NvdecProcess(settings, device, program) for device in gpus.devices for _ in range(settings.nvdec_processes)]
+
+
+if __name__ == "__main__":
+    found, missing = probe()
+    sys.stdout.write(json.dumps({"count": found, "missing": missing}))

@@ -1,6 +1,6 @@
-"""The process NVDEC is driven from: python -m decode_pool.nvdec_worker SETTINGS SOCKETS LIMITS MEGABYTES
+"""The process that decodes with NVDEC: python -m decode_pool.nvdec_worker SETTINGS SOCKETS LIMITS MEGABYTES
 
-One thread a socket; each decodes what comes over it, as decode_pool.worker does, or says that a CPU must.
+Each socket has a thread, which decodes the jobs that come over it, as decode_pool.worker does, or leaves them to a CPU.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from clip_decode.decode.nvdec.cuda import Cuda
 from clip_decode.decode.nvdec.decoder import Nvdec
 from clip_decode.engine import decode_clips_with_nvdec
 from clip_decode.limits import Limits
-from decode_pool.gpus import PACKAGE
+from decode_pool.nvdec import PACKAGE
 from decode_pool.settings import PoolSettings
 from decode_pool.worker import READY, confine, work
 
 
 def main() -> None:
-    """The command line above."""
+    """Run the command line above."""
     settings, descriptors, given_limits, _ = sys.argv[1:]
     connections = [Connection(int(descriptor)) for descriptor in descriptors.split(",")]
-    # No limits to files and memory: CUDA maps files, and more memory than there is. The pool watches what is used.
+    # The kernel sets no limits on files and memory here: CUDA maps files, and more memory than the machine has. The
+    # pool watches the memory that is used.
     confine()
     limits, nvdec = Limits(**json.loads(given_limits)), _open(PoolSettings(**json.loads(settings)))
     gc.freeze()

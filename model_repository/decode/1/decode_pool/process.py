@@ -1,4 +1,4 @@
-"""One worker as the pool sees it: a process to start, ask, and replace when it dies."""
+"""A worker process as the pool sees it: start it, give it a job, kill it when it exceeds its limits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,31 +24,91 @@ from clip_decode.errors import Crashed, Declined, DecodeError, OutOfMemory, Time
 from clip_decode.limits import Limits
 from decode_pool.messages import TAKEN, Decoded, Job, receive_answer, send_job
 from decode_pool.settings import PoolSettings
-from decode_pool.standard_error import StandardError
 
 CODE = Path(__file__).parents[1]
 # Workers import the code of this repository, whatever is installed or in the working directory.
 IMPORT_OWN_CODE = {"PYTHONPATH": f"{CODE / 'packages'}{os.pathsep}{CODE}", "PYTHONSAFEPATH": "1"}
 START_SECONDS = 30.0
-# The server names its log here where it is a file, and errors about a dead worker name it in turn.
+# Names the server's log where that is a file. Errors about a dead worker name the file.
 LOG_VARIABLE = "CLIPSERVE_LOG"
 WATCH_SECONDS = 0.05
 # Between the end of a socket and the end of the process that held it.
-DYING_SECONDS = 0.2
-# One thread a worker: there is a worker for each core.
+EXIT_SECONDS = 0.2
+# One thread in each worker: there is a worker for each core.
 _SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Of a worker's standard error, the end is kept: a traceback of some hundred calls.
+KEPT_BYTES = 16_384
+_READ_BYTES = 65_536
+_READS_AT_ONCE = 4
 
 
 class WorkerGone(Exception):
-    """The process had died before it was given a job; nothing is lost but time."""
+    """The process died before it had the job. Another worker may do it."""
 
 
 class WorkerNotStarted(WorkerGone):
-    """The process did not come so far as to take jobs. Its notes are what it wrote to its standard error."""
+    """The process did not start. The notes have what it wrote to its standard error."""
+
+
+class StandardError:
+    """A pipe for a worker's standard error, and the end of what came through it.
+
+    Python and faulthandler write there when the process crashes. It is a pipe because a worker may not write to files,
+    and the server's log is one. It never blocks: a write to a full pipe fails, and `read` takes what is there. So read
+    it now and then while the worker works.
+    """
+
+    def __init__(self, users: int = 1) -> None:
+        """users: how many threads read it; each of them closes it."""
+        self._users, self._lock = users, threading.Lock()
+        self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._kept = b""
+
+    @property
+    def text(self) -> str:
+        """What was kept."""
+        return self._kept.decode(errors="backslashreplace").strip()
+
+    @property
+    def last_line(self) -> str:
+        """The last line, which is the exception where a traceback was written."""
+        return self.text.rpartition("\n")[2].strip()
+
+    def read(self) -> None:
+        """Take what has come since the last call."""
+        # Not until the pipe is empty: a worker that a hostile video controls may write without end.
+        with contextlib.suppress(BlockingIOError), self._lock:
+            for _ in range(_READS_AT_ONCE):
+                self._kept = (self._kept + os.read(self._read_end, _READ_BYTES))[-KEPT_BYTES:]
+
+    def clear(self) -> None:
+        """Drop what was written so far."""
+        self.read()
+        self._kept = b""
+
+    @contextlib.contextmanager
+    def writable(self) -> Iterator[int]:
+        """The end to write to, for as long as it takes to start a worker with it."""
+        try:
+            yield self._write_end
+        except OSError:
+            self._users = 1  # No worker got it.
+            self.close()
+            raise
+        finally:
+            os.close(self._write_end)
+
+    def close(self) -> None:
+        """Take the rest; `text` remains. The last user's call closes the pipe."""
+        self.read()
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                os.close(self._read_end)
 
 
 class WorkerProcess:
-    """A started worker, or one of several ways to the same one. Not for two threads at a time."""
+    """A started worker, or one of several connections to the same one. Not thread-safe, but for `kill`."""
 
     def __init__(
         self,
@@ -65,16 +126,16 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The process id."""
         return self._process.pid
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def wait_until_ready(self) -> None:
-        """Wait until the worker has loaded FFmpeg. Raises WorkerNotStarted, after which the process is dead."""
+        """Wait until the worker has loaded its decoder. Raises WorkerNotStarted; the process is dead then."""
         if self._is_ready:
             return
         try:
@@ -83,27 +144,27 @@ class WorkerProcess:
             self._connection.recv_bytes()
         except (EOFError, OSError) as error:
             self.end()
-            raise self._not_started(self._describe_end()) from error
+            raise self._not_started(self._describe_exit()) from error
         self._is_ready = True
         self._first_megabytes = self._memory_megabytes()
 
     def decode(self, job: Job) -> Decoded:
-        """Have a job done.
+        """Give the worker a job, and wait for the result.
 
         Raises:
             WorkerGone: the process was dead before; ask another.
             Declined: the worker leaves the job to another.
             DecodeError: the worker's own, or TimedOut, Crashed or OutOfMemory, after which the process is dead.
-                Its notes are for the server's log.
+                The notes are for the server's log.
         """
         self.wait_until_ready()
-        self._stderr.forget()
+        self._stderr.clear()
         try:
             return self._exchange(job)
         except (DecodeError, Declined):
             raise
         except BaseException:
-            # Part of a job or of an answer may be on its way: whatever came next would be taken for the rest of it.
+            # Part of a job or an answer may be on its way. It would be taken for the beginning of the next one.
             self.end()
             raise
 
@@ -113,31 +174,31 @@ class WorkerProcess:
             send_job(self._connection, job)
             self._connection.recv_bytes(len(TAKEN))
         except (OSError, EOFError) as error:
-            # Before it had the whole video, so not because of it.
+            # The worker did not have the whole video yet, so the video is not the cause.
             raise WorkerGone("a worker died while it was idle") from error
         try:
             self._watch()
             return receive_answer(self._connection, job, started=started)
         except BlockingIOError as error:
             self.end()
-            raise self._overdue() from error
+            raise self._timed_out() from error
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            # Dead, or talking nonsense, which is no better.
+            # The worker is dead, or what it sends is no answer.
             self.end()
-            raise self._post_mortem() from error
+            raise self._crashed() from error
 
     def _watch(self) -> None:
-        """Wait for the beginning of an answer; kill the worker when its time or memory is used up.
+        """Wait until an answer begins. Kill the worker when its time or memory is used up.
 
-        Memory is watched from outside, because a decoder whose allocation fails does not always say so: H.264 calls the
-        data invalid, and the video would look damaged.
+        The pool watches the memory, because a decoder does not always report that an allocation failed: the one of
+        H.264 calls the data invalid, and the video would look damaged.
         """
         deadline = time.monotonic() + self._settings.max_decode_seconds
         while not self._connection.poll(WATCH_SECONDS):
             self._stderr.read()
             if time.monotonic() > deadline:
                 self.end()
-                raise self._overdue()
+                raise self._timed_out()
             if self._memory_megabytes() > self._first_megabytes + self._settings.max_worker_megabytes:
                 self.end()
                 raise OutOfMemory(
@@ -151,44 +212,42 @@ class WorkerProcess:
         except OSError:
             return 0.0
 
-    def _overdue(self) -> DecodeError:
+    def _timed_out(self) -> DecodeError:
         return TimedOut(f"decoding took more than {self._settings.max_decode_seconds} seconds")
 
-    def _post_mortem(self) -> DecodeError:
+    def _crashed(self) -> DecodeError:
         log = os.environ.get(LOG_VARIABLE)
         place = f"the server's log, {log}," if log else "the server's log"
-        error = Crashed(
-            f"the process that decoded this video died ({self._describe_end()}); {place} has its last words"
-        )
+        error = Crashed(f"the process that decoded this video died ({self._describe_exit()}); {place} says more")
         if self._stderr.text:
             error.add_note(self._stderr.text)
         return error
 
     def _not_started(self, how: str) -> WorkerNotStarted:
         self.end()
-        said = f": {self._stderr.last_line}" if self._stderr.text else " and said nothing"
-        error = WorkerNotStarted(f"{self._program} could not start a decode worker ({how}){said}")
+        output = f": {self._stderr.last_line}" if self._stderr.text else " and wrote nothing"
+        error = WorkerNotStarted(f"{self._program} could not start a decode worker ({how}){output}")
         if self._stderr.text:
             error.add_note(self._stderr.text)
         return error
 
-    def _describe_end(self) -> str:
+    def _describe_exit(self) -> str:
         status = self._process.returncode
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
     def kill(self) -> None:
-        """Kill the process; from any thread. Whoever waits for its answer is told."""
+        """Kill the process, from any thread. The thread that waits for its answer gets an error."""
         self._process.kill()
 
     def end(self) -> None:
-        """Kill the process, if it lives, and close the socket. The exit status of one that was dying stays its own.
+        """Kill the process, if it lives, and close the socket. A process that is exiting keeps its exit status.
 
-        Harmless when it has been ended.
+        Does nothing the second time.
         """
         if self._connection.closed:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(DYING_SECONDS)
+            self._process.wait(EXIT_SECONDS)
         self._process.kill()
         self._process.wait()
         self._connection.close()
@@ -198,8 +257,8 @@ class WorkerProcess:
 def start_worker(program: Sequence[str], settings: PoolSettings, limits: Limits) -> WorkerProcess:
     """Start a worker.
 
-    program: what to run, decode_worker() for instance. It is given three arguments more: the number of its socket, the
-        limits of a video as JSON, and the megabytes of memory it may take.
+    program: what to run, for example decode_worker(). It gets three more arguments: the file descriptor of its socket,
+        the limits of a video as JSON, and the megabytes of memory it may take.
     """
     return start_workers(program, settings, limits, 1)[0]
 
@@ -211,15 +270,15 @@ def start_workers(
     count: int,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> list[WorkerProcess]:
-    """Start one process that does `count` jobs at a time: as many workers, which live and die together.
+    """Start one process that does `count` jobs at a time. Returns that many connections to it.
 
-    program: as for start_worker; the numbers of its sockets come with commas between them.
+    program: as for start_worker; the file descriptors of its sockets are joined by commas.
     """
     stderr = StandardError(users=count)
     pairs = [socket.socketpair() for _ in range(count)]
     theirs = [pair[1] for pair in pairs]
     for ours, _ in pairs:
-        # The kernel keeps the time: a read or write that takes longer fails with EAGAIN.
+        # The kernel enforces the time limit: a read or write that takes longer fails with EAGAIN.
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", settings.max_decode_seconds, 0))
     descriptors = [end.fileno() for end in theirs]
@@ -245,12 +304,12 @@ def start_workers(
 
 
 def decode_worker() -> list[str]:
-    """The program that decodes by FFmpeg. faulthandler writes the Python stack of one that crashes."""
+    """The program that decodes with FFmpeg. When it crashes, faulthandler writes its Python stack."""
     return [python(), "-X", "faulthandler", "-m", "decode_pool.worker"]
 
 
 def python() -> str:
-    """The interpreter whose packages are those of this process; embedded, sys.executable need not be one."""
+    """The interpreter with the packages of this process. Embedded, sys.executable may be another program."""
     if Path(sys.executable or "").name.startswith("python"):
         return sys.executable
     return shutil.which("python3") or "python3"

@@ -1,4 +1,4 @@
-"""What the pool may use of this machine."""
+"""The settings of the decode pool: what it may use of this machine."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 DECODERS = ("auto", "cpu", "nvdec")
-# That a process takes which decodes by NVDEC: it parses and scales. Measured with 3 such processes on 16 cores: 10
-# workers beside them gave more videos a second of 1080p than 16, and as many of 256p (benchmarks/results/nvdec.md).
+# Cores that each NVDEC process takes to parse and scale. Measured with 3 such processes on 16 cores: 10 workers beside
+# them gave more videos a second of 1080p than 16, and as many of 256p (benchmarks/results/nvdec.md).
 _CORES_OF_NVDEC = 2
 
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """Each configurable in the decode step's config under its name here: whole numbers, but for the decoder.
+    """Each is a parameter of the same name in the decode step's config. All but `decoder` are whole numbers.
 
     Attributes:
-        workers: processes that decode, one video at a time each; 0 is one for each core this process may use, with
-            NVDEC two fewer for each of its processes, but half of them at least.
-        max_waiting: videos that may wait for a worker; one more is answered `busy`.
-        max_waiting_megabytes: that these may have together; one video may always wait, however large.
-        max_decode_seconds: for one video, after which its worker is killed.
-        max_worker_megabytes: of memory that a worker may take for one video, on top of what it starts with.
-        decoder: "cpu"; "nvdec", which fails where there is none, and leaves to CPUs what it can not do; "auto" is
-            nvdec where there is one.
-        nvdec_processes: for each GPU.
-        nvdec_streams: videos that such a process decodes at a time.
-        nvdec_megabytes: of the GPU's memory that the decoders of such a process may take, beside its context.
-        nvdec_min_pixels: of a picture; videos with fewer are left to CPUs.
+        workers: processes that decode, one video at a time each. 0 is one for each core that this process may use,
+            two fewer for each NVDEC process, but half of the cores at least.
+        max_waiting: how many videos may wait for a worker; the next one is answered `busy`.
+        max_waiting_megabytes: how many MiB these may have together; one video may always wait, whatever its size.
+        max_decode_seconds: time limit for one video; its worker is killed after it.
+        max_worker_megabytes: memory in MiB that a worker may take for one video, on top of what it starts with.
+        decoder: "cpu"; "nvdec", which leaves to CPUs what it cannot decode, and fails on a machine without NVDEC;
+            "auto", which is nvdec on a machine that has it.
+        nvdec_processes: how many processes for each GPU.
+        nvdec_streams: how many videos such a process decodes at a time.
+        nvdec_megabytes: MiB of GPU memory that the decoders of such a process may take, beside its context.
+        nvdec_min_pixels: pixels of a picture; CPUs decode videos with fewer.
 
     Raises:
-        ValueError: a value is none of those allowed, or out of bounds.
+        ValueError: a value is not allowed, or out of bounds.
     """
 
     workers: int = 0
@@ -56,42 +56,42 @@ class PoolSettings:
 
     @classmethod
     def names(cls) -> list[str]:
-        """The names a config may set."""
+        """The parameters that a config may set."""
         return [field.name for field in fields(cls)]
 
     @classmethod
     def from_config(cls, config: Mapping[str, str]) -> PoolSettings:
-        """Read the settings that `config` names; the others keep their defaults."""
+        """Read the settings that are in `config`; the others keep their defaults."""
         values: dict[str, str | int] = {name: config[name] for name in cls.names() if name in config}
         try:
             return cls(**{name: value if name == "decoder" else int(value) for name, value in values.items()})  # type: ignore[arg-type]
         except ValueError as error:
-            raise ValueError(f"a setting of the decode pool is not one of those allowed: {error}") from error
+            raise ValueError(f"a setting of the decode pool is not allowed: {error}") from error
 
     def worker_count(self, nvdec_processes: int = 0) -> int:
-        """How many workers to run beside so many processes that decode by NVDEC."""
+        """How many workers to run beside this many NVDEC processes."""
         cores = available_cores()
         return self.workers or max(cores - _CORES_OF_NVDEC * nvdec_processes, -(-cores // 2))
 
 
 def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores this process may use: its affinity, and the quota of its container (docker run --cpus).
+    """How many cores this process may use, by its affinity and its container's quota (docker run --cpus).
 
-    cgroup: where its control groups are, of version 1 or 2.
+    cgroup: the folder of its control groups, version 1 or 2.
     """
     cores = len(os.sched_getaffinity(0))
     for read in (_read_quota, _read_quota_v1):
         try:
             quota, period = read(cgroup)
-        except (OSError, ValueError):  # another version's files, or a quota of "max"
+        except (OSError, ValueError):  # the files of the other version, or a quota of "max"
             continue
-        # A quota of -1 is none. Rounded up: half a core is still one worker.
+        # A quota of -1 means none. Rounded up, because half a core still needs a worker.
         return max(1, min(cores, -(-quota // period))) if quota > 0 and period > 0 else cores
     return cores
 
 
 def _read_quota(cgroup: Path) -> tuple[int, int]:
-    """Microseconds of processor time, in so many of the clock."""
+    """Microseconds of processor time in a period, and the period in microseconds."""
     quota, period = (cgroup / "cpu.max").read_text().split()
     return int(quota), int(period)
 

@@ -1,7 +1,7 @@
-"""The process FFmpeg runs in: python -m decode_pool.worker SOCKET LIMITS MEGABYTES
+"""The process that FFmpeg runs in: python -m decode_pool.worker SOCKET LIMITS MEGABYTES
 
-It decodes what comes over the socket until the other end closes, and takes its limits from the kernel: memory, no
-core dumps, no files written, a place behind the network's processes, and death with its parent.
+It decodes the jobs that come over the socket until the other end closes. The kernel limits its memory, forbids it to
+write files and core dumps, runs it at a lower priority than the networks, and ends it together with its parent.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from clip_decode.limits import Limits
 from clip_decode.report import Report
 from decode_pool.messages import TAKEN, Clips, Job, receive_job, send_declined, send_decoded, send_error
 
-# What a worker does with a job.
+# Decodes the video of a job.
 Decode = Callable[[Job], tuple[Clips, Report]]
 
 READY = b"ready"
 SUDDEN_MEGABYTES = 1024
-# Below the network's processes: what is decoded already goes first. Where both share cores, that is 9 % more videos a
-# second (x3d_m on two cores, benchmarks/service.py); decoding gets whatever the network cannot use.
+# Lower priority than the network's processes, so that decoded clips are answered before more are decoded. Where both
+# share cores, that gives 9 % more videos a second (x3d_m on two cores, benchmarks/service.py).
 NICENESS = 5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def confine() -> None:
-    """Set the limits of this process, and its place behind others."""
+    """Set the priority of this process, and what it does when others end."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Ctrl-C is for the server, which then closes the socket.
+    # Ctrl-C is meant for the server, which then closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def confine_resources(megabytes: int) -> None:
-    """Write no files, and take no more memory than that.
+    """Forbid this process to write files, and limit its memory.
 
-    The pool watches the memory of this process; the kernel's limit is for what grows faster than anyone looks.
+    The pool watches the memory too; the kernel's limit, which is higher, stops what grows between two looks.
     """
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -63,7 +63,7 @@ def work(connection: Connection, decode: Decode) -> None:
         except (EOFError, ConnectionError):
             return
         except MemoryError:
-            # The bytes are still in the socket: this process cannot know where the next job begins.
+            # The rest of this job is still in the socket, so the start of the next one cannot be found.
             connection.send_bytes(TAKEN)
             send_error(connection, _out_of_memory())
             return
@@ -71,16 +71,16 @@ def work(connection: Connection, decode: Decode) -> None:
             answer(connection, job, decode)
         except ConnectionError:
             return
-        # PyAV's containers, streams and frames refer to each other. Left to itself, the collector lets dozens of them
-        # pile up with all their pictures, and the heap breaks up: 35 MiB after 3,000 small videos. This takes 0.1 ms.
+        # PyAV's containers, streams and frames refer to each other. By default the garbage collector lets dozens of
+        # them pile up with their pictures, and the heap fragments: 35 MiB after 3,000 small videos. This takes 0.1 ms.
         del job
         gc.collect()
 
 
 def answer(connection: Connection, job: Job, decode: Decode) -> None:
-    """Decode one video and send what came of it; nothing of it outlives the call.
+    """Decode one video and send the clips or the error. Nothing of it outlives the call.
 
-    Any exception is an answer. Only death, a hang and memory cost the pool a worker.
+    Any exception becomes an answer, so that the pool loses a worker only to a crash, a hang or its memory limit.
     """
     try:
         clips, report = decode(job)
@@ -92,7 +92,7 @@ def answer(connection: Connection, job: Job, decode: Decode) -> None:
     except MemoryError:
         send_error(connection, _out_of_memory())
     except Exception as error:
-        # The client learns the kind alone: the text of an exception can name files of this machine.
+        # The client gets the type only: the text of an exception can name files of this machine.
         failed = Failed(
             f"decoding this video met a defect of the server ({type(error).__name__}); its log has the traceback"
         )
@@ -110,12 +110,12 @@ def _out_of_memory() -> DecodeError:
 
 
 def main() -> None:
-    """The command line above."""
+    """Run the command line above."""
     descriptor, limits, megabytes = sys.argv[1:]
     connection = Connection(int(descriptor))
     confine()
     confine_resources(int(megabytes))
-    # What is loaded by now stays: the collector need not walk it after every video.
+    # The modules loaded by now stay, so the garbage collector need not walk them after every video.
     gc.freeze()
     connection.send_bytes(READY)
     work(connection, _decode_within(Limits(**json.loads(limits))))

@@ -1,4 +1,4 @@
-"""The file by which whoever stops the server knows of requests under way: both sides of it, and their copies."""
+"""The file that tells whoever stops the server about the requests in flight: both sides of it, and their copies."""
 
 import subprocess
 import sys
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from clip_decode.errors import Busy
-from clipserve_server.under_way import VARIABLE, finish
-from decode_pool import under_way
-from decode_pool.under_way import UnderWay
+from clipserve_server.in_flight import VARIABLE, finish_requests
+from decode_model import in_flight
+from decode_model.in_flight import InFlight
 from tests.watching import NEVER_SECONDS, at_once, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -20,18 +20,18 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Made by whoever starts the server."""
-    file = tmp_path / "under_way"
+    """The file, which whoever starts the server makes."""
+    file = tmp_path / "in_flight"
     file.touch()
     return file
 
 
 def finish_soon(path: Path, is_running: Callable[[], bool] = lambda: True) -> bool:
-    return finish(path, deadline=time.monotonic() + NEVER_SECONDS, is_running=is_running)
+    return finish_requests(path, deadline=time.monotonic() + NEVER_SECONDS, is_running=is_running)
 
 
 def test_a_stop_waits_for_every_request_that_began_and_lets_no_more_begin(path: Path) -> None:
-    requests = UnderWay(str(path))
+    requests = InFlight(str(path))
     requests.begin()
     requests.begin()
     with ThreadPoolExecutor(1) as pool:
@@ -48,7 +48,7 @@ def test_a_stop_waits_for_every_request_that_began_and_lets_no_more_begin(path: 
 
 
 def test_a_stop_with_no_request_does_not_wait(path: Path) -> None:
-    requests = UnderWay(str(path))
+    requests = InFlight(str(path))
     requests.begin()
     requests.end()
     with at_once():
@@ -56,17 +56,17 @@ def test_a_stop_with_no_request_does_not_wait(path: Path) -> None:
 
 
 def test_a_stop_gives_up_at_its_deadline_and_when_triton_has_ended(path: Path) -> None:
-    held = UnderWay(str(path))
+    held = InFlight(str(path))
     held.begin()
-    assert not finish(path, deadline=time.monotonic(), is_running=lambda: True)
+    assert not finish_requests(path, deadline=time.monotonic(), is_running=lambda: True)
     assert not finish_soon(path, is_running=lambda: False)
     held.end()
 
 
-def test_a_process_that_dies_has_no_requests_under_way(path: Path) -> None:
+def test_a_process_that_dies_has_no_requests_in_flight(path: Path) -> None:
     program = f"""
-from decode_pool.under_way import UnderWay
-requests = UnderWay({str(path)!r})
+from decode_model.in_flight import InFlight
+requests = InFlight({str(path)!r})
 requests.begin()
 print("begun", flush=True)
 input()
@@ -77,21 +77,21 @@ input()
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert not finish(path, deadline=time.monotonic(), is_running=lambda: True)
+        assert not finish_requests(path, deadline=time.monotonic(), is_running=lambda: True)
         process.kill()
         process.wait()
         assert finish_soon(path)
 
 
 def test_without_a_file_every_request_begins() -> None:
-    requests = UnderWay("")
+    requests = InFlight("")
     requests.begin()
     requests.end()
 
 
 def test_both_starters_and_the_decode_step_mean_the_same_file() -> None:
-    """What is copied into the container has Python's own library only, and cannot import the embedded server."""
+    """The container has Python's standard library only, and cannot import the embedded server."""
     folders = [ROOT / "server/clipserve_server", ROOT / "deploy/server/clipserve_container"]
-    copies = [folder / "under_way.py" for folder in folders]
+    copies = [folder / "in_flight.py" for folder in folders]
     assert copies[0].read_text() == copies[1].read_text()
-    assert under_way.VARIABLE == VARIABLE
+    assert in_flight.VARIABLE == VARIABLE

@@ -1,0 +1,1 @@
+"""Triton's side of the decode step: the config, requests and responses, metrics."""
