@@ -19,7 +19,7 @@ from clipserve_export.specs import Geometry, ModelSpec
 DECODE = "decode"
 DEFAULTS = Serving()
 # Parameters of the decode step that an operator sets by hand, and an export keeps. Each is a setting of the decode pool
-# or a limit of a video: see PoolSettings and Limits in model_repository/decode/1.
+# or a limit of a video: see PoolSettings in decode_pool and Limits in clip_decode.
 DECODE_PARAMETERS = (
     "workers",
     "max_waiting",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-# For decode_pool, which is not installed.
-sys.path.append(str(Path(__file__).resolve().parents[2] / "model_repository" / "decode" / "1"))
 
 
 def real_videos() -> list[Path]:

@@ -71,7 +71,7 @@ requests.begin()
 print("begun", flush=True)
 input()
 """
-    folder = ROOT / "model_repository" / "decode" / "1"
+    folder = ROOT / "model_repository" / "decode" / "1" / "packages"
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

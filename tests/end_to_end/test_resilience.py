@@ -117,7 +117,7 @@ def test_a_setting_that_is_no_number_keeps_the_model_from_loading(serve: Callabl
 def test_decode_workers_that_cannot_start_keep_the_model_from_loading_and_say_why(
     serve: Callable[..., Triton], motion_repository: Path
 ) -> None:
-    package = motion_repository / "decode" / "1" / "av"
+    package = motion_repository / "decode" / "1" / "packages" / "av"
     package.mkdir()
     (package / "__init__.py").write_text("raise ImportError('libavcodec is out of order')\n")
     with pytest.raises(ModelLoadError, match=r"decode does not load: .*ImportError: libavcodec is out of order"):

@@ -131,7 +131,7 @@ def test_stubs_and_decode_workers_import_what_pythonpath_names(
     (packages / "only_by_pythonpath.py").touch()
     repository = copy_model(exported, tmp_path / "repository")
     code = repository / "decode" / "1"
-    for path in (code / "model.py", code / "decode_pool" / "worker.py"):
+    for path in (code / "model.py", code / "packages" / "decode_pool" / "worker.py"):
         path.write_text(path.read_text().replace("\nimport ", "\nimport only_by_pythonpath\nimport ", 1))
     with pytest.raises(ServerStartError, match="only_by_pythonpath"):
         Triton(repository, models=["motion"], log=tmp_path / "triton.log", **ANY_PORTS).start()

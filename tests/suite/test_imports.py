@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.exports import ROOT
 
-FOLDERS = ("client", "export", "server", "model_repository/decode/1", "deploy/server")
+FOLDERS = ("client", "export", "server", "model_repository/decode/1/packages", "deploy/server")
 
 
 def read_imports(folder: Path) -> dict[str, set[str]]:

@@ -1,9 +1,9 @@
 """The decode step as Triton loads it: bytes of video files in, uint8 clips out.
 
-    model.py        starts and stops the step, and takes requests from Triton
-    decode_model/   Triton's side: the config, requests and responses, metrics
-    decode_pool/    worker processes and the queue in front of them; knows nothing of Triton
-    clip_decode/    decodes one video; runs in the workers
+    model.py                 starts and stops the step, and takes requests from Triton
+    packages/decode_model/   Triton's side: the config, requests and responses, metrics
+    packages/decode_pool/    worker processes and the queue in front of them; knows nothing of Triton
+    packages/clip_decode/    decodes one video; runs in the workers
 
 No video is opened in this process, because Triton does not restart it when it crashes. The response to a request is
 sent as soon as its videos are decoded, so no request waits for a slower one.
@@ -19,7 +19,6 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 # First on the path, so that an installed clip_decode does not shadow the one of this repository.
-sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent / "packages"))
 
 from decode_model.config import StepConfig

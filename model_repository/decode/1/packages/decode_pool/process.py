@@ -25,9 +25,8 @@ from clip_decode.limits import Limits
 from decode_pool.messages import TAKEN, Decoded, Job, receive_answer, send_job
 from decode_pool.settings import PoolSettings
 
-CODE = Path(__file__).parents[1]
-# Workers import the code of this repository, whatever is installed or in the working directory.
-IMPORT_OWN_CODE = {"PYTHONPATH": f"{CODE / 'packages'}{os.pathsep}{CODE}", "PYTHONSAFEPATH": "1"}
+# Workers import the packages of this repository, whatever is installed or in the working directory.
+IMPORT_OWN_CODE = {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONSAFEPATH": "1"}
 START_SECONDS = 30.0
 # Names the server's log where that is a file. Errors about a dead worker name the file.
 LOG_VARIABLE = "CLIPSERVE_LOG"
