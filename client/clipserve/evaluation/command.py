@@ -38,7 +38,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A model that the server has. Repeat it to compare models; the first one is the baseline.",
+            help="A model of the server. Repeat it to compare models; the first one is the baseline.",
             show_default=Connection.model,
         ),
     ] = None,

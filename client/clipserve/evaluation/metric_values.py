@@ -53,17 +53,15 @@ class Metric:
         return f"{scale * low:{sign}.{digits}f} to {scale * high:{sign}.{digits}f}"
 
 
+_PLACES = {k: "in first place" if k == 1 else f"in the first {k} places" for k in KS}
 _AT_K = {
     **{
-        f"top_{k}_accuracy": Metric(
-            f"top-{k} accuracy", f"share of the videos that have a true label among the best {k} predicted labels"
-        )
+        f"top_{k}_accuracy": Metric(f"top-{k} accuracy", f"share of the videos with a true label {_PLACES[k]}")
         for k in KS
     },
     **{
         f"mean_hit_ratio_{k}": Metric(
-            f"mean hit ratio at {k}",
-            f"share of a video's true labels that are among the best {k} predicted labels, averaged over videos",
+            f"mean hit ratio at {k}", f"share of a video's true labels that are {_PLACES[k]}, averaged over videos"
         )
         for k in KS
     },

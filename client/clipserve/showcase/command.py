@@ -34,7 +34,9 @@ def demo(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to serve the page; 0.0.0.0 for every interface.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 for any free one.")] = 7860,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the page; 0 for any free one.")
+    ] = 7860,
     share: Annotated[
         bool, typer.Option("--share", help="Also serve it at a public address, through Gradio's tunnel, for a week.")
     ] = False,
