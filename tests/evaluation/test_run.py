@@ -1,5 +1,6 @@
 """Evaluations of `motion`, a model that is right, on a real Triton."""
 
+import inspect
 import json
 
 import numpy as np
@@ -136,7 +137,7 @@ def test_a_folder_has_no_labels(motion_folder):
     ("arguments", "message"),
     [
         ({"unknown_labels": "ignore"}, "'raise' or 'miss'"),
-        ({"top_k": 5}, "leave out top_k"),
+        ({"top_k": 5}, "no such option: top_k"),
         ({"views": 0}, "views"),
         ({"colour": "red"}, "no such option: colour"),
     ],
@@ -144,6 +145,13 @@ def test_a_folder_has_no_labels(motion_folder):
 def test_a_wrong_argument_is_refused(write_list, arguments, message):
     with pytest.raises(InvalidRequest, match=message):
         evaluate(write_list(), url="localhost:1", **arguments)
+
+
+def test_help_and_editors_know_every_argument():
+    parameters = inspect.signature(evaluate).parameters
+    assert parameters["views"].annotation == int | None
+    assert {"source", "model", "crops", "timeout_seconds", "unknown_labels"} <= parameters.keys()
+    assert "    unknown_labels: what happens if" in evaluate.__doc__
 
 
 def test_no_server_and_no_such_model_end_the_evaluation(write_list, motion_url):
@@ -198,9 +206,11 @@ def test_settings_that_are_numbers_of_numpy_reach_the_report(write_list, motion_
     assert {name: settings[name] for name in options} == options
 
 
-@pytest.mark.parametrize("settings", [["motion"], ["motion", "motion"], {"a": {}, "b": {"views": -1}}])
+@pytest.mark.parametrize(
+    "settings", [["motion"], ["motion", "motion"], {"a": {}, "b": {"views": -1}}, {"a": {}, "b": {"parallel": 0}}]
+)
 def test_wrong_settings_are_refused_before_anything_is_sent(write_list, settings):
-    with pytest.raises(ClipserveError, match=r"two settings|views"):
+    with pytest.raises(ClipserveError, match=r"two settings|views|parallel"):
         compare(write_list(), settings, url="localhost:1")
 
 

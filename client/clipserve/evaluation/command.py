@@ -14,7 +14,7 @@ from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.evaluation.ground_truth import LabelledSource
 from clipserve.evaluation.report import Report
-from clipserve.evaluation.run import EvaluationRun, UnknownLabels, check_installed, execute_all
+from clipserve.evaluation.run import EvaluationOptions, EvaluationRun, UnknownLabels, check_installed, execute_all
 from clipserve.extras import load
 from clipserve.options import RunArguments, SamplingOptions
 from clipserve.sources.source import read_entries
@@ -81,16 +81,10 @@ def evaluate(
         check_installed()
         for module in HTML_MODULES if html else ():
             load(module, "evaluation")
+        options = EvaluationOptions(**vars(frames), parallel=parallel, unknown_labels=unknown_labels)
         with ExitStack() as stack:
             runs = [
-                EvaluationRun(
-                    name=name,
-                    classifier=stack.enter_context(server.open_classifier(name)),
-                    url=server.url,
-                    parallel=parallel,
-                    unknown_labels=unknown_labels,
-                    options=vars(frames),
-                )
+                EvaluationRun(name, stack.enter_context(server.open_classifier(name)), server.url, options)
                 for name in models
             ]
             source = LabelledSource.read(read_entries(sources))

@@ -4,13 +4,14 @@ import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any, Literal, TypeAlias
 
-from clipserve.arguments import Argument, build, rename_old
-from clipserve.checks import check_choice, check_timeout, read_int
+from clipserve.arguments import Argument, build, takes
+from clipserve.checks import check_choice, check_positive_int, check_seconds, check_timeout
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import Connection, Tls
 from clipserve.errors import InvalidRequest
@@ -28,69 +29,81 @@ UnknownLabels: TypeAlias = Literal["raise", "miss"]
 ALL_CLASSES = 1_000_000
 # How long a server may take to confirm that it has the models of a comparison.
 READY_SECONDS = 5.0
-# Options that the evaluation sets itself.
-RESERVED_OPTIONS = ("top_k", "features", "report")
-# Options of a run; all others are about each request.
-RUN_OPTIONS = ("parallel", "retry_seconds", "progress", "unknown_labels")
 # Modules that the metrics need.
 REQUIRED_MODULES = ("sklearn.metrics", "scipy.stats")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions(SamplingOptions):
-    """The options of each request of an evaluation."""
+    """How to run one evaluation. The evaluation itself sets the options of `classify_many` that are not here."""
 
-    timeout_seconds: Annotated[float | None, Argument("deadline of each call", check_timeout, metavar="SECONDS")] = None
+    parallel: Annotated[int, Argument("as for `classify_many`", check_positive_int)] = RunArguments.parallel
+    progress: Annotated[bool | None, Argument("as for `classify_many`")] = None
+    retry_seconds: Annotated[float | None, Argument("as for `classify_many`", check_seconds)] = None
+    timeout_seconds: Annotated[float | None, Argument("as for `classify_many`", check_timeout)] = None
+    unknown_labels: Annotated[
+        UnknownLabels,
+        Argument(
+            "what happens if a true label is no class of the model: the evaluation ends with the first prediction"
+            " ('raise'), or the label counts as missed ('miss')",
+            partial(check_choice, choices=UnknownLabels),
+        ),
+    ] = "raise"
+
+    def sampling_settings(self) -> dict[str, Any]:
+        """The fields of `SamplingOptions` by name."""
+        return {option.name: getattr(self, option.name) for option in fields(SamplingOptions)}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class EvaluateArguments(EvaluationOptions):
+    """The arguments of `evaluate`."""
+
+    source: Annotated[
+        Source,
+        Argument(
+            "what `classify_many` takes, with true labels: a CSV or JSON lines file or a data frame with the columns"
+            " path and label, or entries that have labels. All paths and labels are read before anything is sent"
+        ),
+    ] = field(repr=False)
+    _: KW_ONLY
+    model: Annotated[str, Argument("as for `VideoClassifier`")] = Connection.model
+    url: Annotated[str, Argument("as for `VideoClassifier`")] = Connection.url
+    tls: Annotated[Tls | None, Argument("as for `VideoClassifier`")] = None
+    headers: Annotated[Mapping[str, str] | None, Argument("as for `VideoClassifier`")] = field(default=None, repr=False)
+    name: Annotated[str | None, Argument("how reports call the evaluation; None: the model's name")] = None
+
+
+@dataclass(frozen=True)
 class EvaluationRun:
-    """One model with the settings of its evaluation. They are checked before anything is sent.
+    """One evaluation to run.
 
     Attributes:
         name: how reports call the evaluation.
         classifier: the client of the model.
         url: address of the server, for the report.
-        parallel, retry_seconds, progress: as for `classify_many`.
-        unknown_labels: what happens if a true label is no class of the model.
-        options: the options of each request, see `EvaluationOptions`.
+        options: checked before anything is sent.
     """
 
     name: str
     classifier: VideoClassifier
     url: str
-    parallel: int = RunArguments.parallel
-    retry_seconds: float | None = None
-    progress: bool | None = None
-    unknown_labels: UnknownLabels = "raise"
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_choice("unknown_labels", self.unknown_labels, UnknownLabels)
-        if taken := [name for name in RESERVED_OPTIONS if name in self.options]:
-            raise InvalidRequest(f"an evaluation requests all scores by itself: leave out {', '.join(taken)}")
-        build(EvaluationOptions, (), self.options)
-
-    @classmethod
-    def plan(cls, name: str, classifier: VideoClassifier, url: str, arguments: Mapping[str, Any]) -> "EvaluationRun":
-        """Make a run from arguments of `evaluate`. Raises InvalidRequest for a wrong one."""
-        arguments = rename_old(arguments)
-        options = {key: value for key, value in arguments.items() if key not in RUN_OPTIONS}
-        run_options = {key: arguments[key] for key in RUN_OPTIONS if key in arguments}
-        return cls(name=name, classifier=classifier, url=url, options=options, **run_options)
+    options: EvaluationOptions
 
     def execute(self, source: LabelledSource) -> Evaluation:
         """Send every video. Raises what `evaluate` raises."""
-        predictions = Predictions(self.classifier.model, source.videos, allow_unknown=self.unknown_labels == "miss")
+        options = self.options
+        predictions = Predictions(self.classifier.model, source.videos, allow_unknown=options.unknown_labels == "miss")
         started = datetime.now().astimezone()
         predictions.collect(
             self.classifier.classify_many(
                 source.entries,
-                parallel=self.parallel,
-                retry_seconds=self.retry_seconds,
-                progress=self.progress,
+                parallel=options.parallel,
+                progress=options.progress,
+                retry_seconds=options.retry_seconds,
+                timeout_seconds=options.timeout_seconds,
                 top_k=ALL_CLASSES,
-                **self.options,
+                **options.sampling_settings(),
             )
         )
         return Evaluation(
@@ -113,33 +126,17 @@ class EvaluationRun:
 
     def describe_settings(self) -> dict[str, Any]:
         """The settings that a reader needs to repeat the run, without credentials."""
-        # The checked values are Python's numbers, whatever type the caller gave.
-        checked = vars(build(EvaluationOptions, (), self.options))
-        given = {name: checked[name] for name in self.options if checked[name] is not None}
+        given = {**self.options.sampling_settings(), "timeout_seconds": self.options.timeout_seconds}
         return {
             "url": hide_credentials(self.url),
-            "sampling": SamplingOptions.sampling,
-            "quality": SamplingOptions.quality,
-            **given,
-            "parallel": read_int(self.parallel),
-            "unknown_labels": self.unknown_labels,
+            **{name: value for name, value in given.items() if value is not None},
+            "parallel": self.options.parallel,
+            "unknown_labels": self.options.unknown_labels,
         }
 
 
-def evaluate(
-    source: Source,
-    *,
-    model: str = Connection.model,
-    url: str = Connection.url,
-    name: str | None = None,
-    parallel: int = RunArguments.parallel,
-    unknown_labels: UnknownLabels = "raise",
-    tls: Tls | None = None,
-    headers: Mapping[str, str] | None = None,
-    progress: bool | None = None,
-    retry_seconds: float | None = None,
-    **options: Any,
-) -> Evaluation:
+@takes(EvaluateArguments)
+def evaluate(arguments: EvaluateArguments) -> Evaluation:
     """Classify videos with known labels and measure how good the predictions are.
 
     >>> evaluation = evaluate("labels.csv", model="x3d_m", sampling="clip", views=10, crops=3)
@@ -149,16 +146,6 @@ def evaluate(
     Underscores in labels match spaces, and case does not count. Several true labels of one video are separated by `|`
     or given as a JSON list. Videos that fail are listed in `failures` and count in no metric.
 
-    Args:
-        source: what `classify_many` takes, with true labels: a CSV or JSON lines file or a data frame with the columns
-            path and label, or entries that have labels. All paths and labels are read before anything is sent.
-        model, url, tls, headers: as for `VideoClassifier`.
-        name: how reports call the evaluation; None: the model's name.
-        parallel, progress, retry_seconds: as for `classify_many`.
-        unknown_labels: what happens if a true label is no class of the model: the evaluation ends with the first
-            prediction ("raise"), or the label counts as missed ("miss").
-        options: sampling, views, crops, start, end, quality and timeout_seconds, as for `classify`.
-
     Raises:
         InvalidRequest: an argument is not allowed, videos have no label, a label is no class of the model (the message
             names similar classes), or scikit-learn is not installed.
@@ -166,20 +153,10 @@ def evaluate(
             remaining ones.
     """
     check_installed()
-    options = rename_old(options, stacklevel=3)
-    retry_seconds = options.pop("retry_seconds", retry_seconds)
-    with VideoClassifier(model, url, tls=tls, headers=headers) as classifier:
-        run = EvaluationRun(
-            name=name or model,
-            classifier=classifier,
-            url=url,
-            parallel=parallel,
-            retry_seconds=retry_seconds,
-            progress=progress,
-            unknown_labels=unknown_labels,
-            options=options,
-        )
-        return run.execute(LabelledSource.read(read_entries(source)))
+    model, url = arguments.model, arguments.url
+    with VideoClassifier(model, url, tls=arguments.tls, headers=arguments.headers) as classifier:
+        run = EvaluationRun(arguments.name or model, classifier, url, arguments)
+        return run.execute(LabelledSource.read(read_entries(arguments.source)))
 
 
 def compare(
@@ -202,9 +179,9 @@ def compare(
 
     Args:
         source: as for `evaluate`. Give paths and no open files: only the first evaluation can read an open file.
-        settings: arguments of `evaluate` by the name of each evaluation, or names of models.
+        settings: for each evaluation its name and its `EvaluationOptions` and `model`, or names of models.
         url, tls, headers: of the server that has all of the models.
-        shared: arguments of `evaluate` for every evaluation; `settings` overrides them.
+        shared: `EvaluationOptions` and `model` of every evaluation; `settings` overrides them.
 
     Raises:
         InvalidRequest: as for `evaluate`, or there are fewer than two settings. Raised before anything is sent if
@@ -223,7 +200,7 @@ def compare(
             arguments = {**shared, **own}
             model = arguments.pop("model", Connection.model)
             classifier = stack.enter_context(VideoClassifier(model, url, tls=tls, headers=headers))
-            runs.append(EvaluationRun.plan(name, classifier, url, arguments))
+            runs.append(EvaluationRun(name, classifier, url, build(EvaluationOptions, (), arguments)))
         return execute_all(runs, labelled)
 
 
