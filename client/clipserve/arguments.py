@@ -65,6 +65,10 @@ class CheckedArguments:
             if argument.check and not (value is None and optional):
                 object.__setattr__(self, name, argument.check(name, value))  # the class is frozen
 
+    def select(self, kind: "type[CheckedArguments]") -> dict[str, Any]:
+        """The arguments that are fields of a base class, by name."""
+        return {name: getattr(self, name) for name in inspect.signature(kind).parameters}
+
 
 class Decorator(Protocol[P, Arguments_co]):
     """Turns a method, or a function, that takes an instance into one that takes the arguments of its constructor."""

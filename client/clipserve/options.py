@@ -11,7 +11,7 @@ option, add a field, and a line in `RequestOptions.parameters`.
 """
 
 import sys
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -112,7 +112,7 @@ class RequestOptions(SamplingOptions):
 
     def settings(self) -> dict[str, Any]:
         """All that the answer depends on, by name."""
-        return {option.name: getattr(self, option.name) for option in fields(RequestOptions)}
+        return self.select(RequestOptions)
 
     def parameters(self) -> dict[str, str | int | float]:
         """Request parameters for the decode step; defaults are not sent."""

@@ -10,10 +10,11 @@ import pytest
 from mypy import api
 from typer.testing import CliRunner
 
-from clipserve import AsyncVideoClassifier, VideoClassifier
+from clipserve import AsyncVideoClassifier, VideoClassifier, evaluate
 from clipserve.arguments import read_arguments
 from clipserve.command_line import build_app
 from clipserve.connection import Connection
+from clipserve.evaluation.run import EvaluateArguments
 from clipserve.options import ClassifyArguments, EmbedArguments, RunArguments, SamplingOptions
 
 ROOT = Path(__file__).parents[2]
@@ -26,15 +27,21 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("kind", [VideoClassifier, AsyncVideoClassifier])
-@pytest.mark.parametrize("name", ARGUMENTS)
-def test_a_method_shows_the_fields_of_its_dataclass_and_help_explains_each(kind, name):
-    method, fields = getattr(kind, name), inspect.signature(ARGUMENTS[name]).parameters
+FUNCTIONS = [(evaluate, EvaluateArguments)] + [
+    (getattr(kind, name), arguments)
+    for kind in (VideoClassifier, AsyncVideoClassifier)
+    for name, arguments in ARGUMENTS.items()
+]
+
+
+@pytest.mark.parametrize(("method", "arguments"), FUNCTIONS)
+def test_a_method_shows_the_fields_of_its_dataclass_and_help_explains_each(method, arguments):
+    fields = inspect.signature(arguments).parameters
     parameters = inspect.signature(method).parameters
-    assert list(parameters) == ["self", *fields]
+    assert list(parameters) == [*(["self"] if method is not evaluate else []), *fields]
     for field, parameter in fields.items():
         assert (parameters[field].kind, parameters[field].default) == (parameter.kind, parameter.default)
-        assert parameters[field].annotation == get_type_hints(ARGUMENTS[name])[field]
+        assert parameters[field].annotation == get_type_hints(arguments)[field]
         assert re.search(rf"^    {field}: \S", method.__doc__, re.MULTILINE), "without an Argument"
 
 
@@ -88,7 +95,16 @@ def test_help_on_the_command_line_says_the_same():
 RIGHT = """
 from typing import assert_type
 
-from clipserve import AsyncRowStream, AsyncVideoClassifier, Embeddings, Prediction, RowStream, VideoClassifier
+from clipserve import (
+    AsyncRowStream,
+    AsyncVideoClassifier,
+    Embeddings,
+    Evaluation,
+    Prediction,
+    RowStream,
+    VideoClassifier,
+    evaluate,
+)
 
 classifier = VideoClassifier("x3d_m", url="localhost:8001", timeout_seconds=3)
 assert_type(classifier, VideoClassifier)
@@ -96,6 +112,7 @@ assert_type(classifier.classify("a.mp4", top_k=3, sampling="clip", views=10), Pr
 assert_type(classifier.classify(video=b"", start=1.5, retry=True, timeout_seconds=None), Prediction)
 assert_type(classifier.classify_many("videos/", parallel=3, on_error="drop", features=True), RowStream)
 assert_type(classifier.embed(source=["a.mp4"], retry_seconds=3), Embeddings)
+assert_type(evaluate("labels.csv", model="x3d_m", sampling="clip", unknown_labels="miss"), Evaluation)
 
 
 async def run(classifier: AsyncVideoClassifier) -> None:
@@ -111,6 +128,7 @@ WRONG = {
     "classifier.classify()": "Missing positional argument",
     'classifier.classify_many("videos/", retry=True)': 'Unexpected keyword argument "retry"',
     'classifier.embed("videos/", parallel=1.5)': 'Argument "parallel"',
+    'evaluate("labels.csv", top_k=3)': 'Unexpected keyword argument "top_k"',
     'VideoClassifier("x3d_m", adress="localhost:8001")': 'Unexpected keyword argument "adress"',
 }
 
@@ -118,7 +136,9 @@ WRONG = {
 def test_type_checkers_know_every_argument(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "right.py").write_text(RIGHT)
-    wrong = "\n".join(["from clipserve import VideoClassifier", 'classifier = VideoClassifier("x3d_m")', *WRONG])
+    wrong = "\n".join(
+        ["from clipserve import VideoClassifier, evaluate", 'classifier = VideoClassifier("x3d_m")', *WRONG]
+    )
     (tmp_path / "wrong.py").write_text(wrong)
     output, errors, _ = api.run(["--no-pretty", str(tmp_path / "right.py"), str(tmp_path / "wrong.py")])
     assert not errors

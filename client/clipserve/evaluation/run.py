@@ -4,7 +4,7 @@ import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -49,10 +49,6 @@ class EvaluationOptions(SamplingOptions):
             partial(check_choice, choices=UnknownLabels),
         ),
     ] = "raise"
-
-    def sampling_settings(self) -> dict[str, Any]:
-        """The fields of `SamplingOptions` by name."""
-        return {option.name: getattr(self, option.name) for option in fields(SamplingOptions)}
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class EvaluationRun:
                 retry_seconds=options.retry_seconds,
                 timeout_seconds=options.timeout_seconds,
                 top_k=ALL_CLASSES,
-                **options.sampling_settings(),
+                **options.select(SamplingOptions),
             )
         )
         return Evaluation(
@@ -126,7 +122,7 @@ class EvaluationRun:
 
     def describe_settings(self) -> dict[str, Any]:
         """The settings that a reader needs to repeat the run, without credentials."""
-        given = {**self.options.sampling_settings(), "timeout_seconds": self.options.timeout_seconds}
+        given = {**self.options.select(SamplingOptions), "timeout_seconds": self.options.timeout_seconds}
         return {
             "url": hide_credentials(self.url),
             **{name: value for name, value in given.items() if value is not None},
