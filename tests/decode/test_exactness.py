@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from clip_decode import Geometry, Limits, Report, Sampling, decode_clips
+from clip_decode import Geometry, Report, Sampling, decode_clips
 from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly
 
 REORDERED = {"max_b_frames": 2}
@@ -92,7 +92,7 @@ def decode_unscaled(data: bytes, frames: int, side: int, sampling: Sampling | No
     """Clips [V, T, S, S, 3] at the size of the file, converted as a plain decode converts."""
     sampling = sampling or Sampling(quality="reference")
     geometry = Geometry(frames, 5, side, side)
-    clips, report = decode_clips(data, {"clip": geometry}, sampling, Limits())
+    clips, report = decode_clips(data, {"clip": geometry}, sampling)
     return clips["clip"], report
 
 
@@ -170,13 +170,13 @@ def test_every_geometry_is_served_from_one_decode() -> None:
     data = Clip(frames=40).make()
     geometries = {"a": Geometry(4, 12, 48, 48), "b": Geometry(13, 6, 64, 32)}
     sampling = Sampling(policy="clip", views=2, crops=3)
-    clips, report = decode_clips(memoryview(data), geometries, sampling, Limits())
+    clips, report = decode_clips(memoryview(data), geometries, sampling)
     assert {name: clip.shape for name, clip in clips.items()} == {
         "a": (6, 4, 48, 48, 3),
         "b": (6, 13, 32, 32, 3),
     }
     for name, geometry in geometries.items():
         assert clips[name].flags.c_contiguous
-        alone, _ = decode_clips(data, {name: geometry}, sampling, Limits())
+        alone, _ = decode_clips(data, {name: geometry}, sampling)
         assert (alone[name] == clips[name]).all()
     assert report.decoded_frames <= 40

@@ -24,7 +24,7 @@ from tests.decode.mutation import BASES, mutate
 from tests.decode.synthesis import Clip, cut_centre, decode_plainly, paint_grey, read_grey
 from tests.decode.test_exactness import decode_unscaled
 
-CLIP = {"a": Geometry(8, 5, 64, 64)}
+CLIP = Geometry(8, 5, 64, 64)
 RANDOM = random.Random(1)
 
 
@@ -102,9 +102,9 @@ def test_heif_and_avif_pictures_are_refused(brand: bytes) -> None:
 
 def test_a_sequence_of_avif_pictures_is_a_video() -> None:
     """Beside its track it has the first picture as a still, which FFmpeg shows as another stream."""
-    clips, report = decode_clips(replace(AVIF, frames=9).make(), {"a": Geometry(9, 1, 64, 64)}, Sampling(), Limits())
+    clips, report = decode_clips(replace(AVIF, frames=9).make(), Geometry(9, 1, 64, 64))
     assert report.frames == 9
-    assert [read_grey(clips["a"][0, position]) for position in range(9)] == list(range(9))
+    assert [read_grey(clips[0, position]) for position in range(9)] == list(range(9))
 
 
 CENC = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "01" * 16, "encryption_kid": "02" * 16}
@@ -275,7 +275,7 @@ def test_an_mp4_that_points_into_another_file_reads_nothing(tmp_path: Path) -> N
         size = int.from_bytes(data[start : start + 4], "big") + len(new) - len(old)
         mutated[start : start + 4] = size.to_bytes(4, "big")
     # FFmpeg falls back to the bytes given, whose frames stay where they were.
-    _, report = decode_clips(bytes(mutated), CLIP, Sampling(), Limits())
+    _, report = decode_clips(bytes(mutated), CLIP)
     assert report.frames == 10
 
 
@@ -308,10 +308,10 @@ def test_a_header_that_lies_about_size_costs_nothing(size: tuple[int, int]) -> N
 
 def test_a_span_behind_the_end_is_an_invalid_request() -> None:
     with pytest.raises(DecodeError, match=r"ends at 1\.000") as caught:
-        decode_clips(Clip(frames=30).make(), CLIP, Sampling(start_seconds=5), Limits())
+        decode_clips(Clip(frames=30).make(), CLIP, Sampling(start_seconds=5))
     assert caught.value.code == "invalid-request"
     with pytest.raises(DecodeError, match="no clip"):
-        decode_clips(b"", {}, Sampling(), Limits())
+        decode_clips(b"", {})
 
 
 @pytest.mark.parametrize("name", BASES)
@@ -321,12 +321,12 @@ def test_damaged_files_give_an_answer_or_a_typed_error(name: str) -> None:
     outcomes: list[str] = []
     for _ in range(40):
         try:
-            clips, report = decode_clips(mutate(data, chance), CLIP, Sampling(), Limits())
+            clips, report = decode_clips(mutate(data, chance), CLIP)
         except DecodeError as error:
             outcomes.append(error.code)
         else:
             outcomes.append("answer")
-            assert clips["a"].shape == (1, 8, 64, 64, 3)
+            assert clips.shape == (1, 8, 64, 64, 3)
             assert report.frames >= 1
     refusals = {"not-a-video", "truncated", "no-video-stream", "unsupported-codec", "too-large"}
     assert set(outcomes) <= refusals | {"answer"}

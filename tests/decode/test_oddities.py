@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from clip_decode import Geometry, Limits, Sampling, decode_clips
+from clip_decode import Geometry, Sampling, decode_clips
 from clip_decode.picture.orientation import read_orientation
 from tests.decode.images import add_exif, make_image, mux_images
 from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly, paint_grey, read_grey
@@ -69,10 +69,10 @@ def test_rotated_and_mirrored_files_come_out_upright(rotation: int, flips: tuple
     upright = place_by_matrix(stored, matrix)
     assert (read_orientation(frame).apply(stored) == upright).all()
     geometry = Geometry(1, 1, 64, 60)
-    clips, report = decode_clips(data, {"a": geometry}, Sampling(quality=quality, crops=3), Limits())
+    clips, report = decode_clips(data, geometry, Sampling(quality=quality, crops=3))
     assert (report.height, report.width) == upright.shape[:2]
     top, left = (2, 18) if upright.shape[1] > upright.shape[0] else (18, 2)
-    difference = np.abs(clips["a"][1, 0].astype(int) - upright[top : top + 60, left : left + 60])
+    difference = np.abs(clips[1, 0].astype(int) - upright[top : top + 60, left : left + 60])
     assert difference.mean() < (4 if quality == "fast" else 0.01)
 
 
@@ -108,20 +108,20 @@ def test_ffmpeg_agrees_on_the_direction_of_a_turn() -> None:
 def test_uneven_frame_rates_are_sampled_by_time(container: str, offset: int) -> None:
     stamps = [offset + stamp for stamp in UNEVEN]
     data = Clip(container=container, frames=20, stamps=stamps, paint=paint_grey).make()
-    clips, report = decode_clips(data, {"a": Geometry(9, 5, 64, 64)}, Sampling(policy="clip"), Limits())
+    clips, report = decode_clips(data, Geometry(9, 5, 64, 64), Sampling(policy="clip"))
     # The frame on screen at 0, 1/6, 2/6, ... seconds after the first.
-    shown = [read_grey(clips["a"][0, position]) for position in range(9)]
+    shown = [read_grey(clips[0, position]) for position in range(9)]
     moments = [round(1000 * position * 5 / 30) for position in range(9)]
     assert shown == [max(n for n, stamp in enumerate(UNEVEN) if stamp <= moment) for moment in moments]
-    assert report.timestamps_seconds["a"][0][0] == 0.0
+    assert report.timestamps_seconds["clip"][0][0] == 0.0
     compare(data)
 
 
 @pytest.mark.parametrize("rate", [24, 30, 60])
 def test_clips_hold_the_same_moments_at_any_frame_rate(rate: int) -> None:
     data = Clip(frames=rate * 2, rate=Fraction(rate), paint=lambda n: paint_grey(n * 30 // rate)).make()
-    clips, _ = decode_clips(data, {"a": Geometry(8, 6, 64, 64)}, Sampling(policy="clip"), Limits())
-    shown = [read_grey(clips["a"][0, position]) for position in range(8)]
+    clips, _ = decode_clips(data, Geometry(8, 6, 64, 64), Sampling(policy="clip"))
+    shown = [read_grey(clips[0, position]) for position in range(8)]
     assert all(abs(number - 6 * position) <= 1 for position, number in enumerate(shown))
     if rate != 24:
         assert shown == [6 * position for position in range(8)]
@@ -131,13 +131,13 @@ def test_clips_hold_the_same_moments_at_any_frame_rate(rate: int) -> None:
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi", "mpegts", "h264"])
 def test_short_videos_still_give_all_frames(count: int, container: str) -> None:
     data = Clip(container=container, frames=count, paint=paint_grey).make()
-    geometry = {"a": Geometry(8, 5, 64, 64)}
-    clips, report = decode_clips(data, geometry, Sampling(), Limits())
-    shown = [read_grey(clips["a"][0, position]) for position in range(8)]
+    geometry = Geometry(8, 5, 64, 64)
+    clips, report = decode_clips(data, geometry)
+    shown = [read_grey(clips[0, position]) for position in range(8)]
     assert shown == [int(n) for n in np.floor(np.linspace(0, count - 1, 8))]
-    clips, _ = decode_clips(data, geometry, Sampling(policy="clip", views=3), Limits())
-    assert clips["a"].shape == (3, 8, 64, 64, 3)
-    assert [read_grey(clips["a"][2, position]) for position in range(8)][-1] == count - 1
+    clips, _ = decode_clips(data, geometry, Sampling(policy="clip", views=3))
+    assert clips.shape == (3, 8, 64, 64, 3)
+    assert [read_grey(clips[2, position]) for position in range(8)][-1] == count - 1
     assert report.frames == count
     assert report.duration_seconds > 0
 
@@ -149,8 +149,8 @@ def test_edit_lists_discard_what_they_discard() -> None:
     assert len(plain.frames) == 33, "the edit list of this file discards seven frames"
     compare(data)
     compare(data, frames=13)
-    clips, _ = decode_clips(data, {"a": Geometry(4, 5, 64, 64)}, Sampling(), Limits())
-    assert read_grey(clips["a"][0, 0]) == 7
+    clips, _ = decode_clips(data, Geometry(4, 5, 64, 64))
+    assert read_grey(clips[0, 0]) == 7
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
@@ -192,11 +192,11 @@ def test_frames_of_another_size_midway_are_scaled_from_their_own_size(order: tup
     plain = decode_plainly(data)
     assert len({frame.shape for frame in plain.frames}) == 2
     for quality in ("fast", "reference"):
-        clips, report = decode_clips(data, {"a": Geometry(20, 1, 48, 48)}, Sampling(quality=quality), Limits())
-        assert clips["a"].shape == (1, 20, 48, 48, 3)
+        clips, report = decode_clips(data, Geometry(20, 1, 48, 48), Sampling(quality=quality))
+        assert clips.shape == (1, 20, 48, 48, 3)
         assert report.frames == 20
         for position, frame in enumerate(plain.frames):
-            alone = np.abs(clips["a"][0, position].mean() - cut_centre(frame, min(frame.shape[:2])).mean())
+            alone = np.abs(clips[0, position].mean() - cut_centre(frame, min(frame.shape[:2])).mean())
             assert alone < 4
 
 
@@ -214,30 +214,30 @@ def test_among_several_streams_the_video_is_decoded() -> None:
             output.mux(video.encode(frame))
         output.mux(audio.encode(None))
         output.mux(video.encode(None))
-    clips, report = decode_clips(target.getvalue(), {"a": Geometry(4, 5, 64, 64)}, Sampling(), Limits())
-    assert [read_grey(clips["a"][0, position]) for position in range(4)] == [0, 6, 12, 19]
+    clips, report = decode_clips(target.getvalue(), Geometry(4, 5, 64, 64))
+    assert [read_grey(clips[0, position]) for position in range(4)] == [0, 6, 12, 19]
     assert report.frames == 20
 
 
 def test_spans_of_seconds_are_respected() -> None:
     data = Clip(frames=60, paint=paint_grey).make()
     span = Sampling(start_seconds=0.5, end_seconds=1.5)
-    clips, _ = decode_clips(data, {"a": Geometry(4, 5, 64, 64)}, span, Limits())
-    assert [read_grey(clips["a"][0, position]) for position in range(4)] == [15, 24, 34, 44]
+    clips, _ = decode_clips(data, Geometry(4, 5, 64, 64), span)
+    assert [read_grey(clips[0, position]) for position in range(4)] == [15, 24, 34, 44]
     span = Sampling(policy="clip", views=2, start_seconds=0.5, end_seconds=1.5)
-    clips, _ = decode_clips(data, {"a": Geometry(3, 5, 64, 64)}, span, Limits())
-    shown = [[read_grey(clips["a"][view, position]) for position in range(3)] for view in range(2)]
+    clips, _ = decode_clips(data, Geometry(3, 5, 64, 64), span)
+    shown = [[read_grey(clips[view, position]) for position in range(3)] for view in range(2)]
     assert shown == [[15, 20, 25], [30, 35, 40]]
 
 
 def test_frames_that_were_used_do_not_wait_for_the_garbage_collector() -> None:
     """Sixteen of 8192 x 4352 would take more memory than a worker may have."""
     data = Clip(frames=16).make()
-    decode_clips(data, {"a": Geometry(16, 1, 64, 64)}, Sampling(), Limits())
+    decode_clips(data, Geometry(16, 1, 64, 64))
     gc.collect()
     gc.disable()
     try:
-        decode_clips(data, {"a": Geometry(16, 1, 64, 64)}, Sampling(), Limits())
+        decode_clips(data, Geometry(16, 1, 64, 64))
         left = [thing for thing in gc.get_objects() if type(thing) is av.VideoFrame]
     finally:
         gc.enable()

@@ -10,7 +10,7 @@ import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from clip_decode import Geometry, Limits, Sampling, decode_clips
+from clip_decode import Geometry, Sampling, decode_clips
 from clip_decode.picture.color_conversion import convert_frame, convert_planes
 from clip_decode.picture.crop_region import CropRange, find_crop_range
 from clip_decode.picture.scaling import FAST_FILTER, Scaler, place_crops
@@ -39,18 +39,18 @@ def scale_like_pytorchvideo(rgb: Pixels, short_side: int, side: int, spatial: in
 def test_reference_scaling_is_pytorchvideos_within_rounding(size: tuple[int, int], geometry: tuple[int, int]) -> None:
     data = Clip(frames=2, width=size[0], height=size[1]).make()
     rgb = decode_plainly(data).frames[0]
-    clip = {"a": Geometry(1, 1, *geometry)}
+    clip = Geometry(1, 1, *geometry)
     for crops in (1, 3):
-        squares = decode_clips(data, clip, Sampling(crops=crops, quality="reference"), Limits())[0]["a"][:, 0]
+        squares = decode_clips(data, clip, Sampling(crops=crops, quality="reference"))[0][:, 0]
         for number in range(crops):
             expected = scale_like_pytorchvideo(rgb, *geometry, number if crops == 3 else 1)
             assert (torch.from_numpy(squares[number]).float() - expected).abs().max() <= 0.51
 
 
 def test_fast_scaling_stays_near_the_reference(real_video: bytes) -> None:
-    clip = {"a": Geometry(8, 5, 256, 224)}
-    fast = decode_clips(real_video, clip, Sampling(), Limits())[0]["a"].astype(int)
-    reference = decode_clips(real_video, clip, Sampling(quality="reference"), Limits())[0]["a"].astype(int)
+    clip = Geometry(8, 5, 256, 224)
+    fast = decode_clips(real_video, clip)[0].astype(int)
+    reference = decode_clips(real_video, clip, Sampling(quality="reference"))[0].astype(int)
     assert np.abs(fast - reference).mean() < 2.5
     assert abs((fast - reference).mean()) < 1.5
     assert np.percentile(np.abs(fast - reference), 99) <= 12
@@ -65,10 +65,8 @@ def test_three_crops_run_along_the_longer_side(policy: str) -> None:
     for rotation in (0, 90):
         data = Clip(frames=4, width=192, height=64, paint=paint, rotation=rotation).make()
         views = 2 if policy == "clip" else 1
-        clips, _ = decode_clips(
-            data, {"a": Geometry(2, 1, 64, 64)}, Sampling(policy=policy, views=views, crops=3), Limits()
-        )
-        levels = clips["a"].mean(axis=(1, 2, 3, 4)).reshape(views, 3)
+        clips, _ = decode_clips(data, Geometry(2, 1, 64, 64), Sampling(policy=policy, views=views, crops=3))
+        levels = clips.mean(axis=(1, 2, 3, 4)).reshape(views, 3)
         expected = [40, 120, 200] if rotation == 0 else [200, 120, 40]
         assert np.allclose(levels, expected, atol=3)
 
@@ -76,8 +74,8 @@ def test_three_crops_run_along_the_longer_side(policy: str) -> None:
 @pytest.mark.parametrize("size", [(16, 800), (800, 16), (2000, 16)])
 def test_very_long_frames_take_little_memory(size: tuple[int, int]) -> None:
     data = Clip(frames=2, width=size[0], height=size[1]).make()
-    clips, _ = decode_clips(data, {"a": Geometry(2, 1, 256, 256)}, Sampling(crops=3), Limits())
-    assert clips["a"].shape == (3, 2, 256, 256, 3)
+    clips, _ = decode_clips(data, Geometry(2, 1, 256, 256), Sampling(crops=3))
+    assert clips.shape == (3, 2, 256, 256, 3)
 
 
 def test_placement_rounds_as_pytorchvideo() -> None:
