@@ -37,9 +37,12 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Export models, start Triton, classify real videos through gRPC, stop.
 	@$(BIN)/python examples/demo.py
 
+# Two processes, because tests often wait; a file's tests stay in one, because they share servers.
+PARALLEL := -n 2 --dist loadfile
+
 .PHONY: test
 test: $(READY) check ## The checks and the tests, a browser and a real Triton among them (ten minutes on two cores).
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest $(PARALLEL) -m "not long"
 
 .PHONY: test-long
 test-long: $(READY) ## The tests that take long: every model in every format, endurance, slow footage.

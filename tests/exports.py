@@ -5,6 +5,7 @@ code makes the same ones.
 """
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -92,10 +93,14 @@ def main(wanted: list[Export]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run of the tests may be at it
-        for format_name in {export.format_name for export in wanted}:
-            # An export keeps the bounds in it as an operator's choice; those of an older code would stay.
-            (FOLDER / format_name / "decode" / "config.pbtxt").unlink(missing_ok=True)
-            write_configs(FOLDER / format_name)
+        # The first process of a parallel run renews the configs; the tests of the others may be reading them.
+        run, renewed = os.environ.get("PYTEST_XDIST_TESTRUNUID", ""), FOLDER / ".renewed"
+        if not run or not renewed.exists() or renewed.read_text() != run:
+            for format_name in {export.format_name for export in wanted}:
+                # An export keeps the operator's bounds in it; the bounds of older code would stay.
+                (FOLDER / format_name / "decode" / "config.pbtxt").unlink(missing_ok=True)
+                write_configs(FOLDER / format_name)
+            renewed.write_text(run)
         for number, export in enumerate(wanted, 1):
             spec, started = SPECS[export.model], time.monotonic()
             made = export_model(

@@ -1,6 +1,7 @@
 """What tests leave behind fails the run, by its name, and keeps no process alive: a plugin of pytest.
 
-Threads that are no daemons keep an interpreter from ending; processes outlive it.
+Threads that are no daemons keep an interpreter from ending; processes outlive it. Each process of a parallel run
+(pytest-xdist) looks for what its own tests left behind, and the one that started them reports it.
 """
 
 import faulthandler
@@ -10,6 +11,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,27 +21,36 @@ MARK = "CLIPSERVE_TEST_RUN"
 GRACE_SECONDS = 5.0  # for what is ending by itself
 EXIT_SECONDS = 60.0  # for the interpreter to end after the last line
 FOUND = pytest.StashKey[list[str]]()
+OUTPUT = "left_behind"  # what a process of a parallel run sends to the one that reports
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Set anew each time: a run of pytest inside a test answers for what it started itself.
     os.environ[MARK] = f"{os.getpid()}-{uuid.uuid4().hex}"
+    config.stash[FOUND] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A process of a parallel run has ended."""
+    node.config.stash[FOUND] += getattr(node, "workeroutput", {}).get(OUTPUT, [])
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     threads, processes = wait_for_ends(GRACE_SECONDS)
-    session.config.stash[FOUND] = [describe_thread(thread) for thread in threads] + [
-        describe_process(process) for process in processes
-    ]
+    found = session.config.stash[FOUND]
+    found += [*map(describe_thread, threads), *map(describe_process, processes)]
     for process in processes:
         process.kill()
-    if session.config.stash[FOUND] and exitstatus == pytest.ExitCode.OK:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[OUTPUT] = found
+    elif found and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if found := config.stash.get(FOUND, []):
+    if found := config.stash[FOUND]:
         terminalreporter.section("left behind by tests", red=True)
         for line in found:
             terminalreporter.write_line(line)
@@ -49,7 +60,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_unconfigure(config: pytest.Config) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    if config.stash.get(FOUND, []) and lasting_threads():
+    if config.stash[FOUND] and lasting_threads():
         os._exit(pytest.ExitCode.TESTS_FAILED)
     # Whatever else keeps the interpreter from ending is shown by the stacks of all threads, and ended.
     faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)

@@ -22,6 +22,12 @@ def test_it(tmp_path):
     # Its parent is gone before the test ends.
     subprocess.run(["sh", "-c", "sleep 1002 & echo '<orphan' $! '>'"])
 """
+LEAVES_A_THREAD = """
+import threading
+
+def test_it():
+    threading.Thread(target=threading.Event().wait, name="the one that waits").start()
+"""
 LEAVES_NOTHING = """
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,10 +38,10 @@ def test_it():
 """
 
 
-def run_tests(folder: Path, text: str) -> tuple[int, str]:
+def run_tests(folder: Path, text: str, *options: str) -> tuple[int, str]:
     """pytest over this file of tests: its status, and what it said."""
     (folder / "test_it.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-s", "-p", "tests.leftovers", f"--rootdir={folder}", str(folder)]
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "tests.leftovers", *options, f"--rootdir={folder}", folder]
     # Into a file: a process that is left would hold a pipe open.
     with (folder / "said").open("w") as said:
         status = subprocess.run(command, cwd=ROOT, stdout=said, stderr=said).returncode
@@ -61,6 +67,13 @@ def test_what_is_left_behind_fails_the_run_by_its_name(tmp_path: Path) -> None:
         assert found is not None
         assert f"process {found[1]}: sleep {seconds}" in told
         assert wait_for(lambda pid=int(found[1]): has_ended(pid), 60)  # type: ignore[misc]
+
+
+def test_a_parallel_run_fails_likewise(tmp_path: Path) -> None:
+    status, said = run_tests(tmp_path, LEAVES_A_THREAD, "-n", "1")
+    assert "1 passed" in said
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "thread 'the one that waits'" in said.partition("left behind by tests")[2]
 
 
 def test_what_ends_with_the_interpreter_is_not_left_behind(tmp_path: Path) -> None:

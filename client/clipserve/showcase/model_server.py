@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import Connection
-from clipserve.errors import AccessDenied, InvalidRequest, VideoNotReadable
+from clipserve.errors import AccessDenied, InvalidRequest, ServerUnavailable, VideoNotReadable
 from clipserve.options import RequestOptions
 from clipserve.results import Prediction
 
@@ -82,7 +82,12 @@ class ModelServer:
         except OSError as error:
             raise VideoNotReadable(f"{file.name!r} is no longer here: upload it again", video=file.name) from error
         started = time.perf_counter()
-        prediction = self._classifier(model).classify(NamedBytes(video, file.name), **options.settings())
+        try:
+            prediction = self._classifier(model).classify(NamedBytes(video, file.name), **options.settings())
+        except ServerUnavailable:
+            # gRPC tries an old connection again only every two seconds; a new one finds the server once it is back.
+            self._classifiers.pop(model, None)
+            raise
         milliseconds = (time.perf_counter() - started) * 1000
         return Classification(file.name, video, options, prediction, milliseconds)
 
