@@ -48,6 +48,7 @@ from clip_decode import decode_clips
 assert "av" in sys.modules
 """
     run(program)
+    assert dir(clip_decode) == sorted(clip_decode.__all__)
     with pytest.raises(AttributeError, match="decode_clip"):
         clip_decode.decode_clip  # type: ignore[attr-defined] # noqa: B018
 

@@ -44,6 +44,9 @@ else:
             return decode_clips
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+    def __dir__() -> list[str]:
+        return __all__
+
 
 __all__ = [
     "Busy",
