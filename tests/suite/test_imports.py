@@ -38,7 +38,7 @@ def find_imports(path: Path, name: str, modules: Set[str]) -> Iterator[str]:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_form_no_cycle(folder: str) -> None:
     imports = read_imports(ROOT / folder)
-    assert any(imports.values())
+    assert sum(map(len, imports.values())) > 20
     TopologicalSorter(imports).prepare()
 
 
