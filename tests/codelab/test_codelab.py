@@ -1,4 +1,4 @@
-"""The codelab as people run it: the script in a process of its own, the notebook in a kernel, a real Triton."""
+"""The codelab: the script in a process of its own, the notebook in a kernel, a real Triton."""
 
 import csv
 import os
@@ -24,7 +24,7 @@ LONGEST_SECONDS = 300
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data set as people have it: folders of videos and a CSV with a byte order mark."""
+    """A typical data set: folders of videos and a CSV with a byte order mark."""
     folder = tmp_path / "my videos"
     rows = []
     for number, label in enumerate(MOTIONS):
@@ -51,7 +51,7 @@ def read_hit_ratios(output: str) -> list[float]:
 
 
 def check_steps(output: str, *, videos: int) -> None:
-    """Every step left its mark, and the model was right."""
+    """Check the output of every step, and that the model was right."""
     first, third, fifth, *others = read_hit_ratios(output)
     assert 0.9 <= first <= third <= fifth <= 1
     assert len(others) == 3
@@ -69,7 +69,7 @@ def test_the_script_starts_a_server_and_makes_its_own_videos(repositories: Calla
     check_steps(done.stdout, videos=24)
 
 
-@pytest.mark.long  # the script, of which it is made, runs always
+@pytest.mark.long  # the script with the same cells runs always
 def test_the_notebook_runs_on_videos_and_a_server_that_are_there(
     motion_url: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Videos of every motion with their labels."""
+"""Videos of every motion, and lists with their labels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ WriteList = Callable[..., Path]
 
 @pytest.fixture
 def write_list(tmp_path: Path, motion_folder: Path) -> WriteList:
-    """Write labels.csv about videos of the folder: all of them by default, under their own labels."""
+    """Write labels.csv: (file name, label) of videos of the folder; by default all of them with their true labels."""
 
     def write(rows: list[tuple[str, str]] | None = None, *, header: str = "id,path,label") -> Path:
         if rows is None:

@@ -1,4 +1,4 @@
-"""Evaluation is there for those who use it, and costs the others nothing."""
+"""Importing the evaluation loads no package of its extra; using it without them says what to install."""
 
 import subprocess
 import sys

@@ -29,6 +29,11 @@ def test_a_page_names_no_address(reports, name):
         assert address.startswith(("#", "data:")), address
 
 
+def test_the_old_name_of_the_metrics_still_works_and_warns(reports):
+    with pytest.warns(DeprecationWarning, match="use Evaluation.metrics"):
+        assert reports["few classes"].figures is reports["few classes"].metrics
+
+
 def test_ids_are_unique_on_a_page_with_several_plots(reports):
     page = reports["comparison"].to_html()
     ids = re.findall(r'<[a-zA-Z]+[^>]* id="([^"]+)"', page)
@@ -62,13 +67,13 @@ def test_a_page_of_four_hundred_classes_stays_small(reports):
 
 @pytest.mark.needs("browser")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_them_without_complaint_or_request(reports, tmp_path, scheme):
-    complaints, requests = [], []
+def test_a_browser_shows_them_without_errors_or_requests(reports, tmp_path, scheme):
+    errors, requests = [], []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: requests.append(request.url))
         backgrounds = set()
         for name, report in reports.items():
@@ -83,7 +88,7 @@ def test_a_browser_shows_them_without_complaint_or_request(reports, tmp_path, sc
             assert page.locator("svg text").first.evaluate(f"{style}.fill") == ink
             backgrounds.add(page.locator("body").evaluate(f"{style}.backgroundColor"))
         browser.close()
-    assert not complaints
+    assert not errors
     assert all(address.startswith(("file:", "data:")) for address in requests)
     (background,) = backgrounds
     assert (background == "rgb(20, 24, 26)") == (scheme == "dark")

@@ -1,4 +1,4 @@
-"""A real Triton with `motion`, a real browser, and a page between them."""
+"""A real Triton with `motion`, a real browser, and the page between them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from clipserve_server.triton import Triton
 
 @pytest.fixture(scope="session")
 def restricted_url(repositories: Callable[[FormatName], Path]) -> Iterator[str]:
-    """A Triton that lists its models only for those with a key."""
+    """A Triton that lists its models only for requests with a key."""
     options = ["--grpc-restricted-protocol=model-repository:admin-key=secret"]
     with Triton(repositories("onnx"), models=["motion"], options=options, **ANY_PORTS) as triton:
         yield triton.grpc_url
@@ -25,7 +25,7 @@ def restricted_url(repositories: Callable[[FormatName], Path]) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two good samples, one of them nothing that a browser plays, and a bad one."""
+    """Two good samples, of which browsers play only one, and a bad one."""
     folder = tmp_path_factory.mktemp("samples")
     write_motion_video(folder / "crossing.mp4", "crossing", UNSEEN_SEED, seconds=1.5)
     write_motion_video(folder / "moving_up.avi", "moving up", UNSEEN_SEED, seconds=1.5, codec="mpeg4")
@@ -48,8 +48,8 @@ def address(motion_url: str, sample_folder: Path) -> Iterator[str]:
         yield showcase.address
 
 
-class Outsiders(list[str]):
-    """Addresses beyond this machine that a page asked for."""
+class ExternalRequests(list[str]):
+    """Addresses outside this machine that a page requested."""
 
     def note(self, url: str) -> None:
         parts = urlsplit(url)
@@ -59,14 +59,14 @@ class Outsiders(list[str]):
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page, opened afresh. It must ask nobody outside this machine and show no error of its own."""
-    outsiders, complaints = Outsiders(), []
+    """The page, newly opened. It must request nothing from outside this machine and raise no JavaScript error."""
+    external, errors = ExternalRequests(), []
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.on("request", lambda request: outsiders.note(request.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: external.note(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
     page.wait_for_selector("#cs-server:has-text('1 model')")
     yield page
     page.close()
-    assert not outsiders
-    assert not complaints
+    assert not external
+    assert not errors

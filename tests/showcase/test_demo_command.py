@@ -1,4 +1,4 @@
-"""`clipserve demo` as it is typed: a process of its own."""
+"""`clipserve demo` in a process of its own."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 DEMO = [sys.executable, "-m", "clipserve", "demo", "--no-open", "--port", "0"]
-NOBODY = "127.0.0.1:9"  # the port of the discard service, which no machine here runs
+NO_SERVER = "127.0.0.1:9"  # the port of the discard service, which does not run here
 
 
 def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -17,9 +17,9 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_a_server_it_says_how_to_start_one() -> None:
-    done = run_demo("--url", NOBODY)
+    done = run_demo("--url", NO_SERVER)
     assert done.returncode == 2
-    assert f"no server answers at {NOBODY}" in done.stderr
+    assert f"no server answers at {NO_SERVER}" in done.stderr
     assert "clipserve demo --serve" in done.stderr
     assert "Traceback" not in done.stderr
 

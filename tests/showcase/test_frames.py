@@ -1,4 +1,4 @@
-"""The frames that the page shows are the very frames that the report names."""
+"""The frames that the page shows are exactly the frames that the report lists."""
 
 import base64
 import io

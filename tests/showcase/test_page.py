@@ -1,4 +1,4 @@
-"""The showcase as a visitor meets it: a real browser, the real page, a real Triton."""
+"""The page in a real browser, with a real Triton."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def upload(page: Page, file: Path) -> None:
     page.set_input_files("#cs-file input[type=file]", file)
 
 
-def drawn_frames(page: Page) -> list[str]:
+def read_times(page: Page) -> list[str]:
     page.wait_for_selector("#cs-filmstrip", timeout=WAIT_MILLISECONDS)
     return page.locator("#cs-filmstrip .cs-frames time").all_inner_texts()
 
@@ -42,7 +42,7 @@ def test_an_uploaded_video_is_named_and_its_frames_are_shown(page: Page, motion_
     upload(page, file)
     expect(page.locator("#cs-top")).to_contain_text("moving left", timeout=WAIT_MILLISECONDS)
     assert page.locator(".cs-bars li").count() == 5
-    shown = drawn_frames(page)
+    shown = read_times(page)
     with VideoClassifier("motion", url=motion_url) as classifier:
         report = classifier.classify(file, report=True).report
     assert report is not None
@@ -71,14 +71,14 @@ def test_a_file_that_is_cut_off_is_marked_beside_its_label(page: Page, tmp_path:
 def test_a_sample_is_classified_when_it_is_picked(page: Page) -> None:
     page.locator("#cs-samples button:has-text('crossing')").click()
     expect(page.locator("#cs-top")).to_contain_text("crossing", timeout=WAIT_MILLISECONDS)
-    assert len(drawn_frames(page)) == FRAMES
+    assert len(read_times(page)) == FRAMES
 
 
 def test_a_video_that_the_browser_cannot_play_is_classified_all_the_same(page: Page) -> None:
     page.locator("#cs-samples button:has-text('moving up')").click()
     expect(page.locator("#cs-top")).to_contain_text("moving up", timeout=WAIT_MILLISECONDS)
     expect(page.locator("#cs-preview-place figcaption")).to_be_visible()
-    drawn_frames(page)
+    read_times(page)
     assert page.locator("#cs-filmstrip img").count() == FRAMES
     assert page.locator(".toast-body").count() == 0
 
@@ -105,7 +105,7 @@ def test_without_a_video_the_button_says_what_is_missing(page: Page) -> None:
 
 def test_clips_are_shown_one_by_one(page: Page) -> None:
     page.locator("#cs-samples button:has-text('crossing')").click()
-    drawn_frames(page)
+    read_times(page)
     page.click("#cs-sampling button")
     page.locator("#cs-sampling label:has-text('clips')").click()
     page.locator("#cs-views input[type=number]").fill("3")
@@ -118,20 +118,20 @@ def test_clips_are_shown_one_by_one(page: Page) -> None:
 
 def test_a_span_narrows_what_is_looked_at(page: Page) -> None:
     page.locator("#cs-samples button:has-text('crossing')").click()
-    drawn_frames(page)
+    read_times(page)
     page.click("#cs-sampling button")
     page.fill("#cs-start input, #cs-start textarea", "0.5")
     page.fill("#cs-end input, #cs-end textarea", "1")
     page.click("#cs-classify")
     expect(page.locator("#cs-filmstrip")).to_contain_text("between 0.5 s and 1 s", timeout=WAIT_MILLISECONDS)
-    seconds = [float(text.removesuffix(" s")) for text in drawn_frames(page)]
+    seconds = [float(text.removesuffix(" s")) for text in read_times(page)]
     assert min(seconds) == 0.5
     assert max(seconds) < 1
 
 
 def test_what_a_visitor_types_is_shown_and_never_run(page: Page) -> None:
     page.locator("#cs-samples button:has-text('crossing')").click()
-    drawn_frames(page)
+    read_times(page)
     page.click("#cs-sampling button")
     typed = "${6*7}{{6*7}}<img id=planted src=x onerror=document.title='run'>"
     page.fill("#cs-start input, #cs-start textarea", typed)
@@ -144,7 +144,7 @@ def test_what_a_visitor_types_is_shown_and_never_run(page: Page) -> None:
 def test_a_server_that_goes_away_gets_a_sentence_and_one_that_comes_back_an_answer(
     browser: Browser, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A proxy that reaches nobody: neither the server nor the page on this machine is asked through it.
+    # A proxy that reaches nothing: requests to the server and to the page on this machine must not go through it.
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     triton = Triton(export_motion(), models=["motion"], **ANY_PORTS)
