@@ -96,11 +96,11 @@ def takes(arguments: Callable[P, Arguments_co]) -> Decorator[P, Arguments_co]:
         def call(*args: Any, **kwargs: Any) -> Any:
             return function(*args[:count], build(arguments, args[count:], kwargs))
 
-        async def call_later(*args: Any, **kwargs: Any) -> Any:
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
             return await function(*args[:count], build(arguments, args[count:], kwargs))
 
         # A coroutine function stays one, and checks its arguments when it is awaited.
-        described: Any = call_later if inspect.iscoroutinefunction(function) else call
+        described: Any = call_async if inspect.iscoroutinefunction(function) else call
         functools.update_wrapper(described, function)
         parameters = read_parameters(arguments)
         returned = get_type_hints(function).get("return")

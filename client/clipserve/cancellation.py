@@ -16,10 +16,14 @@ class Cancellation:
 
     Args:
         reason: the message of RequestCancelled, for whatever is cancelled.
+        model: the model of that error.
     """
 
-    def __init__(self, reason: str = "the run was closed before this video had its turn") -> None:
+    def __init__(
+        self, reason: str = "the run was closed before this video had its turn", *, model: str | None = None
+    ) -> None:
         self._reason = reason
+        self._model = model
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._callbacks: set[Callable[[], object]] = set()
@@ -40,7 +44,7 @@ class Cancellation:
     def check(self) -> None:
         """Raise RequestCancelled after `cancel()`."""
         if self.cancelled:
-            raise RequestCancelled(self._reason)
+            raise RequestCancelled(self._reason, model=self._model)
 
     def sleep(self, seconds: float) -> None:
         """Sleep; a cancellation ends the sleep with RequestCancelled."""

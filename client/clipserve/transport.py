@@ -29,7 +29,7 @@ class Transport:
     """
 
     def __init__(self, connection: Connection, cancellation: Cancellation | None = None) -> None:
-        self.cancellation = cancellation or Cancellation(CLOSED)
+        self.cancellation = cancellation or Cancellation(CLOSED, model=connection.model)
         self._connection = connection
         self._client: Any = tritonclient.grpc.InferenceServerClient(**connection.client_arguments())
 
@@ -77,7 +77,7 @@ class AsyncTransport:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.cancellation = Cancellation(CLOSED)
+        self.cancellation = Cancellation(CLOSED, model=connection.model)
         self._connection = connection
         self._client_arguments = connection.client_arguments()
         self._clients: dict[asyncio.AbstractEventLoop, Any] = {}

@@ -21,7 +21,7 @@ def test_the_best_labels_come_first_with_their_scores(connect):
     assert prediction.model == "x3d_m"
 
 
-def test_five_labels_are_asked_for_unless_told_otherwise(connect, triton):
+def test_five_labels_are_requested_by_default(connect, triton):
     triton.classes = [f"{0.5 - i / 100:f}:{i}:action {i}" for i in range(9)]
     classifier = connect()
     assert len(classifier.classify(VIDEO)) == 5
@@ -47,7 +47,7 @@ def test_a_label_is_whatever_follows_the_second_colon(connect, triton, text, exp
     assert connect().classify(VIDEO).labels == (expected,)
 
 
-def test_features_come_only_when_asked_for(connect, triton):
+def test_features_come_only_when_requested(connect, triton):
     classifier = connect()
     assert classifier.classify(VIDEO).features is None
     assert "FEATURES" not in [output.name for output in triton.requests[0].outputs]
@@ -58,7 +58,7 @@ def test_features_come_only_when_asked_for(connect, triton):
     features += 1  # the caller's own copy
 
 
-def test_a_report_comes_only_when_asked_for(connect):
+def test_a_report_comes_only_when_requested(connect):
     classifier = connect()
     assert classifier.classify(VIDEO).report is None
     report = classifier.classify(VIDEO, report=True).report
@@ -84,13 +84,13 @@ def test_a_prediction_says_whether_the_video_is_damaged_or_cut_off(connect, trit
         {"leave_out": "REPORT"},
     ],
 )
-def test_a_report_that_nobody_asked_for_and_that_says_nothing_leaves_it_unknown(connect, triton, changes):
+def test_truncated_is_unknown_without_a_report_of_it(connect, triton, changes):
     for name, value in changes.items():
         setattr(triton, name, value)
     assert connect().classify(VIDEO).truncated is None
 
 
-def test_a_model_without_a_report_is_asked_for_it_once(connect, triton):
+def test_a_report_is_requested_once_of_a_model_without_one(connect, triton):
     triton.has_report = False
     classifier = connect()
     for _ in range(2):

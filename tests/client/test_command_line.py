@@ -96,7 +96,7 @@ def test_a_table_has_no_room_for_features(run, files, triton):
     assert not triton.metadata
 
 
-def test_a_failed_file_does_not_stop_the_others_and_is_told_on_stderr(run, files, triton):
+def test_a_failed_file_does_not_stop_the_others_and_is_reported_on_stderr(run, files, triton):
     refuse_second(triton)
     result = run(files[1], "missing.mp4", files[0])
     assert result.exit_code == 1
@@ -213,7 +213,7 @@ def test_a_folder_and_a_list_are_sources_too(run, files, tmp_path):
     assert (lines[2]["id"], lines[2]["label"]) == ("7", "archery")
 
 
-def test_a_wrong_column_is_told_with_those_there_are(run, tmp_path, triton):
+def test_a_wrong_column_is_reported_with_the_columns_there_are(run, tmp_path, triton):
     (tmp_path / "labels.csv").write_text("id,file\n7,archery.mp4\n")
     result = run(str(tmp_path / "labels.csv"))
     assert result.exit_code == 2
@@ -243,7 +243,7 @@ def test_sampling_that_makes_no_sense_is_refused(run, files, triton):
     assert "add sampling='clip'" in result.stderr
 
 
-def test_so_many_videos_are_sent_at_once(run, files, triton):
+def test_parallel_is_the_number_of_videos_sent_at_once(run, files, triton):
     triton.delay = 0.1
     assert run(*files * 4, "--parallel", "3").exit_code == 0
     assert triton.most_in_flight == 3
@@ -260,7 +260,7 @@ def test_a_failed_file_may_be_left_out_or_end_the_run(run, files, triton):
     assert [line["error"]["code"] for line in read_lines(result.stdout)] == ["not-a-video"]
 
 
-def test_a_share_of_the_files_may_be_taken(run, files):
+def test_a_shard_of_the_files_can_be_classified(run, files):
     lines = read_lines(run(*files, "--json", "--shard", "2/2").stdout)
     assert [line["file"] for line in lines] == files[1:]
 
@@ -278,7 +278,7 @@ def say_once(result, said):
 
 
 @pytest.mark.parametrize("arguments", [["--json"], []])
-def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(files, triton, arguments):
+def test_a_full_disk_behind_standard_output_is_reported_in_a_sentence(files, triton, arguments):
     with open("/dev/full", "w") as full:  # noqa: PTH123
         say_once(
             run_program("classify", *files, *arguments, "--url", triton.url, stdout=full), "No space left on device"
@@ -286,12 +286,12 @@ def test_a_full_disk_behind_standard_output_is_told_in_a_sentence(files, triton,
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["--version"]])
-def test_so_it_is_of_a_help_page(arguments):
+def test_a_full_disk_is_reported_for_a_help_page_too(arguments):
     with open("/dev/full", "w") as full:  # noqa: PTH123
         say_once(run_program(*arguments, stdout=full), "No space left on device")
 
 
-def test_a_reader_that_left_is_told_in_a_sentence(files, triton):
+def test_a_reader_that_left_is_reported_in_a_sentence(files, triton):
     reading, writing = os.pipe()
     os.close(reading)
     say_once(run_program("classify", *files, "--json", "--url", triton.url, stdout=writing), "Broken pipe")
@@ -310,7 +310,7 @@ def run_on_full_disk(*arguments):
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
 
 
-def test_a_full_disk_ends_a_job_which_then_goes_on(triton, tmp_path):
+def test_a_full_disk_ends_a_job_which_can_be_continued(triton, tmp_path):
     for number in range(20):
         (tmp_path / f"{number}.mp4").write_bytes(b"video")
     out = tmp_path / "results.jsonl"
@@ -346,12 +346,12 @@ def test_a_list_without_a_video_says_so(run, tmp_path, monkeypatch, options):
     assert result.stderr.splitlines()[-1] == "error: there is no video in 'labels.csv' and 'more.jsonl'"
 
 
-def test_a_share_without_a_video_is_none_of_a_list_without_one(run, files):
+def test_an_empty_shard_is_not_an_empty_list(run, files):
     result = run(files[0], "--json", "--shard", "2/2")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_what_a_folder_holds_besides_is_told(run, files, tmp_path):
+def test_other_files_of_a_folder_are_reported(run, files, tmp_path):
     (tmp_path / "\x1b[31m.txt").touch()
     (tmp_path / "around").symlink_to(tmp_path)
     result = run(str(tmp_path), "--json")

@@ -210,7 +210,7 @@ def test_an_address_that_leads_nowhere_is_not_readable(connect, address):
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "chunked.mp4"])
-def test_a_download_ends_at_its_limit_of_size(connect, triton, site, name):
+def test_a_download_ends_at_its_size_limit(connect, triton, site, name):
     limits = DownloadLimits(max_bytes=4999)
     with pytest.raises(VideoTooLarge, match=r"more than the 4,999 bytes.*max_bytes"):
         connect(download_limits=limits).classify(f"{site}/{name}")
@@ -218,7 +218,7 @@ def test_a_download_ends_at_its_limit_of_size(connect, triton, site, name):
 
 
 @pytest.mark.parametrize("name", ["endless.mp4", "silent.mp4"])
-def test_a_download_ends_at_its_limit_of_time_however_it_drips(connect, site, name):
+def test_a_download_ends_at_its_time_limit_however_slowly_bytes_come(connect, site, name):
     with at_once(), pytest.raises(VideoNotReadable, match=r"longer than 0\.5 s"):
         connect(download_limits=DownloadLimits(seconds=0.5)).classify(f"{site}/{name}")
 

@@ -68,7 +68,7 @@ def test_a_run_that_ends_in_the_middle_leaves_no_half_file(make_row, tmp_path, n
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_ending_is_refused(tmp_path):
+def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(InvalidRequest, match=r"\.npy or \.parquet"):
         write_vectors([], tmp_path / "x.txt")
 
@@ -84,7 +84,7 @@ def make_row(connect):
     return make
 
 
-def test_the_command_writes_a_file_and_tells_failures(triton, source, tmp_path):
+def test_the_command_writes_a_file_and_reports_failures(triton, source, tmp_path):
     triton.truncated = {b"3.mp4"}
     out = tmp_path / "x.npy"
     result = CliRunner().invoke(build_app(), ["embed", str(source), "--out", str(out), "--url", triton.url])

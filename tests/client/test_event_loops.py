@@ -95,7 +95,7 @@ def test_closing_in_one_loop_ends_what_is_in_flight_in_another(classifier, trito
         asyncio.run(classifier.classify(b"video"))
 
 
-def test_a_loop_that_stands_still_holds_up_nobody_who_closes(classifier, triton):
+def test_a_stopped_loop_does_not_block_close(classifier, triton):
     loop = asyncio.new_event_loop()
     loop.run_until_complete(classifier.classify(b"video"))
     asyncio.run(classifier.close())
@@ -116,7 +116,7 @@ class Reluctant:
         raise OSError("the disk is gone")
 
 
-def test_a_loop_that_stands_still_keeps_no_video_that_was_read_too_late(classifier):
+def test_a_stopped_loop_keeps_no_video_that_was_read_too_late(classifier):
     file = Reluctant()
     go_on, alive = file.go_on, weakref.ref(file)
 

@@ -105,12 +105,12 @@ def test_an_unknown_code_changes_nothing(connect, triton):
         connect().classify(VIDEO)
 
 
-def test_only_what_may_go_better_later_is_retryable():
+def test_only_what_may_succeed_later_is_retryable():
     retryable = {kind.code for kind in all_errors() if kind.retryable}
     assert retryable == {"unavailable", "busy", "model-not-ready", "deadline-exceeded"}
 
 
-def test_codes_are_unique_and_each_stands_in_the_drawn_tree():
+def test_codes_are_unique_and_each_is_in_the_drawn_tree():
     kinds = all_errors()
     assert len({kind.code for kind in kinds}) == len(kinds)
     for kind in kinds:
@@ -123,7 +123,7 @@ def test_every_error_is_a_public_name():
     assert {kind.__name__ for kind in all_errors()} <= set(clipserve.__all__)
 
 
-def test_an_error_survives_the_way_between_processes():
+def test_an_error_can_be_pickled():
     error = errors.UnknownModel("no such model", model="x3d_q", video="clip.mp4")
     error.models = ("x3d_m",)
     copy = pickle.loads(pickle.dumps(error))
@@ -178,7 +178,7 @@ def test_a_server_without_room_in_shared_memory_is_busy(connect, triton):
         connect().classify(VIDEO)
 
 
-def test_a_server_that_says_busy_is_not_asked_again(connect, triton):
+def test_a_server_that_says_busy_gets_no_follow_up(connect, triton):
     triton.failure = (grpc.StatusCode.UNAVAILABLE, "[busy] 32 videos are waiting")
     with pytest.raises(errors.ServerBusy):
         connect().classify(VIDEO)
@@ -264,7 +264,7 @@ def test_closing_ends_calls_in_flight(triton):
         try:
             classifier.classify(VIDEO)
         except errors.ClipserveError as error:
-            caught.append(type(error))
+            caught.append(error)
 
     thread = threading.Thread(target=classify)
     thread.start()
@@ -272,7 +272,8 @@ def test_closing_ends_calls_in_flight(triton):
         time.sleep(0.01)
     classifier.close()
     thread.join(HANG_SECONDS)
-    assert caught == [errors.RequestCancelled]
+    (error,) = caught
+    assert (type(error), str(error), error.model) == (errors.RequestCancelled, "the classifier was closed", "x3d_m")
 
 
 async def test_closing_ends_calls_in_flight_without_cancelling_their_task(triton):
@@ -282,8 +283,9 @@ async def test_closing_ends_calls_in_flight_without_cancelling_their_task(triton
     while not triton.requests:
         await asyncio.sleep(0.01)
     await classifier.close()
-    with pytest.raises(errors.RequestCancelled):
+    with pytest.raises(errors.RequestCancelled, match="the classifier was closed") as caught:
         await task
+    assert caught.value.model == "x3d_m"
 
 
 def test_a_wait_ends_when_its_classifier_is_closed(triton):

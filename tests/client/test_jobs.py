@@ -89,7 +89,7 @@ def test_a_finished_job_has_nothing_left_to_do(run, triton, folder):
     assert len(triton.requests) == 40
 
 
-def test_a_client_that_is_killed_goes_on_where_it_was(triton, folder):
+def test_a_killed_client_continues(triton, folder):
     triton.delay = 0.02
     out = folder / "results.jsonl"
     for rows in (5, 12, 25):
@@ -141,7 +141,7 @@ def test_a_torn_last_line_is_cut_off(run, folder, torn):
     assert numbers(out) == list(range(40))
 
 
-def test_failures_that_are_not_about_the_video_are_tried_again(run, triton, folder):
+def test_failures_that_are_not_about_the_video_are_retried(run, triton, folder):
     out = folder / "results.jsonl"
     triton.failures_by_content[b"3"] = NOT_A_VIDEO
     triton.failures_by_content[b"5"] = (grpc.StatusCode.INTERNAL, "the network broke")
@@ -221,14 +221,14 @@ def test_a_name_that_promises_another_format_is_wrong_usage(run, folder, name):
     assert not (folder / name).exists()
 
 
-def test_a_folder_that_is_not_there_is_told(run, folder):
+def test_a_missing_folder_is_reported(run, folder):
     result = run("--out", str(folder / "nowhere" / "results.jsonl"))
     assert result.exit_code == 2
     assert "The folder must exist" in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
-def test_what_is_no_regular_file_takes_no_rows(run, folder, kind):
+def test_only_a_regular_file_takes_rows(run, folder, kind):
     """Reading /dev/full, which holds zeros without end, or a pipe, would hang."""
     out = folder / "results.jsonl"
     {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: path.symlink_to("/dev/full")}[kind](out)
@@ -246,7 +246,7 @@ def test_a_file_that_no_job_wrote_is_left_alone(run, folder):
     assert (folder / "results.jsonl").read_text() == "mine\n"
 
 
-def test_shards_share_the_source_between_them(triton, folder):
+def test_shards_divide_the_source(triton, folder):
     for shard in (1, 2, 3):
         arguments = ["--shard", f"{shard}/3", "--out", str(folder / f"{shard}.jsonl"), "--url", triton.url]
         assert CliRunner().invoke(build_app(), ["classify", str(folder / "videos"), *arguments]).exit_code == 0
@@ -255,7 +255,7 @@ def test_shards_share_the_source_between_them(triton, folder):
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0", "-1/2"])
-def test_a_shard_that_is_none_is_refused(run, shard):
+def test_a_wrong_shard_is_refused(run, shard):
     result = run("--shard", shard)
     assert result.exit_code == 2
     assert "2/4" in result.stderr
@@ -273,9 +273,7 @@ def test_a_server_that_stays_away_ends_the_job_with_what_is_done(run, folder, tr
     assert run("--retry-seconds", "0.5", "--timeout", "0.5").exit_code == 0
 
 
-def test_a_real_server_that_dies_and_one_that_stops_in_the_middle_are_waited_for(
-    motion_repository, motion_videos, tmp_path, monkeypatch
-):
+def test_a_job_waits_for_a_real_server_that_dies_or_stops(motion_repository, motion_videos, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     videos = sorted(motion_videos.glob("*.mp4"))
     (tmp_path / "list.csv").write_text("path\n" + "".join(f"{videos[number % 4]}\n" for number in range(300)))

@@ -35,7 +35,7 @@ def test_rows_come_in_the_order_of_the_source(connect, triton):
     assert names(connect().classify_many([b"%d" % number for number in range(12)])) == list(map(str, range(12)))
 
 
-def test_or_as_they_finish(connect, triton):
+def test_rows_come_as_they_finish(connect, triton):
     triton.held.add(b"0")
     stream = connect().classify_many([b"%d" % number for number in range(12)], ordered=False)
     ids = [next(stream).id for _ in range(11)]

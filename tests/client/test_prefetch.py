@@ -133,7 +133,7 @@ async def test_a_wrong_list_is_an_error_of_the_first_row(classifier, tmp_path):
         await anext(stream)
 
 
-async def test_even_an_exit_in_a_source_reaches_who_asks_for_rows(classifier):
+async def test_an_exit_in_a_source_reaches_the_caller(classifier):
     def videos():
         yield GOOD
         sys.exit(3)
@@ -144,7 +144,7 @@ async def test_even_an_exit_in_a_source_reaches_who_asks_for_rows(classifier):
         await anext(stream)
 
 
-async def test_closing_wakes_who_waits_for_a_source_that_hangs(classifier):
+async def test_closing_ends_the_wait_for_a_source_that_hangs(classifier):
     release = threading.Event()
 
     def videos():
@@ -161,7 +161,7 @@ async def test_closing_wakes_who_waits_for_a_source_that_hangs(classifier):
     await wait_for_no_reader()
 
 
-async def test_a_stream_that_is_forgotten_reads_no_further(classifier):
+async def test_a_stream_without_references_stops_reading(classifier):
     async for _ in classifier.classify_many(itertools.repeat(GOOD)):
         break
     gc.collect()

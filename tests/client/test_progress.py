@@ -47,11 +47,11 @@ def test_on_a_terminal_there_is_a_bar_with_the_count(triton):
     assert "30/30" in run_on_terminal(triton.url, None)
 
 
-def test_or_none_if_none_is_wanted(triton):
+def test_progress_false_shows_no_bar(triton):
     assert run_on_terminal(triton.url, False) == ""
 
 
-def test_anywhere_else_nothing_is_written(triton):
+def test_without_a_terminal_or_notebook_there_is_no_bar(triton):
     program = PROGRAM.format(url=triton.url, progress=None)
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert (result.stdout, result.stderr) == ("30\n", "")
@@ -91,7 +91,7 @@ def test_in_a_notebook_a_bar_that_is_wanted_counts_to_the_end(triton):
     assert "<progress" not in html
 
 
-def test_by_itself_it_appears_in_a_notebook_when_the_run_is_long(triton):
+def test_a_notebook_shows_a_bar_by_itself_when_the_run_is_long(triton):
     triton.delays[b"slow"] = 0.7
     short, long, unwanted = run_in_notebook(
         triton.url, ('[b"video"] * 2', None), ('[b"slow"] * 5', None), ('[b"slow"] * 5', False)

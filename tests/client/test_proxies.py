@@ -49,7 +49,7 @@ def set_proxies(monkeypatch, proxy):
 
 @pytest.mark.usefixtures("set_proxies")
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "ipv4:127.0.0.1", "dns:///localhost"])
-def test_a_server_on_this_machine_is_asked_straight(connect, triton, proxy, host):
+def test_a_server_on_this_machine_is_reached_without_a_proxy(connect, triton, proxy, host):
     port = triton.url.rpartition(":")[2]
     assert connect(url=f"{host}:{port}").classify(b"video").top.label == "archery"
     assert not proxy[1]
@@ -76,7 +76,7 @@ def address():
 
 
 @pytest.mark.usefixtures("set_proxies")
-def test_an_address_of_this_machine_is_fetched_straight(proxy, address):
+def test_an_address_of_this_machine_is_fetched_without_a_proxy(proxy, address):
     assert download(address, DownloadLimits(), Cancellation()) == b"video"
     assert not proxy[1]
 
@@ -139,7 +139,7 @@ def test_all_proxy_which_is_not_used_is_not_named(monkeypatch, proxy):
 
 
 @pytest.mark.usefixtures("set_proxies")
-def test_the_container_asks_itself_straight(proxy, address):
+def test_the_container_reaches_itself_without_a_proxy(proxy, address):
     program = f"from clipserve_container.readiness import ask; assert ask({address!r}) == ''"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "deploy" / "server")}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
@@ -191,7 +191,7 @@ def test_unix_sockets_are_on_this_machine():
         ("video.example.org", None),
     ],
 )
-def test_hosts_that_no_proxy_lists_go_straight(exceptions, found):
+def test_hosts_in_no_proxy_are_reached_without_a_proxy(exceptions, found):
     environment = {"http_proxy": "http://proxy:3128", "no_proxy": exceptions}
     assert find_proxy("video.example.org:8001", environment) == found
     assert find_proxy("10.1.2.3:8001", {**environment, "no_proxy": "10.0.0.0/8"}) is None

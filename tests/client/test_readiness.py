@@ -13,7 +13,7 @@ def test_a_ready_model_is_not_waited_for(connect):
 
 
 @pytest.mark.parametrize("part", ["x3d_m", "x3d_m_net", "decode"])
-def test_the_wait_ends_when_the_model_and_all_its_parts_are_ready(connect, triton, part):
+def test_the_wait_ends_when_the_model_and_all_its_steps_are_ready(connect, triton, part):
     triton.models[part].ready = False
     when(lambda: triton.times_asked("ModelReady") > 3, lambda: setattr(triton.models[part], "ready", True))
     with at_once():
@@ -22,7 +22,7 @@ def test_the_wait_ends_when_the_model_and_all_its_parts_are_ready(connect, trito
 
 
 @pytest.mark.parametrize("part", ["x3d_m", "x3d_m_net", "decode"])
-def test_a_wait_in_vain_names_the_part_and_the_server_s_reason(connect, triton, part):
+def test_a_failed_wait_names_the_step_and_the_server_s_reason(connect, triton, part):
     triton.models[part].ready = False
     triton.models[part].reason = "failed to open model.onnx"
     with pytest.raises(ModelNotReady) as caught:
@@ -31,20 +31,20 @@ def test_a_wait_in_vain_names_the_part_and_the_server_s_reason(connect, triton, 
         assert said in str(caught.value)
 
 
-def test_a_server_that_answers_no_more_in_the_end_does_not_hide_what_it_said(connect, triton):
+def test_a_server_that_stops_answering_does_not_hide_its_last_answer(connect, triton):
     triton.models["decode"].ready = False
     when(lambda: triton.times_asked("ModelReady") > 1, lambda: triton.stuck.add("ModelReady"))
     with pytest.raises(ModelNotReady, match=r"after 2 s.*'decode'"):
         connect().wait_until_ready(timeout_seconds=2.0)
 
 
-def test_a_model_that_is_not_ready_is_told_with_those_that_are(connect, triton):
+def test_a_model_that_is_not_ready_is_reported_with_those_that_are(connect, triton):
     triton.models["x3d_m"].ready = False
     with pytest.raises(ModelNotReady, match="ready there: mvit_base_16x4"):
         connect().wait_until_ready(timeout_seconds=1.0)
 
 
-def test_parts_of_other_models_do_not_matter(connect, triton):
+def test_steps_of_other_models_do_not_matter(connect, triton):
     triton.models["mvit_base_16x4_net"].ready = False
     connect().wait_until_ready(timeout_seconds=1.0)
 

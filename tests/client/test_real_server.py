@@ -34,7 +34,7 @@ def test_a_folder_with_a_broken_file_becomes_a_table(motion, folder, capsys):
     assert "4 classified, 1 failed (1 NotAVideo)" in capsys.readouterr().out
 
 
-def test_likewise_awaited(motion, folder):
+def test_the_async_classifier_returns_the_same_table(motion, folder):
     async def classify():
         async with AsyncVideoClassifier("motion", motion.grpc_url) as classifier:
             return await classifier.classify_many(folder).table()

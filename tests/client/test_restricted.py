@@ -35,13 +35,13 @@ def test_the_key_opens_the_list_and_a_guess_does_not(connect, closed, key):
             classifier.models()
 
 
-def test_a_server_that_does_not_say_which_header_is_told_as_far_as_it_goes(connect, triton):
+def test_a_refusal_without_a_header_name_suggests_credentials(connect, triton):
     triton.failure = (grpc.StatusCode.UNAVAILABLE, "This protocol is restricted")
     with pytest.raises(AccessDenied, match=r"is restricted\).*headers=.*--header 'authorization"):
         connect().classify(VIDEO)
 
 
-def test_restricted_inference_is_no_busy_server(connect, triton):
+def test_restricted_inference_is_access_denied(connect, triton):
     triton.restricted = ("ModelInfer",)
     with pytest.raises(AccessDenied, match=WAYS):
         connect().classify(VIDEO, retry=True)
@@ -69,12 +69,12 @@ def test_a_model_that_comes_up_is_waited_for_without_the_list(connect, closed):
     assert closed.models["x3d_m"].ready
 
 
-def test_a_wait_in_vain_without_the_list_doubts_the_name_as_well(connect, closed):
+def test_a_failed_wait_without_the_list_doubts_the_name_as_well(connect, closed):
     with pytest.raises(ModelNotReady, match=r"1 s.*'x3d_q'.*or not there: the server keeps its list"):
         connect("x3d_q").wait_until_ready(timeout_seconds=1.0)
 
 
-def test_a_restricted_triton_is_told_as_one_and_serves_all_the_same(motion_repository, motion_videos, monkeypatch):
+def test_a_real_restricted_triton_is_recognised_and_serves(motion_repository, motion_videos, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
     options = ["--grpc-restricted-protocol=model-repository:admin-key=secret"]

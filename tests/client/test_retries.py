@@ -20,7 +20,7 @@ BUSY = (grpc.StatusCode.UNAVAILABLE, "[busy] many videos are waiting")
 VIDEO = b"video"
 
 
-def test_a_busy_server_is_asked_again_until_it_answers(connect, triton):
+def test_a_request_to_a_busy_server_is_retried_until_it_answers(connect, triton):
     triton.failures_left = 3
     (row,) = connect().classify_many([VIDEO])
     assert row.prediction
@@ -36,14 +36,14 @@ def test_a_busy_server_is_asked_again_until_it_answers(connect, triton):
         (grpc.StatusCode.INVALID_ARGUMENT, "no such parameter"),
     ],
 )
-def test_a_final_failure_is_not_tried_again(connect, triton, failure):
+def test_a_final_failure_is_not_retried(connect, triton, failure):
     triton.failure = failure
     (row,) = connect().classify_many([VIDEO])
     assert row.error
     assert len(triton.requests) == 1
 
 
-def test_asking_again_ends_with_the_deadline(connect, triton):
+def test_retries_end_with_the_deadline(connect, triton):
     triton.failure = BUSY
     with at_once():
         (row,) = connect().classify_many([VIDEO], timeout_seconds=2.0)
@@ -78,7 +78,7 @@ def test_a_server_that_was_never_there_is_reported_at_once(connect, free_port):
     assert {type(row.error) for row in rows} == {ServerUnavailable}
 
 
-def test_with_retry_seconds_a_server_that_is_still_starting_is_waited_for(connect, start, make_triton, free_port):
+def test_with_retry_seconds_the_client_waits_for_a_server_that_is_starting(connect, start, make_triton, free_port):
     threading.Timer(1.0, lambda: start(make_triton(), port=free_port)).start()
     rows = connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, retry_seconds=HANG_SECONDS)
     assert all(row.prediction for row in rows)
@@ -91,7 +91,7 @@ def test_retries_outlast_the_deadline_of_a_call(connect, triton):
     assert row.prediction
 
 
-def test_retry_seconds_that_were_spent_in_vain_are_not_spent_on_every_video(connect, triton):
+def test_a_server_that_is_gone_is_waited_for_once(connect, triton):
     triton.models["x3d_m"].ready = False
     # Spent on each, it would be a hundred seconds.
     with at_once():

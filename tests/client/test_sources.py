@@ -44,7 +44,7 @@ def test_a_path_is_taken_as_it_is(folder):
     assert ids(folder / "videos" / "10.mp4") == [str(folder / "videos" / "10.mp4")]
 
 
-def test_a_folder_stands_for_its_videos_in_natural_order_and_for_those_below(folder):
+def test_a_folder_is_its_videos_and_those_below_it_in_natural_order(folder):
     assert ids("videos") == ["videos/1.webm", "videos/2.MP4", "videos/10.mp4", "videos/more/3.avi"]
 
 
@@ -56,7 +56,7 @@ def test_names_that_differ_by_case_alone_have_an_order_too(folder):
     assert ids("more") == ids("more/*.mp4") == ids("more/**/*.mp4") == found
 
 
-def test_a_pattern_stands_for_what_it_matches(folder):
+def test_a_pattern_is_what_it_matches(folder):
     assert ids("videos/*.[mM][pP]4") == ["videos/2.MP4", "videos/10.mp4"]
     assert ids("videos/**/*.avi") == ["videos/more/3.avi"]
     assert ids("videos/mor?") == ["videos/more/3.avi"]
@@ -147,7 +147,7 @@ def test_every_container_that_the_server_opens_is_looked_for():
 
 
 @pytest.mark.parametrize("source", ["videos/*.mkv", "empty"])
-def test_what_stands_for_no_video_is_a_failure_of_its_own(folder, source):
+def test_a_source_without_a_video_is_a_failure_of_its_own(folder, source):
     (folder / "empty").mkdir()
     (entry,) = read_entries(source)
     assert isinstance(entry.video, VideoNotReadable)
@@ -230,19 +230,19 @@ def test_blanks_around_commas_are_left_out(folder):
         (f'"a.mp4,{"x" * 140_000}\n', 2),
     ],
 )
-def test_a_quote_that_is_not_closed_is_told_with_its_line(folder, rows, line):
+def test_a_quote_that_is_not_closed_is_reported_with_its_line(folder, rows, line):
     (folder / "labels.csv").write_text(f"path,label\n{rows}d.mp4,w\n")
     with pytest.raises(InvalidRequest, match=rf"labels\.csv', line {line}: a quote opens a field here, and up to line"):
         list(read_entries("labels.csv"))
 
 
-def test_a_quote_in_the_header_that_is_not_closed_is_told_at_once(folder):
+def test_a_quote_in_the_header_that_is_not_closed_is_reported_at_once(folder):
     (folder / "labels.csv").write_text('path,"label\na.mp4,x\n')
     with pytest.raises(InvalidRequest, match=r"labels\.csv', line 1: a quote opens a field here"):
         read_entries("labels.csv")
 
 
-def test_a_field_that_is_too_long_is_told_with_its_line(folder):
+def test_a_field_that_is_too_long_is_reported_with_its_line(folder):
     (folder / "labels.csv").write_text(f'path,label\n"a.mp4",x\n"b.mp4",{"x" * 140_000}\n')
     entries = read_entries("labels.csv")
     assert next(entries).id == "a.mp4"
@@ -274,7 +274,7 @@ def test_a_list_may_be_a_pipe(folder, name, lines):
     writer.join()
 
 
-def test_a_pattern_may_stand_for_lists(folder):
+def test_a_pattern_may_match_lists(folder):
     for name in ("1.csv", "2.csv"):
         (folder / name).write_text(f"path\n{name}.mp4\n")
     assert ids("*.csv") == ["1.csv.mp4", "2.csv.mp4"]
@@ -283,7 +283,7 @@ def test_a_pattern_may_stand_for_lists(folder):
 
 
 @pytest.mark.parametrize("columns", ["path,path", "path, path", "id,path,label,label"])
-def test_a_column_that_comes_twice_is_told(folder, columns):
+def test_a_column_that_comes_twice_is_reported(folder, columns):
     (folder / "labels.csv").write_text(f"{columns}\na,b,c,d\n")
     with pytest.raises(InvalidRequest, match=r"labels\.csv' has the column '(path|label)' more than once"):
         read_entries("labels.csv")

@@ -55,7 +55,7 @@ def test_an_untrusted_server_gets_no_video(connect, start, make_triton, certific
         connect(url=url, tls=tls).classify(VIDEO, timeout_seconds=5)
 
 
-def test_a_client_shows_its_certificate_where_asked(connect, start, make_triton, certificates):
+def test_a_client_sends_its_certificate_on_request(connect, start, make_triton, certificates):
     url = serve(start, make_triton, certificates, ask_clients=True)
     tls = Tls(
         root_certificates=certificates / "ca.pem",
@@ -83,7 +83,7 @@ def run(start, make_triton, certificates, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["classify", "embed"])
-def test_a_command_shows_the_certificate_it_is_given(run, certificates, command, tmp_path):
+def test_a_command_sends_its_certificate(run, certificates, command, tmp_path):
     mine = ["--client-key", str(certificates / "client.key"), "--client-certificate", str(certificates / "client.pem")]
     out = ["--out", str(tmp_path / "features.npy")] if command == "embed" else []
     result = run(command, *mine, *out)
@@ -104,7 +104,7 @@ def test_a_command_finds_its_certificates_in_the_environment(start, make_triton,
     assert CliRunner(env=dict.fromkeys(paths, "")).invoke(build_app(), ask).exit_code == 2
 
 
-def test_a_command_without_a_certificate_is_turned_away(run):
+def test_a_command_without_a_certificate_is_refused(run):
     result = run("classify", "--timeout", "5")
     assert result.exit_code == 2
     assert "no server answers" in result.stderr

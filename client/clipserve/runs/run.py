@@ -60,5 +60,5 @@ def plan_run(
         call=connection.start_call(arguments.timeout_seconds),
         retry=RetryPolicy(arguments.retry_seconds),
         errors=errors,
-        cancellation=Cancellation(),
+        cancellation=Cancellation(model=connection.model),
     )
