@@ -73,6 +73,11 @@ format: $(READY) ## Put the code into its form.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: docs
+docs: $(READY) ## Build the pages of docs/ into site/, with an API reference.
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 .PHONY: bench
 bench: $(READY) ## Measure clipserve beside the codelab's script, a process pool, a plain ensemble and LitServe (an hour).
 	$(PIP) install -q -c constraints.txt -e '.[bench]'
@@ -134,4 +139,4 @@ motion: $(READY) ## Train the motion model anew (twenty minutes).
 
 .PHONY: clean
 clean: ## Remove the environment, caches and exported networks.
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache model_repository/*_net/[1-9]*
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache site model_repository/*_net/[1-9]*

@@ -84,7 +84,7 @@ def check_driver(settings: Settings, version_file: Path = DRIVER_VERSION) -> Ite
     if found and int(found[1]) < settings.driver:
         yield (
             f"the NVIDIA driver is {found[0]}, but this release of Triton needs {settings.driver} or later: update"
-            " the driver, or set CLIPSERVE_RELEASE to an older release (deploy/README.md has a table)"
+            " the driver, or set CLIPSERVE_RELEASE to an older release (docs/gpu-server.md has a table)"
         )
 
 

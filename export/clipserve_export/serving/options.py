@@ -32,7 +32,7 @@ def _option(*names: str, **how: Any) -> Any:
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """Changes to a Serving; None changes nothing. deploy/CONFIGS.md explains each option."""
+    """Changes to a Serving; None changes nothing. docs/serving-options.md explains each option."""
 
     gpu_memory: Annotated[
         int | None,

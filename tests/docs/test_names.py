@@ -1,0 +1,115 @@
+"""Options, variables, parameters and metrics: what the pages name is in the code, and the other way round."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from clip_decode.limits import Limits
+from clipserve import errors
+from clipserve_server.triton import Triton
+from decode_pool.settings import PoolSettings
+from tests.docs.pages import BLOCKS, PAGES, ROOT, Block
+
+VARIABLE = re.compile(r"\bCLIPSERVE_[A-Z][A-Z_]*[A-Z]\b")
+OPTIONS = runpy.run_path(str(ROOT / "docs" / "make_options.py"))
+
+
+def read(name: str) -> str:
+    """A page of docs."""
+    return (ROOT / "docs" / name).read_text()
+
+
+def test_the_page_has_every_option_of_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["make_options.py", "--check"])
+    assert OPTIONS["main"]() == 0, "run: python docs/make_options.py"
+
+
+def commands_with_options() -> list[tuple[Block, list[str]]]:
+    """The words of each `clipserve` command in the pages."""
+    lines = [(block, line) for block in BLOCKS if block.language == "console" for line in block.commands]
+    split = [(block, shlex.split(part)) for block, line in lines for part in re.split(r"[|;<>]|&&", line)]
+    return [(block, words) for block, words in split if words[:1] == ["clipserve"]]
+
+
+@pytest.mark.parametrize(("block", "words"), commands_with_options(), ids=str)
+def test_commands_of_the_pages_exist_with_their_options(block: Block, words: list[str]) -> None:
+    if words[1] == "--version":
+        return
+    command = OPTIONS["list_commands"]()[words[1]]
+    known = {name for option in OPTIONS["list_options"](command) for name in (*option.opts, *option.secondary_opts)}
+    given = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
+    assert given <= known, block
+
+
+def variables_in_code() -> set[str]:
+    """In every committed file that is no prose."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.splitlines() if not name.endswith((".md", ".png", ".pt"))]
+    texts = [path.read_text(errors="ignore") for path in files if path.is_file()]
+    return {name for text in texts for name in VARIABLE.findall(text)}
+
+
+def test_settings_lists_every_variable() -> None:
+    assert set(VARIABLE.findall(read("settings.md"))) == variables_in_code()
+
+
+def test_no_page_names_another_variable() -> None:
+    named = {name for page in PAGES for name in VARIABLE.findall(page.read_text())}
+    assert named <= variables_in_code()
+
+
+def test_settings_lists_every_parameter_of_the_decode_step() -> None:
+    table = read("settings.md").split("## Parameters of the decode step")[1].split("\n## ")[0]
+    listed = {name for name in re.findall(r"^\| `(\w+)", table, re.MULTILINE) if not name.isupper()}
+    prefixes = {name for name in listed if name.startswith(("MAX_", "QUEUE_"))}
+    assert listed - prefixes == {*PoolSettings.names(), *vars(Limits())}
+
+
+def test_monitoring_lists_every_metric_of_the_decode_step(motion_server: Triton) -> None:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(motion_server.metrics_url) as page:
+        served = set(re.findall(r"^# TYPE (clipserve_\w+)", page.read().decode(), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"\bclipserve_decode_\w+", page.read_text())}
+    assert named - {"clipserve_decode_seconds"} == served
+    assert "`clipserve_model_ready`" in read("monitoring.md")
+
+
+def test_monitoring_lists_every_alert() -> None:
+    alerts = re.findall(r"- alert: (\w+)", (ROOT / "deploy" / "monitoring" / "alerts.yml").read_text())
+    assert [name for name in alerts if f"`{name}`" not in read("monitoring.md")] == []
+
+
+def test_troubleshooting_lists_every_error_code() -> None:
+    leaves = [kind for kind in vars(errors).values() if isinstance(kind, type) and not kind.__subclasses__()]
+    codes = {(kind.code, kind.__name__) for kind in leaves if issubclass(kind, errors.ClipserveError)}
+    listed = set(re.findall(r"^\| `([\w-]+)` \| `(\w+)` \|", read("troubleshooting.md"), re.MULTILINE))
+    assert listed == codes
+
+
+def test_the_models_of_the_pages_are_those_of_the_specs() -> None:
+    from clipserve_export.specs import SPECS
+
+    listed = re.findall(r"^\| `(\w+)` \| \d+ x \d+ \|", read("models.md"), re.MULTILINE)
+    assert listed == list(SPECS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_in_prose_exist(page: Path) -> None:
+    """Words such as `--top-k` in a page that are no option of any command, of Docker, or of tritonserver."""
+    known = {
+        name
+        for command in OPTIONS["list_commands"]().values()
+        for option in OPTIONS["list_options"](command)
+        for name in (*option.opts, *option.secondary_opts)
+    }
+    others = {
+        *("--help", "--version", "--profile", "--shm-size", "--strict", "--check", "--data", "--other"),
+        *("--client", "--days", "--model-control-mode", "--load-model", "--exit-on-error"),
+        *("--disable-auto-complete-config", "--cache-config", "--binary-search", "--profile-export-file"),
+    }
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(--[a-z][a-z-]+)", prose)) <= known | others
