@@ -6,9 +6,12 @@ import shlex
 import subprocess
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import clip_decode
+import clipserve
 from clip_decode.limits import Limits
 from clipserve import errors
 from clipserve_server.triton import Triton
@@ -81,6 +84,16 @@ def test_monitoring_lists_every_metric_of_the_decode_step(motion_server: Triton)
 def test_monitoring_lists_every_alert() -> None:
     alerts = re.findall(r"- alert: (\w+)", (ROOT / "deploy" / "monitoring" / "alerts.yml").read_text())
     assert [name for name in alerts if f"`{name}`" not in read("monitoring.md")] == []
+
+
+@pytest.mark.parametrize("package", [clipserve, clip_decode], ids=lambda package: package.__name__)
+def test_the_reference_has_every_public_name(package: ModuleType) -> None:
+    page = read(f"reference/{package.__name__}.md")
+    for name in set(package.__all__) - {"__version__"}:
+        value = getattr(package, name)
+        # Errors are in the table of Troubleshooting.
+        if not (isinstance(value, type) and issubclass(value, Exception)):
+            assert f"::: {package.__name__}.{name}\n" in page or f"`{name}`" in page, name
 
 
 def test_troubleshooting_lists_every_error_code() -> None:
