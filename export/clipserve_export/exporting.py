@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -122,74 +123,119 @@ def export_model(
         ExportError: nothing was published.
     """
     form = FORMATS[format_name]
-    device = comparing_device(form, target)
-    if precision == "auto":
-        export = partial(
-            export_model,
-            spec,
-            format_name=format_name,
+    number = version_number or (published_numbers(repository, spec) or [int(VERSION)])[-1]
+    chosen = serving or present_serving(repository, spec, form, target)
+
+    def export(precision: Precision) -> ExportRecord | None:
+        require_writable(form, precision)
+        one = _Export(
+            spec=spec,
+            form=form,
+            precision=precision,
+            target=target,
             weights_source=weights_source,
             labels_file=labels_file,
             repository=repository,
-            target=target,
-            version_number=version_number,
-            serving=serving,
-            reuse=reuse,
-            progress=progress,
+            number=number,
+            serving=fit_serving(spec, form, chosen, precision=precision),
         )
+        return None if reuse and one.is_current() else one.run(progress)
+
+    if precision != "auto":
+        return export(precision)
+    if comparing_device(form, target) == "cuda":
+        with suppress(ParityError):
+            return export("fp16")
+    return export("fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Export:
+    """One export of one model in one precision. The fields are the arguments of export_model, resolved."""
+
+    spec: ModelSpec
+    form: Format
+    precision: Precision
+    target: Target
+    weights_source: str
+    labels_file: Path | None
+    repository: Path
+    number: int
+    serving: Serving
+
+    def run(self, progress: Progress) -> ExportRecord:
+        """Write the file, check it and publish it. Raises ExportError."""
+        spec, form, repository, precision = self.spec, self.form, self.repository, self.precision
+        progress("reading weights")
+        weights = load_weights(spec, self.weights_source)
+        labels = labels_for(spec, self.labels_file, classes=weights.classes(spec))
+        require_versions(spec, self.serving.keep, [*published_numbers(repository, spec), self.number])
+        require_compatible(repository, spec, self.number, form=form, labels=labels, serving=self.serving)
         try:
-            return export(precision="fp16" if device == "cuda" else "fp32")
-        except ParityError:
-            return export(precision="fp32")
-    require_writable(form, precision)
-    number = version_number or (published_numbers(repository, spec) or [int(VERSION)])[-1]
-    serving = serving or present_serving(repository, spec, form, target)
-    serving = fit_serving(spec, form, serving, precision=precision)
-    if reuse and is_current(
-        repository, spec, format_name, weights_source, labels_file, precision=precision, number=number, serving=serving
-    ):
-        return None
-    progress("reading weights")
-    weights = load_weights(spec, weights_source)
-    labels = labels_for(spec, labels_file, classes=weights.classes(spec))
-    require_versions(spec, serving.keep, [*published_numbers(repository, spec), number])
-    require_compatible(repository, spec, number, form=form, labels=labels, serving=serving)
-    try:
-        network = served_network(spec, weights.state)
-    except RuntimeError as error:
-        raise WeightsError(f"{weights.origin} does not fit {spec.name}: {error}") from error
-    with staging(repository, spec) as folder:
-        path = folder / form.filename
-        progress(f"writing {form.filename}")
-        form.write(in_precision(network, precision), spec.geometry, path, target=target)
-        suffix = mark_tensors(path, f"{weights.sha256} {precision}") if form.name == "onnx" else None
-        progress("comparing it with the network")
-        parity = compare(network, form.load(path, device=device), spec.geometry, tolerance=TOLERANCES[precision])
-        parity.require()
-        bf16 = check_bf16(network, path, spec.geometry) if form.name == "onnx" else None
-        record = ExportRecord(
-            model=spec.name,
-            version=number,
-            format=format_name,
-            precision=precision,
-            target=target,
-            layout=LAYOUTS[target] if form.name == "torchscript" else None,
-            weights=weights.origin,
-            weights_sha256=weights.sha256,
-            weights_prefix=weights.stripped,
-            classes=len(labels),
-            file_bytes=path.stat().st_size,
-            parity=parity,
-            checked_on="gpu" if device == "cuda" else "cpu",
-            bf16=bf16,
-            versions=installed_versions(),
-            recipe=recipe(precision),
-            tensor_suffix=suffix,
+            network = served_network(spec, weights.state)
+        except RuntimeError as error:
+            raise WeightsError(f"{weights.origin} does not fit {spec.name}: {error}") from error
+        device = comparing_device(form, self.target)
+        with staging(repository, spec) as folder:
+            path = folder / form.filename
+            progress(f"writing {form.filename}")
+            form.write(in_precision(network, precision), spec.geometry, path, target=self.target)
+            suffix = mark_tensors(path, f"{weights.sha256} {precision}") if form.name == "onnx" else None
+            progress("comparing it with the network")
+            parity = compare(network, form.load(path, device=device), spec.geometry, tolerance=TOLERANCES[precision])
+            parity.require()
+            record = ExportRecord(
+                model=spec.name,
+                version=self.number,
+                format=form.name,
+                precision=precision,
+                target=self.target,
+                layout=LAYOUTS[self.target] if form.name == "torchscript" else None,
+                weights=weights.origin,
+                weights_sha256=weights.sha256,
+                weights_prefix=weights.stripped,
+                classes=len(labels),
+                file_bytes=path.stat().st_size,
+                parity=parity,
+                checked_on="gpu" if device == "cuda" else "cpu",
+                bf16=check_bf16(network, path, spec.geometry) if form.name == "onnx" else None,
+                versions=installed_versions(),
+                recipe=recipe(precision),
+                tensor_suffix=suffix,
+            )
+            (folder / RECORD).write_text(record.to_json())
+            progress("publishing")
+            publish(repository, spec, form, labels, folder, version=self.number, serving=self.serving)
+        return record
+
+    def is_current(self) -> bool:
+        """Whether the published version is made by this code from the same weights, labels and options.
+
+        Does not build a network: the recipe determines random weights.
+        """
+        spec, form, repository, serving = self.spec, self.form, self.repository, self.serving
+        net = repository / spec.net_name
+        wanted_labels = read_labels(self.labels_file or published_labels(spec))
+        configs = model_configs(repository, spec, Chosen(form=form, classes=len(wanted_labels), serving=serving))
+        record = read_record(repository, spec, self.number)
+        try:
+            configs_agree = all((repository / path).read_text() == text for path, text in configs.items())
+            labels = (net / LABELS).read_text()
+        except OSError:
+            return False
+        checkpoint = find_checkpoint(spec, self.weights_source)
+        return (
+            (net / str(self.number) / form.filename).exists()
+            and record.get("format") == form.name
+            and record.get("precision", "fp32") == self.precision
+            and record.get("target", "cpu") == serving.target
+            and record.get("weights") == origin_of(spec, self.weights_source)
+            and (checkpoint is None or record.get("weights_sha256") == file_hash(checkpoint))
+            and record.get("recipe") == recipe(self.precision)
+            and (serving.accelerator != "tensorrt" or bool(record.get("tensor_suffix")))
+            and labels == label_text(wanted_labels)
+            and configs_agree
         )
-        (folder / RECORD).write_text(record.to_json())
-        progress("publishing")
-        publish(repository, spec, form, labels, folder, version=number, serving=serving)
-    return record
 
 
 def comparing_device(form: Format, target: Target) -> str:
@@ -216,42 +262,3 @@ def recipe(precision: Precision = "fp32") -> str:
         digest.update((PACKAGE / name).read_bytes())
     digest.update(torch.__version__.encode() + version("onnxscript").encode())
     return digest.hexdigest()
-
-
-def is_current(
-    repository: Path,
-    spec: ModelSpec,
-    format_name: FormatName,
-    weights_source: str,
-    labels_file: Path | None,
-    *,
-    precision: Precision,
-    number: int,
-    serving: Serving,
-) -> bool:
-    """Whether the published version has these weights, format, precision, code, labels and serving options.
-
-    Does not build a network: the recipe determines random weights.
-    """
-    net, form = repository / spec.net_name, FORMATS[format_name]
-    wanted_labels = read_labels(labels_file or published_labels(spec))
-    configs = model_configs(repository, spec, Chosen(form=form, classes=len(wanted_labels), serving=serving))
-    record = read_record(repository, spec, number)
-    try:
-        configs_agree = all((repository / path).read_text() == text for path, text in configs.items())
-        labels = (net / LABELS).read_text()
-    except OSError:
-        return False
-    checkpoint = find_checkpoint(spec, weights_source)
-    return (
-        (net / str(number) / form.filename).exists()
-        and record.get("format") == format_name
-        and record.get("precision", "fp32") == precision
-        and record.get("target", "cpu") == serving.target
-        and record.get("weights") == origin_of(spec, weights_source)
-        and (checkpoint is None or record.get("weights_sha256") == file_hash(checkpoint))
-        and record.get("recipe") == recipe(precision)
-        and (serving.accelerator != "tensorrt" or bool(record.get("tensor_suffix")))
-        and labels == label_text(wanted_labels)
-        and configs_agree
-    )

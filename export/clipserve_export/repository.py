@@ -31,11 +31,8 @@ from clipserve_export.weights import PACKAGE
 
 VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
 CONFIG, LABELS, RECORD = "config.pbtxt", "labels.txt", "export.json"
-# The decode step's code: in the checkout, or the copy in a wheel.
-DECODE_SOURCES = (
-    PACKAGE.parents[1] / "model_repository" / DECODE / VERSION,
-    PACKAGE / "decode_step",
-)
+# The decode step's code, in the checkout. A wheel does not carry it.
+DECODE_SOURCE = PACKAGE.parents[1] / "model_repository" / DECODE / VERSION
 
 
 def label_text(labels: Sequence[str]) -> str:
@@ -144,13 +141,12 @@ def place_decode(repository: Path) -> list[Path]:
 
     Writes only files that differ, because a server may be running the code.
     """
-    source = next((path for path in DECODE_SOURCES if path.is_dir()), None)
     target = repository / DECODE / VERSION
-    if source is None or source.resolve() == target.resolve():
+    if not DECODE_SOURCE.is_dir() or DECODE_SOURCE.resolve() == target.resolve():
         return []
     written = []
-    for path in sorted(source.rglob("*.py")):
-        there, text = target / path.relative_to(source), path.read_text()
+    for path in sorted(DECODE_SOURCE.rglob("*.py")):
+        there, text = target / path.relative_to(DECODE_SOURCE), path.read_text()
         if not there.exists() or there.read_text() != text:
             replace_text(there, text)
             written.append(there)

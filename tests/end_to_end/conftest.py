@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS
 
 from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
@@ -37,11 +38,7 @@ def serve(motion_repository: Path) -> Iterator[Callable[..., Triton]]:
         for name, value in parameters.items():
             config.parameters[name].string_value = value
         path.write_text(print_config(config))
-        running.append(
-            Triton(
-                motion_repository, log=motion_repository.parent / "triton.log", http_port=0, grpc_port=0, metrics_port=0
-            )
-        )
+        running.append(Triton(motion_repository, log=motion_repository.parent / "triton.log", **ANY_PORTS))
         running[-1].start()
         return running[-1]
 

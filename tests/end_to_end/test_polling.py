@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.motion_repository import ANY_PORTS
 from tests.watching import wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
@@ -55,7 +56,7 @@ def prepared(repositories: Callable[[FormatName], Path]) -> dict[FormatName, Pat
 
 @pytest.fixture
 def triton(motion_repository: Path) -> Iterator[Triton]:
-    with PollingTriton(motion_repository, http_port=0, grpc_port=0, metrics_port=0) as triton:
+    with PollingTriton(motion_repository, **ANY_PORTS) as triton:
         yield triton
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.exports import export_torchscript
+from tests.motion_repository import ANY_PORTS
 
 from clipserve_export.configs import net_config
 from clipserve_export.formats import FORMATS
@@ -66,7 +67,7 @@ def test_a_server_says_once_which_of_its_networks_run_on_the_wrong_device(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with Triton(repository, http_port=0, grpc_port=0, metrics_port=0) as triton:
+    with Triton(repository, **ANY_PORTS) as triton:
         told = triton.notices()
         log = triton.log_path.read_text()
     assert told == [SLOWLY.format("GPU", "CPU", "cpu").replace("version 3", "version 1")]

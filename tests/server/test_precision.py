@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS
 from tritonclient import grpc as triton_grpc
 
 from clipserve_export.clips import random_clips
@@ -30,7 +31,7 @@ def exported(repositories: Callable[[FormatName], Path], tmp_path_factory: pytes
 
 def ask(repository: Path, precision: str) -> tuple[np.ndarray, str]:  # type: ignore[type-arg]
     """FEATURES of CLIP, and what Triton wrote into its log."""
-    with Triton(repository, http_port=0, grpc_port=0, metrics_port=0, cpu_precision=precision) as triton:
+    with Triton(repository, **ANY_PORTS, cpu_precision=precision) as triton:
         tensor = triton_grpc.InferInput("CLIP", CLIP.shape, "UINT8")
         tensor.set_data_from_numpy(CLIP)
         with triton_grpc.InferenceServerClient(triton.grpc_url) as client:

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import NEEDS
 from tests.exports import copy_model
 from tests.interrupts import hear_interrupts
+from tests.motion_repository import ANY_PORTS
 from tests.watching import read_metric, wait_for
 
 from clipserve import VideoClassifier
@@ -28,7 +29,6 @@ from clipserve_server.guard import shm_prefix
 from clipserve_server.options import Decoder
 from clipserve_server.triton import STOP_SECONDS, Triton
 
-ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 STARTED_SECONDS, STOPPED_SECONDS = 60, 40
 PROCESSORS = len(os.sched_getaffinity(0))  # as many decoders
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS
 from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
@@ -20,7 +21,6 @@ from clipserve_server.errors import ModelLoadError, ServerStartError
 from clipserve_server.triton import Triton
 
 MOTION = SPECS["motion"]
-ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 
 
 @pytest.fixture(params=["onnx", "torchscript"])

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS
 from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
@@ -48,7 +49,7 @@ def load(repository: Path) -> Run:
 
 
 def serve(repository: Path) -> Triton:
-    return Triton(repository, models=["motion"], http_port=0, grpc_port=0, metrics_port=0)
+    return Triton(repository, models=["motion"], **ANY_PORTS)
 
 
 def infer(client: triton_grpc.InferenceServerClient, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
