@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .cache/bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # What is made here asks servers on this machine, which a proxy cannot reach.
@@ -78,42 +79,50 @@ docs: $(READY) ## Build the pages of docs/ into site/, with an API reference.
 	$(PIP) install -q -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# An environment of its own for what the benchmarks compare with. torchcodec 0.14 and later load only beside a CUDA build
+# of torch, which is what pip installs on Linux by default (5 GB) and which needs no GPU. Beside a CPU build the
+# contestants with torchcodec are left out.
+$(BENCH)/.ready: pyproject.toml constraints.txt
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@echo "installing into $(BENCH): torch and what the benchmarks compare with; minutes, once"
+	$(BENCH)/bin/python -m pip --disable-pip-version-check install -q torch==2.13.0
+	$(BENCH)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'
+	@touch $@
+
 .PHONY: bench
-bench: $(READY) ## Measure clipserve beside the codelab's script, a process pool, a plain ensemble and LitServe (an hour).
-	$(PIP) install -q -c constraints.txt -e '.[bench]'
-	$(BIN)/python benchmarks/side_by_side.py
-	$(BIN)/python benchmarks/side_by_side.py --model motion
+bench: $(BENCH)/.ready ## Measure clipserve beside the codelab's script, a process pool, a plain ensemble and LitServe (an hour).
+	$(BENCH)/bin/python -m benchmarks.side_by_side
+	$(BENCH)/bin/python -m benchmarks.side_by_side --model motion
 
 .PHONY: bench-decode
-bench-decode: $(READY) ## Measure decoding beside torchcodec, decord, OpenCV and PyAV (half an hour).
-	$(PIP) install -q -c constraints.txt -e '.[bench]'
-	$(BIN)/python benchmarks/decode.py
+bench-decode: $(BENCH)/.ready ## Measure decoding beside torchcodec, decord, OpenCV and PyAV (half an hour).
+	$(BENCH)/bin/python -m benchmarks.decode
 
 .PHONY: bench-networks
 bench-networks: $(READY) ## Measure the networks alone on this CPU, runtime by runtime.
-	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python -m benchmarks.networks
 
 .PHONY: bench-gpu
-bench-gpu: $(READY) ## Measure the networks alone on this machine's GPU, every way they can be run (8 minutes).
-	$(BIN)/python benchmarks/gpu.py
+bench-gpu: $(READY) ## Measure the networks alone on this machine's GPU, in every way they can run (8 minutes).
+	$(BIN)/python -m benchmarks.gpu
 
 .PHONY: bench-service
 bench-service: $(READY) ## Measure what the service takes beyond decoding and network.
-	$(BIN)/python benchmarks/service.py
+	$(BIN)/python -m benchmarks.service
 
 .PHONY: bench-stalls
 bench-stalls: $(READY) ## Measure requests that wait for Triton's scheduler, with a queue policy and without (4 minutes).
-	$(BIN)/python benchmarks/stalls.py
+	$(BIN)/python -m benchmarks.stalls
 
 .PHONY: bench-growth
 bench-growth: $(READY) ## Measure how cost and latency grow with the work, and what overload does.
-	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python -m benchmarks.growth
 
 .PHONY: bench-client
 bench-client: $(READY) ## Measure what the client itself costs.
-	$(BIN)/python benchmarks/client.py failures
-	$(BIN)/python benchmarks/client.py overhead
-	$(BIN)/python benchmarks/client.py parallel
+	$(BIN)/python -m benchmarks.client failures
+	$(BIN)/python -m benchmarks.client overhead
+	$(BIN)/python -m benchmarks.client parallel
 
 # make loadtest URL=gpu1:8001 MODEL=x3d_m VIDEOS=videos KEY=admin_key OPTIONS='--concurrency 1,16,64 --latency-limit 300'
 .PHONY: loadtest
@@ -127,11 +136,11 @@ codelab: $(READY) ## Walk through the video classification codelab with our API.
 
 .PHONY: fuzz
 fuzz: $(READY) ## Send 10,000 damaged files through a real server.
-	$(BIN)/python benchmarks/endurance.py fuzz
+	$(BIN)/python -m benchmarks.endurance fuzz
 
 .PHONY: soak
 soak: $(READY) ## Send 10,000 good files through a real server and watch its memory.
-	$(BIN)/python benchmarks/endurance.py soak
+	$(BIN)/python -m benchmarks.endurance soak
 
 .PHONY: motion
 motion: $(READY) ## Train the motion model anew (twenty minutes).

@@ -1,52 +1,134 @@
-"""Measures decoding against torchcodec, decord, OpenCV and plain PyAV: `python benchmarks/decode.py`.
+"""Measures decoding against torchcodec, decord, OpenCV and plain PyAV: `python -m benchmarks.decode`.
 
-Every decoder turns the same bytes into the same 256 x 256 frames, on one thread, in one process, turn
-by turn; the median of the turns counts. The seconds are those of the processor, all threads together:
-what throughput is made of, and the same on a busy machine. Writes decode.csv, decode.md and decode.png to
-benchmarks/results/. Needs the `bench` extra; a decoder that is not installed is left out.
+Every decoder turns the same bytes into the same 256 x 256 frames, on one thread, in a fresh process of its own, in
+turns; the median counts. The seconds are processor time of all threads: what throughput is made of, and the same on a
+busy machine. Two sets of files count apart: our own footage, and foreign files, most of them small. Writes decode.csv,
+decode.md and decode.png to benchmarks/results/. A decoder that does not load is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import importlib.util
-import statistics
-import subprocess
+import os
 import sys
-import time
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from decode_contestants import CONTESTANTS, Task, lend_ffmpeg, scaled_size, time_packets_alone
-from decode_footage import footage_folder, prepare
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks.decode_contestants import CONTESTANTS, PACKETS_ALONE, Task, scaled_size
+from benchmarks.footage import FOOTAGE, encode, foreign_videos
+from benchmarks.harness.ffmpeg import share_ffmpeg
+from benchmarks.harness.machine import describe_machine
+from benchmarks.harness.processes import ContestantFailed, ContestantProcess
+from benchmarks.harness.results import RESULTS, new_figure, save_figure, table, write_csv, write_page
+from benchmarks.harness.rounds import Samples, geometric_mean, take_turns
+
+OURS = "clipserve"
 WORKLOADS = {"uniform 16": ("uniform", 16, 1), "uniform 32": ("uniform", 32, 1), "5 clips": ("clip", 16, 5)}
-MODULES = {"torchcodec": "torchcodec", "decord": "decord", "opencv": "cv2", "pyav": "av"}
-FLOOR = "packets alone"  # libavcodec on the packets needed, without anything around it
+PACKAGES = {
+    "clipserve": ("av",),
+    "torchcodec": ("torchcodec", "torch"),
+    "decord": ("eva-decord",),
+    "opencv": ("opencv-python-headless",),
+}
+OWN, FOREIGN = "own footage", "foreign files"
+MEMORY_FILE = "h264-1080p-60s.mp4"
 # A frame this far off on average, in levels of 255, is another frame and not another filter.
 OTHER_FRAME_LEVELS = 12
-# Where one turn of all takes this long, one is enough.
-LONG_SECONDS = 18
+LIMIT_SECONDS = 30  # for the rounds of one task; the first is always measured
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One decoder on one file and workload; CPU seconds, None for a failure."""
+    """One decoder on one file and workload; processor seconds, None for a failure."""
 
+    footage: str
     file: str
     workload: str
-    contestant: str
+    decoder: str
     seconds: float | None
-    wrong_frames: int
+    wrong_frames: int = 0
+
+
+class Contestants:
+    """The processes of all decoders that load."""
+
+    def __init__(self, stack: ExitStack, folder: Path, torchcodec_python: str) -> None:
+        self._stack, self._folder, self._python = stack, folder, {"torchcodec": torchcodec_python}
+        self._libraries = share_ffmpeg(folder / "ffmpeg")
+        self.left_out: dict[str, str] = {}
+        self.versions: dict[str, str] = {}
+        self._processes: dict[str, ContestantProcess] = {}
+        for name in (*CONTESTANTS, PACKETS_ALONE):
+            try:
+                self._processes[name] = self.start(name)
+                self.versions |= self._processes[name].ask({"packages": PACKAGES.get(name, ())})[0]
+            except ContestantFailed as error:
+                self.left_out[name] = str(error).splitlines()[-1]
+                print(f"{name} is left out: {self.left_out[name]}", flush=True)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the decoders, ours first."""
+        return [name for name in self._processes if name != PACKETS_ALONE]
+
+    def start(self, name: str) -> ContestantProcess:
+        """A fresh process. Raises ContestantFailed."""
+        command = [self._python.get(name, sys.executable), "-m", "benchmarks.decode_contestants", name]
+        variables = {"LD_LIBRARY_PATH": self._libraries, "OMP_NUM_THREADS": "1", "PYTHONNOUSERSITE": "1"}
+        log = self._folder / f"{name}.log"
+        process = self._stack.enter_context(ContestantProcess(name, command, variables=variables, log=log))
+        process.wait_until_ready()
+        return process
+
+    def measure(self, footage: str, workload: str, task: Task, rounds: int) -> list[Measurement]:
+        """Measure all decoders at one task, in turns."""
+        task_order = {"task": asdict(task)}
+        wrong = self._count_wrong_frames(task_order)
+        turns = {name: partial(self._seconds, name, task_order) for name in self._processes}
+        taken = take_turns(turns, rounds=rounds, warm_up=0, limit_seconds=LIMIT_SECONDS)
+        file = Path(task.path).name
+        found = []
+        for name, values in taken.items():
+            seconds = Samples(tuple(value for value in values if value is not None))
+            median = seconds.median if seconds.values else None
+            found.append(Measurement(footage, file, workload, name, median, wrong.get(name, 0)))
+        return found
+
+    def _seconds(self, name: str, order: dict[str, Any]) -> float | None:
+        seconds: float | None = self._processes[name].ask(order)[0]["seconds"]
+        return seconds
+
+    def _count_wrong_frames(self, order: dict[str, Any]) -> dict[str, int]:
+        """By decoder, against our frames. Warms all of them up."""
+        pixels = {}
+        for name in self.names:
+            path = self._folder / f"{name}.npy"
+            answer, _ = self._processes[name].ask({**order, "pixels": str(path)})
+            if answer["seconds"] is None:
+                print(f"  {name} failed: {answer['error']}", flush=True)
+            else:
+                pixels[name] = np.load(path).astype(np.int16)
+        expected = pixels[OURS].reshape(-1, *pixels[OURS].shape[-3:])
+        off = {name: np.abs(found.reshape(expected.shape) - expected).mean((1, 2, 3)) for name, found in pixels.items()}
+        return {name: int((levels > OTHER_FRAME_LEVELS).sum()) for name, levels in off.items()}
+
+    def measure_memory(self, task: Task) -> Iterator[tuple[str, float, float]]:
+        """Name, MiB before and at the peak, of a fresh process of each decoder."""
+        for name in self.names:
+            answer, _ = self.start(name).ask({"task": asdict(task)})
+            if answer["seconds"] is not None:
+                yield name, *answer["mebibytes"]
 
 
 def plan_tasks(path: Path) -> Iterator[tuple[str, Task]]:
-    """What to fetch from a file, as frame numbers all decoders understand."""
+    """The workloads for a file, as frame numbers, which all decoders take."""
     from clip_decode import Geometry, Limits, Sampling, decode_clips
 
     data = path.read_bytes()
@@ -57,168 +139,109 @@ def plan_tasks(path: Path) -> Iterator[tuple[str, Task]]:
         seconds = [moment for view in report.timestamps_seconds["clip"] for moment in view]
         width, height = scaled_size(report.width, report.height)
         indices = [round(second * report.fps) for second in seconds]
-        yield name, Task(path, data, indices, width, height, policy, frames, views)
+        yield name, Task(str(path), indices, width, height, policy, frames, views)
 
 
-def measure(workload: str, task: Task, contestants: list[str], turns: int) -> list[Measurement]:
-    """Let the decoders take turns at one task."""
-    seconds: dict[str, list[float]] = {name: [] for name in [*contestants, FLOOR]}
-    wrong = dict.fromkeys(seconds, 0)
-    expected = CONTESTANTS["clipserve"](task).reshape(-1, 256, 256, 3)
-    for turn in range(turns):
-        for name in contestants:
-            started = time.process_time()
-            try:
-                pixels = CONTESTANTS[name](task)
-            except Exception as error:
-                print(f"  {name} failed: {str(error)[:100]}", flush=True)
-                continue
-            seconds[name].append(time.process_time() - started)
-            if turn == 0:
-                off = np.abs(pixels.reshape(expected.shape).astype(np.int16) - expected).mean(axis=(1, 2, 3))
-                wrong[name] = int((off > OTHER_FRAME_LEVELS).sum())
-        seconds[FLOOR].append(time_packets_alone(task))
-        if sum(map(sum, seconds.values())) > LONG_SECONDS:
-            break
-    return [
-        Measurement(task.path.name, workload, name, statistics.median(taken) if taken else None, wrong[name])
-        for name, taken in seconds.items()
-    ]
+def find_ratios(measurements: list[Measurement], footage: str, decoder: str) -> dict[tuple[str, str], float]:
+    """Seconds of a decoder over ours, by file and workload."""
+    taken = {(m.file, m.workload, m.decoder): m.seconds for m in measurements if m.footage == footage}
+    return {
+        (file, workload): theirs / ours
+        for (file, workload, name), theirs in taken.items()
+        if name == decoder and theirs and (ours := taken.get((file, workload, OURS)))
+    }
 
 
-def geometric_mean(ratios: list[float]) -> float:
-    """The mean of ratios."""
-    return float(np.exp(np.mean(np.log(ratios))))
-
-
-def find_ratios(measurements: list[Measurement], rival: str) -> dict[tuple[str, str], float]:
-    """Seconds of a rival over ours, by file and workload."""
-    taken = {(m.file, m.workload, m.contestant): m.seconds for m in measurements}
-    ratios = {}
-    for file, workload, name in taken:
-        ours, theirs = taken.get((file, workload, "clipserve")), taken[file, workload, name]
-        if name == rival and ours and theirs:
-            ratios[file, workload] = theirs / ours
-    return ratios
-
-
-def measure_memory(path: Path, contestants: list[str]) -> dict[str, tuple[float, float]]:
-    """Peak resident MiB of a fresh process for 16 frames of a file, and before it began."""
-    peaks = {}
-    for name in contestants:
-        command = [sys.executable, __file__, "--memory", str(path), name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            before, peak = done.stdout.split()[-2:]
-            peaks[name] = (float(before), float(peak))
-    return peaks
-
-
-def print_memory(path: Path, name: str) -> None:
-    """Decode once and print resident MiB before and at the peak."""
-    for module in ("av", "numpy", *([MODULES[name]] if name in MODULES else [])):
-        importlib.import_module(module)
-    before = _peak_mebibytes()
-    with __import__("av").open(str(path)) as container:
-        stream = container.streams.video[0]
-        width, height, count = stream.width, stream.height, stream.frames
-    indices = [int(number) for number in np.linspace(0, count - 1, 16)]
-    task = Task(path, path.read_bytes(), indices, *scaled_size(width, height), "uniform", 16, 1)
-    CONTESTANTS[name](task)
-    print(before, _peak_mebibytes())
-
-
-def _peak_mebibytes() -> float:
-    # Not ru_maxrss: a child process inherits that from its parent.
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def write_results(measurements: list[Measurement], memory: dict[str, tuple[float, float]], names: list[str]) -> None:
-    """Write the table as CSV and Markdown."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / "decode.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "workload", "decoder", "milliseconds", "wrong_frames"])
-        for m in measurements:
-            milliseconds = "" if m.seconds is None else f"{m.seconds * 1000:.1f}"
-            writer.writerow([m.file, m.workload, m.contestant, milliseconds, m.wrong_frames])
-    found = {(m.file, m.workload, m.contestant): m for m in measurements}
-    columns = [*names, FLOOR]
+def write_results(
+    measurements: list[Measurement], memory: list[tuple[str, float, float]], contestants: Contestants, folder: Path
+) -> None:
+    """Write page, CSV and plot."""
+    rows = []
+    for m in measurements:
+        row = asdict(m)
+        seconds = row.pop("seconds")
+        rows.append({**row, "milliseconds": "" if seconds is None else f"{seconds * 1000:.1f}"})
+    write_csv(folder / "decode.csv", rows)
+    columns = [*contestants.names, PACKETS_ALONE]
     lines = [
-        "CPU milliseconds a video, median; one thread. In brackets: frames that are not the ones asked for.",
-        f"{FLOOR}: libavcodec on the packets that the wanted frames depend on, no demuxing, no scaling.",
+        ", ".join([describe_machine(), *(f"{name} {number}" for name, number in contestants.versions.items())]),
         "",
+        "Processor milliseconds a video, median; one thread, a fresh process each. In brackets: frames that are not",
+        f"the ones asked for. {PACKETS_ALONE}: libavcodec on the packets that the wanted frames depend on, without",
+        "demuxing and scaling.",
+        *(f"\n{name} is left out: {reason}" for name, reason in contestants.left_out.items()),
     ]
-    lines += [f"| file | frames | {' | '.join(columns)} |", f"|---|---|{'---:|' * len(columns)}"]
-    for file, workload in dict.fromkeys((m.file, m.workload) for m in measurements):
-        cells = []
-        for name in columns:
-            m = found[file, workload, name]
-            cell = "failed" if m.seconds is None else f"{m.seconds * 1000:.0f}"
-            cells.append(cell + (f" ({m.wrong_frames})" if m.wrong_frames else ""))
-        lines.append(f"| {file} | {workload} | {' | '.join(cells)} |")
-    lines += ["", "| against | geometric mean | slowest case | fastest case |", "|---|---:|---:|---:|"]
-    for name in [*names[1:], FLOOR]:
-        ratios = list(find_ratios(measurements, name).values())
-        if ratios:
-            lines.append(f"| {name} | {geometric_mean(ratios):.2f} x | {min(ratios):.2f} x | {max(ratios):.2f} x |")
-    lines += ["", "| peak memory, 60 s of 1080p | before | peak |", "|---|---:|---:|"]
-    lines += [f"| {name} | {before:.0f} MiB | {peak:.0f} MiB |" for name, (before, peak) in memory.items()]
-    (RESULTS / "decode.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    for footage in dict.fromkeys(m.footage for m in measurements):
+        found = {(m.file, m.workload, m.decoder): m for m in measurements if m.footage == footage}
+        tasks = dict.fromkeys((file, workload) for file, workload, _ in found)
+        cells = ([*task, *(_cell(found[(*task, name)]) for name in columns)] for task in tasks)
+        lines += ["", f"## {footage.capitalize()}", "", *table(["file", "frames", *columns], cells, texts=2), ""]
+        ratios = {name: list(find_ratios(measurements, footage, name).values()) for name in columns[1:]}
+        lines += table(
+            ["times as fast as", "geometric mean", "slowest", "fastest", "tasks"],
+            (
+                [name, f"{geometric_mean(values):.2f}", f"{min(values):.2f}", f"{max(values):.2f}", len(values)]
+                for name, values in ratios.items()
+                if values
+            ),
+        )
+    if memory:
+        rows_of_memory = ([name, f"{before:.0f}", f"{peak:.0f}"] for name, before, peak in memory)
+        lines += ["", *table([f"memory for {MEMORY_FILE}, MiB", "before", "peak"], rows_of_memory)]
+    write_page(folder / "decode.md", lines)
+    plot(measurements, contestants.names[1:], folder / "decode.png")
 
 
-def plot(measurements: list[Measurement], names: list[str]) -> None:
-    """How many times faster, by file, for 16 uniform frames."""
-    import matplotlib as mpl
+def _cell(m: Measurement) -> str:
+    time = "failed" if m.seconds is None else f"{m.seconds * 1000:.0f}"
+    return time + (f" ({m.wrong_frames})" if m.wrong_frames else "")
 
-    mpl.use("Agg")
-    from matplotlib import pyplot
 
-    files = list(dict.fromkeys(m.file for m in measurements))
-    figure, axes = pyplot.subplots(figsize=(10, 0.45 * len(files) + 1.5), layout="constrained")
-    height = 0.8 / max(len(names) - 1, 1)
-    for row, name in enumerate(names[1:]):
-        ratios = find_ratios(measurements, name)
-        values = [ratios.get((file, "uniform 16"), 0) for file in files]
+def plot(measurements: list[Measurement], names: list[str], path: Path) -> None:
+    """How many times as fast, by file, for 16 uniform frames."""
+    files = list(dict.fromkeys((m.footage, m.file) for m in measurements))
+    figure, (axes,) = new_figure(1, figsize=(10, 0.45 * len(files) + 1.5))
+    height = 0.8 / max(len(names), 1)
+    for row, name in enumerate(names):
+        ratios = {footage: find_ratios(measurements, footage, name) for footage in (OWN, FOREIGN)}
+        values = [ratios[footage].get((file, "uniform 16"), 0) for footage, file in files]
         axes.barh([place + row * height for place in range(len(files))], values, height, label=name)
-    axes.set_yticks([place + 0.4 for place in range(len(files))], files)
+    axes.set_yticks([place + 0.4 for place in range(len(files))], [file for _, file in files])
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_xscale("log")
-    axes.set_xlabel("seconds of the other decoder / seconds of clipserve, 16 uniform frames")
+    axes.set(xscale="log", xlabel="seconds of the other decoder / seconds of clipserve, 16 uniform frames")
     axes.invert_yaxis()
     axes.legend()
-    figure.savefig(RESULTS / "decode.png", dpi=120)
+    save_figure(figure, path)
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=Path, default=footage_folder(), help="where the encoded files are kept")
-    parser.add_argument("--turns", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--footage", type=Path, help="where our own encoded files are kept")
+    parser.add_argument("--foreign", type=Path, nargs="*", help="foreign files, in place of those found here")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="part of the file names to measure")
-    parser.add_argument("--memory", nargs=2, metavar=("FILE", "DECODER"), help=argparse.SUPPRESS)
+    parser.add_argument("--torchcodec-python", default=sys.executable, help="Python of an environment with torchcodec")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    lend_ffmpeg()
-    if arguments.memory:
-        print_memory(Path(arguments.memory[0]), arguments.memory[1])
-        return
-    names = [n for n in CONTESTANTS if n == "clipserve" or importlib.util.find_spec(MODULES[n.split()[0]])]
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        sys.exit("this process has real-time scheduling, which would count for the decoders that it starts")
+    foreign = foreign_videos() if arguments.foreign is None else arguments.foreign
+    files = [(OWN, encode(one, arguments.footage)) for one in FOOTAGE if arguments.only in one.name]
+    files += [(FOREIGN, path) for path in foreign if arguments.only in path.name]
     measurements: list[Measurement] = []
-    memory: dict[str, tuple[float, float]] = {}
-    for path in prepare(arguments.videos):
-        if arguments.only not in path.name:
-            continue
-        for workload, task in plan_tasks(path):
-            measurements += measure(workload, task, names, arguments.turns)
-            row = [f"{m.contestant} {(m.seconds or 0) * 1000:.0f}" for m in measurements[-len(names) - 1 :]]
-            print(f"{path.name}, {workload}: {', '.join(row)}", flush=True)
-        if path.name == "h264-1080p-60s.mp4":
-            memory = measure_memory(path, names)
-    write_results(measurements, memory, names)
-    if importlib.util.find_spec("matplotlib"):
-        plot(measurements, names)
+    memory: list[tuple[str, float, float]] = []
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        contestants = Contestants(stack, Path(folder), arguments.torchcodec_python)
+        for footage, path in files:
+            for workload, task in plan_tasks(path):
+                found = contestants.measure(footage, workload, task, arguments.rounds)
+                measurements += found
+                row = ", ".join(f"{m.decoder} {_cell(m)}" for m in found)
+                print(f"{path.name}, {workload}: {row}", flush=True)
+                if path.name == MEMORY_FILE and not memory:
+                    memory = list(contestants.measure_memory(task))
+        write_results(measurements, memory, contestants, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,43 @@
-"""The decoders compared: each makes the same square uint8 frames from the same file, on one thread."""
+"""The decoders that decode.py compares: each makes the same square uint8 frames from the same file, on one thread.
+
+`python -m benchmarks.decode_contestants NAME` is the process of one. It needs numpy and that decoder, so torchcodec can
+run in an environment of its own.
+"""
 
 from __future__ import annotations
 
+import importlib
 import io
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
 from time import process_time
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.harness.machine import installed_versions
+from benchmarks.harness.processes import answer_orders, redirect_output
+
 SIDE = 256
+PACKETS_ALONE = "packets alone"  # libavcodec on the packets needed, without anything around it
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Task:
-    """Frames to get from a file, as squares of SIDE pixels.
+    """Frames to decode from a file, as squares of SIDE pixels.
 
     Attributes:
-        path: of the file.
-        data: its bytes.
-        indices: numbers of the frames wanted, in the order wanted.
-        width, height: of the scaled picture the squares are cut from.
-        policy, frames, views: the same wish in clipserve's words.
+        indices: frame numbers, in the order wanted.
+        width, height: of the scaled picture that the squares are cut from.
+        policy, frames, views: the same frames as clipserve's sampling.
     """
 
-    path: Path
-    data: bytes
+    path: str
     indices: Sequence[int]
     width: int
     height: int
@@ -40,35 +46,29 @@ class Task:
     views: int
 
 
-class Contestant(Protocol):
-    """Something that fetches frames."""
-
-    def __call__(self, task: Task) -> npt.NDArray[np.uint8]: ...
-
-
 def scaled_size(width: int, height: int) -> tuple[int, int]:
-    """Short side SIDE, as short_side_scale rounds."""
+    """Width and height with the short side SIDE, as PyTorchVideo's short_side_scale rounds."""
     if width < height:
         return SIDE, floor(height / width * SIDE)
     return floor(width / height * SIDE), SIDE
 
 
-def decode_with_clipserve(task: Task) -> npt.NDArray[np.uint8]:
+def decode_with_clipserve(task: Task, data: bytes) -> Pixels:
     """The engine of this repository."""
     from clip_decode import Geometry, Sampling, decode_clips
 
     geometry = Geometry(task.frames, 5, SIDE, SIDE)
     sampling = Sampling(policy=task.policy, views=task.views)  # type: ignore[arg-type]
-    return decode_clips(task.data, geometry, sampling)[0]
+    return decode_clips(data, geometry, sampling)[0]
 
 
-def decode_with_pyav(task: Task) -> npt.NDArray[np.uint8]:
+def decode_with_pyav(task: Task, data: bytes) -> Pixels:
     """Every frame decoded, the wanted ones scaled."""
     import av
 
     wanted = set(task.indices)
-    found: dict[int, npt.NDArray[np.uint8]] = {}
-    with av.open(io.BytesIO(task.data)) as container:
+    found: dict[int, Pixels] = {}
+    with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_type = "NONE"
         stream.codec_context.thread_count = 1
@@ -79,13 +79,13 @@ def decode_with_pyav(task: Task) -> npt.NDArray[np.uint8]:
     return np.stack([found[number] for number in task.indices])
 
 
-def decode_with_torchcodec(task: Task) -> npt.NDArray[np.uint8]:
+def decode_with_torchcodec(task: Task, data: bytes) -> Pixels:
     """Exact seeking, its default; scaling and cropping inside the decoder."""
     from torchcodec.decoders import VideoDecoder
     from torchcodec.transforms import CenterCrop, Resize
 
     decoder = VideoDecoder(
-        task.data,
+        data,
         dimension_order="NHWC",
         num_ffmpeg_threads=1,
         transforms=[Resize((task.height, task.width)), CenterCrop((SIDE, SIDE))],
@@ -93,22 +93,22 @@ def decode_with_torchcodec(task: Task) -> npt.NDArray[np.uint8]:
     return np.asarray(decoder.get_frames_at(list(task.indices)).data)
 
 
-def decode_with_decord(task: Task) -> npt.NDArray[np.uint8]:
+def decode_with_decord(task: Task, data: bytes) -> Pixels:
     """Scaling inside the decoder."""
     from decord import VideoReader, cpu
 
-    reader = VideoReader(io.BytesIO(task.data), ctx=cpu(0), width=task.width, height=task.height, num_threads=1)
+    reader = VideoReader(io.BytesIO(data), ctx=cpu(0), width=task.width, height=task.height, num_threads=1)
     return np.ascontiguousarray(_crop(reader.get_batch(list(task.indices)).asnumpy()))
 
 
-def decode_with_opencv(task: Task) -> npt.NDArray[np.uint8]:
-    """Every frame grabbed, the wanted ones retrieved; reads the file itself, not its bytes."""
+def decode_with_opencv(task: Task, data: bytes) -> Pixels:
+    """Every frame grabbed, the wanted ones retrieved; OpenCV reads the file, not its bytes."""
     import cv2
 
     cv2.setNumThreads(1)
     wanted = set(task.indices)
-    found: dict[int, npt.NDArray[np.uint8]] = {}
-    capture = cv2.VideoCapture(str(task.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    found: dict[int, Pixels] = {}
+    capture = cv2.VideoCapture(task.path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     for number in range(max(wanted) + 1):
         if not capture.grab():
             break
@@ -118,7 +118,7 @@ def decode_with_opencv(task: Task) -> npt.NDArray[np.uint8]:
     return np.stack([found[number] for number in task.indices])
 
 
-def time_packets_alone(task: Task) -> float:
+def time_packets_alone(task: Task, data: bytes) -> float:
     """CPU seconds that libavcodec takes for the packets that the wanted frames depend on, and nothing else.
 
     The floor of every exact decoder on the same libraries: no demuxing, no conversion, no scaling.
@@ -133,7 +133,7 @@ def time_packets_alone(task: Task) -> float:
     from clip_decode.plan.timeline import build_timeline
 
     limits = Limits()
-    with open_video(task.data, limits) as video:
+    with open_video(data, limits) as video:
         index = read_packets(video, limits)
         context = video.stream.codec_context
         try:
@@ -156,44 +156,57 @@ def time_packets_alone(task: Task) -> float:
         return process_time() - started
 
 
-CONTESTANTS: dict[str, Contestant] = {
-    "clipserve": decode_with_clipserve,
-    "torchcodec": decode_with_torchcodec,
-    "decord": decode_with_decord,
-    "opencv": decode_with_opencv,
-    "pyav": decode_with_pyav,
+# Name -> the module that it needs, and its function.
+CONTESTANTS: dict[str, tuple[str, Callable[[Task, bytes], Pixels]]] = {
+    "clipserve": ("clip_decode", decode_with_clipserve),
+    "torchcodec": ("torchcodec.decoders", decode_with_torchcodec),
+    "decord": ("decord", decode_with_decord),
+    "opencv": ("cv2", decode_with_opencv),
+    "pyav": ("av", decode_with_pyav),
 }
 
 
-def _crop(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _crop(pixels: Pixels) -> Pixels:
     top, left = (pixels.shape[-3] - SIDE) // 2, (pixels.shape[-2] - SIDE) // 2
     return pixels[..., top : top + SIDE, left : left + SIDE, :]
 
 
-def lend_ffmpeg() -> None:
-    """Start again with PyAV's FFmpeg where torchcodec, which brings none, finds it.
+def handle_order(name: str, order: dict[str, Any]) -> dict[str, Any]:
+    """Decode once; answers with the processor seconds of all threads, or with the error.
 
-    So both decode with the very same libraries.
+    With "pixels", the frames go to this file. An order with "packages" asks for their versions instead.
     """
-    if "CLIPSERVE_LENT_FFMPEG" in os.environ:
-        return
-    import re
-    import tempfile
-    from importlib.util import find_spec
+    if "packages" in order:
+        return installed_versions(tuple(order["packages"]))
+    task = Task(**order["task"])
+    data = Path(task.path).read_bytes()
+    before = peak_mebibytes()
+    try:
+        started = process_time()
+        if name == PACKETS_ALONE:
+            return {"seconds": time_packets_alone(task, data)}
+        pixels = CONTESTANTS[name][1](task, data)
+        seconds = process_time() - started
+    except Exception as error:  # whatever a decoder says about a file that it does not take
+        return {"seconds": None, "error": f"{type(error).__name__}: {error}"[:200]}
+    if order.get("pixels"):
+        np.save(order["pixels"], pixels)
+    return {"seconds": seconds, "mebibytes": [before, peak_mebibytes()]}
 
-    spec = find_spec("av")
-    assert spec is not None
-    assert spec.origin is not None
-    libraries = Path(spec.origin).parents[1] / "av.libs"
-    folder = Path(tempfile.mkdtemp(prefix="ffmpeg-"))
-    for library in libraries.glob("lib*.so*"):
-        name = re.sub(r"-[0-9a-f]{8}", "", library.name)
-        (folder / re.sub(r"(\.so\.\d+).*", r"\1", name)).symlink_to(library)
-    paths = [str(folder), str(libraries), os.environ.get("LD_LIBRARY_PATH", "")]
-    environment = {
-        **os.environ,
-        "CLIPSERVE_LENT_FFMPEG": str(folder),
-        "LD_LIBRARY_PATH": ":".join(filter(None, paths)),
-        "OMP_NUM_THREADS": "1",
-    }
-    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+
+def peak_mebibytes() -> float:
+    """Peak memory of this process. Not ru_maxrss, which a child process inherits."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def main() -> None:
+    """Answer orders."""
+    redirect_output()
+    name = sys.argv[1]
+    importlib.import_module(CONTESTANTS[name][0] if name in CONTESTANTS else "av")
+    answer_orders(lambda order: handle_order(name, order))
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from clipserve_export.target import Target
 def tune(network: ActionNetwork) -> ActionNetwork:
     """A copy that computes less and copies less memory, for every runtime.
 
-    LibTorch runs mvit_base_16x4 1.6 times as fast as with PyTorchVideo's blocks (`python benchmarks/networks.py`).
+    LibTorch runs mvit_base_16x4 1.6 times as fast as with PyTorchVideo's blocks (`python -m benchmarks.networks`).
     """
     tuned = copy.deepcopy(network)
     rewrite_blocks(tuned)
@@ -27,7 +27,7 @@ def tune(network: ActionNetwork) -> ActionNetwork:
 def lay_out(network: ActionNetwork, target: Target) -> ActionNetwork:
     """The network in the memory layout for LibTorch on `target`; may change `network`. Other runtimes choose a layout.
 
-    On a CPU channels last is faster: x3d_m 2 times, x3d_s 1.5 times (`python benchmarks/networks.py`). On a GPU
+    On a CPU channels last is faster: x3d_m 2 times, x3d_s 1.5 times (`python -m benchmarks.networks`). On a GPU
     contiguous is faster: on an H100, x3d_m in fp16 runs 266 clips a second with channels last and 633 contiguous.
     """
     if target == "gpu":

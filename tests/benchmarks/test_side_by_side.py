@@ -7,19 +7,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
+from benchmarks.alternatives.contestants import list_contestants
+from benchmarks.alternatives.shared_model import SharedModel
+from benchmarks.harness.processes import ContestantFailed, ContestantProcess
+from benchmarks.harness.results import ROOT
+from benchmarks.side_by_side_report import Turn, summarise
 from tests.interrupts import hear_interrupts
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-COMMAND = [sys.executable, str(BENCHMARKS / "side_by_side.py"), "--quick"]
+COMMAND = [sys.executable, "-m", "benchmarks.side_by_side", "--quick"]
 ALWAYS = {"clipserve", "clipserve-fp32", "clipserve-one", "codelab", "codelab-frames", "codelab-five"}
-WITH_TORCHCODEC = {"pool", "ensemble"}
 
 
 @pytest.fixture
@@ -38,41 +39,38 @@ def environment(scratch: Path) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(scratch)}
 
 
-def installed() -> set[str]:
-    """The `bench` extra is no part of `test`."""
-    found = set(ALWAYS)
-    if find_spec("torchcodec"):
-        found |= WITH_TORCHCODEC | ({"litserve"} if find_spec("litserve") else set())
-    return found
+def expected(page: str) -> set[str]:
+    """All contestants but those that the page names as left out: the extra `bench` is no part of `test`."""
+    return {one.key for one in list_contestants(2) if f"{one.title} was left out" not in page}
 
 
 @pytest.mark.long
 def test_everyone_installed_answers_alike_and_is_measured(tmp_path: Path, scratch: Path) -> None:
     results = tmp_path / "results"
     done = subprocess.run(
-        [*COMMAND, "--results", results], env=environment(scratch), capture_output=True, text=True, timeout=500
+        [*COMMAND, "--out", results], cwd=ROOT, env=environment(scratch), capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     with (results / "side_by_side_motion.csv").open() as file:
         counted = [row for row in csv.DictReader(file) if row["round"] == "1"]
-    assert {row["contestant"] for row in counted} == installed()
+    page = (results / "side_by_side_motion.md").read_text()
+    assert {row["contestant"] for row in counted} == expected(page) >= ALWAYS
     for row in counted:
         assert row["failed"] == "0", row
         assert float(row["videos_per_second"]) > 0
         assert float(row["processor_seconds_per_video"]) > 0
-    page = (results / "side_by_side_motion.md").read_text()
     # Trained weights: whoever decodes and computes right names the same motion.
-    assert page.count("| 2 of 2 |") == len(installed())
-    assert page.count("left out") == len({"pool", "ensemble", "litserve"} - installed())
+    assert page.count("| 2 of 2 |") == len(expected(page))
     assert (results / "side_by_side_motion.png").stat().st_size > 10_000
     assert not left_behind(scratch)
 
 
 def test_stopped_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, scratch: Path) -> None:
     results = tmp_path / "results"
-    command = [*COMMAND, "--results", str(results), "--only", "codelab"]
+    command = [*COMMAND, "--out", str(results), "--only", "codelab"]
     process = subprocess.Popen(
         command,
+        cwd=ROOT,
         env=environment(scratch),
         stdout=subprocess.PIPE,
         text=True,
@@ -90,52 +88,29 @@ def test_stopped_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, scratch:
     assert not results.exists()
 
 
-def test_one_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from rivals.lineup import list_contestants
-    from rivals.networks import Ground
-    from rivals.seats import ContestantFailed, Seat
-
-    ground = Ground("motion", str(tmp_path), str(tmp_path / "no-weights.pt"), str(tmp_path / "no.onnx"))
-    (codelab,) = (one for one in list_contestants(2) if one.key == "codelab")
-    seat = Seat(codelab, codelab.settings[0], ground, libraries="", log=tmp_path / "log", folder=tmp_path)
-    with seat, pytest.raises(ContestantFailed, match=r"no-weights\.pt"):
-        seat.wait_until_ready()
+def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
+    missing = SharedModel("motion", str(tmp_path), str(tmp_path / "no-weights.pt"), str(tmp_path / "no.onnx"))
+    setting = json.dumps({"decode": "SLICE", "threads": 1, "concurrency": 1})
+    command = [sys.executable, "-m", "benchmarks.alternatives", "codelab", missing.to_json(), setting]
+    process = ContestantProcess("codelab's way", command, variables={}, log=tmp_path / "log")
+    with process, pytest.raises(ContestantFailed, match=r"codelab's way: its process has ended\n(?s:.)*no-weights\.pt"):
+        process.wait_until_ready()
 
 
-def test_ratios_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from rivals.lineup import list_contestants
-    from rivals.rounds import Slice
-    from rivals.summaries import summarise
-
-    def turn(key: str, number: int, seconds: float, scores: dict[str, float]) -> Slice:
+def test_ratios_are_taken_round_by_round() -> None:
+    def turn(key: str, number: int, seconds: float, scores: dict[str, float]) -> Turn:
         answer = {"video": "a", "seconds": seconds, "scores": json.loads(json.dumps(scores)), "error": ""}
-        return Slice(key, number, seconds, 2 * seconds, 0, 0.0, 0.0, (answer,))
+        return Turn(key, number, seconds, 2 * seconds, 0, 0.0, 0.0, (answer,))
 
     even, other = {"0": 0.6, "1": 0.4}, {"0": 0.45, "1": 0.55}
-    slices = [turn("clipserve", 0, 9.0, other), turn("codelab", 0, 9.0, even)]
-    slices += [turn("clipserve", 1, 1.0, other), turn("codelab", 1, 6.0, even)]
-    slices += [turn("clipserve", 2, 2.0, other), turn("codelab", 2, 8.0, even)]
+    turns = [turn("clipserve", 0, 9.0, other), turn("codelab", 0, 9.0, even)]
+    turns += [turn("clipserve", 1, 1.0, other), turn("codelab", 1, 6.0, even)]
+    turns += [turn("clipserve", 2, 2.0, other), turn("codelab", 2, 8.0, even)]
     ours, codelab = (next(one for one in list_contestants(2) if one.key == key) for key in ("clipserve", "codelab"))
-    summary = summarise(codelab, codelab.settings[0], slices, "clipserve")
-    assert summary.rate_ratios == pytest.approx((6.0, 4.0))
-    assert summary.cost_ratios == pytest.approx((6.0, 4.0))
+    summary = summarise(codelab, codelab.settings[0], turns)
+    assert summary.rate_ratios.values == pytest.approx((6.0, 4.0))
+    assert summary.cost_ratios.values == pytest.approx((6.0, 4.0))
     assert summary.rate == pytest.approx((1 / 6 + 1 / 8) / 2)
-    apart = summarise(ours, ours.settings[0], slices, "clipserve")
-    assert (apart.same_top, apart.compared) == (0, 1)
-    assert apart.furthest == pytest.approx(0.25)
-
-
-def test_the_processor_time_of_children_that_have_ended_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from rivals.process_tree import Usage
-
-    before = Usage.now(os.getpid(), [])
-    deadline = time.process_time() + 0.1
-    while time.process_time() < deadline:
-        pass
-    burn = "import time\nwhile time.process_time() < 0.5: pass"
-    subprocess.run([sys.executable, "-c", burn], check=True)
-    used = Usage.now(os.getpid(), []).since(before)
-    assert used.tree >= 0.55
+    different = summarise(ours, ours.settings[0], turns)
+    assert (different.same_top, different.compared) == (0, 1)
+    assert different.furthest == pytest.approx(0.25)

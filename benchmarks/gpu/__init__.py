@@ -1,0 +1,1 @@
+"""Networks on one GPU, in every way they can run there: `python -m benchmarks.gpu --help`."""

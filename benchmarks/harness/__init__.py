@@ -1,0 +1,1 @@
+"""What all benchmarks share: interleaved rounds, contestant processes, load, the machine, and the results files."""

@@ -1,0 +1,57 @@
+"""Models to measure, in a model repository of the benchmarks, and servers for them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.results import CACHE
+from clipserve_export.configs import DECODE, parse_config, print_config
+from clipserve_export.exporting import export_model
+from clipserve_export.formats import FormatName
+from clipserve_export.repository import write_configs
+from clipserve_export.specs import ModelSpec
+from clipserve_server.triton import Triton
+
+
+def weights_source(spec: ModelSpec) -> str:
+    """`motion` comes with trained weights; the others get random ones, on which the speed does not depend."""
+    return "pretrained" if spec.family == "motion" else "random"
+
+
+def export_for_benchmark(spec: ModelSpec, format_name: FormatName = "onnx") -> Path:
+    """Export the model into the repository of the benchmarks, unless the same code did so before."""
+    repository = CACHE / format_name
+    repository.mkdir(parents=True, exist_ok=True)
+    write_configs(repository)
+    export_model(
+        spec,
+        format_name=format_name,
+        weights_source=weights_source(spec),
+        labels_file=None,
+        repository=repository,
+        reuse=True,
+        progress=lambda step: print(f"{spec.name}: {step}", flush=True),
+    )
+    return repository
+
+
+def copy_repository(
+    spec: ModelSpec, repository: Path, folder: Path, changes: Mapping[str, Callable[[Any], None]]
+) -> Path:
+    """Copy a model and the decode step into `folder`. `changes`: model name -> a change of its config (ModelConfig)."""
+    for name in (spec.name, spec.net_name, DECODE):
+        shutil.copytree(repository / name, folder / name)
+    for name, change in changes.items():
+        path = folder / name / "config.pbtxt"
+        config = parse_config(path.read_text())
+        change(config)
+        path.write_text(print_config(config))
+    return folder
+
+
+def serve(repository: Path, *models: str, **options: Any) -> Triton:
+    """A Triton with these models on free ports; a context manager. `options`: those of Triton."""
+    return Triton(repository, models=list(models), http_port=0, grpc_port=0, metrics_port=0, **options)
