@@ -31,8 +31,9 @@ from clipserve_export.weights import PACKAGE
 
 VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
 CONFIG, LABELS, RECORD = "config.pbtxt", "labels.txt", "export.json"
-# The decode step's code, in the checkout. A wheel does not carry it.
-DECODE_SOURCE = PACKAGE.parents[1] / "model_repository" / DECODE / VERSION
+# The decode step's code by its place in the model: a folder of the checkout, or two of an installed wheel.
+CHECKOUT_DECODE = {"": PACKAGE.parents[1] / "model_repository" / DECODE / VERSION}
+WHEEL_DECODE = {"": PACKAGE / "decode_step", "packages/clip_decode": PACKAGE.parent / "clip_decode"}
 
 
 def label_text(labels: Sequence[str]) -> str:
@@ -141,15 +142,13 @@ def place_decode(repository: Path) -> list[Path]:
 
     Writes only files that differ, because a server may be running the code.
     """
-    target = repository / DECODE / VERSION
-    if not DECODE_SOURCE.is_dir() or DECODE_SOURCE.resolve() == target.resolve():
-        return []
     written = []
-    for path in sorted(DECODE_SOURCE.rglob("*.py")):
-        there, text = target / path.relative_to(DECODE_SOURCE), path.read_text()
-        if not there.exists() or there.read_text() != text:
-            replace_text(there, text)
-            written.append(there)
+    for place, folder in (CHECKOUT_DECODE if CHECKOUT_DECODE[""].is_dir() else WHEEL_DECODE).items():
+        for path in sorted(folder.rglob("*.py")):
+            there, text = repository / DECODE / VERSION / place / path.relative_to(folder), path.read_text()
+            if not there.exists() or there.read_text() != text:
+                replace_text(there, text)
+                written.append(there)
     return written
 
 

@@ -1,7 +1,11 @@
 """What is in the distributions, and what is not."""
 
+import os
+import subprocess
+import sys
 import tarfile
 from email.parser import HeaderParser
+from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
@@ -43,6 +47,20 @@ def test_the_wheel_has_every_file_of_a_package(wheel_files: list[str], package_f
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     names = {f"{folder.name}/{path.relative_to(folder)}" for path in files}
     assert names <= set(wheel_files)
+
+
+def test_an_export_from_the_wheel_puts_the_decode_step_into_a_repository(
+    distributions: Distributions, tmp_path: Path
+) -> None:
+    with ZipFile(distributions.wheel) as wheel:
+        wheel.extractall(tmp_path / "site-packages")
+    place = "from pathlib import Path; from clipserve_export.repository import place_decode; place_decode(Path('made'))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site-packages")}
+    subprocess.run([sys.executable, "-c", place], cwd=tmp_path, env=environment, check=True)
+    expected, made = ROOT / "model_repository" / "decode" / "1", tmp_path / "made" / "decode" / "1"
+    assert {str(path.relative_to(expected)): path.read_text() for path in expected.rglob("*.py")} == {
+        str(path.relative_to(made)): path.read_text() for path in made.rglob("*.py")
+    }
 
 
 @pytest.mark.parametrize("kind", ["wheel_files", "sdist_files"])
