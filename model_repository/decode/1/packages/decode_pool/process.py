@@ -22,8 +22,9 @@ from types import MappingProxyType
 
 from clip_decode.errors import Crashed, Declined, DecodeError, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
-from decode_pool.messages import TAKEN, Decoded, Job, receive_answer, send_job
-from decode_pool.settings import PoolSettings
+
+from .messages import TAKEN, Decoded, Job, receive_answer, send_job
+from .settings import PoolSettings
 
 # Workers import the packages of this repository, whatever is installed or in the working directory.
 IMPORT_OWN_CODE = {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONSAFEPATH": "1"}
