@@ -322,7 +322,7 @@ def test_a_job_whose_deadline_has_passed_is_cancelled_and_not_refused(
 
 
 @pytest.mark.parametrize(
-    "text", ["three", "{}", '{"backlog": ["a"], "requests": 0, "megabytes": 1}', '{"backlog": 3, "requests": 1}']
+    "text", ["three", "{}", '{"networks": ["a"], "requests": 0, "megabytes": 1}', '{"networks": 3, "requests": 1}']
 )
 def test_a_queue_that_is_not_described_whole_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a network's queue"):
