@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__") and name not in ("__all__", "__version__"):
+    value = None
+    if name in ("__all__", "__version__") or (name.isidentifier() and not name.startswith("__")):
+        is_module = find_spec(f"clipserve.{name}") is not None
+        value = (
+            import_module(f"clipserve.{name}") if is_module else getattr(import_module("clipserve.public"), name, None)
+        )
+    if value is None:
         raise AttributeError(f"module 'clipserve' has no attribute {name!r}")
-    is_module = find_spec(f"clipserve.{name}") is not None
-    value = import_module(f"clipserve.{name}") if is_module else getattr(import_module("clipserve.public"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *import_module("clipserve.public").__all__})
+    return sorted(import_module("clipserve.public").__all__)

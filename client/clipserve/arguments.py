@@ -18,7 +18,7 @@ import functools
 import inspect
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, get_args, get_type_hints, overload
@@ -31,7 +31,7 @@ Arguments = TypeVar("Arguments")
 Arguments_co = TypeVar("Arguments_co", covariant=True)
 Result = TypeVar("Result")
 
-# Old names, accepted with a DeprecationWarning until version 0.3.
+# Old names, which versions before 0.3 accept with a DeprecationWarning.
 RENAMED = {"patience_seconds": "retry_seconds"}
 
 
@@ -94,16 +94,16 @@ def takes(arguments: Callable[P, Arguments_co]) -> Decorator[P, Arguments_co]:
         count = len(owners)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return function(*args[:count], build(arguments, args[count:], kwargs))
+            return function(*args[:count], build(arguments, args[count:], kwargs, name=function.__qualname__))
 
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return await function(*args[:count], build(arguments, args[count:], kwargs))
+            return await function(*args[:count], build(arguments, args[count:], kwargs, name=function.__qualname__))
 
         # A coroutine function stays one, and checks its arguments when it is awaited.
         described: Any = call_async if inspect.iscoroutinefunction(function) else call
         functools.update_wrapper(described, function)
         parameters = read_parameters(arguments)
-        returned = get_type_hints(function).get("return")
+        returned = inspect.signature(function).return_annotation
         described.__signature__ = inspect.Signature([*owners, *parameters.values()], return_annotation=returned)
         described.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
         described.__annotations__["return"] = returned
@@ -113,21 +113,36 @@ def takes(arguments: Callable[P, Arguments_co]) -> Decorator[P, Arguments_co]:
     return cast(Decorator[P, Arguments_co], decorate)
 
 
-def build(arguments: Callable[..., Arguments], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
-    """Construct `arguments`. Raises InvalidRequest for an unknown keyword."""
-    kwargs = rename_old(kwargs)
+def build(
+    arguments: Callable[..., Arguments], args: Sequence[Any], kwargs: Mapping[str, Any], *, name: str
+) -> Arguments:
+    """Construct `arguments` from what the caller gave to the function `name`.
+
+    Raises:
+        InvalidRequest: for an unknown keyword, or a value that is not allowed.
+        TypeError: there are too many positional arguments or too few, as for any Python function.
+    """
     known = read_parameters(arguments)
+    kwargs = rename_old(kwargs, known)
     if unknown := sorted(kwargs.keys() - known.keys()):
         raise InvalidRequest(f"no such option: {', '.join(unknown)}; there are {', '.join(known)}")
+    try:
+        inspect.Signature(list(known.values())).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}(): {error}") from None
     return arguments(*args, **kwargs)
 
 
-def rename_old(kwargs: Mapping[str, Any], *, stacklevel: int = 4) -> dict[str, Any]:
-    """The keywords with new names for old ones, and a DeprecationWarning for each."""
+def rename_old(kwargs: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """The keywords with new names for old ones, where the new one is known, and a DeprecationWarning for each."""
     renamed = dict(kwargs)
-    for old in RENAMED.keys() & kwargs.keys():
-        warnings.warn(f"{old} is now called {RENAMED[old]}", DeprecationWarning, stacklevel=stacklevel)
-        renamed.setdefault(RENAMED[old], renamed.pop(old))
+    for old, new in RENAMED.items():
+        if old in kwargs and new in known:
+            # 4: the line that called the function, past the frames of this one, build and that function.
+            warnings.warn(
+                f"{old} is now called {new}; version 0.3 drops the old name", DeprecationWarning, stacklevel=4
+            )
+            renamed.setdefault(new, renamed.pop(old))
     return renamed
 
 

@@ -67,8 +67,14 @@ assert clipserve.errors.InvalidRequest.code == "invalid-request"
 assert not {"grpc", "numpy", "tritonclient"} & sys.modules.keys()
 missing = [name for name in clipserve.__all__ if not hasattr(clipserve, name)]
 assert not missing, missing
-assert {*clipserve.__all__} <= {*dir(clipserve)}
-assert not hasattr(clipserve, "no_such_name")
+assert dir(clipserve) == sorted(clipserve.__all__)
+for name in ("no_such_name", "no.such", "errors.InvalidRequest", "", "__wrapped__"):
+    try:
+        getattr(clipserve, name)
+    except AttributeError as error:
+        assert str(error) == f"module 'clipserve' has no attribute {name!r}"
+    else:
+        raise AssertionError(name)
 from clipserve import *
 assert VideoClassifier is clipserve.classifier.VideoClassifier
 """

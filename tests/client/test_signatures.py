@@ -10,7 +10,7 @@ import pytest
 from mypy import api
 from typer.testing import CliRunner
 
-from clipserve import AsyncVideoClassifier, VideoClassifier, evaluate
+from clipserve import AsyncVideoClassifier, InvalidRequest, VideoClassifier, evaluate
 from clipserve.arguments import read_arguments
 from clipserve.command_line import build_app
 from clipserve.connection import Connection
@@ -82,6 +82,34 @@ def test_the_deprecation_points_at_the_line_of_the_call(triton):
         classifier.classify_many([VIDEO], patience_seconds=3)
     classifier.close()
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((), {}, r"VideoClassifier\.classify\(\): missing a required argument: 'video'"),
+        ((VIDEO, 3), {}, r"VideoClassifier\.classify\(\): too many positional arguments"),
+        ((VIDEO,), {"video": VIDEO}, r"VideoClassifier\.classify\(\): multiple values for argument 'video'"),
+    ],
+)
+def test_a_call_with_wrong_positional_arguments_names_the_method(arguments, options, message):
+    with VideoClassifier("x3d_m", "localhost:1") as classifier, pytest.raises(TypeError, match=message):
+        classifier.classify(*arguments, **options)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_old_name_that_a_method_never_had_is_unknown(connect):
+    with pytest.raises(InvalidRequest, match="no such option: patience_seconds; there are"):
+        connect().classify(VIDEO, patience_seconds=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [("--top-k 0", "for '--top-k': top_k is a whole number"), ("--views 31", "for '--views'")]
+)
+def test_a_wrong_value_on_the_command_line_is_wrong_usage_of_its_option(options, message):
+    result = CliRunner(env={"COLUMNS": "1000"}).invoke(build_app(), ["classify", "a.mp4", *options.split()])
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 def test_help_on_the_command_line_says_the_same():

@@ -32,6 +32,11 @@ def test_a_page_names_no_address(reports, name):
 def test_the_old_name_of_the_metrics_still_works_and_warns(reports):
     with pytest.warns(DeprecationWarning, match="use Evaluation.metrics"):
         assert reports["few classes"].figures is reports["few classes"].metrics
+    comparison = reports["comparison"]
+    with pytest.warns(DeprecationWarning, match=r"use Evaluation\.metrics of each"):
+        assert comparison.metrics["top_1_accuracy"] == [
+            one.metrics["top_1_accuracy"] for one in comparison.evaluations.values()
+        ]
 
 
 def test_ids_are_unique_on_a_page_with_several_plots(reports):

@@ -37,12 +37,12 @@ def classify(
     *,
     model: ModelOption = Connection.model,
     request: RequestOptions,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.jsonl",
-            help="Append a line of JSON for each video. Started again, go on where it was.",
+            help="Append a line of JSON for each video. The same command continues where it stopped.",
             show_default=False,
         ),
     ] = None,
@@ -68,16 +68,16 @@ def classify(
 
     --features and --report go with --json or --out.
 
-    With --out, rows survive whatever ends the program or the server. The same
-    command goes on where it was; failures that are not about the video itself
-    are tried again. The client waits for a server that restarts.
+    With --out, no row is lost when the program or the server stops. The same
+    command continues where it stopped, and retries failures that are not about
+    the video itself. The client waits for a server that restarts.
 
     Exits with 0 if every video was classified, 1 if some were not,
     2 if the server cannot be reached or has no such model, there is no video
     in the sources, or the output cannot be written.
     """
     if patience is not None:
-        tell("warning: --patience is now called --retry-seconds, and goes with the next version")
+        tell("warning: --patience is now called --retry-seconds; version 0.3 drops the old name")
         retry_seconds = patience
     given = GivenSources(sources)
     if (request.features or request.report) and not (as_json or out):

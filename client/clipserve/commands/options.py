@@ -39,13 +39,14 @@ def spread_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
-        try:
-            made = {
-                name: group(**{option: arguments.pop(option) for option in options})
-                for name, (group, options) in groups.items()
-            }
-        except ClipserveError as error:
-            raise typer.BadParameter(str(error)) from error
+        made: dict[str, Any] = {}
+        for name, (group, options) in groups.items():
+            try:
+                made[name] = group(**{option: arguments.pop(option) for option in options})
+            except ClipserveError as error:
+                # Messages about one argument begin with its name.
+                wrong = [_name_flag(option) for option in options if str(error).startswith(f"{option} ")]
+                raise typer.BadParameter(str(error), param_hint=wrong or None) from error
         command(**arguments, **made)
 
     # Typer reads both.
@@ -62,8 +63,12 @@ def make_option(owner: type, name: str, **settings: Any) -> Any:
     settings.setdefault("metavar", argument.metavar)
     if type(None) in get_args(hint):
         settings.setdefault("show_default", argument.default or False)
-    flag = [f"--{name.replace('_', '-')}"] if hint is bool else []  # and no --no-NAME
+    flag = [_name_flag(name)] if hint is bool else []  # and no --no-NAME
     return typer.Option(*flag, **settings)
+
+
+def _name_flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _list_options(group: type) -> list[inspect.Parameter]:

@@ -1,5 +1,6 @@
 """Evaluations of the same videos, side by side: several models, or several settings of one."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from clipserve.evaluation.evaluation import Evaluation
 from clipserve.evaluation.metric_values import (
     METRICS,
     Interval,
+    MetricValue,
     describe_interval,
     mcnemar_p,
     paired_interval,
@@ -148,6 +150,13 @@ class Comparison(Report):
     def failed(self) -> bool:
         """Whether any video has no prediction in any evaluation."""
         return any(one.failures for one in self.evaluations.values())
+
+    @property
+    def metrics(self) -> dict[str, list[MetricValue | None]]:
+        """Deprecated: `metrics` of each evaluation."""
+        text = "Comparison.metrics is deprecated; use Evaluation.metrics of each evaluation. Version 0.3 drops it"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return {name: [one.metrics.get(name) for one in self.evaluations.values()] for name in METRICS}
 
     @cached_property
     def contrasts(self) -> Mapping[str, Contrast]:

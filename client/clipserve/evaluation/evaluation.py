@@ -126,7 +126,8 @@ class Evaluation(Report):
     @property
     def figures(self) -> Mapping[str, MetricValue]:
         """Deprecated: `metrics`."""
-        warnings.warn("Evaluation.figures is deprecated; use Evaluation.metrics", DeprecationWarning, stacklevel=2)
+        text = "Evaluation.figures is deprecated; use Evaluation.metrics. Version 0.3 drops it"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
         return self.metrics
 
     def __getitem__(self, name: str) -> float:

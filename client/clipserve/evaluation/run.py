@@ -196,7 +196,7 @@ def compare(
             arguments = {**shared, **own}
             model = arguments.pop("model", Connection.model)
             classifier = stack.enter_context(VideoClassifier(model, url, tls=tls, headers=headers))
-            runs.append(EvaluationRun(name, classifier, url, build(EvaluationOptions, (), arguments)))
+            runs.append(EvaluationRun(name, classifier, url, build(EvaluationOptions, (), arguments, name="compare")))
         return execute_all(runs, labelled)
 
 
