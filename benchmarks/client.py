@@ -6,7 +6,6 @@ answers at once. parallel: five workers against one, on the embedded Triton with
 long to decode. Each ends with an error if the measurement misses the project's goal.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from tritonclient.grpc.service_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 
-from benchmarks.harness.results import RESULTS, ROOT, table, write_page
+from benchmarks.harness.results import ROOT, new_parser, table, write_page
 from benchmarks.harness.rounds import take_turns
 from clipserve import VideoClassifier
 from clipserve.connection import choose_channel_options
@@ -214,9 +213,8 @@ def misses_goal(kind: str, row: Row) -> bool:
 def main() -> None:
     """Measure, print, write."""
     kinds = {"failures": measure_failures, "overhead": measure_overhead, "parallel": measure_parallel}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("kind", choices=[*kinds, "echo"], help="echo is the server of the second")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     kind = arguments.kind
     if kind == "echo":

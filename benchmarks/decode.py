@@ -8,7 +8,6 @@ decode.md and decode.png to benchmarks/results/. A decoder that does not load is
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from benchmarks.footage import FOOTAGE, encode, foreign_videos
 from benchmarks.harness.ffmpeg import share_ffmpeg
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.processes import ContestantFailed, ContestantProcess
-from benchmarks.harness.results import RESULTS, new_figure, save_figure, table, write_csv, write_page
+from benchmarks.harness.results import new_figure, new_parser, save_figure, table, write_csv, write_page
 from benchmarks.harness.rounds import Samples, geometric_mean, take_turns
 
 OURS = "clipserve"
@@ -216,13 +215,12 @@ def plot(measurements: list[Measurement], names: list[str], path: Path) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--footage", type=Path, help="where our own encoded files are kept")
     parser.add_argument("--foreign", type=Path, nargs="*", help="foreign files, in place of those found here")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="part of the file names to measure")
     parser.add_argument("--torchcodec-python", default=sys.executable, help="Python of an environment with torchcodec")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         sys.exit("this process has real-time scheduling, which would count for the decoders that it starts")

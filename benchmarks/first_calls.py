@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.machine import describe_machine
-from benchmarks.harness.results import RESULTS, ROOT, table, write_page
+from benchmarks.harness.results import ROOT, new_parser, table, write_page
 from benchmarks.harness.rounds import seconds_of
 
 # As the parameters of the C++ backend set them: ENABLE_JIT_PROFILING, ENABLE_JIT_EXECUTOR, ENABLE_TENSOR_FUSER.
@@ -101,12 +101,11 @@ def run_once(module: Any, clip: Any, device: str) -> Any:
 
 def main() -> None:
     """Export, measure each executor in a process of its own, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=["motion", "x3d_s"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--calls", type=int, default=12, help="of each shape (default 12)")
     parser.add_argument("--seconds", type=float, default=120, help="limit for one process (default 120)")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

@@ -6,7 +6,6 @@ servers with a core each. Writes growth.csv, growth.md and growth.png to benchma
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,8 +25,8 @@ from benchmarks.harness.results import (
     BLUE,
     GREY,
     ORANGE,
-    RESULTS,
     new_figure,
+    new_parser,
     save_figure,
     table,
     write_csv,
@@ -234,12 +233,11 @@ def draw(points: list[Point], model: str, path: Path) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--model", default="x3d_m", choices=list(SPECS))
     parser.add_argument("--kinds", nargs="+", default=list(LABELS), choices=list(LABELS))
     parser.add_argument("--seconds", type=float, default=10.0, help="at each load")
     parser.add_argument("--rounds", type=int, default=5, help="requests of each size, one at a time")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     growth = Growth(SPECS[arguments.model], seconds=arguments.seconds, rounds=arguments.rounds)
     points: list[Point] = []

@@ -7,7 +7,6 @@ Writes networks.csv and networks.md to benchmarks/results/.
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.machine import describe_machine
-from benchmarks.harness.results import RESULTS, table, write_csv, write_page
+from benchmarks.harness.results import new_parser, table, write_csv, write_page
 from benchmarks.harness.rounds import Samples, seconds_of, take_turns
 from clipserve_export.clips import random_clips
 from clipserve_export.formats import write_onnx, write_torchscript
@@ -188,11 +187,10 @@ def write_results(measurements: list[Measurement], threads: int, folder: Path) -
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--only", default="", help="part of the names of the models to measure")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     measurements: list[Measurement] = []
     for name, clips in CASES:

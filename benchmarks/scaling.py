@@ -8,7 +8,6 @@ quality `fast` against `reference`. Writes benchmarks/results/scaling.md.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,7 +23,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from benchmarks.footage import real_videos
 from benchmarks.harness.models import export_for_benchmark
-from benchmarks.harness.results import RESULTS, table, write_page
+from benchmarks.harness.results import new_parser, table, write_page
 from benchmarks.harness.rounds import seconds_of
 from clipserve_export.formats import FORMATS
 from clipserve_export.motion.scenes import LABELS
@@ -172,8 +171,7 @@ def summarise(name: str, weights: str, pairs: list[Pair]) -> list[str]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser = new_parser(__doc__)
     out = parser.parse_args().out
     columns = ["video", "filter", "ms a frame", "mean", "bias", "99 %", "mean, exact", "bias", "99 %"]
     rows = [row for path in real_videos() for row in compare_filters(path)]

@@ -9,7 +9,6 @@ stamps. Writes benchmarks/results/service.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -26,7 +25,7 @@ from benchmarks.footage import kinetics_like
 from benchmarks.harness.load import Request, classify_request, clip_region, closed_loop, one_by_one
 from benchmarks.harness.machine import describe_machine, own_seconds, tree_seconds
 from benchmarks.harness.models import copy_repository, export_for_benchmark, serve
-from benchmarks.harness.results import RESULTS, table, write_page
+from benchmarks.harness.results import new_parser, table, write_page
 from benchmarks.harness.rounds import seconds_of, take_turns
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_server.backends.openvino_runtime import OpenVinoRuntime
@@ -178,12 +177,11 @@ def set_to_one(parameter: str, config: Any) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--model", default="x3d_m", choices=list(SPECS))
     parser.add_argument("--requests", type=int, default=40, help="one at a time")
     parser.add_argument("--rounds", type=int, default=5, help="of the saturated measurements")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each step in each round")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     spec = SPECS[arguments.model]
     repository, video = export_for_benchmark(spec), kinetics_like()

@@ -182,14 +182,8 @@ def run(arguments: argparse.Namespace, scratch: Path) -> None:
     videos = motion_videos(QUICK_MOTIONS if arguments.quick else MOTIONS) if is_motion else mixed_videos()
 
     def start(contestant: Contestant, setting: Setting) -> ContestantProcess:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.alternatives",
-            contestant.key,
-            model.to_json(),
-            json.dumps(setting),
-        ]
+        options = (contestant.key, model.to_json(), json.dumps(setting))
+        command = [sys.executable, "-m", "benchmarks.alternatives", *options]
         variables = {"LD_LIBRARY_PATH": libraries, "TMPDIR": str(scratch)}
         log = scratch / f"{contestant.key}.log"
         return ContestantProcess(contestant.title, command, variables=variables, log=log)
@@ -229,9 +223,7 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, choices=list(SPECS), help="the network (x3d_m)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count; one more warms up (5)")
-    parser.add_argument(
-        "--turn-seconds", type=float, default=25.0, help="about; at least one pass over the videos (25)"
-    )
+    parser.add_argument("--turn-seconds", type=float, default=25.0, help="about; at least all videos once (25)")
     parser.add_argument("--untuned", action="store_true", help="take each contestant's first setting")
     parser.add_argument("--only", nargs="*", default=[], metavar="CONTESTANT", help="these, clipserve and codelab")
     parser.add_argument("--out", type=Path, help="where to write (benchmarks/results)")

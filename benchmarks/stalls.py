@@ -8,7 +8,6 @@ requests in flight, on the network alone and on the whole service. Writes benchm
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from contextlib import ExitStack
 from functools import partial
@@ -21,7 +20,7 @@ import numpy as np
 from benchmarks.harness.load import Calls, Request, classify_request, clip_region, closed_loop
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.models import copy_repository, export_for_benchmark, serve
-from benchmarks.harness.results import RESULTS, table, write_page
+from benchmarks.harness.results import new_parser, table, write_page
 from benchmarks.harness.rounds import take_turns
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.specs import SPECS, ModelSpec
@@ -81,11 +80,10 @@ def summarise(label: str, rounds: list[Calls]) -> list[str]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=["motion", "x3d_m"], choices=list(SPECS))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load in each round")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     lines = [describe_machine("onnxruntime", "openvino")]
     for spec in (SPECS[name] for name in arguments.models):

@@ -23,6 +23,7 @@ from clipserve_export.specs import ModelSpec
 
 BUSY = "StatusCode.UNAVAILABLE"
 TIMEOUT_SECONDS = 120.0
+RELEASE_SECONDS = 10.0  # of shared memory, after the last response
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,21 @@ def clip_region(url: str, spec: ModelSpec) -> Iterator[ClipRegion]:
             try:
                 yield ClipRegion(url, spec, name, handle)
             finally:
-                client.unregister_system_shared_memory(name)
+                _unregister(client, name)
     finally:
         shared_memory.destroy_shared_memory_region(handle)
+
+
+def _unregister(client: InferenceServerClient, name: str) -> None:
+    """Unregister shared memory; Triton holds it for a moment after the response."""
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while True:
+        try:
+            return client.unregister_system_shared_memory(name)
+        except InferenceServerException:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def clip_shape(spec: ModelSpec) -> list[int]:

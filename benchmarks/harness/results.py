@@ -1,7 +1,8 @@
-"""The files of results: Markdown tables and pages, CSV, plots."""
+"""The results: where they go, Markdown tables and pages, CSV, plots."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,13 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 CACHE = ROOT / ".cache" / "benchmarks"
 BLUE, ORANGE, GREY = "#2f6fde", "#d9772b", "#8a8f98"
+
+
+def new_parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with --out, the folder for the results."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    return parser
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, texts: int = 1) -> list[str]:

@@ -20,7 +20,7 @@ from clipserve_export.specs import Geometry
 if TYPE_CHECKING:
     import openvino
 
-    # Measuring a network needs no file format, and none of their libraries.
+    # Not at run time: parity is also used without the libraries of the file formats.
     from clipserve_export.formats import Run
 
 # (batch, views) of the clips that are compared. Not (2, 2), with which the exporters trace: so a size that tracing has

@@ -19,7 +19,7 @@ from clipserve_export.parity import FLOAT32, Tolerance
 from clipserve_export.target import Precision
 
 if TYPE_CHECKING:
-    # Measuring a network needs no file format, and none of their libraries.
+    # Not at run time: precision is also used without the libraries of the file formats.
     from clipserve_export.formats import Format
 
 TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -1,4 +1,4 @@
-"""The ports that Triton is to listen on."""
+"""The ports that Triton listens on."""
 
 import errno
 import socket

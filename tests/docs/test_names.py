@@ -3,7 +3,6 @@
 import re
 import runpy
 import shlex
-import subprocess
 import urllib.request
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ from decode_pool.settings import PoolSettings
 from tests.docs.pages import BLOCKS, PAGES, ROOT, Block
 
 VARIABLE = re.compile(r"\bCLIPSERVE_[A-Z][A-Z_]*[A-Z]\b")
+SOURCES = ("", ".py", ".sh", ".yml", ".cfg", ".toml", ".pbtxt", ".ipynb", ".html", ".example")
 OPTIONS = runpy.run_path(str(ROOT / "docs" / "make_options.py"))
 
 
@@ -50,11 +50,17 @@ def test_commands_of_the_pages_exist_with_their_options(block: Block, words: lis
 
 
 def variables_in_code() -> set[str]:
-    """In every committed file that is no prose."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = [ROOT / name for name in listed.splitlines() if not name.endswith((".md", ".png", ".pt"))]
-    texts = [path.read_text(errors="ignore") for path in files if path.is_file()]
-    return {name for text in texts for name in VARIABLE.findall(text)}
+    """In every file that is no prose; without git, which a fresh machine may lack."""
+    folders = ("client", "export", "server", "model_repository", "deploy", "benchmarks", "tests", "examples")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    files += [ROOT / "Makefile", ROOT / ".env.example", *ROOT.glob("docker-compose*.yml")]
+    wanted = [path for path in files if path.is_file() and path.suffix in SOURCES and not is_cached(path)]
+    return {name for path in wanted for name in VARIABLE.findall(path.read_text())}
+
+
+def is_cached(path: Path) -> bool:
+    """Whether it is in a hidden folder, such as .ruff_cache."""
+    return any(part.startswith(".") for part in path.relative_to(ROOT).parts[:-1])
 
 
 def test_settings_lists_every_variable() -> None:

@@ -104,12 +104,12 @@ def test_it_says_which_run_of_how_many_begins_and_the_results(done):
     assert "accuracy check passed" in stdout
 
 
-def test_answers_that_are_wrong_under_load_fail_the_run(restricted, videos, tmp_path):
+def test_answers_that_are_wrong_under_load_fail_the_run(restricted, videos, tmp_path, invoke):
     options = ("--videos", videos, "--out", tmp_path, "--through", "ensemble", "--search-steps", "0")
     with falsifying_server(restricted.triton.grpc_url, honest=5) as url:
-        result = run(*at(restricted, url), *options, *QUICK)
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert "ACCURACY CHECK FAILED" in result.stdout
+        result = invoke(*at(restricted, url), *options, *QUICK)
+    assert result.exit_code == 1, result.output
+    assert "ACCURACY CHECK FAILED" in result.output
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import csv
 
 from tests.deploy.conftest import certificates, onnx_repository, start_server  # noqa: F401
-from tests.loadtest.test_command import run
+from tests.loadtest.test_command import QUICK, run
 
 
 def test_a_server_that_asks_for_certificates_is_measured(
@@ -21,7 +21,8 @@ def test_a_server_that_asks_for_certificates_is_measured(
         *("--url", server.grpc_url, "--key-file", key_file, "--videos", videos, "--out", tmp_path / "out"),
         *("--root-certificates", alice.root_certificates, "--client-key", alice.private_key),
         *("--client-certificate", alice.certificate_chain),
-        *("--through", "ensemble", "--seconds", "1.5", "--concurrency", "2", "--rate", "10", "--search-steps", "0"),
+        *("--through", "ensemble", "--search-steps", "0"),
+        *QUICK,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     (table,) = (tmp_path / "out").glob("*/load.csv")

@@ -17,7 +17,7 @@ CLIENT_HEADER = "clipserve-api"
 def triton_command(
     settings: Settings, models: list[PublicModel], *, admin_key: str, api_key: str | None = None
 ) -> list[str]:
-    """The whole command."""
+    """The command line of tritonserver."""
     return [
         TRITON,
         # The name of the server in /v2.

@@ -1,4 +1,4 @@
-"""What lies behind the moving shapes: plain colours, gradients, checks, stripes and textures."""
+"""Backdrops of a scene: plain colours, gradients, checks, stripes and textures."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,9 @@ Plane = npt.NDArray[np.floating[Any]]
 BLACK: Colour = (0.0, 0.0, 0.0)
 WHITE: Colour = (1.0, 1.0, 1.0)
 _WAVES = 8
-"""Plane waves in a texture."""
+"""Number of plane waves in a texture."""
 _LEAST_CONTRAST = 0.25
-"""Between a shape and what lies behind it: the luma of a video keeps this, its half-size chroma may not."""
+"""Of the luma, between a shape and its backdrop. A video's luma keeps it; its half-size chroma may not."""
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -24,7 +24,7 @@ def luma(colour: Colour) -> float:
 
 
 def draw_colour(rng: np.random.Generator) -> Colour:
-    """Any colour, with the primaries, black, white and greys more often than chance would have them."""
+    """A random colour; primaries, black, white and greys are more frequent than in a uniform choice."""
     kind = rng.random()
     if kind < 0.35:
         level = float(rng.choice([0.0, 1.0])) if rng.random() < 0.6 else rng.random()
@@ -34,7 +34,7 @@ def draw_colour(rng: np.random.Generator) -> Colour:
 
 
 def draw_contrasting(rng: np.random.Generator, behind: Colour) -> Colour:
-    """A colour that stands out from `behind`."""
+    """A colour with enough contrast to `behind`."""
     for _ in range(20):
         colour = draw_colour(rng)
         if abs(luma(colour) - luma(behind)) >= _LEAST_CONTRAST:
@@ -56,7 +56,7 @@ class Backdrop:
     def draw(cls, rng: np.random.Generator) -> "Backdrop":
         kind = str(rng.choice(["plain", "gradient", "checks", "stripes", "texture"], p=_KINDS))
         colour = draw_colour(rng)
-        # The second colour stays near the first, so that one shape colour stands out from both.
+        # The second colour is near the first, so that one shape colour contrasts with both.
         reach = rng.uniform(0.05, 0.35)
         shifted = np.clip(np.asarray(colour) + reach * rng.uniform(-1, 1, 3), 0, 1)
         waves = _WAVES if kind == "texture" else 1
@@ -78,7 +78,7 @@ class Backdrop:
         return (first + share * (second - first)).astype(np.float32)
 
     def _share(self, x: Plane, y: Plane) -> Plane:
-        """How much of the second colour shows at each position, in [0, 1]."""
+        """The share of the second colour at each position, in [0, 1]."""
         if self.kind == "plain":
             return np.zeros(np.broadcast_shapes(x.shape, y.shape))
         (u, v), phase = self.frequencies[0], self.phases[0]

@@ -1,4 +1,4 @@
-"""The tracks of each class of motion: wide in speed, size and place, yet never another class to eight samples."""
+"""The tracks of each class of motion, of any speed, size and place, but never like another class in eight samples."""
 
 from typing import Any
 
@@ -24,9 +24,9 @@ LABELS: tuple[str, ...] = (
 )
 
 SLANT = np.radians(15.0)
-"""How far a moving shape's direction strays from its name."""
+"""The largest angle between a moving shape's direction and the one of its label."""
 SHARE_OF_SYMMETRY = 0.3
-"""A turn between two samples stays under this share of the shape's symmetry; from 0.5 on it would look reversed."""
+"""The largest turn between two samples, as a share of the shape's symmetry. From 0.5 on it looks reversed."""
 _HEADINGS = {
     "moving right": 0.0,
     "moving down": np.pi / 2,
@@ -42,7 +42,7 @@ def turns(label: str) -> bool:
 
 
 def draw_tracks(label: str, rng: np.random.Generator, symmetries: list[float]) -> list[Track]:
-    """One track a moving shape; `symmetries` are those of the shapes at hand, in degrees, at least two."""
+    """A track for each moving shape. `symmetries`: those of the shapes, in degrees, at least two."""
     if label in _HEADINGS:
         return [_moving(rng, _HEADINGS[label])]
     if turns(label):
@@ -69,16 +69,16 @@ def _pace(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _seen(track: Track) -> int:
-    """At how many of the model's samples a good part of the shape is in its square."""
+    """In how many of the model's samples a large part of the shape is visible in its square."""
     x, y = track.positions(_SAMPLES)
     return int(np.count_nonzero(np.maximum(np.abs(x), np.abs(y)) < 0.5 + 0.4 * track.radius))
 
 
 def _travelling(rng: np.random.Generator, heading: float, middle: tuple[float, float]) -> Track:
-    """A straight way through `middle`, long or short."""
+    """A straight path through `middle`, long or short."""
     direction = np.array([np.cos(heading), np.sin(heading)])
     for _ in range(_TRIES):
-        # 0.18 is a pixel and a half a sample for the model; 2.2 is across a 16:9 picture, from beyond to beyond.
+        # For the model, 0.18 is 1.5 pixels between samples; 2.2 crosses a 16:9 picture, from outside to outside.
         length = float(np.exp(rng.uniform(np.log(0.18), np.log(2.2))))
         share = rng.uniform(0.2, 0.8) if length < 1.0 else rng.uniform(0.4, 0.6)
         start = np.asarray(middle) - share * length * direction
@@ -96,12 +96,12 @@ def _travelling(rng: np.random.Generator, heading: float, middle: tuple[float, f
 
 
 def _any_angle(rng: np.random.Generator) -> float:
-    """Upright as often as not, as hand-made videos are."""
+    """Half of the shapes are upright, as in hand-made videos."""
     return 0.0 if rng.random() < 0.5 else float(rng.uniform(0, 2 * np.pi))
 
 
 def _place(rng: np.random.Generator, reach: float) -> tuple[float, float]:
-    """The middle, or anywhere within `reach` of it."""
+    """The middle, or a random place within `reach` of it."""
     if rng.random() < 0.25:
         return (0.0, 0.0)
     return (float(rng.uniform(-reach, reach)), float(rng.uniform(-reach, reach)))
@@ -125,7 +125,7 @@ def _rotating(rng: np.random.Generator, symmetry: float, *, clockwise: bool) -> 
         radius=radius,
         angle=_any_angle(rng),
         turn=float(turn if clockwise else -turn),
-        # Full easing doubles the speed midway, which would pass the share of the symmetry.
+        # Full easing doubles the speed midway, which would exceed the share of the symmetry.
         **(_pace(rng) | {"ease": float(rng.uniform(0, 0.5)) if rng.random() < 0.3 else 0.0}),
     )
 
@@ -146,7 +146,7 @@ def _bouncing(rng: np.random.Generator) -> Track:
     radius = float(np.exp(rng.uniform(np.log(0.05), np.log(0.25))))
     upright = rng.random() < 0.7
     reach = float(rng.uniform(0.25, 0.95 - radius))
-    # The swing runs from one end to the other, and both ends stay in sight.
+    # The swing runs from one end to the other, and both ends stay visible.
     low = float(rng.uniform(max(-0.5, reach - 0.5), 0.5)) if rng.random() < 0.6 else reach / 2
     aside = float(rng.uniform(-0.35, 0.35)) if rng.random() < 0.7 else 0.0
     swing = -reach if upright or rng.random() < 0.5 else reach

@@ -1,4 +1,4 @@
-"""Training clips: scenes as the network will see them once they were filmed, encoded, sent, decoded and scaled."""
+"""Training clips: scenes as the network gets them, after encoding, decoding and scaling."""
 
 import io
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +17,7 @@ from clipserve_export.motion.videos import write_video
 
 Clips = npt.NDArray[np.uint8]
 
-_CHUNK = 200  # clips a worker makes at a time
+_CHUNK = 200  # clips that a worker makes at a time
 _ENCODED_SHARE = 0.25
 _SHORT_SIDES = (64, 140)  # of the filmed picture, in pixels
 _ASPECTS = (1.0, 4 / 3, 3 / 2, 16 / 9, 2.35)
@@ -31,7 +31,7 @@ def draw_clip(label: str, rng: np.random.Generator) -> Clips:
     width, height = (long, short) if rng.random() < 0.75 else (short, long)
     width, height = width + width % 2, height + height % 2
     count = int(rng.integers(*_FRAME_COUNTS))
-    # PyTorchVideo's uniform sampling cuts off the fraction of a frame's number.
+    # PyTorchVideo's uniform sampling truncates a frame's number.
     numbers = np.linspace(0, count - 1, FRAMES).astype(int)
     frames = Scene.draw(label, rng).render(numbers / (count - 1), width, height)
     if rng.random() < _ENCODED_SHARE:
@@ -67,7 +67,7 @@ def _draw_chunk(seed: int, chunk: int) -> Clips:
 
 
 def draw_clips(count: int, *, seed: int, workers: int) -> tuple[Tensor, Tensor]:
-    """At least `count` clips, uint8 [N, FRAMES, CROP, CROP, 3], and their labels' indices [N], alike for a seed."""
+    """At least `count` clips, uint8 [N, FRAMES, CROP, CROP, 3], and their labels' indices [N]; the same for a seed."""
     chunks = -(-count // _CHUNK)
     # A fork of a process in which torch has threads can hang.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:

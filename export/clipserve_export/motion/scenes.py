@@ -1,4 +1,4 @@
-"""Scenes: a backdrop, shapes at rest, shapes in motion and a camera's faults, rendered at any size and moment."""
+"""Scenes: a backdrop, still shapes, moving shapes and camera noise, rendered at any size and moment."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ Plane = npt.NDArray[np.floating[Any]]
 
 _TURNING = tuple(shape for shape in SHAPES if shape.turns_visibly)
 _PLAIN_SHARE = 0.2
-"""Scenes as simple as can be: one shape on a plain backdrop, often white on black, without noise."""
+"""The share of simple scenes: one shape on a plain backdrop, often white on black, without noise."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Scene:
 
 
 def _draw(image: Image, x: Plane, y: Plane, actor: Actor, pose: Pose, edge: float) -> None:
-    """Blends the shape into the part of the picture that it can reach; its edge is a ramp `edge` wide."""
+    """Blends the shape into the part of the picture that it covers; its edge is a ramp of width `edge`."""
     if pose.opacity == 0 or pose.radius <= 0:
         return
     reach = pose.radius + edge
@@ -113,7 +113,7 @@ def _draw(image: Image, x: Plane, y: Plane, actor: Actor, pose: Pose, edge: floa
     if left == right or top == bottom:
         return
     across, down = x[:, left:right] - pose.x, y[top:bottom] - pose.y
-    # Into the shape's own frame: turned back by the angle, in units of its radius.
+    # In the shape's coordinates: rotated back by the angle, in units of its radius.
     cosine, sine = np.cos(pose.angle) / pose.radius, np.sin(pose.angle) / pose.radius
     own_x = (cosine * across + sine * down).astype(np.float32)
     own_y = (cosine * down - sine * across).astype(np.float32)
@@ -133,7 +133,7 @@ def _plain_backdrop(rng: np.random.Generator) -> Backdrop:
 
 
 def _draw_props(rng: np.random.Generator, backdrop: Backdrop) -> tuple[Actor, ...]:
-    """Shapes at rest, small ones, behind those in motion."""
+    """Small still shapes behind the moving ones."""
     props = []
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.55, 0.2, 0.15, 0.1]))):
         x, y = rng.uniform(-0.7, 0.7, 2)

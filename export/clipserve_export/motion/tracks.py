@@ -71,7 +71,7 @@ class Track:
         cycle = np.mod(self.blinks * times + self.phase, 1.0)
         if not self.fade:
             return (cycle < self.duty).astype(float)
-        # How far inside the shown part of the cycle, in cycles: positive while shown.
+        # Distance from the ends of the visible part of a cycle, in cycles: positive while visible.
         depth = np.where(cycle < self.duty, np.minimum(cycle, self.duty - cycle), 0.0)
         return np.clip(depth / self.fade, 0, 1)
 

@@ -24,14 +24,15 @@ from clipserve_export.network import normalise
 
 BATCH = 32
 PEAK_RATE, WEIGHT_DECAY, SMOOTHING = 5e-3, 0.02, 0.05
-AVERAGE_DECAY = 0.995  # of the weights that are kept, over steps; much slower, and it would keep those of midway
+# Of the moving average of the weights. With a much slower decay it would keep weights of the middle of training.
+AVERAGE_DECAY = 0.995
 STEPS_PER_REPORT = 100
 
 console = Console()
 
 
 def _swapped(*pairs: tuple[str, str]) -> Tensor:
-    """What each label is called when the names in `pairs` change places."""
+    """The index of each label after the labels in `pairs` are exchanged."""
     order = list(range(len(LABELS)))
     for one, other in pairs:
         order[LABELS.index(one)], order[LABELS.index(other)] = LABELS.index(other), LABELS.index(one)
@@ -40,7 +41,7 @@ def _swapped(*pairs: tuple[str, str]) -> Tensor:
 
 _TURNS = ("rotating clockwise", "rotating counterclockwise")
 _SIDEWAYS, _VERTICAL = ("moving left", "moving right"), ("moving up", "moving down")
-# Of a clip [T, S, S, 3]: what is done to it, and what its motion is called then.
+# Transformations of a clip [T, S, S, 3], and the labels after them.
 MIRROR = _swapped(_SIDEWAYS, _TURNS)
 UPEND = _swapped(_VERTICAL, _TURNS)
 TRANSPOSE = _swapped(("moving left", "moving up"), ("moving right", "moving down"), _TURNS)
@@ -48,7 +49,7 @@ REVERSE = _swapped(_SIDEWAYS, _VERTICAL, _TURNS, ("growing", "shrinking"))
 
 
 def vary(clip: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The clip seen in a mirror, upended, on its side, backwards, in other colours - and what it is called then."""
+    """The clip mirrored, upside down, rotated, reversed, in other colours, and its label then."""
 
     def chance(share: float) -> bool:
         return float(torch.rand((), generator=generator)) < share
@@ -64,7 +65,7 @@ def vary(clip: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tenso
         clip = 255 - clip
     shift = torch.randint(-4, 5, (2,), generator=generator).tolist()
     if chance(0.3):
-        # The edge is repeated, not wrapped: what leaves on one side must not come in on the other.
+        # The edge is repeated, not wrapped: a shape that leaves on one side must not enter on the other.
         rows, columns = (torch.arange(clip.shape[1]).add(by).clamp(0, clip.shape[1] - 1) for by in shift)
         clip = clip[:, rows][:, :, columns]
     return clip, label
@@ -78,7 +79,7 @@ def predict(network: nn.Module, clips: Tensor) -> Tensor:
 
 
 def fit(clips: Tensor, targets: Tensor, *, steps: int, seed: int) -> nn.Module:
-    """A network trained on the clips; gives the moving average of its weights."""
+    """Train a network on the clips. Returns it with the moving average of its weights."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     network = build_motion_network(classes=len(LABELS))
@@ -112,7 +113,7 @@ def fit(clips: Tensor, targets: Tensor, *, steps: int, seed: int) -> nn.Module:
 
 
 def show_confusion(targets: Tensor, answers: Tensor) -> None:
-    """A row for each label: how often it was named, and what else it was called."""
+    """A row for each label: how often it was recognised, and the wrong labels."""
     table = Table("motion", "accuracy", "called instead")
     for number, label in enumerate(LABELS):
         given = answers[targets == number]
@@ -137,7 +138,7 @@ def train(
     started, cores = time.monotonic(), len(os.sched_getaffinity(0))
     with console.status(f"drawing {clips} scenes"):
         pixels, targets = draw_clips(clips, seed=seed, workers=cores)
-        # Another first number, so no scene of one set is in the other; tests and demo draw from a third (videos.py).
+        # Another seed, so that no scene is in both sets; tests and the demo use a third (videos.py).
         held_pixels, held_targets = draw_clips(2400, seed=seed + 1_000_003, workers=cores)
     console.print(f"{len(pixels)} scenes drawn in {time.monotonic() - started:.0f} s")
     torch.set_num_threads(threads or cores)

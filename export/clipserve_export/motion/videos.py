@@ -1,4 +1,4 @@
-"""Video files from frames: the written files that tests and demonstrations send to the server."""
+"""Video files from frames, and from scenes: the files that tests and demonstrations send to the server."""
 
 import os
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ def write_video(
                     raise ValueError(f"{codec} is no video codec")
                 stream = added
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                # Said in the file, so that every reader undoes the very conversion made below.
+                # Written into the file, so that every reader inverts the conversion made below.
                 stream.codec_context.colorspace = Colorspace.ITU709
                 stream.codec_context.color_range = ColorRange.MPEG
                 stream.codec_context.color_primaries = ColorPrimaries.BT709
@@ -65,7 +65,7 @@ def write_video(
 
 
 def held_scene(label: str, seed: int) -> Scene:
-    """The scene that `write_motion_video` films for this seed; training draws from another stream of numbers."""
+    """The scene that `write_motion_video` renders for this seed; training uses other seeds."""
     return Scene.draw(label, np.random.default_rng((seed, LABELS.index(label))))
 
 

@@ -21,12 +21,13 @@ import triton_python_backend_utils as pb_utils
 from clip_decode.errors import Busy, DecodeError, Failed
 from clip_decode.limits import check_bytes
 from clip_decode.sampling import Sampling
-from decode_model.config import StepConfig
-from decode_model.in_flight import InFlight
-from decode_model.metrics import DecodeMetrics
 from decode_pool.admission import NetworkBacklog
 from decode_pool.messages import Decoded, Job
 from decode_pool.pool import DecodePool
+
+from .config import StepConfig
+from .in_flight import InFlight
+from .metrics import DecodeMetrics
 
 REPORT = "REPORT"
 SHARED_MEMORY = Path("/dev/shm")

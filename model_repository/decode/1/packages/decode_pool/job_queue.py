@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from clip_decode.errors import Busy
-from decode_pool.admission import NetworkBacklog
-from decode_pool.messages import Decoded, Job
-from decode_pool.settings import PoolSettings
+
+from .admission import NetworkBacklog
+from .messages import Decoded, Job
+from .settings import PoolSettings
 
 Cancelled = Callable[[], bool]
 

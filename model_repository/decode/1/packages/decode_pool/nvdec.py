@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from clip_decode.limits import Limits
-from decode_pool.process import IMPORT_OWN_CODE, WorkerProcess, python, start_workers
-from decode_pool.settings import PoolSettings
+
+from .process import IMPORT_OWN_CODE, WorkerProcess, python, start_workers
+from .settings import PoolSettings
 
 PACKAGE = "PyNvVideoCodec"
 # What the package loads. A container gets the last two with the driver capability `video`.

@@ -16,9 +16,10 @@ from clip_decode.decode.nvdec.cuda import Cuda
 from clip_decode.decode.nvdec.decoder import Nvdec
 from clip_decode.engine import decode_clips_with_nvdec
 from clip_decode.limits import Limits
-from decode_pool.nvdec import PACKAGE
-from decode_pool.settings import PoolSettings
-from decode_pool.worker import READY, confine, work
+
+from .nvdec import PACKAGE
+from .settings import PoolSettings
+from .worker import READY, confine, work
 
 
 def main() -> None:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from clip_decode.limits import Limits
-from decode_pool.admission import NetworkBacklog
-from decode_pool.job_queue import Cancelled, JobQueue, QueuedJob
-from decode_pool.messages import Decoded, Job
-from decode_pool.nvdec import NvdecProcess
-from decode_pool.process import decode_worker
-from decode_pool.settings import PoolSettings
-from decode_pool.slots import ErrorLog, NvdecSlot, SharedState, WorkerSlot, WorkersNotStarted
+
+from .admission import NetworkBacklog
+from .job_queue import Cancelled, JobQueue, QueuedJob
+from .messages import Decoded, Job
+from .nvdec import NvdecProcess
+from .process import decode_worker
+from .settings import PoolSettings
+from .slots import ErrorLog, NvdecSlot, SharedState, WorkerSlot, WorkersNotStarted
 
 __all__ = ["DecodePool", "WorkersNotStarted"]
 

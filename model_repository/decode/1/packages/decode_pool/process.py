@@ -22,8 +22,9 @@ from types import MappingProxyType
 
 from clip_decode.errors import Crashed, Declined, DecodeError, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
-from decode_pool.messages import TAKEN, Decoded, Job, receive_answer, send_job
-from decode_pool.settings import PoolSettings
+
+from .messages import TAKEN, Decoded, Job, receive_answer, send_job
+from .settings import PoolSettings
 
 # Workers import the packages of this repository, whatever is installed or in the working directory.
 IMPORT_OWN_CODE = {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONSAFEPATH": "1"}
@@ -31,7 +32,7 @@ START_SECONDS = 30.0
 # Names the server's log where that is a file. Errors about a dead worker name the file.
 LOG_VARIABLE = "CLIPSERVE_LOG"
 WATCH_SECONDS = 0.05
-# Between the end of a socket and the end of the process that held it.
+# Between the end of a socket and the exit of its process.
 EXIT_SECONDS = 0.2
 # One thread in each worker: there is a worker for each core.
 _SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -65,7 +66,7 @@ class StandardError:
 
     @property
     def text(self) -> str:
-        """What was kept."""
+        """The kept end of the output."""
         return self._kept.decode(errors="backslashreplace").strip()
 
     @property
@@ -81,13 +82,13 @@ class StandardError:
                 self._kept = (self._kept + os.read(self._read_end, _READ_BYTES))[-KEPT_BYTES:]
 
     def clear(self) -> None:
-        """Drop what was written so far."""
+        """Drop the output so far."""
         self.read()
         self._kept = b""
 
     @contextlib.contextmanager
     def writable(self) -> Iterator[int]:
-        """The end to write to, for as long as it takes to start a worker with it."""
+        """The end to write to. It is closed after the block, in which a worker is started with it."""
         try:
             yield self._write_end
         except OSError:

@@ -25,11 +25,12 @@ from clip_decode.errors import (
     VideoError,
 )
 from clip_decode.limits import Limits
-from decode_pool.job_queue import JobQueue, QueuedJob
-from decode_pool.messages import Decoded, Job
-from decode_pool.nvdec import NvdecProcess
-from decode_pool.process import WorkerGone, WorkerProcess, start_worker
-from decode_pool.settings import PoolSettings
+
+from .job_queue import JobQueue, QueuedJob
+from .messages import Decoded, Job
+from .nvdec import NvdecProcess
+from .process import WorkerGone, WorkerProcess, start_worker
+from .settings import PoolSettings
 
 # Between two looks whether an idle worker has died.
 POLL_SECONDS = 0.25

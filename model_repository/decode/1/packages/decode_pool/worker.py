@@ -22,7 +22,8 @@ from clip_decode.engine import decode_clips
 from clip_decode.errors import Declined, DecodeError, Failed, OutOfMemory
 from clip_decode.limits import Limits
 from clip_decode.report import Report
-from decode_pool.messages import TAKEN, Clips, Job, receive_job, send_declined, send_decoded, send_error
+
+from .messages import TAKEN, Clips, Job, receive_job, send_declined, send_decoded, send_error
 
 # Decodes the video of a job.
 Decode = Callable[[Job], tuple[Clips, Report]]
