@@ -27,6 +27,7 @@ from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.processes import ContestantFailed, ContestantProcess
 from benchmarks.harness.results import new_figure, new_parser, save_figure, table, write_csv, write_page
 from benchmarks.harness.rounds import Samples, geometric_mean, take_turns
+from clip_decode import DecodeError, Geometry, Limits, Sampling, decode_clips
 
 OURS = "clipserve"
 WORKLOADS = {"uniform 16": ("uniform", 16, 1), "uniform 32": ("uniform", 32, 1), "5 clips": ("clip", 16, 5)}
@@ -128,8 +129,6 @@ class Contestants:
 
 def plan_tasks(path: Path) -> Iterator[tuple[str, Task]]:
     """The workloads for a file, as frame numbers, which all decoders take."""
-    from clip_decode import Geometry, Limits, Sampling, decode_clips
-
     data = path.read_bytes()
     for name, (policy, frames, views) in WORKLOADS.items():
         geometry = {"clip": Geometry(frames, 5, 256, 256)}
@@ -232,7 +231,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         contestants = Contestants(stack, Path(folder), arguments.torchcodec_python)
         for footage, path in files:
-            for workload, task in plan_tasks(path):
+            try:
+                tasks = list(plan_tasks(path))
+            except DecodeError as error:
+                print(f"{path.name} is left out: {error}", flush=True)
+                continue
+            for workload, task in tasks:
                 found = contestants.measure(footage, workload, task, arguments.rounds)
                 measurements += found
                 row = ", ".join(f"{m.decoder} {_cell(m)}" for m in found)

@@ -25,6 +25,7 @@ from benchmarks.footage import real_videos
 from benchmarks.harness.models import export_for_benchmark
 from benchmarks.harness.results import new_parser, table, write_page
 from benchmarks.harness.rounds import seconds_of
+from clip_decode import Geometry, Limits, Sampling, decode_clips
 from clipserve_export.formats import FORMATS
 from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
@@ -123,8 +124,6 @@ def relative(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> fl
 
 def answer_pairs(spec: ModelSpec, videos: Iterable[bytes], *, whole: bool = False) -> Iterator[Pair]:
     """Yield the answers to every clip, by both qualities. whole: of each video only the whole, no parts."""
-    from clip_decode import Geometry, Limits, Sampling, decode_clips
-
     run = FORMATS["onnx"].load(export_for_benchmark(spec) / spec.net_name / "1" / "model.onnx")
     geometries = {"clip": Geometry(**vars(spec.geometry))}
     for data in videos:

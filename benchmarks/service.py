@@ -27,6 +27,7 @@ from benchmarks.harness.machine import describe_machine, own_seconds, tree_secon
 from benchmarks.harness.models import copy_repository, export_for_benchmark, serve
 from benchmarks.harness.results import new_parser, table, write_page
 from benchmarks.harness.rounds import seconds_of, take_turns
+from clip_decode import Geometry, Limits, Sampling, decode_clips
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_server.backends.openvino_runtime import OpenVinoRuntime
 from clipserve_server.options import wanted_precision
@@ -42,8 +43,6 @@ WARM_UP = 3  # requests
 
 def measure_unloaded(triton: Triton, spec: ModelSpec, repository: Path, video: bytes, rounds: int) -> dict[str, float]:
     """Median milliseconds of one request at a time, and of the same work without a server."""
-    from clip_decode import Geometry, Limits, Sampling, decode_clips
-
     output = spec.geometry.output_name
     geometries = {output: Geometry(**vars(spec.geometry))}
     runtime = OpenVinoRuntime(
