@@ -20,6 +20,11 @@ help: ## Show what can be made.
 env: $(READY) ## Make the environment (.venv) that everything runs in.
 
 # Debian's Python comes without ensurepip unless python3-venv is there; its pip can fill a bare environment.
+define make_environment
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) 2>/dev/null \
+		|| { rm -rf $(1); $(PYTHON) -m venv --without-pip $(1) && $(PYTHON) -m pip --python $(1)/bin/python install -q pip; }
+endef
+
 # torch goes first and alone, so that nothing that depends on it chooses another build.
 # Not Python 3.13: Triton's Python backend needs numpy < 2, and ml-dtypes, which onnx and tritonclient need, wants
 # numpy >= 2.1 there.
@@ -27,8 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 		|| { echo "the embedded server needs Python 3.11 or 3.12, and $(PYTHON) is another: make PYTHON=/path/to/python3.12 (the client alone, 'pip install .', runs on 3.11 to 3.13)"; exit 1; }
 	@PYTHONPATH=server $(PYTHON) -m clipserve_server.python_stubs
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null \
-		|| { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+	$(call make_environment,$(VENV))
 	@echo "installing into $(VENV): torch, the Triton wheel and the rest, 1.5 GB; minutes, once"
 	$(PIP) install -q torch==2.13.0
 	$(PIP) install -q -c constraints.txt -e '.[test]'
@@ -83,7 +87,7 @@ docs: $(READY) ## Build the pages of docs/ into site/, with an API reference.
 # of torch, which is what pip installs on Linux by default (5 GB) and which needs no GPU. Beside a CPU build the
 # contestants with torchcodec are left out.
 $(BENCH)/.ready: pyproject.toml constraints.txt
-	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(call make_environment,$(BENCH))
 	@echo "installing into $(BENCH): torch and what the benchmarks compare with; minutes, once"
 	$(BENCH)/bin/python -m pip --disable-pip-version-check install -q torch==2.13.0
 	$(BENCH)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'

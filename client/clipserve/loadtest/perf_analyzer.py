@@ -99,6 +99,9 @@ def _fetch_into_cache(cache: Path, say: Callable[[str], None]) -> PerfAnalyzer:
             unfinished.mkdir(parents=True)
             _fetch(unfinished)
             unfinished.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another load test has just fetched it
+                raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     libraries = sorted({str(path.parent) for path in folder.rglob("*.so*")})
