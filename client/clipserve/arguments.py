@@ -138,7 +138,7 @@ def rename_old(kwargs: Mapping[str, Any], known: Container[str]) -> dict[str, An
     renamed = dict(kwargs)
     for old, new in RENAMED.items():
         if old in kwargs and new in known:
-            # 4: the line that called the function, past the frames of this one, build and that function.
+            # 4: the caller's line, past the frames of this function, build and the called function.
             warnings.warn(
                 f"{old} is now called {new}; version 0.3 drops the old name", DeprecationWarning, stacklevel=4
             )

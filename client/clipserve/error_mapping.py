@@ -144,7 +144,7 @@ def map_error(exc: Any, call: CallContext, *, index: Any = None, ready: bool | N
 
     Args:
         index: answer to FollowUp.INDEX, a RepositoryIndexResponse; None if there is none.
-        ready: answer to FollowUp.READY, likewise.
+        ready: answer to FollowUp.READY; None if there is none.
     """
     text = _read_text(exc)
     status = read_status(exc)
@@ -175,8 +175,8 @@ def map_absence(call: CallContext, *, model: str, index: Any) -> ClipserveError:
     """
     if index is None:
         return errors.ModelNotReady(
-            f"model {model!r} at {call.url} is not ready, or not there: the server keeps its list of models from this"
-            " client, so the name is worth a second look. Its log says more.",
+            f"model {model!r} at {call.url} is not ready, or does not exist: the server does not list its models for"
+            " this client, so check the name. Its log says more.",
             video=call.video,
             model=call.model,
         )

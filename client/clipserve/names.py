@@ -39,7 +39,7 @@ def spell_name(name: str) -> str:
 
 
 def read_name(spelling: str) -> str:
-    """The name that `spell_name` spelt, for `open` and `os.fsencode`."""
+    """The name from the text that `spell_name` returned, for `open` and `os.fsencode`."""
     return _ESCAPED.sub(_read, spelling)
 
 

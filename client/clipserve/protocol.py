@@ -116,7 +116,7 @@ def _classify_once(request: InferRequest, call: CallContext, timeout_seconds: fl
 
 
 def _infer(request: InferRequest, timeout_seconds: float) -> Commands[Any]:
-    """Send the request; a second time, without asking for the report, where the model turns out to have none."""
+    """Send the request. If the model has no report, send it again without requesting one."""
     start = time.monotonic()
     try:
         return (yield Call("infer", timeout_seconds, request.build(timeout_seconds)))

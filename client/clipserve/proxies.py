@@ -87,7 +87,7 @@ class Proxies(urllib.request.ProxyHandler):
         names = (f"{type}_proxy", f"{type}_proxy".upper())  # urllib prefers them in this order
         self.variable = next((name for name in names if os.environ.get(name)), None)
         if not _PROXY.fullmatch(proxy):  # urllib's message would show it
-            raise urllib.error.URLError("the proxy's address is none; one is http://host:port")
+            raise urllib.error.URLError("the proxy's address is not valid: give http://host:port")
         return super().proxy_open(req, proxy, type)
 
     def describe(self, failure: Exception) -> str:
@@ -111,7 +111,7 @@ def except_loopback(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_listed(host: str, exceptions: str) -> bool:
-    """As gRPC reads no_proxy: endings of names, and networks."""
+    """Reads no_proxy as gRPC does: suffixes of names, and networks."""
     address = _read_address(host)
     for entry in filter(None, (part.strip().lower() for part in exceptions.split(","))):
         if host.lower().endswith(entry):

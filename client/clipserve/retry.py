@@ -21,7 +21,7 @@ class RetryPolicy:
     a server that was never there is reported at once. With `seconds` calls are retried for that long, however the run
     begins, and each attempt has the whole deadline of a call.
 
-    Once a call has been retried in vain, the calls that follow are tried once each until the server is back: a thousand
+    When the retries of a call have failed, each following call is tried only once until the server is back: a thousand
     videos do not wait a thousand times for a server that is gone.
     """
 

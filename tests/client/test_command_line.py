@@ -318,7 +318,7 @@ def test_a_full_disk_ends_a_job_which_can_be_continued(triton, tmp_path):
     result = run_on_full_disk(*arguments)
     first, second = result.stderr.splitlines()
     assert (result.returncode, first) == (2, "error: cannot write: File too large")
-    assert second.endswith("rows; the same command goes on from here")
+    assert second.endswith("rows; the same command continues from here")
     assert 0 < out.read_bytes().count(b"\n") < 20
     result = run_program(*arguments)
     assert (result.returncode, "20 rows" in result.stderr) == (0, True)

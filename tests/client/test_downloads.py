@@ -148,7 +148,7 @@ def test_credentials_go_to_their_own_host_alone(connect, site):
 @pytest.mark.parametrize("address", ["http://us:pa/ss@host.invalid/a.mp4", "https://us:pa%2Fss@host.invalid:x/a.mp4"])
 def test_credentials_in_a_broken_address_are_not_shown_either(connect, address):
     (row,) = connect().classify_many(address)
-    assert "the port is no number" in str(row.error)
+    assert "the port is not a number" in str(row.error)
     assert "pa" not in f"{row.id} {row.video} {row.error}".replace("password", "")
 
 

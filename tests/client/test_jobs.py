@@ -266,7 +266,7 @@ def test_a_server_that_stays_away_ends_the_job_with_what_is_done(run, folder, tr
     triton.models["x3d_m"].ready = False
     result = run(option, "0.5", "--timeout", "0.5")
     assert result.exit_code == 2
-    assert "goes on from here" in result.stderr
+    assert "continues from here" in result.stderr
     assert ("--patience is now called --retry-seconds" in result.stderr) == (option == "--patience")
     assert numbers(folder / "results.jsonl") == []
     triton.models["x3d_m"].ready = True

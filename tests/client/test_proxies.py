@@ -125,7 +125,7 @@ def test_a_download_that_a_proxy_may_have_stopped_names_the_variable_and_not_its
 def test_a_variable_that_names_no_proxy_is_named_and_its_value_not_shown(monkeypatch, value):
     monkeypatch.setenv("http_proxy", value)
     said = fail_to_fetch("http://example.invalid/y.mp4")
-    assert "the proxy's address is none" in said
+    assert "the proxy's address is not valid" in said
     assert "the environment variable http_proxy names" in said
     assert "s3c" not in said
 

@@ -70,7 +70,7 @@ def test_a_model_that_comes_up_is_waited_for_without_the_list(connect, closed):
 
 
 def test_a_failed_wait_without_the_list_doubts_the_name_as_well(connect, closed):
-    with pytest.raises(ModelNotReady, match=r"1 s.*'x3d_q'.*or not there: the server keeps its list"):
+    with pytest.raises(ModelNotReady, match=r"1 s.*'x3d_q'.*or does not exist: the server does not list its models"):
         connect("x3d_q").wait_until_ready(timeout_seconds=1.0)
 
 

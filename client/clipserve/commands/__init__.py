@@ -1,1 +1,1 @@
-"""The client's commands, one a file; what they have in common is in connection.py and asking.py."""
+"""The client's commands, one per file. options.py has the options that they share."""

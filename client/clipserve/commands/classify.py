@@ -89,7 +89,7 @@ def classify(
         )
     if out and given.has_standard_input:
         raise typer.BadParameter(
-            "standard input cannot be read again when the job goes on: give a file, or leave out --out",
+            "standard input cannot be read again when the job continues: give a file, or leave out --out",
             param_hint="--out",
         )
     if out and out.suffix.lower() not in JSON_LINES:
@@ -174,5 +174,5 @@ def write_file(
             return file.failures == 0
     except (*AWAY, OSError) as error:
         print_error(error)
-        tell(f"{path}: {rows} rows; the same command goes on from here")
+        tell(f"{path}: {rows} rows; the same command continues from here")
         raise typer.Exit(2) from error

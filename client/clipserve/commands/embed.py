@@ -42,7 +42,7 @@ def embed(
     parallel: ParallelOption = EmbedArguments.parallel,
     server: ServerOptions,
 ) -> None:
-    """Write the feature vectors of videos, float32, one row a video.
+    """Write the feature vectors of videos, float32, one row per video.
 
     \b
     clipserve embed videos/ --out features.npy

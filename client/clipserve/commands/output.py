@@ -31,7 +31,7 @@ class Output(Protocol):
 
 
 class JsonLines:
-    """One JSON object a line on stdout; messages for people on stderr."""
+    """One JSON object per line on stdout; messages for people on stderr."""
 
     def show(self, row: Row) -> None:
         line: dict[str, object] = {"file": row.video}

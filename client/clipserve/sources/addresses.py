@@ -70,10 +70,12 @@ class Address:
         Credentials are sent as the header Authorization to this host alone, and never with a redirect to another.
 
         Raises:
-            ValueError: the host is no host's name.
+            ValueError: the host is not a valid host name.
         """
         if self._has_bad_port():
-            raise ValueError("the port is no number; in a user's name and password / is written %2F, : %3A and @ %40")
+            raise ValueError(
+                "the port is not a number; in a user name or password write %2F for /, %3A for : and %40 for @"
+            )
         host, colon, port = self.place.partition(":")
         place = self.place if self.place.isascii() else host.encode("idna").decode() + colon + port
         rest = quote(self.rest.encode("utf-8", "surrogateescape"), safe=string.punctuation)

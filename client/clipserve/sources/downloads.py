@@ -126,7 +126,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         try:
             scheme = urlsplit(headers.get("location") or headers.get("uri") or "").scheme
         except ValueError:
-            raise urllib.error.URLError(f"the answer {code} redirects to an address that is none") from None
+            raise urllib.error.URLError(f"the answer {code} redirects to an address that is not valid") from None
         if scheme not in ("", "http", "https"):
             raise urllib.error.URLError(
                 f"the answer {code} redirects to an address that begins with {scheme}:, not with http: or https:"
