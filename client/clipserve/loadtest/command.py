@@ -2,15 +2,13 @@
 
 import importlib
 import os
-import platform
 import signal
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,7 +19,7 @@ from clipserve.loadtest.inputs import list_videos
 from clipserve.loadtest.load_levels import LatencyLimit, LoadTestError, parse_numbers, parse_through
 from clipserve.loadtest.load_test import LoadTest, LoadTestPlan, Say
 from clipserve.loadtest.measurements import PERCENTILES, can_read
-from clipserve.loadtest.perf_analyzer import PerfAnalyzer, RunSettings, find_perf_analyzer
+from clipserve.loadtest.perf_analyzer import RunSettings, find_perf_analyzer
 from clipserve.loadtest.server import Server
 
 ADMIN_HEADER = "triton-grpc-protocol-clipserve-admin"
@@ -157,7 +155,7 @@ def loadtest(
         console.print(text, markup=False)
 
     try:
-        _check_installed()
+        publish = _import_report().publish
         if percentile not in PERCENTILES:
             raise LoadTestError(f"--percentile is one of {', '.join(map(str, PERCENTILES))}; got {percentile}")
         rates = None if rate == "auto" else parse_numbers(rate, "--rate")
@@ -191,8 +189,7 @@ def loadtest(
             try:
                 test.run()
             finally:
-                facts = describe(server, plan, analyzer, embedded=not url, seconds=time.monotonic() - started)
-                publish(test, facts, console)
+                publish(test, console, embedded=not url, seconds=time.monotonic() - started)
     except KeyboardInterrupt:
         say("stopped by Ctrl-C; perf_analyzer has ended, and so has every server and model started for the test")
         raise typer.Exit(INTERRUPTED) from None
@@ -204,10 +201,10 @@ def loadtest(
         raise typer.Exit(DIFFERENT)
 
 
-def _check_installed() -> None:
-    """Import what draws the results now, not after minutes of measuring. Raises LoadTestError."""
+def _import_report() -> Any:
+    """The module that draws the results: imported now, not after minutes of measuring. Raises LoadTestError."""
     try:
-        importlib.import_module("clipserve.loadtest.report")
+        return importlib.import_module("clipserve.loadtest.report")
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         if package not in DRAWING_PACKAGES:
@@ -249,40 +246,3 @@ def _read_headers(pairs: list[str], key_file: Path | None) -> dict[str, str]:
         except OSError as error:
             raise LoadTestError(f"cannot read --key-file {key_file}: {error.strerror}") from error
     return headers
-
-
-def describe(
-    server: Server, plan: LoadTestPlan, analyzer: PerfAnalyzer, *, embedded: bool, seconds: float
-) -> dict[str, str]:
-    """Facts about the load test for the page."""
-    sizes = [path.stat().st_size for path in plan.videos]
-    return {
-        "server": f"{server.url}, started for this test" if embedded else server.url,
-        "metrics": server.metrics_url or "not read",
-        "videos": f"{len(sizes)}, {min(sizes) / 1000:.0f} to {max(sizes) / 1000:.0f} kB",
-        "seconds for each load": f"{plan.settings.seconds:g}",
-        "limit": str(plan.limit),
-        "perf_analyzer": f"sha256 {analyzer.sha256[:16]}",
-        "client": f"clipserve {version('clipserve')}, {platform.node()}, {os.cpu_count()} cores, {platform.platform()}",
-        "finished": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}, after {seconds / 60:.1f} minutes",
-    }
-
-
-def publish(test: LoadTest, facts: dict[str, str], console: Console) -> None:
-    """Write table, plots and page of the results so far, and print them."""
-    from clipserve.loadtest.plots import write_pngs
-    from clipserve.loadtest.report import print_table, render_page, write_csv
-
-    measurements, folder = test.results.measurements, test.folder
-    if not measurements:
-        return
-    write_csv(folder / "load.csv", measurements)
-    plots = write_pngs(folder, measurements, test.plan.limit)
-    page = folder / "load.html"
-    page.write_text(render_page(test.results, test.plan, model=test.server.model, settings=facts))
-    print_table(measurements, console)
-    for result in (test.results.search, test.results.accuracy):
-        if result:
-            console.print(str(result), markup=False)
-    files = ", ".join(path.name for path in (page, folder / "load.csv", *plots))
-    console.print(f"{folder}: {files}, raw/", markup=False)

@@ -1,7 +1,11 @@
 """The results of a load test as a CSV file, as a table in the terminal, and as one self-contained HTML page."""
 
 import csv
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,9 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
-from clipserve.loadtest.load_test import LoadTestPlan, LoadTestResults
+from clipserve.loadtest.load_test import LoadTest, LoadTestPlan, LoadTestResults
 from clipserve.loadtest.measurements import COLUMNS, Measurement
-from clipserve.loadtest.plots import MODES, draw_svgs
+from clipserve.loadtest.plots import MODES, draw_svgs, write_pngs
 
 # Column -> heading and decimals, for people. The CSV file has every column under its own name.
 SHOWN: dict[str, tuple[str, int]] = {
@@ -100,3 +104,42 @@ def render_page(results: LoadTestResults, plan: LoadTestPlan, *, model: str, set
         headings=SHOWN,
         drawn={name: Markup(svg) for name, svg in draw_svgs(results.measurements, plan.limit).items()},
     )
+
+
+def describe(test: LoadTest, *, embedded: bool, seconds: float) -> dict[str, str]:
+    """Facts about the load test for the page."""
+    server, plan = test.server, test.plan
+    sizes = [path.stat().st_size for path in plan.videos]
+    return {
+        "server": f"{server.url}, started for this test" if embedded else server.url,
+        "metrics": server.metrics_url or "not read",
+        "videos": f"{len(sizes)}, {min(sizes) / 1000:.0f} to {max(sizes) / 1000:.0f} kB",
+        "seconds for each load": f"{plan.settings.seconds:g}",
+        "limit": str(plan.limit),
+        "perf_analyzer": f"sha256 {test.analyzer.sha256[:16]}",
+        "client": f"clipserve {version('clipserve')}, {platform.node()}, {os.cpu_count()} cores, {platform.platform()}",
+        "finished": f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}, after {seconds / 60:.1f} minutes",
+    }
+
+
+def publish(test: LoadTest, console: Console, *, embedded: bool, seconds: float) -> None:
+    """Write table, plots and page of the results so far, and print them.
+
+    Args:
+        embedded: whether the server was started for this test.
+        seconds: how long the test took.
+    """
+    measurements, folder = test.results.measurements, test.folder
+    if not measurements:
+        return
+    write_csv(folder / "load.csv", measurements)
+    plots = write_pngs(folder, measurements, test.plan.limit)
+    page = folder / "load.html"
+    facts = describe(test, embedded=embedded, seconds=seconds)
+    page.write_text(render_page(test.results, test.plan, model=test.server.model, settings=facts))
+    print_table(measurements, console)
+    for result in (test.results.search, test.results.accuracy):
+        if result:
+            console.print(str(result), markup=False)
+    files = ", ".join(path.name for path in (page, folder / "load.csv", *plots))
+    console.print(f"{folder}: {files}, raw/", markup=False)
