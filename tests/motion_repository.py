@@ -1,4 +1,4 @@
-"""How tests serve `motion`, the small model, and of which videos they know the truth."""
+"""How tests serve `motion`, the small model, and the videos whose true label they know."""
 
 from pathlib import Path
 

@@ -54,7 +54,7 @@ def default_models() -> dict[str, FakeModel]:
 
 @dataclass
 class FakeTriton(GRPCInferenceServiceServicer):
-    """Answers as Triton does; a test says beforehand with what."""
+    """Answers as Triton does. A test sets the answers beforehand."""
 
     # Best class first, as Triton's classification extension writes them.
     classes: list[str] = field(
@@ -85,7 +85,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
     counting: threading.Condition = field(default_factory=threading.Condition)
     release: threading.Event = field(default_factory=threading.Event)
     hold: bool = False  # let inferences wait for `release`
-    held: set[bytes] = field(default_factory=set)  # let those of these contents do so
+    held: set[bytes] = field(default_factory=set)  # let inferences of these videos wait for `release`
     stuck: set[str] = field(default_factory=set)  # methods' names that wait for `release`
     restricted: tuple[str, ...] = ()  # methods' names that only those with the key ADMIN may call
     closed_to: str = ""  # a method's name that fails with `failure`, too
@@ -287,7 +287,7 @@ class Awaited:
 
 
 class AwaitedStream:
-    """An AsyncRowStream, likewise."""
+    """An AsyncRowStream whose methods block."""
 
     def __init__(self, runner: asyncio.Runner, inner: Any) -> None:
         self._runner, self._inner = runner, inner

@@ -51,7 +51,7 @@ def test_a_deadline_is_a_positive_number_of_seconds(connect, seconds):
 
 @pytest.mark.parametrize("value", [pd.NA, np.array(["fast", "keep"]), ["clip"], None, "no"])
 @pytest.mark.parametrize("name", ["sampling", "quality", "on_error", "features", "report"])
-def test_a_word_or_bool_of_another_type_is_refused_with_what_is_allowed(connect, name, value):
+def test_a_choice_or_bool_of_another_type_is_refused_with_what_is_allowed(connect, name, value):
     with pytest.raises(InvalidRequest, match=rf"{name} is .* or .*, got"):
         connect().classify_many([VIDEO], **{name: value})
 

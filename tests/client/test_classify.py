@@ -125,7 +125,7 @@ def test_a_path_arrives_as_its_content_and_names_the_prediction(connect, triton,
     assert prediction.video == str(path)
 
 
-def test_an_open_file_is_read_from_where_it_stands(connect, triton, tmp_path):
+def test_an_open_file_is_read_from_its_current_position(connect, triton, tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"skipped" + VIDEO)
     with path.open("rb") as file:

@@ -59,7 +59,7 @@ def test_a_table_shows_each_file_with_its_labels(run, files):
     assert not result.stderr
 
 
-def test_json_is_one_object_a_line_and_nothing_else(run, files):
+def test_json_is_one_object_per_line_and_nothing_else(run, files):
     result = run(*files, "--json", "--top-k", "1")
     assert result.exit_code == 0
     lines = read_lines(result.stdout)
@@ -83,7 +83,7 @@ def test_a_damaged_file_is_marked_beside_its_labels(run, files, triton):
     assert [line["truncated"] for line in read_lines(run(*files, "--json").stdout)] == [True, False]
 
 
-def test_json_carries_features_and_report_when_asked_for(run, files):
+def test_json_carries_features_and_report_when_requested(run, files):
     (line,) = read_lines(run(files[0], "--json", "--features", "--report").stdout)
     assert line["features"] == [0, 1, 2, 3, 4, 5, 6, 7]
     assert line["report"]["codec"] == "h264"

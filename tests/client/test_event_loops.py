@@ -76,7 +76,7 @@ gc.collect()
 
 
 @pytest.mark.parametrize("work", ["call", "run"])
-def test_closing_in_one_loop_ends_what_is_in_flight_in_another(classifier, triton, work):
+def test_closing_in_one_loop_ends_calls_in_another(classifier, triton, work):
     triton.hold = True
     ends = []
 

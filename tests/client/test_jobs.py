@@ -102,7 +102,7 @@ def test_a_killed_client_continues(triton, folder):
     _, said = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, said
     assert sorted(numbers(out)) == list(range(40))
-    # Done again is only what was in flight, at most the rows that run ahead.
+    # Only videos that were in flight are classified again: at most the rows that run ahead.
     assert len(triton.requests) <= 40 + 3 * 5 * 4
 
 

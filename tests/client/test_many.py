@@ -46,7 +46,7 @@ def test_rows_come_as_they_finish(connect, triton):
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_no_more_calls_are_in_flight_than_asked_for(connect, triton, parallel):
+def test_parallel_limits_the_calls_in_flight(connect, triton, parallel):
     triton.hold, triton.delay = True, 0.02
     when(lambda: triton.in_flight >= parallel, triton.release.set)
     assert len(names(connect().classify_many([GOOD] * 12, parallel=parallel))) == 12
@@ -85,7 +85,7 @@ def test_a_failure_is_left_out_and_reported(connect):
 
 
 @pytest.mark.usefixtures("_one_breaks")
-def test_a_failure_ends_the_run_where_that_is_asked_for(connect):
+def test_on_error_raise_ends_the_run_at_a_failure(connect):
     stream = connect().classify_many([GOOD, BROKEN, GOOD], on_error="raise")
     assert next(stream).prediction
     with pytest.raises(NotAVideo):

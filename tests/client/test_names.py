@@ -19,7 +19,7 @@ from clipserve import ServerFailed, read_name
 from clipserve.names import make_printable, spell_name
 from clipserve.tables.display import draw_table, write_html
 
-# What a file is called, and how outputs spell it.
+# A file's name, and the name in outputs.
 NAMES = {
     b"plain.mp4": "plain.mp4",
     "\u00e9t\u00e9 \U0001f3f9.mp4".encode(): "\u00e9t\u00e9 \U0001f3f9.mp4",

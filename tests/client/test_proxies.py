@@ -18,7 +18,7 @@ from clipserve.sources.downloads import download
 
 @pytest.fixture
 def proxy():
-    """A proxy that answers nobody, and counts who comes."""
+    """A proxy that answers no request, and counts them."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         visits = []
 
@@ -40,7 +40,7 @@ def proxy():
 
 @pytest.fixture
 def set_proxies(monkeypatch, proxy):
-    """Have every variable that some library looks at name the proxy, and nothing go without."""
+    """Set every variable in which a library looks for a proxy, and no exceptions."""
     for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name in (*GRPC_PROXIES, "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -57,7 +57,7 @@ def test_a_server_on_this_machine_is_reached_without_a_proxy(connect, triton, pr
 
 @pytest.fixture
 def address():
-    """Of a server on this machine that answers "video" to every request."""
+    """The address of a server on this machine that answers "video" to every request."""
 
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self):

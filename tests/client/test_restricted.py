@@ -1,4 +1,4 @@
-"""A server that keeps some of its calls for those with a key, as with --grpc-restricted-protocol."""
+"""A server that requires a key for some calls, as with --grpc-restricted-protocol."""
 
 import grpc
 import pytest
@@ -14,7 +14,7 @@ WAYS = rf"expecting header '{HEADER}'.*headers=\{{'{HEADER}': KEY\}}.*--header '
 
 @pytest.fixture
 def closed(triton):
-    """Keeps the repository's index to itself."""
+    """A server that refuses the repository's index."""
     triton.restricted = ("RepositoryIndex",)
     return triton
 

@@ -52,7 +52,7 @@ def test_retries_end_with_the_deadline(connect, triton):
     assert len(triton.requests) > 1
 
 
-def test_one_video_is_not_retried_unless_asked_for(connect, triton):
+def test_one_video_is_not_retried_by_default(connect, triton):
     triton.failures_left = 2
     with pytest.raises(ServerBusy):
         connect().classify(VIDEO)

@@ -1,4 +1,4 @@
-"""Whatever names videos becomes entries, as far as it is read."""
+"""Every kind of source becomes entries, read only as far as they are needed."""
 
 import io
 import itertools
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Videos in natural disorder, and what is none."""
+    """Videos in no order, and files that are not videos."""
     for name in ("10.mp4", "2.MP4", "1.webm", "labels.txt", ".hidden.mp4", "more/3.avi", "more/.cache/4.mp4"):
         path = tmp_path / "videos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def test_a_list_may_mix_everything(folder):
     assert [entry.video for entry in read_entries(source)][4:] == ["http://host/a.mp4", b"video", file, "x.mp4"]
 
 
-def test_what_is_no_video_fails_alone_in_a_list_and_at_once_by_itself():
+def test_a_wrong_type_fails_alone_in_a_list_and_at_once_by_itself():
     good, bad = read_entries(["a.mp4", None])
     assert isinstance(bad.video, InvalidRequest)
     assert (good.id, bad.id) == ("a.mp4", "1")
@@ -212,7 +212,7 @@ def test_blanks_around_commas_are_left_out(folder):
         'id , path,  label\n 7 , a b.mp4 , "eating, ice" \n8, "c, d.mp4",x\n9," odd .mp4",\n'
     )
     with pytest.raises(InvalidRequest, match=r"labels\.csv', line 2: a quote opens a field here"):
-        read("labels.csv")  # the blank after a quote is told
+        read("labels.csv")  # the message names the blank after a quote
     (folder / "labels.csv").write_text(
         'id , path,  label\n 7 , a b.mp4 , eating ice \n8, "c, d.mp4",x\n9," odd .mp4",\n'
     )

@@ -121,7 +121,7 @@ def test_a_key_without_its_certificate_is_wrong_usage(run, certificates, given, 
 
 
 def test_a_certificate_alone_encrypts(triton, certificates, tmp_path):
-    """A server in the clear answers nobody who encrypts."""
+    """A server without TLS does not answer clients that encrypt."""
     (tmp_path / "archery.mp4").write_bytes(VIDEO)
     mine = ["--client-key", str(certificates / "client.key"), "--client-certificate", str(certificates / "client.pem")]
     ask = ["classify", str(tmp_path / "archery.mp4"), "--url", triton.url, "--timeout", "5"]
