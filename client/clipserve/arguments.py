@@ -127,7 +127,7 @@ def build(
     if unknown := sorted(kwargs.keys() - known.keys()):
         raise InvalidRequest(f"no such option: {', '.join(unknown)}; there are {', '.join(known)}")
     try:
-        inspect.Signature(list(known.values())).bind(*args, **kwargs)
+        read_signature(arguments).bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{name}(): {error}") from None
     return arguments(*args, **kwargs)
@@ -147,11 +147,18 @@ def rename_old(kwargs: Mapping[str, Any], known: Container[str]) -> dict[str, An
 
 
 @functools.cache
-def read_parameters(arguments: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The constructor's parameters by name, with their types alone as annotations."""
+def read_signature(arguments: Callable[..., Any]) -> inspect.Signature:
+    """The constructor's signature, with types alone as annotations."""
     types = get_type_hints(arguments)
-    parameters = inspect.signature(arguments).parameters
-    return {name: parameter.replace(annotation=types[name]) for name, parameter in parameters.items()}
+    signature = inspect.signature(arguments)
+    return signature.replace(
+        parameters=[parameter.replace(annotation=types[name]) for name, parameter in signature.parameters.items()]
+    )
+
+
+def read_parameters(arguments: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The constructor's parameters by name, with types alone as annotations."""
+    return read_signature(arguments).parameters
 
 
 @functools.cache
