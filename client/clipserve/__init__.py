@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clipserve.public import *  # noqa: F403
+else:  # type checkers would take any name
 
-
-def __getattr__(name: str) -> Any:
-    value = None
-    if name in ("__all__", "__version__") or (name.isidentifier() and not name.startswith("__")):
-        is_module = find_spec(f"clipserve.{name}") is not None
-        value = (
-            import_module(f"clipserve.{name}") if is_module else getattr(import_module("clipserve.public"), name, None)
-        )
-    if value is None:
-        raise AttributeError(f"module 'clipserve' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        value = None
+        if name in ("__all__", "__version__") or (name.isidentifier() and not name.startswith("__")):
+            is_module = find_spec(f"clipserve.{name}") is not None
+            value = (
+                import_module(f"clipserve.{name}")
+                if is_module
+                else getattr(import_module("clipserve.public"), name, None)
+            )
+        if value is None:
+            raise AttributeError(f"module 'clipserve' has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

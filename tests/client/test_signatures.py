@@ -123,6 +123,7 @@ def test_help_on_the_command_line_says_the_same():
 RIGHT = """
 from typing import assert_type
 
+import clipserve
 from clipserve import (
     AsyncRowStream,
     AsyncVideoClassifier,
@@ -136,6 +137,7 @@ from clipserve import (
 
 classifier = VideoClassifier("x3d_m", url="localhost:8001", timeout_seconds=3)
 assert_type(classifier, VideoClassifier)
+assert_type(clipserve.errors.ServerBusy.code, str)
 assert_type(classifier.classify("a.mp4", top_k=3, sampling="clip", views=10), Prediction)
 assert_type(classifier.classify(video=b"", start=1.5, retry=True, timeout_seconds=None), Prediction)
 assert_type(classifier.classify_many("videos/", parallel=3, on_error="drop", features=True), RowStream)
@@ -158,6 +160,8 @@ WRONG = {
     'classifier.embed("videos/", parallel=1.5)': 'Argument "parallel"',
     'evaluate("labels.csv", top_k=3)': 'Unexpected keyword argument "top_k"',
     'VideoClassifier("x3d_m", adress="localhost:8001")': 'Unexpected keyword argument "adress"',
+    "from clipserve import VideoClasifier": 'Module "clipserve" has no attribute "VideoClasifier"',
+    "clipserve.no_such_name": 'Module has no attribute "no_such_name"',
 }
 
 
@@ -165,7 +169,11 @@ def test_type_checkers_know_every_argument(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "right.py").write_text(RIGHT)
     wrong = "\n".join(
-        ["from clipserve import VideoClassifier, evaluate", 'classifier = VideoClassifier("x3d_m")', *WRONG]
+        [
+            "import clipserve; from clipserve import VideoClassifier, evaluate",
+            'classifier = VideoClassifier("x3d_m")',
+            *WRONG,
+        ]
     )
     (tmp_path / "wrong.py").write_text(wrong)
     output, errors, _ = api.run(["--no-pretty", str(tmp_path / "right.py"), str(tmp_path / "wrong.py")])
