@@ -76,7 +76,7 @@ class AsyncVideoClassifier:
     @takes(EmbedArguments)
     async def embed(self, arguments: EmbedArguments) -> Embeddings:
         """Feature vectors of many videos; see `VideoClassifier.embed`."""
-        return collect_embeddings(await self.classify_many(**vars(arguments)).table())
+        return collect_embeddings(await self.classify_many(**arguments.for_run()).table())
 
     async def models(self) -> list[str]:
         """Names of the models that are ready to take videos; see `VideoClassifier.models`."""

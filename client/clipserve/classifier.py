@@ -100,7 +100,7 @@ class VideoClassifier:
         Raises:
             InvalidRequest: as `classify_many`.
         """
-        return collect_embeddings(self.classify_many(**vars(arguments)).table())
+        return collect_embeddings(self.classify_many(**arguments.for_run()).table())
 
     def models(self) -> list[str]:
         """Names of the models that are ready to take videos, sorted.

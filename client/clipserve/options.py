@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
-from clipserve.arguments import Argument, CheckedArguments
+from clipserve.arguments import Argument, CheckedArguments, read_parameters
 from clipserve.checks import check_bool, check_choice, check_int, check_positive_int, check_seconds, check_timeout
 from clipserve.errors import InvalidRequest
 from clipserve.sources.source import Source
@@ -210,3 +210,8 @@ class EmbedArguments(RunArguments):
             partial(check_choice, choices=OnError),
         ),
     ] = "drop"
+
+    def for_run(self) -> dict[str, Any]:
+        """The arguments of `classify_many` that are not its defaults: a subclass of a classifier may change these."""
+        parameters = read_parameters(RunArguments)
+        return {name: value for name, value in vars(self).items() if value is not parameters[name].default}

@@ -8,7 +8,7 @@ import pandas
 import pytest
 from typer.testing import CliRunner
 
-from clipserve import AsyncVideoClassifier, InvalidRequest, Row
+from clipserve import AsyncVideoClassifier, InvalidRequest, Row, VideoClassifier
 from clipserve.command_line import build_app
 from clipserve.tables.embeddings import write_vectors
 
@@ -19,6 +19,17 @@ def source(triton, tmp_path):
     for name in ("1.mp4", "2.mp4", "3.mp4"):
         (tmp_path / name).write_bytes(b"broken" if name == "2.mp4" else name.encode())
     return tmp_path
+
+
+def test_embed_keeps_the_defaults_of_a_subclass(triton):
+    class ClipClassifier(VideoClassifier):
+        def classify_many(self, source, **options):
+            return super().classify_many(source, **{"sampling": "clip", **options})
+
+    with ClipClassifier("x3d_m", triton.url) as classifier:
+        assert len(classifier.embed([b"video"])) == 1
+        assert len(classifier.embed([b"video"], sampling="clip", views=2)) == 1
+    assert [request.parameters["policy"].string_param for request in triton.requests] == ["clip", "clip"]
 
 
 def test_vectors_are_one_array_and_failures_are_beside_it(connect, source):
