@@ -21,8 +21,8 @@ from clipserve.errors import InvalidRequest
 from clipserve.sources.source import Source
 from clipserve.sources.videos import VideoSource
 
-Sampling: TypeAlias = Literal["uniform", "clip"]
-Quality: TypeAlias = Literal["fast", "reference"]
+Sampling: TypeAlias = Literal["uniform", "clip", "keyframes"]
+Quality: TypeAlias = Literal["fast", "reference", "draft"]
 OnError: TypeAlias = Literal["keep", "raise", "drop"]
 
 MAX_CLIPS = 30  # views x crops: the server's limit, and the largest published protocol (10 x 3)
@@ -42,7 +42,8 @@ class SamplingOptions(CheckedArguments):
         Sampling,
         Argument(
             "'uniform' spreads the model's frames over the whole video; 'clip' takes clips of the length that the model"
-            " was trained on, as the published test protocols do",
+            " was trained on, as the published test protocols do; 'keyframes' is faster, not exact: the frames of"
+            " 'uniform', each moved to the nearest key frame",
             partial(check_choice, choices=Sampling),
         ),
     ] = "uniform"
@@ -79,7 +80,8 @@ class SamplingOptions(CheckedArguments):
     quality: Annotated[
         Quality,
         Argument(
-            "how frames are scaled: 'fast', or 'reference', which rounds exactly as PyTorchVideo does",
+            "how frames are scaled: 'fast', or 'reference', which rounds exactly as PyTorchVideo does. 'draft' scales"
+            " as 'fast', and is faster, not exact: each frame is moved to the nearest one that other frames depend on",
             partial(check_choice, choices=Quality),
         ),
     ] = "fast"
@@ -87,9 +89,9 @@ class SamplingOptions(CheckedArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         views, crops = self.views or 1, self.crops or 1
-        if views > 1 and self.sampling == "uniform":
+        if views > 1 and self.sampling != "clip":
             raise InvalidRequest(
-                f"uniform sampling has one view, got views={views}: add sampling='clip' (--sampling clip)"
+                f"sampling {self.sampling!r} has one view, got views={views}: add sampling='clip' (--sampling clip)"
             )
         if views * crops > MAX_CLIPS:
             raise InvalidRequest(

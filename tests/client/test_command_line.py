@@ -237,6 +237,13 @@ def test_sampling_options_are_sent(run, files, triton):
     }
 
 
+def test_shortcuts_are_sent(run, files, triton):
+    assert run(files[0], "--sampling", "keyframes", "--quality", "draft").exit_code == 0
+    (request,) = triton.requests
+    sent = {name: value.string_param for name, value in request.parameters.items() if name != "timeout"}
+    assert sent == {"policy": "keyframes", "quality": "draft"}
+
+
 def test_sampling_that_makes_no_sense_is_refused(run, files, triton):
     result = run(files[0], "--views", "2")
     assert (result.exit_code, triton.metadata) == (2, [])

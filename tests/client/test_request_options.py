@@ -3,6 +3,7 @@
 import numpy as np
 import pandas
 import pytest
+from tests.decode.synthesis import Clip
 
 from clipserve import DownloadLimits, InvalidRequest, VideoClassifier
 
@@ -12,13 +13,14 @@ VIDEO = b"video"
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"sampling": "random"}, "'uniform' or 'clip', got 'random'"),
-        ({"quality": "best"}, "'fast' or 'reference', got 'best'"),
+        ({"sampling": "random"}, "'uniform', 'clip' or 'keyframes', got 'random'"),
+        ({"quality": "best"}, "'fast', 'reference' or 'draft', got 'best'"),
         ({"views": 0}, "views .*1 to 30, got 0"),
         ({"views": 31, "sampling": "clip"}, "1 to 30, got 31"),
         ({"views": 2.0, "sampling": "clip"}, "got 2.0"),
         ({"views": True}, "got True"),
         ({"views": 3}, "add sampling='clip'"),
+        ({"views": 2, "sampling": "keyframes"}, "'keyframes' has one view, got views=2: add sampling='clip'"),
         ({"crops": 2}, "crops is 1 or 3, got 2"),
         ({"views": 11, "crops": 3, "sampling": "clip"}, "at most 30, got 11 x 3"),
         ({"start": -1}, "start .*got -1"),
@@ -85,6 +87,11 @@ def test_options_are_sent_in_the_types_of_the_decode_step(connect, triton):
         assert isinstance(sent["start_seconds"], float)
 
 
+def test_shortcuts_are_sent(connect, triton):
+    connect().classify(VIDEO, sampling="keyframes", quality="draft", crops=3)
+    assert read_parameters(triton.requests[0]) == {"policy": "keyframes", "quality": "draft", "crops": 3}
+
+
 def test_numbers_of_numpy_and_of_a_data_frame_are_numbers(connect, triton):
     frame = pandas.DataFrame({"top_k": [3], "views": [2], "crops": [3], "start": [0.5], "end": [2]})
     options = {"sampling": "clip", **{name: frame[name][0] for name in frame}, "start": np.float32(0.5)}
@@ -121,6 +128,20 @@ def test_a_real_triton_looks_only_between_start_and_end(classifier, motion_video
 
 def test_a_real_triton_takes_as_many_views_as_asked_for(classifier, motion_videos):
     assert len(see(classifier, motion_videos / "growing.mp4", sampling="clip", views=3, crops=3)) == 3
+
+
+def test_a_real_triton_takes_shortcuts_and_says_so(classifier):
+    video = Clip(frames=90, gop=6, options={"x264-params": "scenecut=0:bframes=3:b-adapt=0"}).make()
+    found = {}
+    for sampling, quality in (("uniform", "fast"), ("keyframes", "fast"), ("uniform", "draft")):
+        report = classifier.classify(video, report=True, sampling=sampling, quality=quality).report
+        assert (report["policy"], report["quality"]) == (sampling, quality)
+        found[sampling, quality] = report["decoded_frames"]
+        (numbers,) = report["frame_numbers"].values()
+        if sampling == "keyframes":
+            assert all(number % 6 == 0 for number in numbers[0])
+            assert report["decoded_frames"] == len(numbers[0])
+    assert found["keyframes", "fast"] < found["uniform", "draft"] < found["uniform", "fast"]
 
 
 def test_reference_quality_changes_the_scores_a_little(classifier, motion_videos):

@@ -47,7 +47,7 @@ def test_a_method_shows_the_fields_of_its_dataclass_and_help_explains_each(metho
 
 def test_an_example_of_a_signature():
     shown = str(inspect.signature(VideoClassifier.classify)).replace("typing.", "")
-    assert "*, sampling: Literal['uniform', 'clip'] = 'uniform', views: int | None = None" in shown
+    assert "*, sampling: Literal['uniform', 'clip', 'keyframes'] = 'uniform', views: int | None = None" in shown
     assert "retry: bool = False" in shown
     assert shown.endswith("-> clipserve.results.Prediction")
     assert inspect.iscoroutinefunction(AsyncVideoClassifier.classify)

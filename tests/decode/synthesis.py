@@ -116,16 +116,19 @@ class Plain:
     Attributes:
         frames: RGB [H, W, 3], upright.
         stamps: timestamps, None where there is none.
+        keys: whether FFmpeg calls a frame a key frame.
     """
 
     frames: list[Pixels]
     stamps: list[float | None]
+    keys: list[bool]
 
 
 def decode_plainly(data: bytes) -> Plain:
     """Decode everything with PyAV, packet by packet, stepping over packets that fail."""
     frames: list[Pixels] = []
     stamps: list[float | None] = []
+    keys: list[bool] = []
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_type = "NONE"
@@ -141,7 +144,8 @@ def decode_plainly(data: bytes) -> Plain:
                 rgb = frame.to_ndarray(format="rgb24")
                 frames.append(np.rot90(rgb, round(frame.rotation / 90)))
                 stamps.append(frame.time)
-    return Plain(frames, stamps)
+                keys.append(frame.key_frame)
+    return Plain(frames, stamps, keys)
 
 
 def cut_centre(frame: Pixels, side: int) -> Pixels:

@@ -31,6 +31,7 @@ SAMPLINGS = (
     Sampling(),
     Sampling(policy="clip", views=3, start_seconds=0.5, quality="reference"),
     Sampling(start_seconds=1.2, end_seconds=1.3),
+    Sampling(quality="draft"),
 )
 MORE = {
     "displayed size is not the coded size": Clip(width=98, height=66, gop=12),
@@ -128,6 +129,14 @@ def test_pixels_and_facts_equal_those_of_a_cpu(nvc: ModuleType, name: str) -> No
     for sampling in SAMPLINGS:
         if TAKEN[name].frames > 1 or sampling.start_seconds is None:
             check(nvdec, data, sampling)
+
+
+@pytest.mark.parametrize("name", ["h264 tiny GOPs", "hevc closed GOPs"])
+def test_key_frames_equal_those_of_a_cpu(nvc: ModuleType, name: str) -> None:
+    data = replace(TAKEN[name], frames=200).make()
+    report = check(plain(nvc), data, Sampling(policy="keyframes", crops=3))
+    assert report.policy == "keyframes"
+    assert report.decoded_frames == len({number for (view,) in report.frame_numbers.values() for number in view})
 
 
 @pytest.mark.parametrize("name", [*sorted(FOR_A_CPU), "vp9 in webm", "mpeg4 in mp4"])

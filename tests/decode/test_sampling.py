@@ -78,21 +78,24 @@ def test_parameters_are_read_with_their_types() -> None:
         policy="clip", views=10, crops=3, start_seconds=1.5, end_seconds=4.0
     )
     assert Sampling.from_parameters(parameters).clips == 30
+    shortcuts = {"policy": "keyframes", "quality": "draft", "crops": "3"}
+    assert Sampling.from_parameters(shortcuts) == Sampling(policy="keyframes", quality="draft", crops=3)
 
 
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
         ({"vews": 1}, "no such parameter"),
-        ({"policy": "random"}, "uniform or clip"),
-        ({"policy": ["clip"]}, "uniform or clip"),
-        ({"quality": "best"}, "fast or reference"),
+        ({"policy": "random"}, "uniform or clip or keyframes"),
+        ({"policy": ["clip"]}, "uniform or clip or keyframes"),
+        ({"quality": "best"}, "fast or reference or draft"),
         ({"views": 0}, "1 to 30"),
         ({"views": -1, "policy": "clip"}, "1 to 30"),
         ({"views": 31, "policy": "clip"}, "1 to 30"),
         ({"views": 10**30, "policy": "clip"}, "1 to 30"),
         ({"views": 11, "crops": 3, "policy": "clip"}, "at most 30"),
         ({"views": 2}, "use policy clip"),
+        ({"views": 2, "policy": "keyframes"}, "policy keyframes has one view; use policy clip"),
         ({"views": 2.0, "policy": "clip"}, "whole number"),
         ({"views": True}, "whole number"),
         ({"views": "9" * 5000}, "whole number"),

@@ -48,6 +48,12 @@ def test_a_broken_file_is_reported_and_exits_with_1(run, write_list):
     assert "broken.mp4: not-a-video" in result.stdout.replace("\n", "")
 
 
+def test_shortcuts_reach_the_report(run, write_list):
+    result = run(write_list(), "--model", "motion", "--sampling", "keyframes", "--quality", "draft", "--json", "-")
+    settings = json.loads(result.stdout)["settings"]
+    assert (settings["sampling"], settings["quality"]) == ("keyframes", "draft")
+
+
 def test_sampling_reaches_the_report(run, write_list):
     options = ("--sampling", "clip", "--views", "2", "--parallel", "2", "--json", "-")
     settings = json.loads(run(write_list(), "--model", "motion", *options).stdout)["settings"]

@@ -116,6 +116,18 @@ def test_clips_are_shown_one_by_one(page: Page) -> None:
     assert page.locator("#cs-filmstrip img").count() == 3 * FRAMES
 
 
+def test_shortcuts_are_told(page: Page) -> None:
+    page.locator("#cs-samples button:has-text('crossing')").click()
+    read_times(page)
+    page.click("#cs-sampling button")
+    page.locator("#cs-sampling label:has-text('key frames')").click()
+    page.locator("#cs-sampling label:has-text('draft')").click()
+    page.click("#cs-classify")
+    # The sample has fewer key frames than the model takes.
+    told = "8 frames, evenly spread over the whole video, each moved to one that takes less decoding."
+    expect(page.locator("#cs-filmstrip")).to_contain_text(told, timeout=WAIT_MILLISECONDS)
+
+
 def test_a_span_narrows_what_is_looked_at(page: Page) -> None:
     page.locator("#cs-samples button:has-text('crossing')").click()
     read_times(page)

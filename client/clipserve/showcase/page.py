@@ -4,10 +4,10 @@ import io
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from clipserve.errors import ClipserveError, InvalidRequest
-from clipserve.options import RequestOptions
+from clipserve.options import Quality, RequestOptions, Sampling
 from clipserve.showcase import rendering
 from clipserve.showcase.filmstrip import extract_filmstrip
 from clipserve.showcase.model_server import ModelServer, choose_model
@@ -73,17 +73,16 @@ class Page:
                 model = choose_model(self._server.models(), self._model)
             if not model:
                 raise InvalidRequest("the server has no model that is ready: export one with `clipserve export`")
-            clip = sampling == "clip"
             options = RequestOptions(
                 top_k=int(top_k),
                 report=True,
-                sampling="clip" if clip else "uniform",
-                # The slider is hidden for uniform sampling, keeps its value, and must not count then.
-                views=int(views) if clip else None,
+                sampling=cast(Sampling, sampling),  # checked, as quality is
+                # Where the slider is hidden, it keeps its value, which must not count.
+                views=int(views) if sampling == "clip" else None,
                 crops=int(crops),
                 start=read_seconds(start),
                 end=read_seconds(end),
-                quality="reference" if quality == "reference" else "fast",
+                quality=cast(Quality, quality),
             )
             result = self._server.classify(Path(file), model, options)
             answer, facts = rendering.render_answer(result), rendering.render_facts(result)
@@ -132,10 +131,10 @@ def build_page(server: ModelServer, *, samples: Sequence[Sample] = (), model: st
                     )
                 with gr.Accordion("Which frames the model sees", open=False, elem_id="cs-sampling"):
                     sampling = gr.Radio(
-                        [("frames from the whole video", "uniform"), ("clips", "clip")],
+                        [("frames from the whole video", "uniform"), ("clips", "clip"), ("key frames", "keyframes")],
                         value=RequestOptions.sampling,
                         label="Sampling",
-                        info="A clip is as long as the clips of the model's training.",
+                        info="A clip is as long as the clips of the model's training. Key frames: faster, not exact.",
                     )
                     views = gr.Slider(1, MOST_VIEWS, value=2, step=1, label="Clips", visible=False, elem_id="cs-views")
                     crops = gr.Radio(
@@ -152,7 +151,7 @@ def build_page(server: ModelServer, *, samples: Sequence[Sample] = (), model: st
                             label="To second", value="", placeholder="the end", min_width=120, elem_id="cs-end"
                         )
                     quality = gr.Radio(
-                        [("fast", "fast"), ("as in training", "reference")],
+                        [("fast", "fast"), ("as in training", "reference"), ("draft: faster, other frames", "draft")],
                         value=RequestOptions.quality,
                         label="Scaling",
                     )

@@ -73,12 +73,19 @@ def describe_sampling(classification: Classification) -> str:
     if options.start is not None or options.end is not None:
         end = "the end" if options.end is None else f"{options.end:g} s"
         part = f"the part between {options.start or 0:g} s and {end}"
-    if options.sampling == "uniform":
+    # The server says where it used exact frames although a shortcut was allowed.
+    policy = classification.report.get("policy", options.sampling)
+    quality = classification.report.get("quality", options.quality)
+    if policy == "keyframes":
+        chosen = f"{frames} key frames, spread over {part}"
+    elif policy == "uniform":
         chosen = f"{frames} frames, evenly spread over {part}"
     elif len(views) == 1:
         chosen = f"One clip of {frames} frames from {part}"
     else:
         chosen = f"{len(views)} clips of {frames} frames, spread over {part}"
+    if quality == "draft":
+        chosen += ", each moved to one that takes less decoding"
     return f"{chosen}; three squares of each frame." if options.crops == 3 else f"{chosen}."
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from clip_decode.sampling import Policy, Quality
+
 
 @dataclass(frozen=True)
 class Report:
@@ -21,6 +23,9 @@ class Report:
         frames: number of frames that a decode of the whole file gives.
         timestamps_seconds: for each geometry, for each temporal view, the start of each frame used, counted from the
             first frame of the video.
+        frame_numbers: in the same layout, the number of each frame used, counted from 0 in a decode of the whole file.
+        policy, quality: those of the request; but "uniform" in place of "keyframes", and "fast" in place of "draft",
+            where the shortcut was not possible and the frames are exact. See the module sampling.
         truncated: whether bytes are missing or damaged. The clips then hold the frames that are left.
         method: "selected" for a sparse decode (only the packets that the wanted frames depend on), "whole" for a full
             decode.
@@ -39,6 +44,9 @@ class Report:
     duration_seconds: float
     frames: int
     timestamps_seconds: dict[str, tuple[tuple[float, ...], ...]]
+    frame_numbers: dict[str, tuple[tuple[int, ...], ...]]
+    policy: Policy
+    quality: Quality
     truncated: bool
     method: str
     decoder: str

@@ -2,6 +2,11 @@
 
 Policy "uniform" is PyTorchVideo's `uniform_temporal_subsample`: T frames by number, from the first to the last.
 
+Policy "keyframes" is faster and not exact. It moves the frames of "uniform" to the nearest key frames, which depend on
+no other frame. They are distinct and in order. Where the span has fewer than T key frames, or everything must be
+decoded anyway, the frames are those of "uniform". A key frame is one at which decoding may begin: an I frame of H.264
+that is no IDR frame does not count, even if the container marks it.
+
 Policy "clip" is the published test protocol. Views start where PyTorchVideo's `ConstantClipsPerVideoSampler` and
 SlowFast's `get_start_end_idx` start them: the first at 0, the last so that it ends with the video, the others evenly
 between; a single view starts at 0. Frames of a view are `stride` 30ths of a second apart, at any frame rate of the
@@ -18,17 +23,17 @@ from typing import Literal
 from clip_decode.errors import InvalidRequest
 from clip_decode.geometry import read_digits
 
-Policy = Literal["uniform", "clip"]
-Quality = Literal["fast", "reference"]
+Policy = Literal["uniform", "clip", "keyframes"]
+Quality = Literal["fast", "reference", "draft"]
 
 MAX_VIEWS = 30
 MAX_VIEWS_TIMES_CROPS = 30  # The largest published protocol: 10 views x 3 crops.
 MAX_SECONDS = 1_000_000.0
 
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "policy": ("uniform", "clip"),
+    "policy": ("uniform", "clip", "keyframes"),
     "crops": (1, 3),
-    "quality": ("fast", "reference"),
+    "quality": ("fast", "reference", "draft"),
 }
 
 
@@ -37,15 +42,17 @@ class Sampling:
     """Which frames of a video are wanted, and how they are scaled.
 
     Attributes:
-        policy: "uniform" spreads the frames over the whole video; "clip" takes views of consecutive frames. See the
-            module.
+        policy: "uniform" spreads the frames over the whole video; "clip" takes views of consecutive frames; "keyframes"
+            moves the frames of "uniform" to the nearest key frames. See the module.
         views: temporal views, 1 to 30; more than one needs policy "clip".
         crops: squares cut from each frame: 1 is the centre; 3 are left, centre and right along the longer side (top,
             centre and bottom of a portrait frame). At most 30 views x crops.
         start_seconds, end_seconds: the span to sample, counted from the first frame; None is the start or the end of
             the video.
         quality: "fast" scales with swscale's area averaging; "reference" repeats PyTorchVideo's scaling within half a
-            level of 255. picture/scaling.py compares them.
+            level of 255. picture/scaling.py compares them. "draft" scales as "fast", and moves each frame to the
+            nearest one that other frames depend on, so that fewer are decoded. It is not exact. A full decode gives
+            exact frames.
 
     Raises:
         InvalidRequest: a value has the wrong type or is out of bounds.
@@ -74,8 +81,8 @@ class Sampling:
                 f"{self.views} views x {self.crops} crops are {self.views * self.crops} clips, but "
                 f"at most {MAX_VIEWS_TIMES_CROPS} are allowed"
             )
-        if self.views > 1 and self.policy == "uniform":
-            raise InvalidRequest(f"views is {self.views}, but policy uniform has one view; use policy clip")
+        if self.views > 1 and self.policy != "clip":
+            raise InvalidRequest(f"views is {self.views}, but policy {self.policy} has one view; use policy clip")
         self._check_span()
 
     def _check_span(self) -> None:

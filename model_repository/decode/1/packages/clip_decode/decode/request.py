@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clip_decode.decode.decoder import DecoderName
+from clip_decode.dependencies.packet_dependencies import Dependencies
 from clip_decode.errors import InvalidRequest
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.picture.clip_buffer import ClipBuffer
 from clip_decode.plan.frame_selection import FrameSelection, select_frames
+from clip_decode.plan.shortcuts import take_shortcuts
 from clip_decode.plan.timeline import Timeline
 from clip_decode.sampling import Sampling
 
@@ -32,9 +34,13 @@ class DecodeRequest:
         if not self.geometries:
             raise InvalidRequest("no clip was asked for")
 
-    def select(self, timeline: Timeline) -> FrameSelection:
-        """The frames of a timeline that the clips consist of."""
-        return select_frames(timeline, self.geometries, self.sampling)
+    def select(self, timeline: Timeline, dependencies: Dependencies | None = None) -> FrameSelection:
+        """The frames of a timeline that the clips consist of.
+
+        Without dependencies, which a full decode does not need, they are the exact ones.
+        """
+        selection = select_frames(timeline, self.geometries, self.sampling)
+        return selection if dependencies is None else take_shortcuts(selection, timeline, dependencies, self.sampling)
 
     def allocate(self, selection: FrameSelection) -> ClipBuffer:
         """An empty buffer for these frames."""

@@ -31,7 +31,7 @@ def decode_sparse(
         InvalidRequest, TooLong, TooLarge: see `decode_clips`.
     """
     timeline = build_timeline(index, dependencies.display_order, request.limits)
-    selection = request.select(timeline)
+    selection = request.select(timeline, dependencies)
     buffer = request.allocate(selection)
     segments = plan_segments(dependencies, selection.wanted)
     rank_of = {number: rank for rank, number in enumerate(dependencies.display_order)}

@@ -39,12 +39,14 @@ class CodedFrame:
         byte_ranges: its bytes within the packet; frames may share ranges.
         shown: whether it is the frame that the packet shows.
         references: indices of the coded frames that it may be predicted from.
+        is_repeat: whether it only shows its one reference, which was decoded before.
     """
 
     packet: int
     byte_ranges: tuple[ByteRange, ...]
     shown: bool
     references: frozenset[int]
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True)

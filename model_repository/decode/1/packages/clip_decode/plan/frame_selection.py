@@ -1,9 +1,9 @@
-"""Which frames of a timeline a request selects: the arithmetic of both sampling policies."""
+"""Which frames of a timeline a request selects: the arithmetic of the policies "uniform" and "clip"."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clip_decode.geometry import STRIDE_FRAMES_PER_SECOND, Geometry
 from clip_decode.plan.timeline import Timeline
-from clip_decode.sampling import Sampling
+from clip_decode.sampling import Policy, Quality, Sampling
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,28 @@ class FrameSelection:
 
     Attributes:
         indices: for each geometry by name, for each temporal view, T frame indices in display order.
+        policy, quality: those of the request, but "uniform" and "fast" where the frames are exact although the request
+            allows a shortcut.
     """
 
     indices: Mapping[str, tuple[tuple[int, ...], ...]]
+    policy: Policy
+    quality: Quality
 
     @property
     def wanted(self) -> frozenset[int]:
         """Every frame index that is used."""
         return frozenset(i for views in self.indices.values() for view in views for i in view)
+
+    def map_views(self, change: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]) -> FrameSelection:
+        """A selection with other indices: `change` takes and returns those of a view."""
+        return replace(
+            self,
+            indices={
+                name: tuple(tuple(change(np.array(view, dtype=np.int64)).tolist()) for view in views)
+                for name, views in self.indices.items()
+            },
+        )
 
     def seconds(self, timeline: Timeline) -> dict[str, tuple[tuple[float, ...], ...]]:
         """Start of each selected frame, in the layout of `indices`."""
@@ -39,7 +53,9 @@ class FrameSelection:
 
 
 def select_frames(timeline: Timeline, geometries: Mapping[str, Geometry], sampling: Sampling) -> FrameSelection:
-    """Select frames. In a video that is shorter than a clip, frames repeat, mostly the last one.
+    """Select the exact frames. In a video that is shorter than a clip, frames repeat, mostly the last one.
+
+    The policy "keyframes" selects as "uniform" does; plan/shortcuts.py moves the frames.
 
     Raises:
         InvalidRequest: the span of `sampling` begins after the video ends.
@@ -47,7 +63,7 @@ def select_frames(timeline: Timeline, geometries: Mapping[str, Geometry], sampli
     first, last = timeline.frames_between(sampling.start_seconds, sampling.end_seconds)
     indices: dict[str, tuple[tuple[int, ...], ...]] = {}
     for name, geometry in geometries.items():
-        if sampling.policy == "uniform":
+        if sampling.policy != "clip":
             selected = first + spread_indices(last - first + 1, geometry.frames)
             indices[name] = (tuple(selected.tolist()),)
             continue
@@ -59,7 +75,11 @@ def select_frames(timeline: Timeline, geometries: Mapping[str, Geometry], sampli
             tuple(min(max(timeline.frame_at(moment), first), last) for moment in view)
             for view in clip_moments(geometry, sampling.views, start, end)
         )
-    return FrameSelection(indices)
+    return FrameSelection(
+        indices,
+        policy="uniform" if sampling.policy == "keyframes" else sampling.policy,
+        quality="fast" if sampling.quality == "draft" else sampling.quality,
+    )
 
 
 def spread_indices(count: int, wanted: int) -> npt.NDArray[np.int64]:
