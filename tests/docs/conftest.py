@@ -15,7 +15,7 @@ VIDEOS = {"bouncing": 1, "moving left": 2, "growing": 3, "still": 4}
 
 @pytest.fixture(scope="session")
 def sample_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """archery.mp4, videos/ and labels.csv, as docs/first-steps.md makes them."""
+    """videos/ and labels.csv, as docs/first-steps.md makes them."""
     folder = tmp_path_factory.mktemp("samples")
     (folder / "videos").mkdir()
     lines = ["path,label"]
@@ -24,7 +24,6 @@ def sample_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_motion_video(folder / path, label, seed, width=160, height=120)
         lines.append(f"{path},{label}")
     (folder / "labels.csv").write_text("\n".join(lines))
-    shutil.copy(folder / "videos" / "bouncing.mp4", folder / "archery.mp4")
     return folder
 
 

@@ -50,7 +50,12 @@ def classify(
     parallel: ParallelOption = RunArguments.parallel,
     on_error: Annotated[OnError, make_option(RunArguments, "on_error")] = RunArguments.on_error,
     retry_seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="With --out: longest wait for a server that is away.")
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="With --out: how long to wait for a server that does not answer, where that is longer than --timeout.",
+        ),
     ] = RETRY_SECONDS,
     patience: Annotated[float | None, typer.Option(min=0, hidden=True)] = None,
     server: ServerOptions,
