@@ -38,6 +38,12 @@ def test_a_single_geometry_gives_its_clips_alone() -> None:
         decode_clips(data, {})
 
 
+@pytest.mark.parametrize("data", ["video.mp4", Path("video.mp4"), None])
+def test_what_is_not_the_bytes_of_a_file_is_a_type_error_that_says_so(data: object) -> None:
+    with pytest.raises(TypeError, match=r"bytes of a video file, got \w+: read it"):
+        decode_clips(data, GEOMETRY)  # type: ignore[call-overload]
+
+
 def test_ffmpeg_and_numpy_are_loaded_only_to_decode() -> None:
     names = sorted(set(clip_decode.__all__) - {"decode_clips"})
     program = f"""

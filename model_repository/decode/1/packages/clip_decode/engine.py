@@ -68,7 +68,12 @@ def decode_clips(
     Raises:
         VideoError: the bytes cannot be decoded; its subclasses say why.
         InvalidRequest: no geometry, or a span that begins after the video ends.
+        TypeError: `data` is a path or an open file.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"data is the bytes of a video file, got {type(data).__name__}: read it, Path(...).read_bytes()"
+        )
     if isinstance(geometry, Geometry):
         clips, report = _decode_with_cpu(data, DecodeRequest({CLIP: geometry}, sampling, limits))
         return clips[CLIP], report
