@@ -346,10 +346,12 @@ def test_closing_ends_the_download_of_a_video(triton, kind):
         classifier = kind("x3d_m", triton.url, download_limits=clipserve.DownloadLimits(seconds=NEVER_SECONDS))
 
         def close():
-            silent.accept()
+            # Held until the classifier is closed: a connection that is dropped here would end the download first.
+            connection, _ = silent.accept()
             result = classifier.close()
             if result is not None:
                 asyncio.run(result)
+            connection.close()
 
         async def classify():
             await classifier.classify(address)
