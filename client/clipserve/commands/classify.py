@@ -19,16 +19,13 @@ from clipserve.commands.options import (
 )
 from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error, tell
 from clipserve.connection import Connection
-from clipserve.errors import ClipserveError, ModelNotReady, ServerUnavailable
+from clipserve.errors import ClipserveError
 from clipserve.jobs.job import AWAY, RETRY_SECONDS, Shard, describe_settings, run_job
 from clipserve.jobs.result_file import ResultFile
 from clipserve.options import OnError, RequestOptions, RunArguments
-from clipserve.runs import summary
+from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
 from clipserve.sources.lists import JSON_LINES
-
-# These would fail every video alike, so they are reported once.
-FATAL_ERRORS = (*summary.FATAL_ERRORS, ServerUnavailable, ModelNotReady)
 
 
 @spread_options
@@ -134,7 +131,7 @@ def show_rows(
     with output, stream:
         try:
             for row in stream:
-                if isinstance(row.error, FATAL_ERRORS):
+                if isinstance(row.error, SERVER_WIDE_ERRORS):
                     raise row.error
                 fine = fine and row.error is None
                 if row.error is None or on_error != "drop":
@@ -143,7 +140,7 @@ def show_rows(
                     print_error(row.error)
                 if row.error is not None and on_error == "raise":
                     break
-        except FATAL_ERRORS as error:
+        except SERVER_WIDE_ERRORS as error:
             output.show_end(error)
             raise typer.Exit(2) from error
     return fine

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from clipserve.commands.classify import FATAL_ERRORS
 from clipserve.commands.given_sources import GivenSources
 from clipserve.commands.options import (
     ModelOption,
@@ -23,6 +22,7 @@ from clipserve.jobs.job import Shard
 from clipserve.options import EmbedArguments, SamplingOptions
 from clipserve.results import Row
 from clipserve.runs.streams import RowStream
+from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.tables.embeddings import write_vectors
 
 
@@ -75,7 +75,7 @@ def embed(
 
 def _report_failures(stream: RowStream) -> Iterator[Row]:
     for row in stream:
-        if isinstance(row.error, FATAL_ERRORS):
+        if isinstance(row.error, SERVER_WIDE_ERRORS):
             raise row.error
         if row.error is not None:
             print_error(row.error)

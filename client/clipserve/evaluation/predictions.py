@@ -6,15 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from clipserve.errors import InvalidRequest, ModelNotReady, ServerUnavailable, UnexpectedAnswer
+from clipserve.errors import InvalidRequest, UnexpectedAnswer
 from clipserve.evaluation.evaluation import Failure
 from clipserve.evaluation.ground_truth import ClassNames, LabelledVideo, describe_unknown
 from clipserve.results import Prediction, Row
-from clipserve.runs import summary
 from clipserve.runs.streams import RowStream
-
-# These end an evaluation: metrics over the videos before the server went away would say little about the model.
-FATAL_ERRORS = (*summary.FATAL_ERRORS, ServerUnavailable, ModelNotReady)
+from clipserve.runs.summary import SERVER_WIDE_ERRORS
 
 # The server writes scores with six digits. Where two are equal, its order of the labels, which it took from all digits,
 # decides; this difference keeps that order.
@@ -84,7 +81,8 @@ class Predictions:
         return tuple(self._truths)
 
     def _add(self, position: int, row: Row) -> None:
-        if isinstance(row.error, FATAL_ERRORS):
+        # Metrics over the videos before the server went away would say little about the model.
+        if isinstance(row.error, SERVER_WIDE_ERRORS):
             raise row.error
         if row.error is not None:
             self.failures.append(Failure(position, row.id, row.video, row.error.code, str(row.error)))

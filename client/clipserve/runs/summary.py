@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from clipserve.errors import AccessDenied, UnknownModel
+from clipserve.errors import AccessDenied, ModelNotReady, ServerUnavailable, UnknownModel
 from clipserve.options import OnError
 from clipserve.results import Row
 from clipserve.runs.progress import Progress
@@ -11,6 +11,8 @@ from clipserve.sources.folders import Skipped
 
 # No video can succeed after these errors, so they end a run whatever on_error says.
 FATAL_ERRORS = (AccessDenied, UnknownModel)
+# These fail every video alike while the server is away: commands report them once, and an evaluation ends.
+SERVER_WIDE_ERRORS = (*FATAL_ERRORS, ServerUnavailable, ModelNotReady)
 
 # Dropped rows that a stream keeps; it counts all of them, and a table keeps all of them.
 MAX_DROPPED = 1000
