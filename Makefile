@@ -42,8 +42,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Export models, start Triton, classify real videos through gRPC, stop.
 	@$(BIN)/python examples/demo.py
 
-# Two processes, because tests often wait; a file's tests stay in one, because they share servers.
-PARALLEL := -n 2 --dist loadfile
+# Three processes on two cores, because tests often wait; a file's tests stay in one, because they share servers.
+PARALLEL := -n 3 --dist loadfile
+LONG_PARALLEL := -n 2 --dist loadfile
 
 .PHONY: test
 test: $(READY) check ## The checks and the tests, a browser and a real Triton among them (ten minutes on two cores).
@@ -51,7 +52,7 @@ test: $(READY) check ## The checks and the tests, a browser and a real Triton am
 
 .PHONY: test-long
 test-long: $(READY) ## The tests that take long: every model in every format, endurance, slow footage.
-	$(BIN)/pytest -m long
+	$(BIN)/pytest $(LONG_PARALLEL) -m long
 
 .PHONY: test-all
 test-all: $(READY) check ## The checks and every test.
@@ -72,6 +73,7 @@ check: $(READY) ## Lint, format, types, and the committed configs against the sp
 	$(BIN)/mypy
 	$(BIN)/clipserve export --check
 	$(BIN)/python examples/make_notebook.py --check
+	$(BIN)/python docs/make_options.py --check
 
 .PHONY: format
 format: $(READY) ## Put the code into its form.

@@ -110,7 +110,7 @@ def motion_url(motion_server: Triton) -> str:
     return motion_server.grpc_url
 
 
-@pytest.fixture(scope="session", params=["onnx", "torchscript"])
+@pytest.fixture(scope="session", params=["onnx", pytest.param("torchscript", marks=pytest.mark.long)])
 def service(request: pytest.FixtureRequest, repositories: Callable[[FormatName], Path]) -> Iterator[Service]:
     """The whole service with every model that the chosen tests ask for, once for each format."""
     wanted = request.config.stash[WANTED]

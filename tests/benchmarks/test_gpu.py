@@ -68,6 +68,7 @@ def measure(factory: Factory, *groups: Group, budget: Budget | None = None) -> O
     return outcomes
 
 
+@pytest.mark.long
 def test_one_command_writes_the_page_the_cells_and_the_machine(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--out", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)

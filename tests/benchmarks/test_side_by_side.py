@@ -65,6 +65,7 @@ def test_everyone_installed_answers_alike_and_is_measured(tmp_path: Path, scratc
     assert not left_behind(scratch)
 
 
+@pytest.mark.long
 def test_stopped_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, scratch: Path) -> None:
     results = tmp_path / "results"
     command = [*COMMAND, "--out", str(results), "--only", "codelab"]

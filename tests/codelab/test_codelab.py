@@ -62,6 +62,13 @@ def check_steps(output: str, *, videos: int) -> None:
     assert re.search(r"the page at http://\S+ answers with status 200", output)
 
 
+def test_the_script_runs_on_videos_and_a_server_that_are_there(motion_url: str, data: Path) -> None:
+    done = run_script("--data", str(data), "--model", "motion", "--url", motion_url)
+    assert done.returncode == 0, done.stderr
+    check_steps(done.stdout, videos=len(MOTIONS))
+
+
+@pytest.mark.long
 def test_the_script_starts_a_server_and_makes_its_own_videos(repositories: Callable[[FormatName], Path]) -> None:
     done = run_script("--repository", str(repositories("onnx")), "--videos", "2")
     assert done.returncode == 0, done.stderr
@@ -69,7 +76,7 @@ def test_the_script_starts_a_server_and_makes_its_own_videos(repositories: Calla
     check_steps(done.stdout, videos=24)
 
 
-@pytest.mark.long  # the script with the same cells runs always
+@pytest.mark.long
 def test_the_notebook_runs_on_videos_and_a_server_that_are_there(
     motion_url: str, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def serves(triton: Triton, name: FormatName) -> bool:
             return False
 
 
+@pytest.mark.long
 def test_exports_in_alternating_formats_cost_no_request(
     triton: Triton, prepared: dict[FormatName, Path], video: Path
 ) -> None:

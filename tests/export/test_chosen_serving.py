@@ -45,6 +45,7 @@ def test_tensorrt_changes_nothing_on_a_cpu_but_the_warm_up(repository: Path) -> 
 
 
 @pytest.mark.parametrize(("form", "precision"), [("onnx", "fp16"), ("torchscript", "bf16")])
+@pytest.mark.long
 def test_a_network_in_half_is_served_and_answers_as_the_one_in_float32(
     exported: Path, tmp_path: Path, form: FormatName, precision: Precision
 ) -> None:

@@ -58,6 +58,7 @@ def enable(repository: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["motion", "decode"])
+@pytest.mark.long
 def test_cached_ahead_of_the_network_a_request_for_one_part_gets_the_answer_of_another(
     repository: Path, model: str, real_videos: list[Path]
 ) -> None:
@@ -79,6 +80,7 @@ def test_the_key_leaves_out_shapes_and_outputs(repository: Path) -> None:
         assert infer(client, CLIP, "FEATURES").as_numpy("FEATURES") is None, "outputs are in the key by now"
 
 
+@pytest.mark.long
 def test_with_the_cache_every_question_about_a_video_gets_its_own_answer(
     repository: Path, real_videos: list[Path]
 ) -> None:

@@ -153,6 +153,7 @@ def test_versions_share_a_format_and_labels(versions: Path, run: Run, tmp_path: 
     assert not list((versions / "motion_net").glob(".staging-*"))
 
 
+@pytest.mark.long
 def test_an_export_names_its_version_and_says_where_it_does_not_answer(
     repository: Path, run: Run, other_weights: Path
 ) -> None:

@@ -2,10 +2,13 @@
 
 import csv
 
+import pytest
+
 from tests.deploy.conftest import certificates, onnx_repository, start_server  # noqa: F401
 from tests.loadtest.test_command import QUICK, run
 
 
+@pytest.mark.long
 def test_a_server_that_asks_for_certificates_is_measured(
     analyzer,
     start_server,  # noqa: F811

@@ -20,13 +20,13 @@ with clipserve.VideoClassifier("motion", sys.argv[1]) as classifier:
 """
 # Python, numpy, extra. numpy 1.26 has no wheel for Python 3.13.
 MATRIX = [
-    ("3.11", "1.26", "[cli]"),
-    ("3.11", "2", ""),
+    ("3.11", "1.26", ""),
+    ("3.11", "2", "[cli]"),
     ("3.12", "1.26", ""),
     ("3.12", "2", "[cli]"),
     ("3.13", "2", "[cli]"),
 ]
-SHORT = MATRIX[:2]
+SHORT = MATRIX[1:2]
 NUMPY = {"1.26": "numpy==1.26.*", "2": "numpy>=2"}
 
 

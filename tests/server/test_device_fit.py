@@ -63,6 +63,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_server_says_once_which_of_its_networks_run_on_the_wrong_device(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def peak_megabytes(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
+@pytest.mark.long
 def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path) -> None:
     def set_count(config: pb.ModelConfig) -> None:
         config.instance_group[0].count = 3

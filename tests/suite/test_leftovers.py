@@ -69,6 +69,7 @@ def test_what_is_left_behind_fails_the_run_by_its_name(tmp_path: Path) -> None:
         assert wait_for(lambda pid=int(found[1]): has_ended(pid), 60)  # type: ignore[misc]
 
 
+@pytest.mark.long
 def test_a_parallel_run_fails_too(tmp_path: Path) -> None:
     status, said = run_tests(tmp_path, LEAVES_A_THREAD, "-n", "1")
     assert "1 passed" in said

@@ -20,9 +20,10 @@ from clipserve.commands.options import (
 from clipserve.commands.output import JsonLines, Output, TableAtEnd, print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.jobs.job import AWAY, RETRY_SECONDS, Shard, describe_settings, run_job
+from clipserve.jobs.job import RETRY_SECONDS, Shard, describe_settings, run_job
 from clipserve.jobs.result_file import ResultFile
 from clipserve.options import OnError, RequestOptions, RunArguments
+from clipserve.retry import RETRIED_ERRORS
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
 from clipserve.sources.lists import JSON_LINES
@@ -174,7 +175,7 @@ def write_file(
                 rows = file.rows
             tell(f"{path}: {rows} rows, {rows - before} of them new, {file.failures} failed")
             return file.failures == 0
-    except (*AWAY, OSError) as error:
+    except (*RETRIED_ERRORS, OSError) as error:
         print_error(error)
         tell(f"{path}: {rows} rows; the same command continues from here")
         raise typer.Exit(2) from error

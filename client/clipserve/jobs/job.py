@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from clipserve.classifier import VideoClassifier
-from clipserve.errors import InvalidRequest, ModelNotReady, ServerBusy, ServerUnavailable
+from clipserve.errors import InvalidRequest
 from clipserve.jobs.result_file import ResultFile
 from clipserve.options import RequestOptions, RunArguments
+from clipserve.retry import RETRIED_ERRORS
 from clipserve.sources.entries import Entry
 from clipserve.sources.source import Source, read_entries
 
 RETRY_SECONDS = 600.0  # how long to wait for a server that is away, for example during an update
 
 Item = TypeVar("Item")
-
-# These errors are about the server and not about a video. The file of results never gets a row for them.
-AWAY = (ServerUnavailable, ServerBusy, ModelNotReady)
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def run_job(
     )
     with stream:
         for row in stream:
-            if isinstance(row.error, AWAY):
+            if isinstance(row.error, RETRIED_ERRORS):  # about the server, not about this video: no row for it
                 raise row.error
             file.append(numbers.popleft(), row)
 
