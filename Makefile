@@ -74,6 +74,7 @@ check: $(READY) ## Lint, format, types, and the committed configs against the sp
 	$(BIN)/clipserve export --check
 	$(BIN)/python examples/make_notebook.py --check
 	$(BIN)/python docs/make_options.py --check
+	$(BIN)/python deploy/helm/make_readme.py --check
 
 .PHONY: format
 format: $(READY) ## Put the code into its form.

@@ -5,7 +5,6 @@ and the clips again in the networks, because the substitute backends are stubs, 
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from clipserve_server.cores import available_cores
 from clipserve_server.repository import ServedModel
 
 FOLDER = Path("/dev/shm")
@@ -163,7 +163,7 @@ def read_demand(repository: Path, models: Sequence[ServedModel]) -> Demand:
         int(values.get("max_bytes", MAX_VIDEO_BYTES)),
         int(values.get("max_waiting_megabytes", MAX_WAITING_MEGABYTES)),
     )
-    workers = int(values.get("workers", "0")) or len(os.sched_getaffinity(0))
+    workers = int(values.get("workers", "0")) or available_cores()
     return Demand(networks, workers, most, int(values.get("max_waiting", MAX_WAITING)))
 
 

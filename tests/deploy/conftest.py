@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,12 @@ from clipserve_container.settings import Settings  # noqa: E402
 from clipserve_export.motion.videos import write_motion_video  # noqa: E402
 from clipserve_export.repository import write_configs  # noqa: E402
 from clipserve_export.specs import SPECS  # noqa: E402
+from tests.conftest import required  # noqa: E402
 from tests.deploy.certificates import Certificates, make_certificates  # noqa: E402
+from tests.deploy.charts import MATRIX, Values  # noqa: E402
 from tests.deploy.embedded import EmbeddedServer  # noqa: E402
+from tests.deploy.helm import NoHelm, Object, find_helm, render_chart  # noqa: E402
+from tests.deploy.stack import stack  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +71,24 @@ def start_server(
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """Helm, of this machine or fetched once."""
+    try:
+        return find_helm()
+    except NoHelm as error:
+        (pytest.fail if "helm" in required() else pytest.skip)(str(error))
+
+
+@pytest.fixture(scope="session")
+def render(helm: Path) -> Callable[[Values], list[Object]]:
+    """The chart's objects with these values. Raises ChartError."""
+    return lambda values: render_chart(helm, values)
+
+
+@pytest.fixture(scope="session")
+def rendered(helm: Path) -> Callable[[str], list[Object]]:
+    """The objects with the values of that name in MATRIX, each rendered once. Not to be changed."""
+    return cache(lambda name: render_chart(helm, MATRIX[name]))

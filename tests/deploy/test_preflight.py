@@ -31,6 +31,7 @@ from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import SPECS
 from clipserve_server import repository as protobuf_reader
 from clipserve_server.shared_memory import measure_room
+from decode_pool.settings import available_cores
 from tests.deploy.certificates import run_script
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +179,7 @@ def test_too_little_shared_memory_says_how_much_is_needed(every_model, tmp_path)
 
 
 def test_the_formula_of_shared_memory_is_the_stated_one(every_model):
-    workers = len(os.sched_getaffinity(0))
+    workers = available_cores()
     clip = 16 * 356 * 356 * 3  # x3d_l's, the largest
     expected = 64 * 2**20 + (64 + workers) * (8 * 2**20 + 2 * clip)
     assert shared_memory_needed(Settings(repository=every_model, video_megabytes=8, views=2)) == expected

@@ -8,7 +8,13 @@ ROOT = Path(__file__).parents[2]
 # Pages whose blocks run, and whose names are held against the code.
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Where links and paths must lead somewhere as well.
-OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md", "benchmarks/README.md")
+OTHERS = (
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "deploy/README.md",
+    "deploy/helm/clipserve/README.md",
+    "benchmarks/README.md",
+)
 TEXTS = [*PAGES, *(ROOT / name for name in OTHERS)]
 
 # A fence, and the comment right before it, if any: <!-- not run: needs a GPU -->

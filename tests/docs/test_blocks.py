@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.docs.pages import BLOCKS, ROOT, Block, blocks_of
 
-LANGUAGES = {"python", "console", "text", "mermaid"}
+LANGUAGES = {"python", "console", "text", "mermaid", "yaml"}
 NUMBER = re.compile(r"\d+\.\d+")
 TARGETS = re.compile(r"^([a-z-]+):.*## ", re.MULTILINE)
 
@@ -70,6 +71,12 @@ def test_commands_run(block: Block, folder_of: Callable[[str], Path], served_her
     shown = [line for line in block.text.splitlines() if not line.startswith("$ ")]
     if shown:
         assert done.stdout.splitlines() == shown
+
+
+@pytest.mark.parametrize("block", blocks_of("yaml", run=True), ids=str)
+def test_yaml_can_be_read(block: Block) -> None:
+    """tests/deploy/test_chart.py renders the chart with the values in it."""
+    assert isinstance(yaml.safe_load(block.text), dict)
 
 
 @pytest.mark.parametrize("block", blocks_of("python", run=False), ids=str)

@@ -129,6 +129,7 @@ def test_options_in_prose_exist(page: Path) -> None:
         *("--help", "--version", "--profile", "--shm-size", "--strict", "--check", "--data", "--other"),
         *("--client", "--days", "--model-control-mode", "--load-model", "--exit-on-error"),
         *("--disable-auto-complete-config", "--cache-config", "--binary-search", "--profile-export-file"),
+        *("--set", "--values"),
     }
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert set(re.findall(r"`(--[a-z][a-z-]+)", prose)) <= known | others

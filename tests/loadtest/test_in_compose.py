@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.deploy.bases import RELEASE, SLIM
 from tests.deploy.conftest import bouncing, onnx_repository  # noqa: F401
 from tests.deploy.engine import run
-from tests.deploy.test_compose import Stack, stack  # noqa: F401
+from tests.deploy.stack import stack  # noqa: F401
 from tests.loadtest.conftest import CACHE
 
 HERE = Path(__file__).parent

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipserve_container.cores import available_cores
 from clipserve_container.repository import PublicModel, choose_models, names_openvino, read_parameters
 from clipserve_container.settings import Settings
 
@@ -73,7 +74,7 @@ def shared_memory_needed(settings: Settings) -> int:
     The videos that go to the decode step, and the clips that it returns, share a region that grows and never shrinks.
     """
     parameters = read_parameters(settings.repository, "decode")
-    workers = int(parameters.get("workers", "0")) or len(os.sched_getaffinity(0))
+    workers = int(parameters.get("workers", "0")) or available_cores()
     requests = int(parameters.get("max_waiting", "64")) + workers
     clip = largest_clip_bytes(settings.repository)
     return SHARED_MEMORY_FOR_BACKEND + requests * (settings.video_megabytes * 2**20 + settings.views * clip)

@@ -1,0 +1,19 @@
+{{- /* MiB of a quantity such as 16Gi or 512Mi */ -}}
+{{- define "clipserve.mebibytes" -}}
+{{- if hasSuffix "Gi" . }}{{ mul (trimSuffix "Gi" . | int64) 1024 }}{{ else }}{{ trimSuffix "Mi" . | int64 }}{{ end }}
+{{- end }}
+
+{{- /*
+MiB of /dev/shm that the server asks for before it starts (deploy/server/clipserve_container/memory.py):
+64 MiB + (waiting + workers) x (video + views x largest clip). Workers are the cores of the container.
+*/ -}}
+{{- define "clipserve.sharedMemoryNeeded" -}}
+{{- $shared := .Values.sharedMemory -}}
+{{- $each := add $shared.videoMegabytes (mul $shared.views $shared.clipMegabytes) -}}
+{{ add 64 (mul (add $shared.waiting .Values.resources.cpu) $each) }}
+{{- end }}
+
+{{- define "clipserve.sharedMemory" -}}
+{{- if .Values.sharedMemory.size }}{{ include "clipserve.mebibytes" .Values.sharedMemory.size }}
+{{- else }}{{ include "clipserve.sharedMemoryNeeded" . }}{{ end }}
+{{- end }}

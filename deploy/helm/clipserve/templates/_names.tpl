@@ -1,0 +1,36 @@
+{{- define "clipserve.name" -}}
+{{- if contains "clipserve" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-clipserve" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- /* What never changes of a part: list root part */ -}}
+{{- define "clipserve.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: clipserve
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{- /* list root part */ -}}
+{{- define "clipserve.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "clipserve.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
+{{- end }}
+
+{{- /* list root name-of-the-image */ -}}
+{{- define "clipserve.image" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ index . 1 }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}
+{{- end }}
+
+{{- define "clipserve.claim" -}}
+{{ .Values.repository.claim.existing | default (printf "%s-models" (include "clipserve.name" .)) }}
+{{- end }}
+
+{{- /* Whether there may be more than one server: "true" or nothing. */ -}}
+{{- define "clipserve.several" -}}
+{{- if or (ne .Values.autoscaling.kind "none") (gt (int .Values.replicas) 1) }}true{{ end }}
+{{- end }}
