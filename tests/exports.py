@@ -43,9 +43,12 @@ class Export(NamedTuple):
 MOTION = frozenset({Export("onnx", "motion"), Export("torchscript", "motion")})
 
 
-def copy_model(repository: Path, folder: Path, *, model: str = "motion") -> Path:
-    """`folder`, with this model of `repository` and the decode step: to change, or to serve alone."""
-    for name in ("decode", model, SPECS[model].net_name):
+def copy_model(repository: Path, folder: Path, *, model: str = "motion", timeline: bool = False) -> Path:
+    """`folder`, with this model of `repository` and the decode step: to change, or to serve alone.
+
+    timeline: whether timelines are served as well.
+    """
+    for name in ("decode", model, SPECS[model].net_name, *(["timeline"] if timeline else [])):
         shutil.copytree(repository / name, folder / name)
     return folder
 

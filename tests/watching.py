@@ -54,12 +54,21 @@ def read_metric(url: str, name: str) -> float:
 
 
 def decode_workers(triton: Triton) -> list[int]:
-    """Process ids, found by the code they run."""
+    """Process ids of the decode step's workers, found by the code they run."""
+    return _find_workers(triton, b"decode_pool.worker")
+
+
+def window_workers(triton: Triton) -> list[int]:
+    """Process ids of the processes that decode for timelines."""
+    return _find_workers(triton, b"decode_pool.window_worker")
+
+
+def _find_workers(triton: Triton, program: bytes) -> list[int]:
     code = f"PYTHONPATH={triton.repository}/decode/1".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if b"decode_pool.worker" in (folder / "cmdline").read_bytes() and code in (folder / "environ").read_bytes():
+            if program in (folder / "cmdline").read_bytes() and code in (folder / "environ").read_bytes():
                 found.append(int(folder.name))
         except OSError:
             continue

@@ -16,7 +16,7 @@ from clipserve_export.serving.choices import Serving
 from clipserve_export.serving.config import write_clips, write_ensemble_options, write_net_options, write_queues
 from clipserve_export.specs import Geometry, ModelSpec
 
-DECODE = "decode"
+DECODE, TIMELINE = "decode", "timeline"
 DEFAULTS = Serving()
 # Parameters of the decode step that an operator sets by hand, and an export keeps. Each is a setting of the decode pool
 # or a limit of a video: see PoolSettings in decode_pool and Limits in clip_decode.
@@ -34,6 +34,20 @@ DECODE_PARAMETERS = (
     "max_bytes",
     "max_pixels",
     "max_seconds",
+    "max_frames",
+)
+# The same for timelines: TimelineSettings in timeline_model.
+TIMELINE_PARAMETERS = (
+    "max_timelines",
+    "max_timeline_seconds",
+    "max_timeline_windows",
+    "max_shared_megabytes",
+    "max_silent_seconds",
+    "max_paused_seconds",
+    "max_worker_megabytes",
+    "run_milliseconds",
+    "max_bytes",
+    "max_pixels",
     "max_frames",
 )
 NOTICE = "# Made by `clipserve export`; `clipserve export --check` compares it with the specs.\n"
@@ -74,6 +88,50 @@ def decode_config(
 def read_decode_parameters(config: pb.ModelConfig) -> dict[str, str]:
     """The parameters of a decode step's config that an operator has set by hand."""
     return {name: config.parameters[name].string_value for name in DECODE_PARAMETERS if name in config.parameters}
+
+
+def timeline_config(
+    specs: Iterable[ModelSpec],
+    servings: Mapping[str, Serving] | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> pb.ModelConfig:
+    """The model that answers window by window, for every network. Its responses have n windows each.
+
+    servings: options by the model's name. A model without an entry has the defaults.
+    parameters: TIMELINE_PARAMETERS that an operator has set.
+    """
+    config = pb.ModelConfig(
+        name=TIMELINE,
+        backend="python",
+        input=[pb.ModelInput(name="VIDEO", data_type=pb.TYPE_STRING, dims=[1])],
+        output=[
+            pb.ModelOutput(name="WINDOWS", data_type=pb.TYPE_STRING, dims=[-1]),
+            pb.ModelOutput(name="SCORES", data_type=pb.TYPE_FP32, dims=[-1, -1]),
+            pb.ModelOutput(name="FEATURES", data_type=pb.TYPE_FP32, dims=[-1, -1]),
+            pb.ModelOutput(name="PROGRESS", data_type=pb.TYPE_STRING, dims=[1]),
+        ],
+        instance_group=[pb.ModelInstanceGroup(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
+        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
+    )
+    for spec in specs:
+        serving = (servings or {}).get(spec.name, DEFAULTS)
+        config.parameters[f"MODEL_{spec.name}"].string_value = json.dumps(
+            {
+                "network": spec.net_name,
+                "geometry": vars(spec.geometry),
+                "max_clips": serving.clips_for(spec),
+                "max_batch": serving.batch_for(spec),
+                "instances": serving.instances_for(spec),
+            }
+        )
+    for name, value in (parameters or {}).items():
+        config.parameters[name].string_value = value
+    return config
+
+
+def read_timeline_parameters(config: pb.ModelConfig) -> dict[str, str]:
+    """The parameters of a timeline config that an operator has set by hand."""
+    return {name: config.parameters[name].string_value for name in TIMELINE_PARAMETERS if name in config.parameters}
 
 
 def clip_dims(geometry: Geometry) -> list[int]:

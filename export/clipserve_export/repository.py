@@ -14,12 +14,15 @@ from tritonclient.grpc import model_config_pb2 as pb
 from clipserve_export.configs import (
     DECODE,
     DEFAULTS,
+    TIMELINE,
     decode_config,
     ensemble_config,
     net_config,
     parse_config,
     print_config,
     read_decode_parameters,
+    read_timeline_parameters,
+    timeline_config,
 )
 from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import FORMATS, Format
@@ -31,9 +34,15 @@ from clipserve_export.weights import PACKAGE
 
 VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
 CONFIG, LABELS, RECORD = "config.pbtxt", "labels.txt", "export.json"
-# The decode step's code by its place in the model: a folder of the checkout, or two of an installed wheel.
-CHECKOUT_DECODE = {"": PACKAGE.parents[1] / "model_repository" / DECODE / VERSION}
-WHEEL_DECODE = {"": PACKAGE / "decode_step", "packages/clip_decode": PACKAGE.parent / "clip_decode"}
+# The code of the Python models by its place in a repository: folders of the checkout, or of an installed wheel.
+CHECKOUT_CODE = {
+    f"{name}/{VERSION}": PACKAGE.parents[1] / "model_repository" / name / VERSION for name in (DECODE, TIMELINE)
+}
+WHEEL_CODE = {
+    f"{DECODE}/{VERSION}": PACKAGE / "decode_step",
+    f"{DECODE}/{VERSION}/packages/clip_decode": PACKAGE.parent / "clip_decode",
+    f"{TIMELINE}/{VERSION}": PACKAGE / "timeline_step",
+}
 
 
 def label_text(labels: Sequence[str]) -> str:
@@ -68,17 +77,20 @@ def expected_files(repository: Path) -> dict[Path, str]:
 
 
 def model_configs(repository: Path, spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
-    """The configs of a network, of its ensemble and of the decode step, which must agree, by their paths.
+    """The configs of a network, its ensemble, the decode step and timelines, which must agree, by their paths.
 
-    The decode step's config keeps what was chosen for the other networks of `repository`, and what an operator has set.
+    Those of the decode step and of timelines keep what was chosen for the other networks of `repository`, and what an
+    operator has set.
     """
     others = {other.name: read_chosen(repository, other) for other in SPECS.values() if other != spec}
-    servings = {name: other.serving for name, other in others.items() if other}
+    servings = {name: other.serving for name, other in others.items() if other} | {spec.name: chosen.serving}
     parameters = read_decode_parameters(_read_or_empty(repository, DECODE))
-    decode = decode_config(SPECS.values(), servings | {spec.name: chosen.serving}, parameters)
+    decode = decode_config(SPECS.values(), servings, parameters)
+    parameters = read_timeline_parameters(_read_or_empty(repository, TIMELINE))
+    timeline = timeline_config(SPECS.values(), servings, parameters)
     net = net_config(spec, chosen.form, classes=chosen.classes, serving=chosen.serving)
     ensemble = ensemble_config(spec, classes=chosen.classes, serving=chosen.serving)
-    configs = {DECODE: decode, spec.net_name: net, spec.name: ensemble}
+    configs = {DECODE: decode, TIMELINE: timeline, spec.net_name: net, spec.name: ensemble}
     return {Path(name, CONFIG): print_config(config) for name, config in configs.items()}
 
 
@@ -114,8 +126,8 @@ def find_drift(repository: Path) -> list[str]:
 
 
 def write_configs(repository: Path) -> list[Path]:
-    """Write the files that `find_drift` reports, and the decode step's code. Returns the files written."""
-    written = place_decode(repository)
+    """Write the files that `find_drift` reports, and the code of the Python models. Returns the files written."""
+    written = place_code(repository)
     for path, wanted in expected_files(repository).items():
         there = repository / path
         if not there.exists() or there.read_text() != wanted:
@@ -137,15 +149,16 @@ def replace_text(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def place_decode(repository: Path) -> list[Path]:
-    """Copy the decode step's code into a repository that is not the checkout's own. Returns the files written.
+def place_code(repository: Path) -> list[Path]:
+    """Copy the code of the decode step and of timelines into a repository that is not the checkout's own.
 
-    Writes only files that differ, because a server may be running the code.
+    Writes only files that differ, because a server may be running the code. Returns the files written.
     """
     written = []
-    for place, folder in (CHECKOUT_DECODE if CHECKOUT_DECODE[""].is_dir() else WHEEL_DECODE).items():
+    from_checkout = all(folder.is_dir() for folder in CHECKOUT_CODE.values())
+    for place, folder in (CHECKOUT_CODE if from_checkout else WHEEL_CODE).items():
         for path in sorted(folder.rglob("*.py")):
-            there, text = repository / DECODE / VERSION / place / path.relative_to(folder), path.read_text()
+            there, text = repository / place / path.relative_to(folder), path.read_text()
             if not there.exists() or there.read_text() != text:
                 replace_text(there, text)
                 written.append(there)
@@ -189,8 +202,9 @@ def publish(
     """
     net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
     configs = model_configs(repository, spec, Chosen(form=form, classes=len(labels), serving=serving))
-    place_decode(repository)
-    replace_text(repository / DECODE / CONFIG, configs[Path(DECODE, CONFIG)])
+    place_code(repository)
+    for name in (DECODE, TIMELINE):
+        replace_text(repository / name / CONFIG, configs[Path(name, CONFIG)])
     if folder.exists():
         for other in FORMATS.values():
             if other.name != form.name and (folder / other.filename).exists():

@@ -48,6 +48,9 @@ def serve(
             show_default="auto",
         ),
     ] = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline/--no-timeline", help="Make timelines of long videos, with every model served.")
+    ] = True,
 ) -> None:
     """Serve a model repository from this machine, with the Triton of the wheel nvidia-pytriton.
 
@@ -89,6 +92,7 @@ def serve(
                 log=log,
                 cpu_precision=cpu_precision.value,
                 decoder=decoder,
+                timeline=timeline,
                 progress=show_progress,
             )
             triton.start()

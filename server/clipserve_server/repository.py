@@ -9,6 +9,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_server.errors import RepositoryEmpty
 
+# Answers long videos window by window, with any of the networks. No public model of its own.
+TIMELINE = "timeline"
+
 
 @dataclass(frozen=True)
 class ServedModel:
@@ -55,6 +58,11 @@ def choose_models(repository: Path, names: Sequence[str] = ()) -> list[ServedMod
             f"no model of {repository} is exported yet: clipserve export NAME, with any of {', '.join(models)}"
         )
     return servable
+
+
+def has_timeline(repository: Path) -> bool:
+    """Whether the repository has the model that makes timelines; those of older exports do not."""
+    return all((repository / TIMELINE / file).is_file() for file in ("config.pbtxt", "1/model.py"))
 
 
 def _is_exported(repository: Path, model: ServedModel) -> bool:

@@ -31,7 +31,7 @@ from clipserve_server.options import (
 )
 from clipserve_server.ports import claim_ports
 from clipserve_server.python_stubs import dead_stubs, make_environment
-from clipserve_server.repository import ServedModel, choose_models
+from clipserve_server.repository import TIMELINE, ServedModel, choose_models, has_timeline
 from clipserve_server.shared_memory import measure_room
 from clipserve_server.wheel import find_wheel, make_backend_directory
 
@@ -67,6 +67,7 @@ class Triton:
         log: the file to append Triton's log to. None: a temporary file, removed at the end unless something failed.
         cpu_precision: what ONNX networks compute in on a CPU, a CpuPrecision. None: as CLIPSERVE_CPU_PRECISION says.
         decoder: what decodes videos. None: as CLIPSERVE_DECODER or the config of the decode step says.
+        timeline: whether to make timelines of long videos, where the repository has the model for it.
         progress: called with the number of ready models, and of all.
     """
 
@@ -84,6 +85,7 @@ class Triton:
         log: Path | None = None,
         cpu_precision: str | None = None,
         decoder: Decoder | None = None,
+        timeline: bool = True,
         progress: Progress = lambda ready, total: None,
     ) -> None:
         self.repository = repository
@@ -93,6 +95,7 @@ class Triton:
         self._start_seconds = start_seconds
         self._options = tuple(options)
         self._decoder = decoder
+        self._timeline = timeline and has_timeline(repository)
         self._cpu_precision = check_precision(cpu_precision or wanted_precision())
         self._progress = progress
         self._log_file = log
@@ -214,7 +217,7 @@ class Triton:
             f"--backend-directory={backends}",
             f"--backend-config=python,shm-region-prefix-name={shm_prefix(folder)}",
             "--model-control-mode=explicit",
-            *(f"--load-model={name}" for name in (*steps, *(model.name for model in self.models))),
+            *(f"--load-model={name}" for name in (*steps, *self._top_models())),
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={STOP_SECONDS - EXIT_SECONDS:.0f}",
             "--allow-gpu-metrics=true",
@@ -222,10 +225,14 @@ class Triton:
             *(f"--{service}-port={port}" for service, port in self._ports.items()),
         ]
 
+    def _top_models(self) -> list[str]:
+        """The models that clients call."""
+        return [*(model.name for model in self.models), *([TIMELINE] if self._timeline else [])]
+
     def _wait_until_ready(self) -> None:
         assert self._log is not None
         deadline = time.monotonic() + self._start_seconds
-        names = [model.name for model in self.models]
+        names = self._top_models()
         stub_died: float | None = None
         with triton_grpc.InferenceServerClient(self.grpc_url, channel_args=NO_PROXY) as client:
             while True:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -88,6 +89,26 @@ class Clip:
         else:
             frame.pts, frame.time_base = number, 1 / self.rate
         return frame.reformat(format=self.pixel_format)
+
+
+def repeat(data: bytes, times: int, rate: Fraction = Fraction(30)) -> bytes:
+    """A mp4 file with the same packets again and again, at this frame rate."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        copy: VideoStream | None = None
+        frames = 0
+        for _ in range(times):
+            with av.open(io.BytesIO(data)) as container:
+                stream = container.streams.video[0]
+                copy = copy or output.add_stream_from_template(stream)
+                shift = int(frames / rate / stream.time_base)
+                for packet in container.demux(stream):
+                    if packet.size:
+                        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                        packet.stream = copy
+                        output.mux(packet)
+                        frames += 1
+    return file.getvalue()
 
 
 def paint_texture(number: int, width: int, height: int) -> Pixels:

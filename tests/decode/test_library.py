@@ -17,7 +17,7 @@ from tests.decode.synthesis import Clip
 
 PACKAGE = Path(clip_decode.__file__).parent
 # A package imports only from itself and those before it.
-LAYERS = ("demux", "dependencies", "plan", "picture", "decode", "engine")
+LAYERS = ("demux", "dependencies", "plan", "picture", "decode", "engine", "window_engine")
 GEOMETRY = Geometry(4, 5, 64, 48)
 
 
@@ -45,7 +45,7 @@ def test_what_is_not_the_bytes_of_a_file_is_a_type_error_that_says_so(data: obje
 
 
 def test_ffmpeg_and_numpy_are_loaded_only_to_decode() -> None:
-    names = sorted(set(clip_decode.__all__) - {"decode_clips"})
+    names = sorted(set(clip_decode.__all__) - {"decode_clips", "decode_windows"})
     program = f"""
 import sys
 from clip_decode import {", ".join(names)}

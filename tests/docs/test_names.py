@@ -16,6 +16,7 @@ from clipserve import errors
 from clipserve_server.triton import Triton
 from decode_pool.settings import PoolSettings
 from tests.docs.pages import BLOCKS, PAGES, ROOT, Block
+from timeline_model.config import TimelineSettings
 
 VARIABLE = re.compile(r"\bCLIPSERVE_[A-Z][A-Z_]*[A-Z]\b")
 SOURCES = ("", ".py", ".sh", ".yml", ".cfg", ".toml", ".pbtxt", ".ipynb", ".html", ".example")
@@ -79,10 +80,17 @@ def test_settings_lists_every_parameter_of_the_decode_step() -> None:
     assert listed - prefixes == {*PoolSettings.names(), *vars(Limits())}
 
 
-def test_monitoring_lists_every_metric_of_the_decode_step(motion_server: Triton) -> None:
+def test_settings_lists_every_parameter_of_timelines() -> None:
+    table = read("settings.md").split("## Parameters of timelines")[1].split("\n## ")[0]
+    listed = {name for name in re.findall(r"^\| `(\w+)", table, re.MULTILINE) if not name.isupper()}
+    assert listed - {"MODEL_"} == {*vars(TimelineSettings())}
+
+
+def test_monitoring_lists_every_metric_of_the_server(motion_server: Triton) -> None:
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(motion_server.metrics_url) as page:
         served = set(re.findall(r"^# TYPE (clipserve_\w+)", page.read().decode(), re.MULTILINE))
-    named = {name for page in PAGES for name in re.findall(r"\bclipserve_decode_\w+", page.read_text())}
+    metric = re.compile(r"\bclipserve_(?:decode|timeline)_\w+")
+    named = {name for page in PAGES for name in metric.findall(page.read_text())}
     assert named - {"clipserve_decode_seconds"} == served
     assert "`clipserve_model_ready`" in read("monitoring.md")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipserve_container.repository import PublicModel, names_to_load
+from clipserve_container.repository import PublicModel, names_to_serve
 from clipserve_container.settings import GRPC_PORT, HTTP_PORT, METRICS_PORT, Settings
 
 TRITON = "tritonserver"
@@ -28,7 +28,7 @@ def triton_command(
         # Explicit: models change when the operator says so (clipserve_container.reload), not when a file appears, and a
         # folder that is not exported yet is no error. Poll mode would load half-copied files.
         "--model-control-mode=explicit",
-        *(f"--load-model={name}" for name in names_to_load(models)),
+        *(f"--load-model={name}" for name in names_to_serve(settings.repository, models)),
         # A server that cannot load one of its models does not start.
         "--exit-on-error=true",
         "--strict-readiness=true",

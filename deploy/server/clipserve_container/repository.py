@@ -19,6 +19,10 @@ _PARAMETER = re.compile(
 _OPENVINO = re.compile(r'cpu_execution_accelerator \{\s*name: "openvino"')
 
 
+# Answers long videos window by window, with any of the networks. No public model of its own.
+TIMELINE = "timeline"
+
+
 class RepositoryError(Exception):
     """The repository cannot be served."""
 
@@ -83,6 +87,12 @@ def is_exported(repository: Path, model: PublicModel) -> bool:
 def names_to_load(models: list[PublicModel]) -> list[str]:
     """Each model once, and the steps first: an ensemble is loaded after the models that it calls."""
     return list(dict.fromkeys([step for model in models for step in model.steps] + [model.name for model in models]))
+
+
+def names_to_serve(repository: Path, models: list[PublicModel]) -> list[str]:
+    """The same, and the model that makes timelines, which repositories of older exports do not have."""
+    has_timeline = all((repository / TIMELINE / file).is_file() for file in ("config.pbtxt", "1/model.py"))
+    return names_to_load(models) + ([TIMELINE] if has_timeline else [])
 
 
 def read_parameters(repository: Path, model: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from clipserve_container.arguments import triton_command
 from clipserve_container.check import report
 from clipserve_container.preflight import find_problems
 from clipserve_container.readiness import Readiness
-from clipserve_container.repository import choose_models, names_to_load
+from clipserve_container.repository import choose_models, names_to_serve
 from clipserve_container.service import Service
 from clipserve_container.settings import HTTP_PORT, READY_PORT, SettingError, Settings
 
@@ -33,7 +33,9 @@ def main(more: list[str]) -> int:
     try:
         service = Service(
             [*command, *more],
-            Readiness(f"http://127.0.0.1:{HTTP_PORT}", names_to_load(models), settings.repository),
+            Readiness(
+                f"http://127.0.0.1:{HTTP_PORT}", names_to_serve(settings.repository, models), settings.repository
+            ),
             ready_port=READY_PORT,
             restart_after=settings.restart_after,
             watch_seconds=settings.watch_seconds,

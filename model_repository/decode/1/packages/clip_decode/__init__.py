@@ -4,8 +4,8 @@
 
     clip, report = decode_clips(data, Geometry(frames=16, stride=5, short_side=256, crop=224))
 
-`decode_clips` loads FFmpeg when it is first used; the other names need only the standard library, so a process that
-must not load FFmpeg can import them.
+`decode_clips` and `decode_windows` load FFmpeg when they are first used; the other names need the standard library
+alone, so a process that must not load FFmpeg can import them.
 """
 
 from typing import TYPE_CHECKING
@@ -32,9 +32,11 @@ from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.report import Report
 from clip_decode.sampling import Sampling
+from clip_decode.windows import PlannedWindow, Span, WindowClips, WindowedVideo, WindowLimits, Windows
 
 if TYPE_CHECKING:
     from clip_decode.engine import decode_clips
+    from clip_decode.window_engine import decode_windows
 else:
 
     def __getattr__(name: str) -> object:
@@ -42,6 +44,10 @@ else:
             from clip_decode.engine import decode_clips
 
             return decode_clips
+        if name == "decode_windows":
+            from clip_decode.window_engine import decode_windows
+
+            return decode_windows
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
@@ -60,14 +66,21 @@ __all__ = [
     "NoVideoStream",
     "NotAVideo",
     "OutOfMemory",
+    "PlannedWindow",
     "Report",
     "Sampling",
+    "Span",
     "TimedOut",
     "TooLarge",
     "TooLong",
     "Truncated",
     "UnsupportedCodec",
     "VideoError",
+    "WindowClips",
+    "WindowLimits",
+    "WindowedVideo",
+    "Windows",
     "WorkerError",
     "decode_clips",
+    "decode_windows",
 ]

@@ -39,7 +39,7 @@ class InFlight:
         with self._lock:
             if not self._count:
                 self._lock_file()
-            elif self._is_stopping():
+            elif self.is_stopping:
                 raise Busy(STOPPING)
             self._count += 1
 
@@ -58,9 +58,11 @@ class InFlight:
         except BlockingIOError:
             raise Busy(STOPPING) from None
         # Checked under the lock: whoever writes the byte after this waits for the request.
-        if self._is_stopping():
+        if self.is_stopping:
             fcntl.flock(self._file, fcntl.LOCK_UN)
             raise Busy(STOPPING)
 
-    def _is_stopping(self) -> bool:
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server is stopping. Requests that take long should end then."""
         return self._file is not None and os.fstat(self._file.fileno()).st_size > 0

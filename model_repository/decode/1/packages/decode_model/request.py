@@ -182,15 +182,8 @@ class RequestHandler:
         return None
 
     def send_error(self, error: DecodeError) -> None:
-        """Respond with an error.
-
-        The status is UNAVAILABLE where a retry may help, INTERNAL where the server has a defect, else INVALID_ARGUMENT.
-        """
-        status = pb_utils.TritonError.UNAVAILABLE if error.retryable else pb_utils.TritonError.INVALID_ARG
-        if isinstance(error, Failed):
-            status = pb_utils.TritonError.INTERNAL
-        # Clients read the code in brackets; the sentence is for people.
-        self.send(error=pb_utils.TritonError(f"[{error.code}] {error.message}", status))
+        """Respond with an error."""
+        self.send(error=as_triton_error(error))
 
     def send(self, tensors: Sequence[Any] = (), error: Any = None) -> None:
         """Send the one response of this request."""
@@ -202,6 +195,18 @@ class RequestHandler:
         finally:
             if self.is_in_flight:
                 self.step.in_flight.end()
+
+
+def as_triton_error(error: DecodeError) -> Any:
+    """The error as Triton sends it.
+
+    The status is UNAVAILABLE where a retry may help, INTERNAL where the server has a defect, else INVALID_ARGUMENT.
+    """
+    status = pb_utils.TritonError.UNAVAILABLE if error.retryable else pb_utils.TritonError.INVALID_ARG
+    if isinstance(error, Failed):
+        status = pb_utils.TritonError.INTERNAL
+    # Clients read the code in brackets; the sentence is for people.
+    return pb_utils.TritonError(f"[{error.code}] {error.message}", status)
 
 
 def as_decode_error(error: Exception) -> DecodeError:

@@ -22,9 +22,11 @@ from types import MappingProxyType
 
 from clip_decode.errors import Crashed, Declined, DecodeError, OutOfMemory, TimedOut
 from clip_decode.limits import Limits
+from clip_decode.windows import WindowClips
 
 from .messages import TAKEN, Decoded, Job, receive_answer, send_job
 from .settings import PoolSettings
+from .window_messages import Ended, WindowJob, receive_window, send_window_job
 
 # Workers import the packages of this repository, whatever is installed or in the working directory.
 IMPORT_OWN_CODE = {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONSAFEPATH": "1"}
@@ -168,6 +170,38 @@ class WorkerProcess:
             self.end()
             raise
 
+    def decode_windows(self, job: WindowJob) -> Iterator[WindowClips]:
+        """Give the worker a video, and receive its windows one after the other. The process is dead afterwards.
+
+        The worker may be silent for `max_decode_seconds`: it sends signs of life while it works.
+
+        Raises:
+            WorkerNotStarted: the process did not start.
+            DecodeError: the worker's own, or TimedOut, Crashed or OutOfMemory.
+        """
+        self.wait_until_ready()
+        expected = job.windows.first_window
+        try:
+            send_window_job(self._connection, job, self.pid)
+            while True:
+                self._watch()
+                self._check_memory()
+                if (window := receive_window(self._connection, job)) is None:
+                    continue
+                if window.window.span.number != expected:
+                    raise ValueError("a worker answered with another window than the next one")
+                expected += 1
+                yield window
+        except Ended:
+            return
+        except (BlockingIOError, TimedOut) as error:
+            raise TimedOut(f"decoding made no progress for {self._settings.max_decode_seconds} seconds") from error
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            self.end()
+            raise self._crashed() from error
+        finally:
+            self.end()
+
     def _exchange(self, job: Job) -> Decoded:
         started = time.monotonic()
         try:
@@ -199,18 +233,22 @@ class WorkerProcess:
             if time.monotonic() > deadline:
                 self.end()
                 raise self._timed_out()
-            if self._memory_megabytes() > self._first_megabytes + self._settings.max_worker_megabytes:
-                self.end()
-                raise OutOfMemory(
-                    f"decoding this video takes more than {self._settings.max_worker_megabytes} MiB of memory"
-                )
+            self._check_memory()
+
+    def _check_memory(self) -> None:
+        if self._memory_megabytes() > self._first_megabytes + self._settings.max_worker_megabytes:
+            self.end()
+            raise OutOfMemory(
+                f"decoding this video takes more than {self._settings.max_worker_megabytes} MiB of memory"
+            )
 
     def _memory_megabytes(self) -> float:
-        """Resident memory of the process; 0 when it is gone."""
+        """Resident memory of the process that it does not share with others; 0 when it is gone."""
         try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
-        except OSError:
+            _, resident, shared, *_ = Path(f"/proc/{self.pid}/statm").read_text().split()
+        except (OSError, ValueError):
             return 0.0
+        return (int(resident) - int(shared)) * resource.getpagesize() / 2**20
 
     def _timed_out(self) -> DecodeError:
         return TimedOut(f"decoding took more than {self._settings.max_decode_seconds} seconds")

@@ -36,12 +36,12 @@ NICENESS = 5
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def confine() -> None:
+def confine(niceness: int = NICENESS) -> None:
     """Set the priority of this process, and what it does when others end."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Ctrl-C is meant for the server, which then closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(NICENESS)
+    os.nice(niceness)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
 
 from clip_decode.decode.cpu import decode_packet
 from clip_decode.decode.request import DecodeRequest, DecodeResult
 from clip_decode.demux.container import FFMPEG_ERRORS
 from clip_decode.demux.packets import PacketIndex
 from clip_decode.errors import Truncated
-from clip_decode.limits import check_size
+from clip_decode.limits import Limits, check_size
 from clip_decode.plan.timeline import build_timeline
 
 
@@ -26,8 +27,8 @@ def decode_full(
     """Decode every packet, and keep the frames whose index is wanted.
 
     Which indices are wanted depends on the number of frames, which is only known at the end. So the indices are
-    selected for the expected frames, and the result says whether these came. Packets that fail are skipped, as in every
-    player. The frames are exact, because shortcuts would save nothing.
+    selected for the expected frames, and the result says whether these came. The frames are exact, because shortcuts
+    would save nothing.
 
     Args:
         context: a decoder that has decoded nothing.
@@ -43,23 +44,11 @@ def decode_full(
     selection = request.select(build_timeline(index, expected_order, request.limits))
     buffer = request.allocate(selection)
     order: list[int | None] = []
-    damaged = False
-    for number in [*range(len(index.packets)), None]:
-        try:
-            frames = decode_packet(context, index, number, request.limits)
-        except FFMPEG_ERRORS:
-            check_size(context.width, context.height, request.limits)
-            damaged = True
-            continue
-        for source, frame in frames:
-            if len(order) in buffer.missing:
-                buffer.write(len(order), frame)
-            order.append(source)
-            damaged = damaged or frame.is_corrupt
-    if not order:
-        raise Truncated(
-            f"the container is known, but not one frame of its {context.codec.canonical_name} stream can be decoded"
-        )
+    decoding = FullDecode(context, index, request.limits)
+    for source, frame in decoding.frames():
+        if len(order) in buffer.missing:
+            buffer.write(len(order), frame)
+        order.append(source)
     timeline = build_timeline(index, order, request.limits)
     observed = request.select(timeline)
     if previous is not None and previous.method == "whole" and buffer.missing:
@@ -70,8 +59,48 @@ def decode_full(
         timeline=timeline,
         display_order=order,
         is_complete=observed == selection and not buffer.missing,
-        damaged=damaged,
+        damaged=decoding.damaged,
         method="whole",
         decoder="cpu",
         decoded_frames=len(order) + (previous.decoded_frames if previous else 0),
     )
+
+
+class FullDecode:
+    """One decode of every packet. A packet that fails is skipped, as in every player.
+
+    Args:
+        context: a decoder that has decoded nothing.
+        index: the packets.
+        limits: for the size of frames.
+
+    Attributes:
+        damaged: whether something so far could not be decoded, or only with errors concealed.
+    """
+
+    def __init__(self, context: VideoCodecContext, index: PacketIndex, limits: Limits) -> None:
+        self._context, self._index, self._limits = context, index, limits
+        self.damaged = False
+
+    def frames(self) -> Iterator[tuple[int | None, VideoFrame]]:
+        """Every frame in display order, each with the number of its packet; None where that is unknown.
+
+        Raises:
+            Truncated: no frame comes out.
+            TooLarge: a frame has more pixels than the limits allow.
+        """
+        count = 0
+        for number in [*range(len(self._index.packets)), None]:
+            try:
+                frames = decode_packet(self._context, self._index, number, self._limits)
+            except FFMPEG_ERRORS:
+                check_size(self._context.width, self._context.height, self._limits)
+                self.damaged = True
+                continue
+            for source, frame in frames:
+                self.damaged = self.damaged or frame.is_corrupt
+                count += 1
+                yield source, frame
+        if not count:
+            codec = self._context.codec.canonical_name
+            raise Truncated(f"the container is known, but not one frame of its {codec} stream can be decoded")

@@ -13,7 +13,7 @@ from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.picture.clip_buffer import ClipBuffer
 from clip_decode.plan.frame_selection import FrameSelection, select_frames
-from clip_decode.plan.shortcuts import take_shortcuts
+from clip_decode.plan.shortcuts import Shortcuts
 from clip_decode.plan.timeline import Timeline
 from clip_decode.sampling import Sampling
 
@@ -40,7 +40,7 @@ class DecodeRequest:
         Without dependencies, which a full decode does not need, they are the exact ones.
         """
         selection = select_frames(timeline, self.geometries, self.sampling)
-        return selection if dependencies is None else take_shortcuts(selection, timeline, dependencies, self.sampling)
+        return selection if dependencies is None else Shortcuts(timeline, dependencies).take(selection, self.sampling)
 
     def allocate(self, selection: FrameSelection) -> ClipBuffer:
         """An empty buffer for these frames."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+
+from av.video.frame import VideoFrame
+
 from clip_decode.decode.decoder import Decoder
 from clip_decode.decode.request import DecodeRequest, DecodeResult
 from clip_decode.demux.ffmpeg_log import FfmpegErrorLog
 from clip_decode.demux.packets import PacketIndex
 from clip_decode.dependencies.packet_dependencies import Dependencies, DependenciesUnknown
-from clip_decode.picture.clip_buffer import ClipBuffer
 from clip_decode.plan.decode_plan import DecodeSegment, plan_segments
 from clip_decode.plan.timeline import build_timeline
 
@@ -33,13 +36,14 @@ def decode_sparse(
     timeline = build_timeline(index, dependencies.display_order, request.limits)
     selection = request.select(timeline, dependencies)
     buffer = request.allocate(selection)
-    segments = plan_segments(dependencies, selection.wanted)
-    rank_of = {number: rank for rank, number in enumerate(dependencies.display_order)}
+    decoded_frames = 0
     with FfmpegErrorLog() as log:
-        for segment in segments:
-            _decode_segment(decoder, segment, dependencies, rank_of, buffer)
+        for segment in plan_segments(dependencies, selection.wanted):
+            for rank, frame in decode_segment(decoder, segment, dependencies, buffer.missing):
+                buffer.write(rank, frame)
             if log.has_errors:
                 raise DependenciesUnknown("the decoder logged an error")
+            decoded_frames += len(segment.packets)
     if buffer.missing:
         raise DependenciesUnknown("a wanted frame did not come")
     return DecodeResult(
@@ -51,28 +55,36 @@ def decode_sparse(
         damaged=False,
         method="selected",
         decoder=decoder.name,
-        decoded_frames=sum(len(segment.packets) for segment in segments),
+        decoded_frames=decoded_frames,
     )
 
 
-def _decode_segment(
-    decoder: Decoder,
-    segment: DecodeSegment,
-    dependencies: Dependencies,
-    rank_of: dict[int, int],
-    buffer: ClipBuffer,
-) -> None:
+def decode_segment(
+    decoder: Decoder, segment: DecodeSegment, dependencies: Dependencies, wanted: Collection[int]
+) -> Iterator[tuple[int, VideoFrame]]:
+    """The wanted frames of a segment, each with its index in display order. Its pixels are valid until the next one.
+
+    Args:
+        decoder: of this stream.
+        segment: the packets to decode.
+        dependencies: between all packets.
+        wanted: indices of frames. The caller may remove those that it has got.
+
+    Raises:
+        DependenciesUnknown: a packet gives no frame, or frames come in another order than expected.
+        TooLarge: see `decode_clips`.
+    """
     last_rank = -1
     count = 0
-    wanted = {dependencies.display_order[rank] for rank in buffer.missing}
-    for number, frame in decoder.decode(segment, wanted):
-        rank = -1 if number is None else rank_of.get(number, -1)
+    numbers = {number for number in segment.shown if dependencies.ranks[number] in wanted}
+    for number, frame in decoder.decode(segment, numbers):
+        rank = -1 if number is None else dependencies.ranks[number]
         if rank <= last_rank or number not in segment.shown:
             raise DependenciesUnknown("a frame comes out of order")
         last_rank = rank
         count += 1
-        if frame is not None and rank in buffer.missing:
-            buffer.write(rank, frame)
+        if frame is not None and rank in wanted:
+            yield rank, frame
     # Ranks increase strictly, so if there are as many frames as packets shown, they are the same.
     if count != len(segment.shown):
         raise DependenciesUnknown("a packet gave no frame")

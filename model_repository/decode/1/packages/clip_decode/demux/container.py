@@ -136,7 +136,7 @@ def _open_container(data: bytes | memoryview, limits: Limits) -> InputContainer:
 
 def _open(data: bytes | memoryview, limits: Limits, demuxer: str | None = None) -> InputContainer:
     return av.open(
-        io.BytesIO(data),
+        _open_reader(data),
         mode="r",
         format=demuxer,
         options={
@@ -152,6 +152,39 @@ def _open(data: bytes | memoryview, limits: Limits, demuxer: str | None = None) 
         buffer_size=_BLOCK_BYTES,
         io_open=_refuse_open,
     )
+
+
+class _ViewReader(io.RawIOBase):
+    """A file over a view of bytes, such as a mapped file. BytesIO would copy all of them."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view, self._position = view, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._view) if size < 0 else self._position + size
+        data = bytes(self._view[self._position : end])
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._view)}[whence]
+        if start + offset < 0:
+            raise OSError("a seek to before the beginning")
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _open_reader(data: bytes | memoryview) -> io.BytesIO | _ViewReader:
+    return _ViewReader(data) if isinstance(data, memoryview) else io.BytesIO(data)
 
 
 def _refuse_open(url: str, flags: int, options: dict[str, str]) -> io.BytesIO:

@@ -47,7 +47,7 @@ def analyze_dependencies(index: PacketIndex, context: VideoCodecContext, contain
     if has_timestamps or not dependencies.reorders:
         order = [number for number in index.display_order() if dependencies.packets[number].shown]
     elif dependencies.display_order:
-        order = [number for number in dependencies.display_order if not index.packets[number].is_discard]
+        order = [number for number in dependencies.display_order if number not in index.discarded]
     else:
         raise DependenciesUnknown("the display order is not known")
     if not order:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,14 @@ class Dependencies:
     reorders: bool
     display_order: Sequence[int] = ()
     frames: Sequence[CodedFrame] | None = None
+
+    @cached_property
+    def ranks(self) -> array[int]:
+        """For each packet, the index of its frame in display order; -1 for a packet that is not shown."""
+        ranks = array("i", [-1]) * len(self.packets)
+        for rank, number in enumerate(self.display_order):
+            ranks[number] = rank
+        return ranks
 
 
 class DependenciesUnknown(Exception):

@@ -52,7 +52,7 @@ class ClipBuffer:
 
     def write(self, index: int, frame: VideoFrame) -> None:
         """Scale a frame and copy it to every place that uses its index."""
-        self.facts = self.facts or _read_facts(frame)
+        self.facts = self.facts or read_facts(frame)
         crops: dict[str, list[Pixels]] = {}
         for name, view, position in self._places[index]:
             if name not in crops:
@@ -62,7 +62,8 @@ class ClipBuffer:
         self.missing.discard(index)
 
 
-def _read_facts(frame: VideoFrame) -> FrameFacts:
+def read_facts(frame: VideoFrame) -> FrameFacts:
+    """What is known of a decoded frame."""
     orientation = read_orientation(frame)
     width, height = orientation.upright_size(frame.width, frame.height)
     return FrameFacts(width, height, orientation.rotation_degrees, frame.format.name)

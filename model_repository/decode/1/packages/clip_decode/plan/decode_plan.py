@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clip_decode.dependencies.packet_dependencies import ByteRange, CodedFrame, Dependencies
@@ -23,21 +23,20 @@ class DecodeSegment:
     byte_ranges: Mapping[int, Sequence[ByteRange]] = field(default_factory=dict)
 
 
-def plan_segments(dependencies: Dependencies, wanted: frozenset[int]) -> list[DecodeSegment]:
-    """The segments that wanted frames depend on, in decoding order.
+def plan_segments(dependencies: Dependencies, wanted: Iterable[int]) -> Iterator[DecodeSegment]:
+    """The segments that wanted frames depend on, in decoding order. Each is made when it is asked for.
 
     Args:
         dependencies: of the stream, with its display order.
         wanted: frame indices in display order.
     """
-    order = dependencies.display_order
-    rank_of = {number: rank for rank, number in enumerate(order)}
+    order, ranks = dependencies.display_order, dependencies.ranks
     targets = sorted(order[index] for index in wanted)
     # The first packet can be one that an edit list discards; it must be decoded all the same.
     access_points = [
         number
         for number, packet in enumerate(dependencies.packets)
-        if packet.random_access and (number in rank_of or number == 0)
+        if packet.random_access and (ranks[number] >= 0 or number == 0)
     ]
     stretches: list[tuple[int, int]] = []  # First and last packet number.
     place = -1
@@ -46,48 +45,47 @@ def plan_segments(dependencies: Dependencies, wanted: frozenset[int]) -> list[De
             place += 1
         # A frame that is displayed before its key frame depends on the GOP before it.
         back = place
-        while back > 0 and rank_of[target] < rank_of.get(access_points[back], -1):
+        while back > 0 and ranks[target] < ranks[access_points[back]]:
             back -= 1
         start = access_points[back]
         while stretches and start <= stretches[-1][1]:
             start = min(start, stretches.pop()[0])
         stretches.append((start, target))
     if dependencies.frames is not None:
-        return _follow_references(dependencies.frames, stretches, set(targets))
-    return [_drop_disposable(dependencies, rank_of, set(targets), first, last) for first, last in stretches]
+        yield from _follow_references(dependencies.frames, stretches, set(targets))
+        return
+    is_target = bytearray(len(dependencies.packets))
+    for target in targets:
+        is_target[target] = True
+    for first, last in stretches:
+        yield _drop_disposable(dependencies, is_target, first, last)
 
 
-def _drop_disposable(
-    dependencies: Dependencies, rank_of: dict[int, int], targets: set[int], first: int, last: int
-) -> DecodeSegment:
-    first_rank = rank_of.get(first, -1)
+def _drop_disposable(dependencies: Dependencies, is_target: bytearray, first: int, last: int) -> DecodeSegment:
+    ranks = dependencies.ranks
     packets = [
         number
         for number in range(first, last + 1)
-        if (not dependencies.packets[number].disposable or number in targets)
-        and rank_of.get(number, first_rank) >= first_rank
+        if (not dependencies.packets[number].disposable or is_target[number])
+        and (ranks[number] < 0 or ranks[number] >= ranks[first])
     ]
-    return DecodeSegment(packets, frozenset(number for number in packets if number in rank_of))
+    return DecodeSegment(packets, frozenset(number for number in packets if ranks[number] >= 0))
 
 
 def _follow_references(
     frames: Sequence[CodedFrame], stretches: Sequence[tuple[int, int]], targets: set[int]
-) -> list[DecodeSegment]:
+) -> Iterator[DecodeSegment]:
     by_packet: dict[int, list[CodedFrame]] = {}
     shown = (number for number, frame in enumerate(frames) if frame.shown and frame.packet in targets)
     for frame in _with_references(frames, shown):
         by_packet.setdefault(frame.packet, []).append(frame)
-    segments = []
     for first, last in stretches:
         packets = [number for number in range(first, last + 1) if number in by_packet]
-        segments.append(
-            DecodeSegment(
-                packets=packets,
-                shown=frozenset(number for number in packets if any(frame.shown for frame in by_packet[number])),
-                byte_ranges={number: _merge_ranges(by_packet[number]) for number in packets},
-            )
+        yield DecodeSegment(
+            packets=packets,
+            shown=frozenset(number for number in packets if any(frame.shown for frame in by_packet[number])),
+            byte_ranges={number: _merge_ranges(by_packet[number]) for number in packets},
         )
-    return segments
 
 
 def _merge_ranges(frames: Iterable[CodedFrame]) -> list[ByteRange]:

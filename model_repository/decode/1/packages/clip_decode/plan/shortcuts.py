@@ -5,8 +5,8 @@ Frames stay within the span of the request. Distances are counted in frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -19,49 +19,58 @@ from clip_decode.sampling import Sampling
 Indices = npt.NDArray[np.int64]
 
 
-def take_shortcuts(
-    selection: FrameSelection, timeline: Timeline, dependencies: Dependencies, sampling: Sampling
-) -> FrameSelection:
-    """Move the frames of an exact selection as the policy "keyframes" and the quality "draft" allow.
+class Shortcuts:
+    """The shortcuts that there are in one video.
 
     Args:
-        selection: the exact frames.
         timeline: of all frames.
         dependencies: between their packets, with the display order.
-        sampling: of the request.
-
-    Returns:
-        The moved selection. The exact one where the span has too few key frames for the largest clip, or no frame that
-        others depend on.
     """
-    first, last = timeline.frames_between(sampling.start_seconds, sampling.end_seconds)
-    if sampling.policy == "keyframes":
-        selection = _move_to_key_frames(selection, _between(find_key_frames(dependencies), first, last))
-    if sampling.quality == "draft":
-        selection = _move_to_references(selection, _between(find_references(dependencies), first, last))
-    return selection
 
+    def __init__(self, timeline: Timeline, dependencies: Dependencies) -> None:
+        self._timeline, self._dependencies = timeline, dependencies
 
-def find_key_frames(dependencies: Dependencies) -> list[int]:
-    """Indices in display order of the frames at which decoding may begin."""
-    packets = dependencies.packets
-    return [index for index, number in enumerate(dependencies.display_order) if packets[number].random_access]
+    def take(self, selection: FrameSelection, sampling: Sampling) -> FrameSelection:
+        """Move the frames of an exact selection as the policy "keyframes" and the quality "draft" allow.
 
+        Args:
+            selection: the exact frames.
+            sampling: of the request.
 
-def find_references(dependencies: Dependencies) -> list[int]:
-    """Indices in display order of the frames that others depend on, and of all key frames."""
-    packets, frames = dependencies.packets, dependencies.frames
-    if frames is None:
-        kept = {number for number, packet in enumerate(packets) if not packet.disposable}
-    else:
-        used = {reference for frame in frames if not frame.is_repeat for reference in frame.references}
-        kept = {number for number, packet in enumerate(packets) if packet.random_access}
-        kept |= {
-            frame.packet
-            for number, frame in enumerate(frames)
-            if frame.shown and (number in used or (frame.is_repeat and not used.isdisjoint(frame.references)))
-        }
-    return [index for index, number in enumerate(dependencies.display_order) if number in kept]
+        Returns:
+            The moved selection. The exact one where the span has too few key frames for the largest clip, or no frame
+            that others depend on.
+        """
+        first, last = self._timeline.frames_between(sampling.start_seconds, sampling.end_seconds)
+        if sampling.policy == "keyframes":
+            selection = _move_to_key_frames(selection, _between(self.key_frames, first, last))
+        if sampling.quality == "draft":
+            selection = _move_to_references(selection, _between(self.references, first, last))
+        return selection
+
+    @cached_property
+    def key_frames(self) -> Indices:
+        """Indices in display order of the frames at which decoding may begin."""
+        packets = self._dependencies.packets
+        order = self._dependencies.display_order
+        return np.array([index for index, number in enumerate(order) if packets[number].random_access], dtype=np.int64)
+
+    @cached_property
+    def references(self) -> Indices:
+        """Indices in display order of the frames that others depend on, and of all key frames."""
+        packets, frames = self._dependencies.packets, self._dependencies.frames
+        if frames is None:
+            kept = {number for number, packet in enumerate(packets) if not packet.disposable}
+        else:
+            used = {reference for frame in frames if not frame.is_repeat for reference in frame.references}
+            kept = {number for number, packet in enumerate(packets) if packet.random_access}
+            kept |= {
+                frame.packet
+                for number, frame in enumerate(frames)
+                if frame.shown and (number in used or (frame.is_repeat and not used.isdisjoint(frame.references)))
+            }
+        order = self._dependencies.display_order
+        return np.array([index for index, number in enumerate(order) if number in kept], dtype=np.int64)
 
 
 def nearest_distinct(candidates: Indices, wanted: Indices) -> Indices:
@@ -112,5 +121,5 @@ def _move_to_references(selection: FrameSelection, references: Indices) -> Frame
     return replace(selection.map_views(lambda view: nearest(references, view)), quality="draft")
 
 
-def _between(indices: Iterable[int], first: int, last: int) -> Indices:
-    return np.array([index for index in indices if first <= index <= last], dtype=np.int64)
+def _between(indices: Indices, first: int, last: int) -> Indices:
+    return indices[np.searchsorted(indices, first) : np.searchsorted(indices, last, side="right")]

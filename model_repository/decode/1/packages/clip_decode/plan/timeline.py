@@ -94,7 +94,7 @@ def build_timeline(index: PacketIndex, order: Sequence[int | None], limits: Limi
     last = order[-1]
     return timeline_from_timestamps(
         [None if number is None else index.pts[number] for number in order],
-        last_duration=0 if last is None else index.duration_of(last),
+        last_duration=0 if last is None else index.durations[last],
         time_base=index.time_base,
         frame_rate=index.frame_rate,
         limits=limits,

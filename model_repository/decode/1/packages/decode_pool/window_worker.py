@@ -1,0 +1,87 @@
+"""The process that decodes the windows of one video: python -m decode_pool.window_worker SOCKET LIMITS MEGABYTES
+
+It decodes one job and ends. When the server does not read, it waits: so no more is decoded than somebody wants. It is
+confined as the workers of the pool are, and runs at a still lower priority, because nobody waits for a long video as
+for a single clip.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+
+from clip_decode.errors import DecodeError, Failed, OutOfMemory
+from clip_decode.limits import Limits
+from clip_decode.window_engine import decode_windows
+
+from .messages import send_error
+from .window_messages import (
+    receive_window_job,
+    send_end,
+    send_sign_of_life,
+    send_window,
+)
+from .worker import READY, confine, confine_resources
+
+# The lowest priority but four: the workers of single clips have 5.
+NICENESS = 15
+SIGN_OF_LIFE_SECONDS = 1.0
+
+
+class SignOfLife:
+    """Tells the server that work goes on, at most once a second. Call it often."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._sent = connection, time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now > self._sent + SIGN_OF_LIFE_SECONDS:
+            self._sent = now
+            send_sign_of_life(self._connection)
+
+
+def work(connection: Connection, limits: Limits, megabytes: int) -> None:
+    """Decode one job. Raises EOFError or ConnectionError when the server is gone."""
+    job = receive_window_job(connection)
+    # The video is mapped by now, and does not count.
+    confine_resources(megabytes)
+    windows = decode_windows(
+        job.video, job.geometry, job.windows, job.sampling, limits, job.limits, tick=SignOfLife(connection)
+    )
+    try:
+        for window in windows:
+            send_window(connection, window)
+    except DecodeError as error:
+        send_error(connection, error)
+    except MemoryError:
+        send_error(connection, OutOfMemory("decoding this video takes more memory than a worker may have"))
+    except ConnectionError:
+        raise
+    except Exception as error:
+        # The client gets the type only: the text of an exception can name files of this machine.
+        failed = Failed(
+            f"decoding this video met a defect of the server ({type(error).__name__}); its log has the traceback"
+        )
+        send_error(connection, failed, traceback=traceback.format_exc())
+    else:
+        send_end(connection)
+
+
+def main() -> None:
+    """Run the command line above."""
+    descriptor, limits, megabytes = sys.argv[1:]
+    connection = Connection(int(descriptor))
+    confine(NICENESS)
+    connection.send_bytes(READY)
+    try:
+        work(connection, Limits(**json.loads(limits)), int(megabytes))
+    except (EOFError, ConnectionError):
+        return  # The server is gone, or nobody wants the rest.
+
+
+if __name__ == "__main__":
+    main()

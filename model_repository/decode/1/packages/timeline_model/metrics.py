@@ -1,0 +1,60 @@
+"""What the model timeline publishes among Triton's metrics."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from clip_decode.errors import error_classes
+
+OTHER_OUTCOMES = ("ok", "cancelled")
+
+
+class TimelineMetrics:
+    """Counters and gauges that Prometheus reads at Triton's metrics port. Every method is thread-safe.
+
+    families: pb_utils.MetricFamily, which exists only inside Triton.
+    """
+
+    def __init__(self, families: Any) -> None:
+        self._lock = threading.Lock()
+
+        def family(name: str, description: str, kind: Any) -> Any:
+            return families(name=f"clipserve_timeline_{name}", description=description, kind=kind)
+
+        counter, gauge = families.COUNTER, families.GAUGE
+        # Kept, because a metric whose family is gone raises errors.
+        self._families = [
+            family("total", "Timelines by outcome: ok, cancelled, or the code of the error", counter),
+            family("windows_total", "Windows of timelines that were sent", counter),
+            family("worker_restarts_total", "Decode processes of timelines replaced after their death", counter),
+            family("running", "Timelines that run", gauge),
+        ]
+        self._outcomes = self._families[0]
+        self._windows, self._restarts, self._running = (f.Metric(labels={}) for f in self._families[1:])
+        self._by_outcome: dict[str, Any] = {}
+        # Every counter starts at 0: Prometheus' rate() does not see the first count of one that appears with 1.
+        for outcome in (*OTHER_OUTCOMES, *error_classes()):
+            self.count_outcome(outcome, 0)
+
+    def count_outcome(self, outcome: str, timelines: int = 1) -> None:
+        """Count timelines by outcome."""
+        with self._lock:
+            if outcome not in self._by_outcome:
+                self._by_outcome[outcome] = self._outcomes.Metric(labels={"outcome": outcome})
+            self._by_outcome[outcome].increment(timelines)
+
+    def count_windows(self, windows: int) -> None:
+        """Count windows that were sent."""
+        with self._lock:
+            self._windows.increment(windows)
+
+    def count_restart(self) -> None:
+        """Count a decode process that was replaced."""
+        with self._lock:
+            self._restarts.increment(1)
+
+    def set_running(self, timelines: int) -> None:
+        """Set how many timelines run."""
+        with self._lock:
+            self._running.set(timelines)

@@ -1,0 +1,203 @@
+"""Timelines through a real Triton: the same answers as for each window alone, whatever happens to a process."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.decode.synthesis import Clip, repeat
+from tests.end_to_end.timeline_caller import AnsweredWindow, TimelineCaller
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS
+from tests.watching import metric, stubs, wait_for, window_workers
+from tritonclient import grpc as triton_grpc
+from tritonclient.utils import InferenceServerException
+
+from clipserve_export.configs import parse_config, print_config
+from clipserve_export.formats import FormatName
+from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_server.triton import Triton
+
+WINDOW = {"model": "motion", "window_seconds": 1.0, "step_seconds": 0.5}
+
+
+@pytest.fixture(scope="module")
+def film() -> bytes:
+    """Ten seconds."""
+    return Clip(frames=300, gop=30, width=160, height=120).make()
+
+
+@pytest.fixture(scope="module")
+def long_film(film: bytes) -> bytes:
+    """Ten minutes: 1200 windows."""
+    return repeat(film, 60)
+
+
+@pytest.fixture
+def serve(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Iterator[Callable[..., Triton]]:
+    """Serve `motion` with these parameters in the config of timelines."""
+    running: list[Triton] = []
+
+    def start(**parameters: str) -> Triton:
+        folder = copy_model(repositories("onnx"), tmp_path / "repository", timeline=True)
+        path = folder / "timeline" / "config.pbtxt"
+        config = parse_config(path.read_text())
+        for name, value in parameters.items():
+            config.parameters[name].string_value = value
+        path.write_text(print_config(config))
+        running.append(Triton(folder, log=tmp_path / "triton.log", **ANY_PORTS))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for triton in running:
+        triton.stop()
+
+
+def classify_alone(url: str, video: bytes, window: AnsweredWindow, model: str, **parameters: Any) -> dict[str, Any]:
+    """Scores, features and the report for the span of a window."""
+    tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[video]], dtype=np.object_))
+    span = {name: window.facts[name] for name in ("start_seconds", "end_seconds")}
+    with triton_grpc.InferenceServerClient(url) as client:
+        result = client.infer(model, [tensor], parameters={**parameters, **span})
+    return {
+        "SCORES": result.as_numpy("SCORES")[0],
+        "FEATURES": result.as_numpy("FEATURES")[0],
+        "REPORT": json.loads(result.as_numpy("REPORT")[0, 0]),
+    }
+
+
+def check_exact(url: str, video: bytes, model: str = "motion", **parameters: Any) -> list[AnsweredWindow]:
+    """Compare every window with a request for it alone, to the bit."""
+    with TimelineCaller(url) as caller:
+        windows = list(caller.ask(video, **{**WINDOW, "model": model, "features": True}, **parameters))
+    for window in windows:
+        alone = classify_alone(url, video, window, model, **parameters)
+        assert (window.scores == alone["SCORES"]).all()
+        assert window.features is not None
+        assert (window.features == alone["FEATURES"]).all()
+        (numbers,) = alone["REPORT"]["frame_numbers"].values()
+        assert window.facts["report"]["frame_numbers"] == numbers
+        best = np.argsort(-alone["SCORES"], kind="stable")[:5]
+        assert [entry[1] for entry in window.facts["top"]] == best.tolist()
+        assert [np.float32(entry[0]) for entry in window.facts["top"]] == alone["SCORES"][best].tolist()
+    return windows
+
+
+@pytest.mark.parametrize("parameters", [{}, {"policy": "clip", "views": 2, "crops": 3}], ids=["uniform", "views"])
+def test_every_window_is_answered_as_it_is_alone(service, film: bytes, parameters: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+    windows = check_exact(service.url, film, **parameters)
+    assert [window.facts["index"] for window in windows] == list(range(20))
+    first, last = windows[0], windows[-1]
+    assert (first.facts["start_seconds"], first.facts["end_seconds"]) == (0.0, 1.0)
+    assert (first.facts["start_frame"], first.facts["end_frame"]) == (0, 30)
+    assert (last.facts["start_seconds"], last.facts["end_seconds"]) == (9.5, 10.0)
+    assert (last.facts["start_frame"], last.facts["end_frame"]) == (285, 300)
+    assert last.progress["windows_total"] == 20
+    assert last.progress["duration_seconds"] == 10.0
+    assert last.progress["truncated"] is False
+    labels = (service.repository / "motion_net" / "labels.txt").read_text().splitlines()
+    assert [entry[2] for entry in first.facts["top"]] == [labels[entry[1]] for entry in first.facts["top"]]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("spec", [SPECS[name] for name in ("x3d_xs", "x3d_s", "mvit_base_16x4")], ids=str)
+def test_every_model_answers_windows_as_it_does_alone(service, film: bytes, spec: ModelSpec) -> None:  # type: ignore[no-untyped-def]
+    check_exact(service.url, film, spec.name, end_seconds=2.0)
+
+
+def test_windows_before_the_first_one_wanted_are_not_sent(motion_url: str, film: bytes) -> None:
+    with TimelineCaller(motion_url) as caller:
+        all_windows = list(caller.ask(film, **WINDOW))
+        rest = list(caller.ask(film, **WINDOW, first_window=17))
+        none = list(caller.ask(film, **WINDOW, first_window=20))
+    assert [window.facts for window in rest] == [window.facts for window in all_windows[17:]]
+    assert none == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "message"),
+    [
+        ({"model": "no_such"}, "NOT_FOUND", "timelines have no model 'no_such'; this server serves motion"),
+        ({"model": "x3d_m"}, "NOT_FOUND", "timelines have no model 'x3d_m'; this server serves motion"),
+        ({"model_version": "7"}, "NOT_FOUND", "no version 7 of model 'motion'"),
+        ({"window_seconds": 0.0}, "INVALID_ARGUMENT", "[invalid-request] window_seconds is 0.0"),
+        ({"step_seconds": -1.0}, "INVALID_ARGUMENT", "[invalid-request] step_seconds is -1.0"),
+        ({"step_seconds": "much"}, "INVALID_ARGUMENT", "[invalid-request] step_seconds is 'much'"),
+        ({"top_k": 0}, "INVALID_ARGUMENT", "[invalid-request] top_k is 0"),
+        ({"sampling": "x"}, "INVALID_ARGUMENT", "[invalid-request] no such parameter: 'sampling'"),
+        ({"start_seconds": 99.0}, "INVALID_ARGUMENT", "[invalid-request] start_seconds is 99.0, but the video ends"),
+        ({"views": 30, "crops": 3}, "INVALID_ARGUMENT", "[invalid-request] 30 views x 3 crops"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_answered_is_an_error(
+    motion_url: str, film: bytes, changed: dict[str, Any], status: str, message: str
+) -> None:
+    with TimelineCaller(motion_url) as caller, pytest.raises(InferenceServerException) as caught:
+        list(caller.ask(film, **{**WINDOW, **changed}))
+    assert message in caught.value.message()
+    assert caught.value.status() in (f"StatusCode.{status}", None)
+
+
+def test_what_is_no_video_is_an_error(motion_url: str) -> None:
+    with TimelineCaller(motion_url) as caller, pytest.raises(InferenceServerException, match=r"\[not-a-video\]"):
+        list(caller.ask(b"no video", **WINDOW))
+
+
+def test_no_ffmpeg_in_the_process_that_talks_to_triton(motion_server: Triton) -> None:
+    """A crash there would end the model for good."""
+    (pid,) = stubs(motion_server, "timeline")
+    assert "libavcodec" not in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_a_decoder_that_is_killed_costs_no_window_and_limits_hold(
+    serve: Callable[..., Triton], long_film: bytes
+) -> None:
+    triton = serve(max_timelines="1", max_timeline_windows="2000")
+    parameters = {**WINDOW, "timeline": "one", "max_unacknowledged": 50}
+    with TimelineCaller(triton.grpc_url) as caller, TimelineCaller(triton.grpc_url) as other:
+        caller.send(long_film, **parameters)
+        numbers: list[int] = []
+        killed: list[int] = []
+        acknowledged = 0
+        for windows in caller.receive():
+            numbers += [window.facts["index"] for window in windows]
+            if len(killed) < 2 and numbers[-1] >= 20 * (len(killed) + 1):
+                killed += window_workers(triton)
+                os.kill(killed[-1], signal.SIGKILL)
+            if len(numbers) >= 40 and not acknowledged:
+                # It waits for an acknowledgement: so another one finds no room.
+                with pytest.raises(InferenceServerException, match=r"\[busy\] 1 timelines run already"):
+                    list(other.ask(b"", **WINDOW))
+            if numbers[-1] >= 300:
+                break
+            if len(numbers) >= acknowledged + 40:
+                acknowledged = len(numbers)
+                other.send(b"", acknowledge="one", windows=acknowledged)
+                list(other.receive())
+        assert numbers == list(range(len(numbers)))
+        caller.cancel()
+        gone = time.monotonic()
+        assert wait_for(lambda: not window_workers(triton), 5)
+        assert time.monotonic() - gone < 1.0
+        assert wait_for(lambda: metric(triton, "clipserve_timeline_running") == 0, 5)
+    assert metric(triton, 'clipserve_timeline_total{outcome="cancelled"}') == 1
+    assert metric(triton, 'clipserve_timeline_total{outcome="busy"}') == 1
+    assert metric(triton, "clipserve_timeline_worker_restarts_total") == 2
+    with TimelineCaller(triton.grpc_url) as caller, pytest.raises(InferenceServerException, match="but 2000 are"):
+        list(caller.ask(long_film, **{**WINDOW, "step_seconds": 0.1}))
+    # A server that stops ends timelines with an error that says where to go on.
+    with TimelineCaller(triton.grpc_url) as caller:
+        caller.send(long_film, **WINDOW)
+        responses = caller.receive()
+        next(responses)
+        triton.stop()
+        with pytest.raises(InferenceServerException, match=r"\[busy\] the server is stopping"):
+            list(responses)
