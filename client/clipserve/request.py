@@ -24,8 +24,8 @@ SCORES = "SCORES"  # out, FP32 [1, K]; with a class count BYTES [1, top_k]
 FEATURES = "FEATURES"  # out, FP32 [1, D]
 REPORT = "REPORT"  # out, BYTES [1, 1], JSON
 
-# Steps of an ensemble, which take no videos: see the model repository.
-_DECODE = "decode"
+# Not public models: the steps of ensembles, and the model that timelines call. See the model repository.
+_INTERNAL = ("decode", "timeline")
 _NETWORK_SUFFIX = "_net"
 
 
@@ -132,7 +132,7 @@ def list_public_models(index: Any) -> tuple[str, ...]:
             {
                 entry.name
                 for entry in index.models
-                if entry.state == "READY" and entry.name != _DECODE and not entry.name.endswith(_NETWORK_SUFFIX)
+                if entry.state == "READY" and entry.name not in _INTERNAL and not entry.name.endswith(_NETWORK_SUFFIX)
             }
         )
     )
