@@ -25,7 +25,8 @@ RATE = 30
 class Footage:
     """A file to encode: a real video, played forwards and backwards until it is long enough.
 
-    source: "bikes" is filmed; "bigbuckbunny" is drawn, in HD. group: frames between key frames.
+    source: "bikes" is filmed; "bigbuckbunny" is drawn, in HD. group: frames between key frames. pixels: a pixel
+    format of FFmpeg.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Footage:
     options: dict[str, str] = field(default_factory=dict)
     b_frames: int | None = None
     source: str = "bikes"
+    pixels: str = "yuv420p"
 
 
 HD = "bigbuckbunny"
@@ -177,7 +179,7 @@ def write(footage: Footage, path: Path) -> None:
         source = list(container.decode(video=0))
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream(footage.encoder, rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = footage.width, footage.height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = footage.width, footage.height, footage.pixels
         stream.codec_context.gop_size = footage.group
         if footage.b_frames is not None:
             stream.codec_context.max_b_frames = footage.b_frames
@@ -185,7 +187,7 @@ def write(footage: Footage, path: Path) -> None:
         for number in range(footage.seconds * RATE):
             place = number % (2 * len(source) - 2)
             picture = source[place if place < len(source) else 2 * len(source) - 2 - place]
-            frame = picture.reformat(width=footage.width, height=footage.height, format="yuv420p")
+            frame = picture.reformat(width=footage.width, height=footage.height, format=footage.pixels)
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             # x264 and x265 would repeat the source's choice of I, P and B frames.
             frame.pict_type = PictureType.NONE

@@ -79,6 +79,10 @@ class ClipRegion:
         tensor.set_shared_memory(self.name, clip_bytes(self.spec))
         return Request(self.url, self.spec.net_name, [tensor], [InferRequestedOutput("SCORES", class_count=5)])
 
+    def write(self, clip: NDArray[np.uint8]) -> None:
+        """Put a clip there: uint8 [1, 1, T, S, S, 3]."""
+        shared_memory.set_shared_memory_region(self.handle, [clip])
+
     def read(self) -> NDArray[np.uint8]:
         """A copy of the clip: uint8 [1, 1, T, S, S, 3]."""
         clip: NDArray[np.uint8] = shared_memory.get_contents_as_numpy(self.handle, np.uint8, clip_shape(self.spec))
@@ -162,6 +166,11 @@ class Calls:
         else:
             self.failed[str(error.status())] = self.failed.get(str(error.status()), 0) + 1
 
+    def clear(self) -> None:
+        """Forget the requests so far."""
+        for counted in (self.answered, self.refused, self.failed):
+            counted.clear()
+
     def until_now(self, started: float) -> Calls:
         """A copy of what was counted until now."""
         copied = Calls(0.0, list(self.answered), list(self.refused), dict(self.failed))
@@ -181,12 +190,14 @@ def one_by_one(client: InferenceServerClient, request: Request, times: int = 1) 
     return calls.until_now(started)
 
 
-def closed_loop(requests: Sequence[Request], seconds: float) -> Calls:
+def closed_loop(requests: Sequence[Request], seconds: float, *, warm_up: float = 0.0) -> Calls:
     """Keep all of `requests` in flight: send each again when it is answered. Answers after `seconds` do not count.
 
     A refused request waits before the next try as the client does, longer after each refusal in a row.
+
+    warm_up: seconds before that, whose answers do not count.
     """
-    return asyncio.run(_closed_loop(requests, seconds))
+    return asyncio.run(_closed_loop(requests, seconds, warm_up))
 
 
 def open_loop(request: Request, rate: float, seconds: float) -> Calls:
@@ -204,20 +215,23 @@ async def _send(request: Request, client: AsyncClient, calls: Calls) -> bool:
     return error is None
 
 
-async def _closed_loop(requests: Sequence[Request], seconds: float) -> Calls:
+async def _closed_loop(requests: Sequence[Request], seconds: float, warm_up: float) -> Calls:
     async def repeat(request: Request) -> None:
         refusals = 0
-        while time.perf_counter() < started + seconds:
+        while time.perf_counter() < end:
             refusals = 0 if await _send(request, clients[request.url], calls) else refusals + 1
             if refusals:
                 longest = min(FIRST_RETRY_SECONDS * 2 ** (refusals - 1), LONGEST_RETRY_SECONDS)
-                left = started + seconds - time.perf_counter()
+                left = end - time.perf_counter()
                 await asyncio.sleep(min(random.uniform(0, longest), max(left, 0)))
 
     calls = Calls()
     async with _open_clients(requests) as clients:
-        started = time.perf_counter()
+        end = time.perf_counter() + warm_up + seconds
         tasks = [asyncio.create_task(repeat(request)) for request in requests]
+        await asyncio.sleep(warm_up)
+        calls.clear()
+        started = time.perf_counter()
         await asyncio.sleep(seconds)
         counted = calls.until_now(started)
         await asyncio.gather(*tasks)

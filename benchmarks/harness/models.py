@@ -12,6 +12,7 @@ from clipserve_export.configs import DECODE, parse_config, print_config
 from clipserve_export.exporting import export_model
 from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
+from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
 from clipserve_server.triton import Triton
 
@@ -21,14 +22,22 @@ def weights_source(spec: ModelSpec) -> str:
     return "pretrained" if spec.family == "motion" else "random"
 
 
-def export_for_benchmark(spec: ModelSpec, format_name: FormatName = "onnx") -> Path:
-    """Export the model into the repository of the benchmarks, unless the same code did so before."""
-    repository = CACHE / format_name
+def export_for_benchmark(
+    spec: ModelSpec, format_name: FormatName = "onnx", *, gpu_gigabytes: int | None = None
+) -> Path:
+    """Export the model into the repository of the benchmarks, unless the same code did so before.
+
+    gpu_gigabytes: GiB of a GPU that the network may take. None: it is for a CPU.
+    """
+    repository = CACHE / (f"{format_name}-gpu" if gpu_gigabytes else format_name)
     repository.mkdir(parents=True, exist_ok=True)
     write_configs(repository)
     export_model(
         spec,
         format_name=format_name,
+        target="gpu" if gpu_gigabytes else "cpu",
+        precision="auto" if gpu_gigabytes else "fp32",
+        serving=Serving(target="gpu", gpu_gigabytes=gpu_gigabytes) if gpu_gigabytes else None,
         weights_source=weights_source(spec),
         labels_file=None,
         repository=repository,
