@@ -2,9 +2,26 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
 BENCH := .cache/bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# What the environment is for. On a machine with a GPU it has onnxruntime-gpu in place of onnxruntime, and NVDEC.
+# make demo DEVICE=cpu chooses.
+ifndef DEVICE
+DEVICE := $(shell timeout 20 nvidia-smi -L 2>/dev/null | grep -q '^GPU ' && echo gpu || echo cpu)
+endif
+READY_cpu := $(VENV)/.ready
+READY_gpu := $(VENV)/.ready-gpu
+EXTRAS_cpu := test
+EXTRAS_gpu := test-core,gpu
+OTHER_cpu := gpu
+OTHER_gpu := cpu
+SIZE_cpu := 1.5 GB
+SIZE_gpu := several GB
+ifeq ($(filter cpu gpu,$(DEVICE)),)
+$(error DEVICE is '$(DEVICE)', but it is cpu or gpu)
+endif
+READY := $(READY_$(DEVICE))
 
 # What is made here asks servers on this machine, which a proxy cannot reach.
 comma := ,
@@ -33,9 +50,12 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "the embedded server needs Python 3.11 or 3.12, and $(PYTHON) is another: make PYTHON=/path/to/python3.12 (the client alone, 'pip install .', runs on 3.11 to 3.13)"; exit 1; }
 	@PYTHONPATH=server $(PYTHON) -m clipserve_server.python_stubs
 	$(call make_environment,$(VENV))
-	@echo "installing into $(VENV): torch, the Triton wheel and the rest, 1.5 GB; minutes, once"
+	@test ! -e $(READY_$(OTHER_$(DEVICE))) || { echo "$(VENV) is for a $(OTHER_$(DEVICE)): changing it for a $(DEVICE)"; \
+		$(PIP) uninstall -q -y torch onnxruntime onnxruntime-gpu PyNvVideoCodec && rm $(READY_$(OTHER_$(DEVICE))); }
+	@echo "installing into $(VENV) for a $(DEVICE): torch, the Triton wheel and the rest, $(SIZE_$(DEVICE)); minutes, once"
 	$(PIP) install -q torch==2.13.0
-	$(PIP) install -q -c constraints.txt -e '.[test]'
+	$(PIP) install -q -c constraints.txt -e '.[$(EXTRAS_$(DEVICE))]'
+	$(if $(filter gpu,$(DEVICE)),$(BIN)/python -m clipserve_server.gpu)
 	@touch $@
 
 .PHONY: demo
@@ -57,6 +77,10 @@ test-long: $(READY) ## The tests that take long: every model in every format, en
 .PHONY: test-all
 test-all: $(READY) check ## The checks and every test.
 	$(BIN)/pytest
+
+.PHONY: test-gpu
+test-gpu: $(READY) ## The tests that need a GPU; without one they fail (three minutes).
+	CLIPSERVE_REQUIRE=gpu,nvdec $(BIN)/pytest -m "gpu or nvdec"
 
 .PHONY: test-compose
 test-compose: $(READY) ## Bring the compose stack up in a real Docker engine, break it, take it down (ten minutes, root).
@@ -112,6 +136,10 @@ bench-networks: $(READY) ## Measure the networks alone on this CPU, runtime by r
 .PHONY: bench-gpu
 bench-gpu: $(READY) ## Measure the networks alone on this machine's GPU, in every way they can run (8 minutes).
 	$(BIN)/python -m benchmarks.gpu
+
+.PHONY: bench-gpu-service
+bench-gpu-service: $(READY) ## Measure the service on this machine's GPU: networks, decoding by decoder, both (6 minutes).
+	$(BIN)/python -m benchmarks.gpu_service
 
 .PHONY: bench-service
 bench-service: $(READY) ## Measure what the service takes beyond decoding and network.

@@ -2,14 +2,18 @@
 
 `motion` was trained on generated clips. It must name the motion in the files that this script generates with new seeds.
 x3d_m and mvit_base_32x3 classify real footage. If torch.hub's cache has their Kinetics checkpoints, their labels are
-meaningful; otherwise their weights are random, and the table says so.
+meaningful; otherwise their weights are random, and the table says so. Where torch finds a GPU, the networks are
+exported for it, Triton runs them on it, and the last lines say what ran there. CLIPSERVE_TARGET=cpu or gpu chooses.
 """
 
 import importlib.metadata
+import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import cast, get_args
 
 from rich.console import Console
 from rich.status import Status
@@ -17,9 +21,11 @@ from rich.table import Table
 
 from clipserve import Prediction, VideoClassifier
 from clipserve_export.exporting import export_model
+from clipserve_export.formats import FormatName
 from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.specs import SPECS
+from clipserve_export.target import Target, choose_target
 from clipserve_export.weights import pretrained_path
 from clipserve_server.errors import ServerStartError
 from clipserve_server.triton import Triton
@@ -38,6 +44,8 @@ FORMS = (
 )
 # Of twelve. The model's accuracy is above 95 %, so fewer mean that something is broken.
 LEAST_CORRECT = 10
+# OpenVINO runs ONNX on CPUs; LibTorch runs TorchScript on GPUs, in fp16 where a GPU shows that it holds.
+FORMATS: dict[Target, FormatName] = {"cpu": "onnx", "gpu": "torchscript"}
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -49,12 +57,22 @@ def weights_of(name: str) -> str:
     return "pretrained" if pretrained_path(SPECS[name]).exists() else "random"
 
 
-def export(name: str) -> None:
+def read_target() -> Target:
+    """The device that CLIPSERVE_TARGET names, or a GPU where torch finds one."""
+    wanted = os.environ.get("CLIPSERVE_TARGET", "auto")
+    if wanted not in ("auto", *get_args(Target)):
+        sys.exit(f"CLIPSERVE_TARGET is {wanted!r}, but it is auto, cpu or gpu")
+    return choose_target(cast(Target, wanted))
+
+
+def export(name: str, target: Target) -> None:
     """Export the model, unless it is exported already."""
     with console.status(name) as status:
         record = export_model(
             SPECS[name],
-            format_name="onnx",
+            format_name=FORMATS[target],
+            target=target,
+            precision="auto",
             weights_source=weights_of(name),
             labels_file=None,
             repository=REPOSITORY,
@@ -92,8 +110,14 @@ def real_files() -> list[Path]:
 def classify(classifier: VideoClassifier, path: Path) -> tuple[Prediction, str]:
     """The prediction, and the time from the request to the response."""
     started = time.perf_counter()
-    prediction = classifier.classify(path, top_k=TOP_K)
+    prediction = classifier.classify(path, top_k=TOP_K, report=True)
     return prediction, f"{(time.perf_counter() - started) * 1000:.0f} ms"
+
+
+def decoder_of(prediction: Prediction) -> str:
+    """What decoded the video: cpu or nvdec."""
+    assert prediction.report is not None
+    return str(prediction.report["decoder"])
 
 
 def format_labels(prediction: Prediction) -> str:
@@ -103,11 +127,13 @@ def format_labels(prediction: Prediction) -> str:
 
 def main() -> int:
     """Run the demo. Return the exit status."""
+    target = read_target()
     for name in ("motion", *KINETICS_MODELS):
-        export(name)
+        export(name, target)
     table = Table("file", "model", f"top {TOP_K}", "time")
     table.columns[-1].justify = "right"
     correct = 0
+    decoders = Counter[str]()
     with (
         tempfile.TemporaryDirectory() as folder,
         console.status("starting Triton"),
@@ -117,6 +143,7 @@ def main() -> int:
         with VideoClassifier("motion", url=triton.grpc_url) as classifier:
             for path, label in write_motion_files(Path(folder), seed).items():
                 prediction, took = classify(classifier, path)
+                decoders[decoder_of(prediction)] += 1
                 right = prediction.top.label == label
                 correct += right
                 mark = "[green]✓[/]" if right else "[red]✗[/]"
@@ -127,8 +154,15 @@ def main() -> int:
             with VideoClassifier(name, url=triton.grpc_url) as classifier:
                 for path in real_files():
                     prediction, took = classify(classifier, path)
+                    decoders[decoder_of(prediction)] += 1
                     table.add_row(path.name, title, format_labels(prediction), took)
+        for notice in triton.notices():
+            console.print(notice, style="yellow")
+        gpu_use = triton.gpu_use()
     console.print(table)
+    if gpu_use:
+        counts = ", ".join(f"{count} by {decoder}" for decoder, count in decoders.most_common())
+        console.print(f"Served on GPU: {gpu_use}. Videos decoded: {counts}.")
     console.print(f"motion named {correct} of {len(LABELS)} motions correctly, in new files (seeds from {seed}).")
     untrained = [name for name in KINETICS_MODELS if weights_of(name) == "random"]
     if untrained:

@@ -58,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(except_loopback(os.environ))
     config.addinivalue_line("markers", "long: takes long; `make test` leaves it out, `make test-long` runs it")
     config.addinivalue_line("markers", "needs(name): skipped where the machine lacks it (docker, gpu, browser...)")
+    for name in NEEDS:
+        config.addinivalue_line("markers", f"{name}: needs({name}), so that -m {name} selects these tests")
     unknown = required() - NEEDS.keys()
     if unknown:
         raise pytest.UsageError(f"CLIPSERVE_REQUIRE names {sorted(unknown)}, but there are {sorted(NEEDS)}")
@@ -65,6 +67,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def required() -> set[str]:
     return set(filter(None, os.environ.get("CLIPSERVE_REQUIRE", "").split(",")))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in item.iter_markers("needs"):
+            item.add_marker(marker.args[0])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -108,6 +108,8 @@ def serve(
         console.print(f"serving {', '.join(names)}", markup=False)
         for notice in triton.notices():
             errors.print(notice, style="yellow", markup=False)
+        if use := triton.gpu_use():
+            console.print(f"GPU      {use}", markup=False)
         idle = [name for name in read_repository(repository) if name not in names]
         if idle and not models:
             console.print(f"not exported yet: {', '.join(idle)}", markup=False)

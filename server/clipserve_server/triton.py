@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from clipserve_server.device_fit import read_misfits
 from clipserve_server.errors import ServerStartError
+from clipserve_server.gpu import describe_use, find_conflict, read_placement
 from clipserve_server.guard import READY, remove_traces, shm_prefix
 from clipserve_server.log import TritonLog
 from clipserve_server.options import (
@@ -39,6 +40,7 @@ START_SECONDS = 300.0  # to load every model; MViT as TorchScript takes 10 s on 
 STOP_SECONDS = 20.0  # for the requests in flight, and for the exit
 EXIT_SECONDS = 4.0  # of these, for what Triton does after it has given up waiting for requests
 POLL_SECONDS = 0.1
+DECODE = "decode"  # the step that runs no network
 # Within this time Triton may log why a stub died.
 DEAD_STUB_SECONDS = 3.0
 
@@ -265,11 +267,17 @@ class Triton:
         return stub_died
 
     def notices(self) -> list[str]:
-        """Warnings for the operator of a server that started: too little shared memory, or networks that run on another
-        kind of device than they were exported for.
+        """Warnings for the operator of a server that started: too little shared memory, packages that exclude each
+        other, or networks that run on another kind of device than they were exported for.
         """
         misfits = [] if self._log is None else read_misfits(self._log.text())
-        return misfits if self._room_notice is None else [self._room_notice, *misfits]
+        return [notice for notice in (self._room_notice, find_conflict(), *misfits) if notice]
+
+    def gpu_use(self) -> str | None:
+        """What a server that started uses GPUs for, for the operator; None where it uses none."""
+        assert self._log is not None
+        networks = [step for model in self.models for step in model.steps if step != DECODE]
+        return describe_use(read_placement(self.grpc_url, networks), self._log.text())
 
     def failure(self) -> ServerStartError:
         """Why a server ended by itself, as far as its log says."""

@@ -1,0 +1,48 @@
+"""What a server says about the GPUs that it uses."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from clipserve_server.gpu import describe_use, read_placement
+from clipserve_server.triton import Triton
+
+NVDEC_LOG = 'I1127 model.py:95] "NVDEC on 2 GPUs and CPUs decode videos"\n'
+CPU_LOG = 'I1127 model.py:95] "CPUs decode videos: the package PyNvVideoCodec is not installed"\n'
+
+
+@pytest.mark.parametrize(
+    ("placement", "log", "use"),
+    [
+        ({"motion_net": ()}, CPU_LOG, None),
+        ({"motion_net": (0,)}, CPU_LOG, "motion on 0; the CPU decodes"),
+        ({"motion_net": (0, 1), "x3d_m_net": (0, 1)}, NVDEC_LOG, "motion, x3d_m on 0, 1; NVDEC decodes beside the CPU"),
+        ({"motion_net": (1,), "x3d_m_net": ()}, NVDEC_LOG, "motion on 1; NVDEC decodes beside the CPU"),
+        ({"motion_net": ()}, NVDEC_LOG, "NVDEC decodes beside the CPU"),
+    ],
+)
+def test_the_use_of_gpus_in_words(placement: dict[str, tuple[int, ...]], log: str, use: str | None) -> None:
+    assert describe_use(placement, log) == use
+
+
+def test_triton_says_where_a_network_runs(motion_server: Triton) -> None:
+    placement = read_placement(motion_server.grpc_url, ["motion_net"])
+    assert bool(placement["motion_net"]) == torch.cuda.is_available()
+    assert bool(motion_server.gpu_use()) == torch.cuda.is_available()
+
+
+@pytest.mark.needs("gpu")
+def test_on_a_gpu_the_packages_can_use_it() -> None:
+    done = subprocess.run([sys.executable, "-m", "clipserve_server.gpu"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "onnxruntime-gpu" in done.stdout
+
+
+def test_without_a_gpu_the_module_says_what_is_missing() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = subprocess.run([sys.executable, "-m", "clipserve_server.gpu"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "build without CUDA" in done.stderr or "finds no GPU" in done.stderr
