@@ -83,6 +83,11 @@ class AsyncVideoClassifier:
         self._transport.check_open()
         return await self._transport.run(protocol.list_models(self._connection.start_call()))
 
+    async def model_version(self) -> str | None:
+        """The version of the model that answers now; see `VideoClassifier.model_version`."""
+        self._transport.check_open()
+        return await self._transport.run(protocol.read_version(self._connection.start_call()))
+
     async def wait_until_ready(self, *, timeout_seconds: float = protocol.READY_TIMEOUT_SECONDS) -> None:
         """Wait for the server and the model; see `VideoClassifier.wait_until_ready`."""
         self._transport.check_open()

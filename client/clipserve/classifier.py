@@ -112,6 +112,17 @@ class VideoClassifier:
         self._transport.check_open()
         return self._transport.run(protocol.list_models(self._connection.start_call()))
 
+    def model_version(self) -> str | None:
+        """The version of the model's network that answers now, such as "2"; None if the server names none.
+
+        Raises:
+            UnknownModel: the server has no such model.
+            AccessDenied: the server keeps configs for clients with a key.
+            ServerError: the server did not answer, or answered with a failure.
+        """
+        self._transport.check_open()
+        return self._transport.run(protocol.read_version(self._connection.start_call()))
+
     def wait_until_ready(self, *, timeout_seconds: float = protocol.READY_TIMEOUT_SECONDS) -> None:
         """Wait until the server answers and the model, with every model that it is made of, is ready.
 

@@ -88,6 +88,17 @@ def list_models(call: CallContext) -> Commands[list[str]]:
     return list(list_public_models(index))
 
 
+def read_version(call: CallContext) -> Commands[str | None]:
+    """Ask which version of the model answers now: the highest one that its last step, the network, has loaded."""
+    try:
+        config = yield Call("get_model_config", call.timeout_seconds, {"model_name": call.model})
+        name = [call.model, *list_steps(config)][-1]
+        metadata = yield Call("get_model_metadata", call.timeout_seconds, {"model_name": name})
+    except InferenceServerException as exc:
+        raise (yield from _name_failure(exc, call)) from exc
+    return max(metadata.versions, key=int, default=None)
+
+
 def wait_until_ready(call: CallContext) -> Commands[None]:
     """Ask again and again, until the model is ready or `call.timeout_seconds` are over."""
     end = time.monotonic() + call.timeout_seconds

@@ -162,14 +162,14 @@ def is_final(record: Mapping[str, Any]) -> bool:
 
     For other failures another run may succeed: where the server failed, or where a file was missing.
     """
-    return "error" not in record or record["error"]["code"] in _FINAL_CODES
+    return "error" not in record or record["error"]["code"] in FINAL_CODES
 
 
 def _list_codes(kind: type[ClipserveError]) -> set[str]:
     return {kind.code}.union(*map(_list_codes, kind.__subclasses__()))
 
 
-_FINAL_CODES = _list_codes(VideoError)
+FINAL_CODES = _list_codes(VideoError)
 
 
 def _checksum(id: str) -> int:

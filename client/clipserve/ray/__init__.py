@@ -1,0 +1,23 @@
+"""Classify the videos of a Ray Dataset: `pip install 'clipserve[ray]'`.
+
+>>> import ray
+>>> from clipserve.ray import classify
+>>> videos = ray.data.read_parquet("videos.parquet")  # with a column path
+>>> classify(videos, "x3d_m", "gpu1:8001").write_parquet("results/")
+
+`classify` and `embed` add columns to a Dataset; `run_job` writes a folder of parquet files, and another run of it goes
+on where the last one ended. `actor.py` is what runs in the actors, `calls.py` sends the videos of many batches in one
+run, `node_server.py` is the Triton of a node, `results.py` the folder of results.
+"""
+
+try:
+    import ray.data as _ray_data  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"clipserve.ray needs {error.name}: pip install 'clipserve[ray]'", name=error.name
+    ) from None
+
+from clipserve.ray.dataset import classify, embed
+from clipserve.ray.job import JobSummary, run_job
+
+__all__ = ["JobSummary", "classify", "embed", "run_job"]

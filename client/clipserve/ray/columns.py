@@ -1,0 +1,125 @@
+"""The columns that a Dataset of videos has before and after its classification.
+
+In: `path` (a path or address, read by the actor), or `bytes` (the video, as `ray.data.read_binary_files` reads it);
+`id` where ids are not paths. Every other column is kept, `bytes` is not. Out, beside them:
+
+| column | type | |
+| id | string | the column `id`, else the path, else the SHA-256 of the bytes |
+| label | string | the best label |
+| labels, scores | list of string, of float64 | `top_k` of them, best first |
+| features | list of float32 | the embedding, where it was requested; `feature_column` names the column |
+| report | string | JSON, where it was requested |
+| truncated | bool | whether the video is damaged or cut off |
+| error, message | string | the code and the text of a failure |
+| milliseconds | float64 | from sending to the answer, retries included |
+| model, model_version, clipserve_version | string | what answered, and this package |
+
+Of a failure `label` to `truncated` are null, of a success `error` and `message`.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+import clipserve
+from clipserve.errors import ClipserveError, InvalidRequest, VideoNotReadable
+from clipserve.names import spell_name
+from clipserve.ray.calls import Video
+from clipserve.ray.options import DatasetOptions
+from clipserve.results import Row
+from clipserve.sources.addresses import hide_credentials, is_address
+
+ID, PATH, BYTES = "id", "path", "bytes"
+
+
+def list_types(options: DatasetOptions) -> dict[str, pa.DataType]:
+    """The columns that are added, `id` left out, with their types."""
+    return {
+        "label": pa.string(),
+        "labels": pa.list_(pa.string()),
+        "scores": pa.list_(pa.float64()),
+        **({options.feature_column: pa.list_(pa.float32())} if options.features else {}),
+        **({"report": pa.string()} if options.report else {}),
+        "truncated": pa.bool_(),
+        "error": pa.string(),
+        "message": pa.string(),
+        "milliseconds": pa.float64(),
+        "model": pa.string(),
+        "model_version": pa.string(),
+        "clipserve_version": pa.string(),
+    }
+
+
+def check_columns(names: Sequence[str], options: DatasetOptions) -> None:
+    """Raise InvalidRequest unless a Dataset with these columns can be classified."""
+    if PATH not in names and BYTES not in names:
+        raise InvalidRequest(
+            f"a Dataset of videos has a column {PATH!r} (paths or addresses) or {BYTES!r} (as read_binary_files reads"
+            f" them); this one has {', '.join(map(repr, names)) or 'no columns'}"
+        )
+    if taken := sorted(set(names) & set(list_types(options))):
+        renamed = {name: f"true_{name}" for name in taken}
+        raise InvalidRequest(
+            f"the Dataset has the columns {', '.join(map(repr, taken))} already, which the results need:"
+            f" dataset.rename_columns({renamed})"
+        )
+
+
+def read_ids(table: pa.Table) -> list[str]:
+    """The id of each row."""
+    if ID in table.column_names:
+        return [str(value) for value in table[ID].to_pylist()]
+    if PATH in table.column_names:
+        return [_name_path(path) for path in table[PATH].to_pylist()]
+    return [hashlib.sha256(value.as_buffer() or b"").hexdigest() for value in table[BYTES]]
+
+
+def _name_path(path: object) -> str:
+    text = str(path)
+    return spell_name(hide_credentials(text) if is_address(text) else text)
+
+
+def read_videos(table: pa.Table) -> list[Video]:
+    """The video of each row: its bytes, else its path; without either the error in its place."""
+    paths = table[PATH].to_pylist() if PATH in table.column_names else [None] * len(table)
+    contents = list(table[BYTES]) if BYTES in table.column_names else [None] * len(table)
+    return [_choose_video(path, content) for path, content in zip(paths, contents, strict=True)]
+
+
+def _choose_video(path: Any, content: Any) -> Video:
+    if content is not None and content.is_valid:
+        return memoryview(content.as_buffer())
+    if isinstance(path, str) and path:
+        return path
+    return VideoNotReadable(f"the row has neither a path nor bytes; its path is {path!r}")
+
+
+def add_columns(
+    table: pa.Table, ids: Sequence[str], rows: Sequence[Row], model_version: str | None, options: DatasetOptions
+) -> pa.Table:
+    """The table, without the videos' bytes, with the columns of the results."""
+    predictions = [row.prediction for row in rows]
+    columns: dict[str, Any] = {
+        "label": [found.top.label if found else None for found in predictions],
+        "labels": [[scored.label for scored in found] if found else None for found in predictions],
+        "scores": [[scored.score for scored in found] if found else None for found in predictions],
+        options.feature_column: [found.features if found else None for found in predictions],
+        "report": [json.dumps(dict(found.report or {})) if found else None for found in predictions],
+        "truncated": [found.truncated if found else None for found in predictions],
+        "error": [row.error.code if row.error else None for row in rows],
+        "message": [_write_message(row.error) for row in rows],
+        "milliseconds": [row.milliseconds for row in rows],
+        "model": [options.model] * len(rows),
+        "model_version": [model_version] * len(rows),
+        "clipserve_version": [clipserve.__version__] * len(rows),
+    }
+    kept = table.drop_columns([name for name in (ID, BYTES) if name in table.column_names])
+    made = {name: pa.array(columns[name], kind) for name, kind in list_types(options).items()}
+    return pa.table({ID: pa.array(ids, pa.string()), **{name: kept[name] for name in kept.column_names}, **made})
+
+
+def _write_message(error: ClipserveError | None) -> str | None:
+    return None if error is None else spell_name(str(error))

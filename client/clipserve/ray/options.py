@@ -1,0 +1,111 @@
+"""What a caller can ask of Ray: the connection, the request, and how the work is spread."""
+
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Annotated, Any
+
+from clipserve.arguments import Argument
+from clipserve.checks import check_bool, check_int, check_positive_int, check_seconds
+from clipserve.connection import Connection
+from clipserve.errors import InvalidRequest
+from clipserve.options import RequestOptions
+
+# Of 1,000 rows with features of x3d_m a parquet file has 8 MiB. An actor that dies loses the work of its batches.
+BATCH_ROWS = 1000
+PARALLEL = 16
+RETRY_SECONDS = 600.0
+
+
+def check_repository(name: str, value: object) -> str:
+    """Accept the path of a model repository."""
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{name} is the path of a model repository on every node, got {value!r}")
+    return value
+
+
+def check_column(name: str, value: object) -> str:
+    """Accept the name of a column."""
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{name} is the name of a column, got {value!r}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions(RequestOptions, Connection):
+    """The arguments of `classify` beside the Dataset."""
+
+    actors: Annotated[
+        int | None,
+        Argument(
+            "how many actors send videos; None: one for each node of the cluster. An actor waits for servers, and"
+            " reserves no CPU",
+            check_positive_int,
+            metavar="N",
+        ),
+    ] = None
+    parallel: Annotated[int, Argument("how many videos each actor sends at once", check_positive_int, metavar="N")] = (
+        PARALLEL
+    )
+    batch_rows: Annotated[
+        int,
+        Argument(
+            "rows of one task, and of one file of results: what is done again when an actor dies",
+            check_positive_int,
+            metavar="N",
+        ),
+    ] = BATCH_ROWS
+    retry_seconds: Annotated[
+        float,
+        Argument("how long to wait for servers that are busy, away or loading; after that the job ends", check_seconds),
+    ] = RETRY_SECONDS
+    feature_column: Annotated[
+        str, Argument("the name of the column with the features; NeMo Curator reads 'embedding'", check_column)
+    ] = "features"
+    embedded: Annotated[
+        bool,
+        Argument(
+            "start a Triton on each node, for as long as the job runs, in place of the servers of `url`; needs"
+            " pip install 'clipserve[server]' there",
+            check_bool,
+        ),
+    ] = False
+    repository: Annotated[
+        str,
+        Argument("with `embedded`: the model repository, at the same path on each node", check_repository, "DIR"),
+    ] = "model_repository"
+    num_gpus: Annotated[
+        int,
+        Argument(
+            "with `embedded`: the GPUs of a node, all of which its Triton uses",
+            partial(check_int, allowed=range(1025), described="a whole number from 0 on"),
+            metavar="N",
+        ),
+    ] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_gpus and not self.embedded:
+            raise InvalidRequest("num_gpus goes with embedded=True: a client of other servers needs no GPU")
+
+    def connection(self, **changes: Any) -> dict[str, Any]:
+        """The arguments of a classifier."""
+        return {field.name: getattr(self, field.name) for field in fields(Connection)} | changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(DatasetOptions):
+    """The arguments of `embed`: those of `classify` with other defaults."""
+
+    top_k: Annotated[int, Argument("how many labels to return beside the vector", check_positive_int, metavar="N")] = 1
+    features: Annotated[bool, Argument("always on", lambda _name, _value: True)] = True
+    feature_column: Annotated[str, Argument("the name of the column with the vectors", check_column)] = "embedding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions(DatasetOptions):
+    """The arguments of `run_job`: those of `classify`, and the folder."""
+
+    out: Annotated[
+        str,
+        Argument("the folder of results: a path, or an address that pyarrow knows, such as s3://bucket/results"),
+    ]

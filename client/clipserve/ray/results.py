@@ -1,0 +1,212 @@
+"""A folder of results: parquet files that appear whole, and the settings that all their rows were made with.
+
+    results/_job.json              the settings; readers of parquet leave out names that begin with _ or .
+    results/part-1f3a….parquet     the rows of one batch
+
+A file's name is made from the ids in it, so a task that Ray runs twice writes the same file twice. The folder is what a
+job goes on from: there is no other record of what is done.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs
+from ray.data import Datasink
+from ray.data.block import BlockAccessor
+
+from clipserve.errors import InvalidRequest
+from clipserve.jobs.result_file import FINAL_CODES
+from clipserve.ray.columns import ID
+
+SETTINGS = "_job.json"
+PARTIAL = ".writing-"  # begins the name of a file that is not whole yet
+READERS = 16  # files at a time, when a folder is read
+
+
+@dataclass(frozen=True)
+class DoneIds:
+    """The ids that need no work, 16 bytes each: BLAKE2 of the id, sorted.
+
+    Two of a billion different ids share one with a probability of 1e-21.
+    """
+
+    digests: npt.NDArray[np.void]
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> "DoneIds":
+        """Those of these ids."""
+        found = digest(ids)
+        return cls(found[np.argsort(found, order=("high", "low"))])
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def find(self, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """bool [ids]: which of them are done."""
+        wanted = digest(ids)
+        if not len(self):
+            return np.zeros(len(wanted), np.bool_)
+        # searchsorted has no order for pairs: find the first of equal high halves, which hardly ever are two.
+        high = self.digests["high"]
+        first = np.searchsorted(high, wanted["high"])
+        last = np.searchsorted(high, wanted["high"], side="right")
+        return np.array(
+            [low in self.digests["low"][a:b] for low, a, b in zip(wanted["low"], first, last, strict=True)], np.bool_
+        )
+
+
+def digest(ids: Iterable[str]) -> npt.NDArray[np.void]:
+    """BLAKE2 of each id, as two numbers of 64 bits."""
+    joined = b"".join(hashlib.blake2b(id.encode(errors="surrogatepass"), digest_size=16).digest() for id in ids)
+    return np.frombuffer(joined, [("high", "<u8"), ("low", "<u8")])
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one write task has written."""
+
+    rows: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    truncated: int = 0
+
+
+class ResultFolder:
+    """The folder `out`: a path, or an address that pyarrow knows (s3://, gs://, hdfs://, ...).
+
+    Raises:
+        InvalidRequest: the address is of no known kind, or the folder holds something else.
+    """
+
+    def __init__(self, out: str) -> None:
+        self.path: str
+        try:
+            self.filesystem, self.path = fs.FileSystem.from_uri(out) if "://" in out else _open_local(out)
+            self.filesystem.create_dir(self.path, recursive=True)
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise InvalidRequest(f"results cannot be written to {out!r}: {error}") from error
+        self.out = out
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Note the settings in a new folder; in one that has them, compare.
+
+        Raises:
+            InvalidRequest: the folder was begun with other settings, or no job began it.
+        """
+        path = f"{self.path}/{SETTINGS}"
+        if self.filesystem.get_file_info(path).type == fs.FileType.NotFound:
+            if self._list():
+                raise InvalidRequest(f"{self.out!r} has parquet files of no job: choose another folder")
+            self._write(path, json.dumps(dict(settings), indent=2).encode())
+            return
+        with self.filesystem.open_input_stream(path) as file:
+            before = json.loads(file.read())
+        changed = [name for name in sorted({*before, *settings}) if before.get(name) != settings.get(name)]
+        if changed:
+            differences = ", ".join(f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in changed)
+            raise InvalidRequest(
+                f"{self.out!r} was begun with {differences}: go on with the same settings, or choose another folder"
+            )
+
+    def find_done(self) -> DoneIds:
+        """The ids whose rows are final. Removes the rows that another run may turn into predictions, and what a killed
+        job left unfinished.
+        """
+        self._remove_partial()
+        with ThreadPoolExecutor(READERS) as pool:
+            ids = [id for found in pool.map(self._read_final, self._list()) for id in found]
+        return DoneIds.of(ids)
+
+    def write(self, table: pa.Table) -> None:
+        """Write the rows as a file, which appears when it is whole."""
+        name = hashlib.blake2b("\n".join(sorted(table[ID].to_pylist())).encode(errors="surrogatepass"), digest_size=16)
+        self._write(f"{self.path}/part-{name.hexdigest()}.parquet", _pack(table))
+
+    def _list(self) -> list[str]:
+        found = self.filesystem.get_file_info(fs.FileSelector(self.path))
+        return [info.path for info in found if info.base_name.endswith(".parquet") and info.base_name[0] not in "._"]
+
+    def _remove_partial(self) -> None:
+        """What a job left that was killed as it wrote."""
+        for info in self.filesystem.get_file_info(fs.FileSelector(self.path)):
+            if info.base_name.startswith(PARTIAL):
+                self.filesystem.delete_file(info.path)
+
+    def _read_final(self, path: str) -> list[str]:
+        with self.filesystem.open_input_file(path) as file:
+            head = pq.read_table(file, columns=[ID, "error"])
+        final = pc.or_(pc.is_null(head["error"]), pc.is_in(head["error"], pa.array(sorted(FINAL_CODES))))
+        if not pc.all(final).as_py():
+            with self.filesystem.open_input_file(path) as file:
+                kept = pq.read_table(file).filter(final)
+            if len(kept):
+                self._write(path, _pack(kept))
+            else:
+                self.filesystem.delete_file(path)
+        return [str(id) for id in head[ID].filter(final).to_pylist()]
+
+    def _write(self, path: str, content: Any) -> None:
+        folder, _, name = path.rpartition("/")
+        partial = f"{folder}/{PARTIAL}{name}.{secrets.token_hex(4)}"
+        with self.filesystem.open_output_stream(partial) as file:
+            file.write(content)
+        self.filesystem.move(partial, path)
+
+
+def _open_local(path: str) -> tuple[fs.FileSystem, str]:
+    # Tasks that write have other working folders.
+    return fs.LocalFileSystem(), os.path.abspath(path)  # noqa: PTH100 - as a text
+
+
+def _pack(table: pa.Table) -> Any:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+class ResultSink(Datasink[Written]):  # type: ignore[misc]  # Ray is untyped here
+    """Writes blocks into a folder; `written` has the counts of all tasks when they have ended."""
+
+    def __init__(self, folder: ResultFolder) -> None:
+        self._folder = folder
+        self.written: list[Written] = []
+
+    def write(self, blocks: Iterable[Any], ctx: Any) -> Written:
+        """Called by Ray, in a task: one file for each block."""
+        tables = [table for table in map(_read_block, blocks) if len(table)]
+        for table in tables:
+            self._folder.write(table)
+        codes = [code.as_py() for table in tables for code in table["error"] if code.is_valid]
+        return Written(
+            rows=sum(map(len, tables)),
+            failed={code: codes.count(code) for code in set(codes)},
+            truncated=sum(pc.sum(table["truncated"]).as_py() or 0 for table in tables),
+        )
+
+    def on_write_complete(self, write_result: Any) -> None:
+        """Called by Ray, in the driver."""
+        self.written = list(write_result.write_returns)
+
+    def get_name(self) -> str:
+        """What Ray's progress calls it."""
+        return "clipserve results"
+
+
+def _read_block(block: Any) -> pa.Table:
+    return BlockAccessor.for_block(block).to_arrow()
+
+
+def iterate_failed(written: Iterable[Written]) -> Iterator[tuple[str, int]]:
+    """Codes of errors with their counts."""
+    for part in written:
+        yield from part.failed.items()

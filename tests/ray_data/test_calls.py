@@ -1,0 +1,76 @@
+"""The videos of many batches in one run, against a real Triton."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipserve import AsyncVideoClassifier, RequestCancelled, ServerUnavailable, UnknownModel
+from clipserve.ray.calls import Calls
+from clipserve.results import Row
+
+OPTIONS: dict[str, Any] = {"parallel": 4, "retry_seconds": 5.0}
+
+
+@pytest.fixture
+def calls(motion_url: str) -> Iterator[Calls]:
+    calls = Calls(partial(AsyncVideoClassifier, "motion", motion_url), OPTIONS)
+    yield calls
+    calls.close()
+
+
+def top(row: Row) -> str:
+    return row.prediction.top.label if row.prediction else row.error.code if row.error else ""
+
+
+def test_batches_of_several_threads_get_their_own_rows_in_order(calls: Calls, motion_files: dict[str, Path]) -> None:
+    labels = ["bouncing", "broken", "growing", "still", "moving left"]
+    batches = [labels[number:] + labels[:number] for number in range(5)]
+
+    def classify(batch: list[str]) -> list[str]:
+        return [top(row) for row in calls.classify([str(motion_files[label]) for label in batch])]
+
+    with ThreadPoolExecutor(5) as pool:
+        found = list(pool.map(classify, batches))
+    assert found == [["not-a-video" if label == "broken" else label for label in batch] for batch in batches]
+    assert calls.model_version == "1"
+    assert calls.classify([]) == []
+
+
+def test_bytes_are_videos(calls: Calls, motion_files: dict[str, Path]) -> None:
+    (row,) = calls.classify([memoryview(motion_files["still"].read_bytes())])
+    assert top(row) == "still"
+
+
+def test_an_unknown_model_ends_all_batches(motion_url: str, motion_files: dict[str, Path]) -> None:
+    calls = Calls(partial(AsyncVideoClassifier, "nope", motion_url), OPTIONS)
+    for _ in range(2):
+        with pytest.raises(UnknownModel, match="motion"):
+            calls.classify([str(motion_files["still"])] * 3)
+    calls.close()
+
+
+def test_a_server_that_stays_away_is_no_row() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = {**OPTIONS, "retry_seconds": 0.5, "timeout_seconds": 0.5}
+        calls = Calls(partial(AsyncVideoClassifier, "motion", url), options)
+        with pytest.raises(ServerUnavailable):
+            calls.classify([b"video"])
+        calls.close()
+
+
+def test_close_ends_a_batch_that_waits(motion_url: str, slow_video: Path) -> None:
+    calls = Calls(partial(AsyncVideoClassifier, "motion", motion_url), OPTIONS)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(calls.classify, [str(slow_video)] * 50)
+        calls.close()
+        with pytest.raises(RequestCancelled):
+            waiting.result()
+    with pytest.raises(RequestCancelled):
+        calls.classify([b"video"])

@@ -1,0 +1,119 @@
+"""Two nodes of a Ray cluster on this machine: one of them dies, and each has a Triton of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from clipserve.ray import run_job
+from clipserve_export.formats import FormatName
+from tests.leftovers import MARK
+from tests.ray_data.rows import QUICK, check_rows
+
+pytestmark = pytest.mark.long
+
+# What a user would submit, with a batch that is never done.
+DRIVER = """
+import sys, ray
+from clipserve.ray import classify
+address, repository, video = sys.argv[1:]
+ray.init(address=address, log_to_driver=False)
+videos = ray.data.range(1_000_000).map(lambda row: {"id": row["id"], "path": video})
+for _ in classify(videos, "motion", embedded=True, repository=repository, batch_rows=20).iter_rows():
+    print("row", flush=True)
+"""
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60.0) -> bool:
+    """Whether it came true in that time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def tritons() -> list[psutil.Process]:
+    """Those that tests of this run have started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "tritonserver" and process.environ().get(MARK) == os.environ[MARK]:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_node_may_die(two_nodes: tuple[Any, Any], motion_url: str, make_rows: Any, tmp_path: Path) -> None:
+    import ray
+
+    cluster, second = two_nodes
+    removed: list[float] = []
+
+    def remove_a_node() -> None:
+        if wait_until(lambda: len(list(tmp_path.glob("part-*"))) > 3):
+            cluster.remove_node(second, allow_graceful=False)
+            removed.append(time.monotonic())
+
+    killer = threading.Thread(target=remove_a_node)
+    killer.start()
+    dataset = ray.data.from_items(make_rows(600))
+    summary = run_job(dataset, "motion", motion_url, out=str(tmp_path), **QUICK)
+    ended = time.monotonic()
+    killer.join()
+    assert removed
+    assert removed[0] < ended
+    assert summary.rows == 600
+    check_rows(pq.read_table(tmp_path).to_pylist(), 600)
+
+
+def test_each_node_has_a_triton_as_long_as_the_job_runs(
+    two_nodes: tuple[Any, Any], repositories: Callable[[FormatName], Path], make_rows: Any, tmp_path: Path
+) -> None:
+    import ray
+
+    before = {process.pid for process in tritons()}
+    most: set[int] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            most.update(process.pid for process in tritons() if process.pid not in before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    dataset = ray.data.from_items(make_rows(300))
+    repository = str(repositories("onnx"))
+    try:
+        run_job(dataset, "motion", out=str(tmp_path), embedded=True, repository=repository, **QUICK)
+    finally:
+        over.set()
+        watcher.join()
+    check_rows(pq.read_table(tmp_path).to_pylist(), 300)
+    assert len(most) == 2
+    assert wait_until(lambda: {process.pid for process in tritons()} <= before, seconds=30)
+
+
+def test_a_triton_ends_with_the_driver_whatever_ends_that(
+    two_nodes: tuple[Any, Any], repositories: Callable[[FormatName], Path], motion_files: dict[str, Path]
+) -> None:
+    cluster, _ = two_nodes
+    before = {process.pid for process in tritons()}
+    arguments = [cluster.address, str(repositories("onnx")), str(motion_files["still"])]
+    with subprocess.Popen([sys.executable, "-c", DRIVER, *arguments], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "row\n"
+        assert {process.pid for process in tritons()} > before
+        driver.send_signal(signal.SIGKILL)
+    assert wait_until(lambda: {process.pid for process in tritons()} <= before)

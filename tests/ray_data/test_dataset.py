@@ -1,0 +1,99 @@
+"""Datasets of videos through a real Ray on this machine, to a real Triton."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from clipserve import InvalidRequest, UnknownModel
+from clipserve.ray import classify, embed, run_job
+from tests.ray_data.rows import QUICK, check_rows
+
+pytestmark = pytest.mark.long
+
+
+def actors() -> list[psutil.Process]:
+    """The processes of the actors that classify."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "MapWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_rows_come_with_labels_and_failures_as_rows(local_ray: None, motion_url: str, make_rows: Any) -> None:
+    import ray
+
+    dataset = ray.data.from_items(make_rows(60))
+    rows = classify(dataset, "motion", motion_url, features=True, **QUICK).take_all()
+    check_rows(rows, 60)
+    good = next(row for row in rows if row["error"] is None)
+    assert (good["model"], good["model_version"], len(good["features"])) == ("motion", "1", 192)
+    assert next(iter(good["labels"])) == good["label"]
+    assert list(good["scores"]) == sorted(good["scores"], reverse=True)
+
+
+def test_files_that_ray_reads_are_videos(
+    local_ray: None, motion_url: str, motion_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """As NeMo Curator reads them: `id` and `embedding`."""
+    import ray
+
+    folder = motion_files["still"].parent
+    dataset = ray.data.read_binary_files(str(folder), include_paths=True)
+    embed(dataset, "motion", motion_url, **QUICK).write_parquet(str(tmp_path))
+    table = pq.read_table(tmp_path, columns=["id", "embedding", "error"]).to_pylist()
+    assert sorted(Path(row["id"]).name for row in table) == sorted(path.name for path in motion_files.values())
+    assert {len(row["embedding"] or ()) for row in table if row["error"] is None} == {192}
+    assert [row["embedding"] for row in table if row["error"] == "not-a-video"] == [None]
+
+
+def test_a_wrong_dataset_or_model_fails_the_job_with_the_error(
+    local_ray: None, motion_url: str, make_rows: Any, tmp_path: Path
+) -> None:
+    import ray
+
+    with pytest.raises(InvalidRequest, match="this one has 'file'"):
+        classify(ray.data.from_items([{"file": "a"}]).materialize(), "motion", motion_url)
+    with pytest.raises(UnknownModel, match="motion"):
+        run_job(ray.data.from_items(make_rows(4)), "nope", motion_url, out=str(tmp_path / "nope"), **QUICK)
+
+
+def test_a_job_goes_on_where_it_ended_and_an_actor_may_die(
+    local_ray: None, motion_url: str, make_rows: Any, tmp_path: Path
+) -> None:
+    import ray
+
+    count = 400
+    killed: list[int] = []
+
+    def kill_an_actor() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not killed:
+            if any(tmp_path.glob("part-*")):
+                for process in actors()[:1]:
+                    process.kill()
+                    killed.append(process.pid)
+            time.sleep(0.02)
+
+    options = {"model": "motion", "url": motion_url, "out": str(tmp_path), **QUICK}
+    first = run_job(ray.data.from_items(make_rows(100)), **options)
+    assert (first.done_before, first.rows, first.failed) == (0, 100, {"not-a-video": 10})
+    killer = threading.Thread(target=kill_an_actor)
+    for path in tmp_path.glob("part-*"):
+        path.rename(tmp_path / f"kept-{path.name}")
+    killer.start()
+    second = run_job(ray.data.from_items(make_rows(count)), **options)
+    killer.join()
+    assert killed, "no actor was killed in the middle"
+    assert (second.done_before, second.rows) == (100, count - 100)
+    check_rows(pq.read_table(tmp_path).to_pylist(), count)
+    third = run_job(ray.data.from_items(make_rows(count)), **options)
+    assert (third.done_before, third.rows) == (count, 0)

@@ -1,0 +1,78 @@
+"""A folder of results: what is done, what is tried again, and what cannot be mixed."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clipserve import InvalidRequest
+from clipserve.ray.results import DoneIds, ResultFolder
+
+SETTINGS = {"model": "motion", "top_k": 5}
+
+
+def make_table(errors: dict[str, str | None]) -> pa.Table:
+    """Rows with these ids and codes."""
+    return pa.table({"id": list(errors), "error": pa.array(errors.values(), pa.string()), "n": range(len(errors))})
+
+
+def read_ids(folder: Path) -> list[str]:
+    return sorted(pq.read_table(folder)["id"].to_pylist())
+
+
+def test_ids_are_found_among_many() -> None:
+    done = DoneIds.of(f"video-{number}" for number in range(0, 10_000, 2))
+    assert len(done) == 5_000
+    assert done.find(["video-0", "video-1", "video-9998", "other", "café"]).tolist() == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert DoneIds.of([]).find(["a"]).tolist() == [False]
+    assert DoneIds.of(["a"]).find([]).tolist() == []
+
+
+def test_failures_that_are_not_about_the_video_are_tried_again(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path))
+    folder.write(make_table({"good": None, "bad": "not-a-video", "late": "deadline-exceeded"}))
+    folder.write(make_table({"missing": "video-not-readable"}))
+    folder.write(make_table({"fine": None}))
+    done = folder.find_done()
+    assert done.find(["good", "bad", "fine", "late", "missing"]).tolist() == [True, True, True, False, False]
+    assert read_ids(tmp_path) == ["bad", "fine", "good"]
+
+
+def test_a_batch_that_is_written_twice_is_there_once(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path))
+    folder.write(make_table({"a": None, "b": None}))
+    folder.write(make_table({"a": None, "b": "failed"}))
+    assert read_ids(tmp_path) == ["a", "b"]
+
+
+def test_what_a_killed_job_left_unfinished_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".writing-part-1.parquet.0a").write_bytes(b"half a file")
+    folder = ResultFolder(f"file://{tmp_path}")
+    folder.write(make_table({"a": None}))
+    assert len(folder.find_done()) == 1
+    assert [path.name[:5] for path in tmp_path.iterdir()] == ["part-"]
+
+
+def test_a_folder_has_the_results_of_one_kind_of_job(tmp_path: Path) -> None:
+    ResultFolder(str(tmp_path)).check_settings(SETTINGS)
+    ResultFolder(str(tmp_path)).check_settings(SETTINGS)
+    with pytest.raises(InvalidRequest, match="begun with model 'motion', now 'x3d_m'"):
+        ResultFolder(str(tmp_path)).check_settings({**SETTINGS, "model": "x3d_m"})
+
+
+def test_files_of_no_job_are_not_mixed_with_results(tmp_path: Path) -> None:
+    pq.write_table(make_table({"a": None}), tmp_path / "mine.parquet")
+    with pytest.raises(InvalidRequest, match="files of no job"):
+        ResultFolder(str(tmp_path)).check_settings(SETTINGS)
+
+
+def test_an_address_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="cannot be written to 'nowhere://bucket'"):
+        ResultFolder("nowhere://bucket")
