@@ -33,14 +33,14 @@ FIRST = 4  # the profiling executor compiles in the second call, and may do so i
 
 def write_network(model: str, device: str, file: Path) -> None:
     """Write the TorchScript file as an export for this device does, with random weights but for `motion`."""
+    from clipserve_export.families.adapter import served_network
     from clipserve_export.formats import write_torchscript
-    from clipserve_export.network import served_network
     from clipserve_export.precision import in_precision
     from clipserve_export.specs import SPECS
-    from clipserve_export.weights import load_weights
+    from clipserve_export.weights import load_weights, offline_weights
 
     spec = SPECS[model]
-    network = served_network(spec, load_weights(spec, "pretrained" if spec.family == "motion" else "random").state)
+    network = served_network(spec, load_weights(spec, offline_weights(spec)).state)
     on_gpu = device == "cuda"
     network = in_precision(network, "fp16" if on_gpu else "fp32")
     write_torchscript(network, spec.geometry, file, target="gpu" if on_gpu else "cpu")

@@ -24,8 +24,9 @@ from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.results import new_parser, table, write_csv, write_page
 from benchmarks.harness.rounds import Samples, seconds_of, take_turns
 from clipserve_export.clips import random_clips
+from clipserve_export.families.adapter import served_network
 from clipserve_export.formats import write_onnx, write_torchscript
-from clipserve_export.network import ActionNetwork, served_network
+from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import random_weights
 from clipserve_server.backends.openvino_runtime import OpenVinoRuntime

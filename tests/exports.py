@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 import pytest
 
 from clipserve_export.formats import FormatName
-from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_export.specs import SPECS
 from clipserve_export.target import Target
 
 ROOT = Path(__file__).parents[1]
@@ -67,11 +67,6 @@ def export_torchscript(folder: Path, target: Target) -> None:
     )
 
 
-def weights_for(spec: ModelSpec) -> str:
-    """Tests download nothing: published weights for `motion`, which come with the code, random ones otherwise."""
-    return "pretrained" if spec.family == "motion" else "random"
-
-
 def exports_of(item: pytest.Item) -> set[Export]:
     """What a test needs: `motion` for the fixture `repositories`, for `service` the model of its `spec` as well."""
     fixtures: list[str] = getattr(item, "fixturenames", [])
@@ -92,6 +87,7 @@ def main(wanted: list[Export]) -> None:
     """Export what is not there yet, in this process, and say so."""
     from clipserve_export.exporting import export_model
     from clipserve_export.repository import write_configs
+    from clipserve_export.weights import offline_weights
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / ".lock").open("w") as lock:
@@ -109,7 +105,7 @@ def main(wanted: list[Export]) -> None:
             made = export_model(
                 spec,
                 format_name=export.format_name,
-                weights_source=weights_for(spec),
+                weights_source=offline_weights(spec),
                 labels_file=None,
                 repository=FOLDER / export.format_name,
                 reuse=True,

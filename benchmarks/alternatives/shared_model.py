@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness.models import export_for_benchmark, weights_source
+from benchmarks.harness.models import export_for_benchmark
 from benchmarks.harness.results import CACHE
-from clipserve_export.network import ActionNetwork, served_network
+from clipserve_export.families.adapter import served_network
+from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import SPECS, ModelSpec
 
 
@@ -64,15 +65,17 @@ def prepare_model(spec: ModelSpec, *, with_onnx: bool) -> SharedModel:
     with_onnx: whether a contestant needs the ONNX file, which takes the longest.
     """
     from clipserve_export.exporting import recipe
-    from clipserve_export.weights import load_weights
+    from clipserve_export.sources import PublishedSource
+    from clipserve_export.weights import load_weights, offline_weights
 
     repository = export_for_benchmark(spec)
-    code = hashlib.sha256(recipe().encode() + Path(__file__).read_bytes()).hexdigest()[:8]
+    source = PublishedSource(spec, offline_weights(spec))
+    code = hashlib.sha256(recipe(source).encode() + Path(__file__).read_bytes()).hexdigest()[:8]
     folder = CACHE / "side-by-side" / f"{spec.name}-{code}"
     model = SharedModel(spec.name, str(repository), str(folder / "weights.pt"), str(folder / "model.onnx"))
     folder.mkdir(parents=True, exist_ok=True)
     if not Path(model.weights).exists():
-        torch.save(dict(load_weights(spec, weights_source(spec)).state), model.weights)
+        torch.save(dict(load_weights(spec, source.weights).state), model.weights)
     if with_onnx and not Path(model.onnx).exists():
         print(f"{spec.name}: writing the ONNX file of the other contestants", flush=True)
         write_plain_onnx(load_eager(model), spec, Path(model.onnx))

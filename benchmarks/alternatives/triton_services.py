@@ -104,7 +104,7 @@ def count_classes(model: SharedModel) -> int:
     """Read K from the weights."""
     import torch
 
-    from clipserve_export.network import projection_key
+    from clipserve_export.families.adapter import projection_key
 
     state = torch.load(model.weights, map_location="cpu", weights_only=True)
     return int(state[projection_key(model.spec)].shape[0])

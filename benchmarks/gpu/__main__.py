@@ -37,6 +37,7 @@ from benchmarks.gpu.report import write_report
 from benchmarks.gpu.schedule import Budget, Schedule
 from benchmarks.harness.results import CACHE, RESULTS
 from clipserve_export.specs import SPECS
+from clipserve_export.weights import offline_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Settings:
 
     def weights_of(self, model: str) -> str:
         """`motion` comes with weights; for the others only random ones need no download."""
-        return "pretrained" if self.weights == "random" and SPECS[model].family == "motion" else self.weights
+        return offline_weights(SPECS[model]) if self.weights == "random" else self.weights
 
 
 # A rehearsal in seconds; its numbers mean nothing.

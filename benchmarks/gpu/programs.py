@@ -16,7 +16,8 @@ from torch import Tensor
 
 from benchmarks.gpu.plan import FILES, Engine
 from clipserve_export.clips import random_clips
-from clipserve_export.network import ActionNetwork, served_network
+from clipserve_export.families.adapter import served_network
+from clipserve_export.network import ActionNetwork
 from clipserve_export.precision import in_precision
 from clipserve_export.specs import ModelSpec
 from clipserve_export.tuning import Contiguous, lay_out, tune

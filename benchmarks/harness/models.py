@@ -14,12 +14,8 @@ from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
+from clipserve_export.weights import offline_weights
 from clipserve_server.triton import Triton
-
-
-def weights_source(spec: ModelSpec) -> str:
-    """`motion` comes with trained weights; the others get random ones, on which the speed does not depend."""
-    return "pretrained" if spec.family == "motion" else "random"
 
 
 def export_for_benchmark(
@@ -38,7 +34,7 @@ def export_for_benchmark(
         target="gpu" if gpu_gigabytes else "cpu",
         precision="auto" if gpu_gigabytes else "fp32",
         serving=Serving(target="gpu", gpu_gigabytes=gpu_gigabytes) if gpu_gigabytes else None,
-        weights_source=weights_source(spec),
+        weights_source=offline_weights(spec),  # the speed does not depend on them
         labels_file=None,
         repository=repository,
         reuse=True,

@@ -10,6 +10,7 @@ from clipserve import protocol
 from clipserve.arguments import takes
 from clipserve.cancellation import Cancellation, run_in_thread
 from clipserve.connection import Connection
+from clipserve.contract import ClipContract
 from clipserve.errors import ClipserveError
 from clipserve.options import ClassifyArguments, EmbedArguments, RequestOptions, RunArguments
 from clipserve.request import InferRequest, ServedModel, read_request
@@ -87,6 +88,11 @@ class AsyncVideoClassifier:
         """The version of the model that answers now; see `VideoClassifier.model_version`."""
         self._transport.check_open()
         return await self._transport.run(protocol.read_version(self._connection.start_call()))
+
+    async def contract(self) -> ClipContract:
+        """What the model takes and answers; see `VideoClassifier.contract`."""
+        self._transport.check_open()
+        return await self._transport.run(protocol.read_contract(self._connection.start_call()))
 
     async def wait_until_ready(self, *, timeout_seconds: float = protocol.READY_TIMEOUT_SECONDS) -> None:
         """Wait for the server and the model; see `VideoClassifier.wait_until_ready`."""

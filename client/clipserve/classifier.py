@@ -14,6 +14,7 @@ from weakref import WeakSet
 from clipserve import protocol
 from clipserve.arguments import takes
 from clipserve.connection import Connection
+from clipserve.contract import ClipContract
 from clipserve.errors import ClipserveError
 from clipserve.options import ClassifyArguments, EmbedArguments, RunArguments
 from clipserve.request import ServedModel, read_request
@@ -122,6 +123,20 @@ class VideoClassifier:
         """
         self._transport.check_open()
         return self._transport.run(protocol.read_version(self._connection.start_call()))
+
+    def contract(self) -> ClipContract:
+        """What the model takes and answers: its clip, classes, normalisation, licences and sources.
+
+        >>> classifier.contract().frames
+        16
+
+        Raises:
+            UnknownModel: the server has no such model.
+            UnexpectedAnswer: the model was exported before contracts were part of a repository.
+            AccessDenied, ServerError: as `models`.
+        """
+        self._transport.check_open()
+        return self._transport.run(protocol.read_contract(self._connection.start_call()))
 
     def wait_until_ready(self, *, timeout_seconds: float = protocol.READY_TIMEOUT_SECONDS) -> None:
         """Wait until the server answers and the model, with every model that it is made of, is ready.

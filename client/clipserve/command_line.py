@@ -45,7 +45,9 @@ def build_app() -> "typer.Typer":
     from clipserve.evaluation.command import evaluate
     from clipserve.loadtest.command import loadtest
     from clipserve.showcase.command import demo
+    from clipserve_export.adopt_command import adopt
     from clipserve_export.command_line import export
+    from clipserve_export.models_command import models
     from clipserve_export.versions_command import versions
     from clipserve_server.command_line import serve
 
@@ -76,7 +78,9 @@ def build_app() -> "typer.Typer":
     app.command()(evaluate)
     app.command()(demo)
     app.command()(loadtest)
+    app.command()(models)
     app.command()(export)
+    app.command()(adopt)
     app.command()(versions)
     app.command()(serve)
     return app

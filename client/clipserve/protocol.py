@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from grpc import StatusCode  # type: ignore[import-untyped]
 from tritonclient.utils import InferenceServerException
 
+from clipserve.contract import ClipContract
 from clipserve.error_mapping import (
     CallContext,
     FollowUp,
@@ -26,7 +27,7 @@ from clipserve.error_mapping import (
     read_status,
 )
 from clipserve.errors import ClipserveError, DeadlineExceeded
-from clipserve.request import InferRequest, list_public_models, list_steps
+from clipserve.request import InferRequest, list_public_models, list_steps, parse_contract
 from clipserve.results import Prediction
 from clipserve.retry import RetryPolicy
 
@@ -97,6 +98,15 @@ def read_version(call: CallContext) -> Commands[str | None]:
     except InferenceServerException as exc:
         raise (yield from _name_failure(exc, call)) from exc
     return max(metadata.versions, key=int, default=None)
+
+
+def read_contract(call: CallContext) -> Commands[ClipContract]:
+    """Ask for the model's config, which holds its contract."""
+    try:
+        config = yield Call("get_model_config", call.timeout_seconds, {"model_name": call.model})
+    except InferenceServerException as exc:
+        raise (yield from _name_failure(exc, call)) from exc
+    return parse_contract(config, call.model)
 
 
 def wait_until_ready(call: CallContext) -> Commands[None]:

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from clipserve.async_classifier import AsyncVideoClassifier
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import Tls
+from clipserve.contract import ClipContract
 from clipserve.errors import (
     AccessDenied,
     ClipserveError,
@@ -54,6 +55,7 @@ __all__ = [
     "AccessDenied",
     "AsyncRowStream",
     "AsyncVideoClassifier",
+    "ClipContract",
     "ClipserveError",
     "Comparison",
     "DeadlineExceeded",

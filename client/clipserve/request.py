@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
 from clipserve.cancellation import Cancellation
+from clipserve.contract import PARAMETER, ClipContract
 from clipserve.errors import ClipserveError, UnexpectedAnswer
 from clipserve.options import RequestOptions
 from clipserve.results import Prediction, ScoredLabel
@@ -142,6 +143,29 @@ def list_steps(config: Any) -> tuple[str, ...]:
     """The models that an ensemble is made of, from a ModelConfigResponse; () for any other model."""
     steps = config.config.ensemble_scheduling.step
     return tuple(dict.fromkeys(step.model_name for step in steps))
+
+
+def parse_contract(config: Any, model: str) -> ClipContract:
+    """The contract of a public model, from its ModelConfigResponse.
+
+    Raises:
+        UnexpectedAnswer: the config holds none, or one that this client does not know.
+    """
+    parameters = config.config.parameters
+    if PARAMETER not in parameters:
+        raise UnexpectedAnswer(
+            f"model {model!r} tells no contract: its model repository was exported before contracts were part of"
+            " it, or it is no public model of clipserve. `clipserve export --configs` adds them on the server",
+            model=model,
+        )
+    try:
+        return ClipContract.from_json(parameters[PARAMETER].string_value)
+    except (TypeError, ValueError) as exc:
+        raise UnexpectedAnswer(
+            f"the contract of model {model!r} is not what this client knows: {exc}. Its model repository may come"
+            " from another version.",
+            model=model,
+        ) from exc
 
 
 def _read_output(response: Any, name: str) -> npt.NDArray[Any]:

@@ -5,26 +5,16 @@ a network can get `max_batch_size` x 30 clips at once. Without limits that is 36
 mvit_base_32x3. Three limits hold for every backend, because Triton and the decode step enforce them: how many videos
 share a run, how many clips a video may have, and how many decoded clips wait. The substitute backends have a fourth:
 they split a run into parts.
+
+What a clip takes is a fact of the model (ModelSpec.clip_megabytes): the growth of the peak of a process that runs the
+ONNX file in ONNX Runtime 1.32 on a CPU with 1, 2 and 4 clips (motion 30, x3d_xs 16). The network's weights and the
+library take 65 to 340 MiB more. Five requests of 10 x 3 views at once bring the substitute backend of x3d_s to 1,803
+MiB in all. On a GPU (gpu_clip_megabytes) it is measured without weights and library, on an H100 with 32 clips of a
+contiguous TorchScript file.
 """
 
 from clipserve_export.specs import Geometry, ModelSpec
 from clipserve_export.target import Precision
-
-# MiB for each clip: the growth of the peak of a process that runs the ONNX file in ONNX Runtime 1.32 on a CPU with 1, 2
-# and 4 clips (motion 30, x3d_xs 16). The network's weights and the library take 65 to 340 MiB more. Five requests of
-# 10 x 3 views at once bring the substitute backend of x3d_s to 1,803 MiB in all.
-CLIP_MEGABYTES = {
-    "x3d_xs": 18,
-    "x3d_s": 62,
-    "x3d_m": 152,
-    "x3d_l": 294,
-    "mvit_base_16x4": 235,
-    "mvit_base_32x3": 740,
-    "motion": 1,
-}
-
-# The same on a GPU, without weights and library, measured on an H100 with 32 clips of a contiguous TorchScript file.
-GPU_CLIP_MEGABYTES: dict[tuple[str, Precision], int] = {("x3d_m", "fp32"): 114, ("x3d_m", "fp16"): 57}
 
 MAX_CLIPS = 30  # of one video: the largest published protocol, 10 views x 3 crops
 MAX_VIDEOS = 8  # in one run
@@ -38,12 +28,12 @@ WAITING_MEGABYTES = 512  # for decoded clips that wait for a network; one reques
 
 def max_clips(spec: ModelSpec) -> int:
     """How many clips of one video (views x crops) a request may ask for."""
-    return min(MAX_CLIPS, RUN_MEGABYTES // CLIP_MEGABYTES[spec.name])
+    return min(MAX_CLIPS, RUN_MEGABYTES // spec.clip_megabytes)
 
 
 def max_videos(spec: ModelSpec) -> int:
     """How many videos may share a run, a power of two: with `max_clips` each they fit into RUN_MEGABYTES."""
-    return min(MAX_VIDEOS, _power_of_two(RUN_MEGABYTES // (CLIP_MEGABYTES[spec.name] * max_clips(spec))))
+    return min(MAX_VIDEOS, _power_of_two(RUN_MEGABYTES // (spec.clip_megabytes * max_clips(spec))))
 
 
 def max_gpu_videos(spec: ModelSpec, precision: Precision, gigabytes: int) -> int:
@@ -58,8 +48,8 @@ def gpu_clip_megabytes(spec: ModelSpec, precision: Precision) -> int:
 
     Both were measured for x3d_m: the CPU's number is a third larger.
     """
-    derived = CLIP_MEGABYTES[spec.name] if precision == "fp32" else -(-CLIP_MEGABYTES[spec.name] // 2)
-    return GPU_CLIP_MEGABYTES.get((spec.name, precision), derived)
+    derived = spec.clip_megabytes if precision == "fp32" else -(-spec.clip_megabytes // 2)
+    return spec.gpu_clip_megabytes.get(precision, derived)
 
 
 def _power_of_two(most: int) -> int:
@@ -68,7 +58,7 @@ def _power_of_two(most: int) -> int:
 
 def part_clips(spec: ModelSpec) -> int:
     """How many clips a substitute backend runs at once."""
-    return max(1, PART_MEGABYTES // CLIP_MEGABYTES[spec.name])
+    return max(1, PART_MEGABYTES // spec.clip_megabytes)
 
 
 def max_waiting(videos: int) -> int:

@@ -3,13 +3,21 @@
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from clipserve.commands.options import spread_options
+from clipserve.contract import ClipContract
 from clipserve_export.serving.options import ServingOptions
 from clipserve_export.specs import SPECS
+from clipserve_export.target import Precision, Target, choose_target
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clipserve_export.formats import FormatName
+    from clipserve_export.sources import NetworkSource
 
 RepositoryOption = Annotated[Path, typer.Option(metavar="DIR", help="The Triton model repository.")]
 REPOSITORY = Path("model_repository")
@@ -43,9 +51,22 @@ class PrecisionChoice(StrEnum):
 def export(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODELS...", help=f"Any of {', '.join(SPECS)}.", show_default=False),
+        typer.Argument(
+            metavar="MODELS...",
+            help=f"Any of {', '.join(SPECS)}; or one network of your own: FILE.py:FUNCTION or MODULE:FUNCTION; or one"
+            " of Hugging Face: hf:FOLDER or hf:OWNER/NAME.",
+            show_default=False,
+        ),
     ] = None,
     *,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The public name of a network of your own, or of Hugging Face."),
+    ] = None,
+    contract: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The clip contract of a network of your own, in TOML; see docs/models.md."),
+    ] = None,
     format: Annotated[FormatChoice, typer.Option(help="The file the network is written as.")] = FormatChoice.onnx,
     precision: Annotated[
         PrecisionChoice,
@@ -102,86 +123,139 @@ def export(
     clipserve export x3d_s --weights my_checkpoint.pt --labels my_labels.txt
     clipserve export x3d_m --target gpu --precision fp16 --accelerator tensorrt
     clipserve export x3d_m --configs --instances 2
+    clipserve export my_nets.py:build --name mine --contract mine.toml --weights mine.pt --labels mine.txt
+    clipserve export hf:my-videomae --name my_videomae
     """
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = make_console()
     try:
         from clipserve_export.errors import ExportError
-        from clipserve_export.exporting import export_model
-        from clipserve_export.formats import FORMATS
-        from clipserve_export.repository import find_drift, write_configs
-        from clipserve_export.serving.changes import change_serving, present_serving
-        from clipserve_export.target import choose_target
-        from clipserve_export.versions import explain_publication
+        from clipserve_export.named_sources import name_sources
+        from clipserve_export.repository import find_drift, find_spec, write_configs
+        from clipserve_export.serving.changes import change_serving
     except ModuleNotFoundError as error:
         console.print(f"clipserve export needs {error.name}: pip install 'clipserve[export]'", markup=False)
         raise typer.Exit(2) from error
 
-    def fail(message: str, status: int) -> typer.Exit:
-        console.print(message, style="red" if status == 1 else None, markup=False)
-        return typer.Exit(status)
-
-    unknown = [name for name in models or [] if name not in SPECS]
-    if unknown or not (models or check or configs):
-        came = f"there is no model {unknown[0]!r}" if unknown else "no model was named"
-        raise fail(f"{came}; there are {', '.join(SPECS)}", 2)
+    if not (models or check or configs):
+        raise fail(console, f"no model was named; there are {', '.join(SPECS)}", 2)
     if serving != ServingOptions() and not models:
-        raise fail("serving options are a model's: name the models that they are for", 2)
-    specs = [SPECS[name] for name in dict.fromkeys(models or [])]
-    if len(specs) > 1 and (labels or weights not in ("pretrained", "random")):
-        raise fail("one checkpoint or label file fits one model: name one model", 2)
+        raise fail(console, "serving options are a model's: name the models that they are for", 2)
+    names = list(dict.fromkeys(models or []))
+    if len(names) > 1 and (labels or name or contract or weights not in ("pretrained", "random")):
+        raise fail(console, "one checkpoint, label file, name or contract fits one model: name one model", 2)
 
     try:
         if check:
             drift = find_drift(repository)
             console.print(*drift, sep="", end="", markup=False)
             if drift:
-                raise fail(f"{len(drift)} files differ from the specs: run clipserve export --configs", 1)
+                raise fail(console, f"{len(drift)} files differ from the specs: run clipserve export --configs", 1)
             console.print(f"{repository} agrees with the specs", markup=False)
             return
         if configs:
+            specs = [find_spec(repository, each) for each in names]
             written = write_configs(repository)
             for spec in specs:
                 written += change_serving(repository, spec, serving.choose)
             for path in dict.fromkeys(written):
                 console.print(f"wrote {path}", markup=False)
             return
-    except ExportError as error:
-        raise fail(str(error), 1) from error
-
-    made_for = choose_target(target.value)
-    for spec in specs:
-        started = time.monotonic()
-        with console.status(spec.name) as status:
-            try:
-                record = export_model(
-                    spec,
-                    format_name=format.value,
-                    precision=precision.value,
-                    weights_source=weights,
-                    labels_file=labels,
-                    version_number=version,
-                    target=made_for,
-                    serving=serving.choose(present_serving(repository, spec, FORMATS[format.value], made_for)),
-                    repository=repository,
-                    reuse=reuse,
-                    progress=lambda step, name=spec.name, status=status: status.update(f"{name}: {step}"),  # type: ignore[misc]
-                )
-            except ExportError as error:
-                raise fail(f"{spec.name}: {error}", 1) from error
-        if record is None:
-            console.print(f"{spec.name}: is already exported as {format.value} from these weights", markup=False)
-            continue
-        console.print(
-            f"{spec.name}: {format.value}, {record.precision}, for a {made_for.upper()},"
-            f" {record.file_bytes / 1e6:.1f} MB, weights {record.weights}, {time.monotonic() - started:.0f} s\n"
-            f"  {record.parity}, on a {record.checked_on.upper()}",
-            markup=False,
+        sources = name_sources(
+            names, repository, name=name, contract_file=contract, weights=weights, labels_file=labels
         )
-        if record.weights_prefix:
-            console.print(f"  removed from every name in the weights: {record.weights_prefix!r}", markup=False)
-        if made_for != record.checked_on and record.precision != "fp32":
-            console.print(f"  whether {record.precision} holds on a GPU was not checked", markup=False)
-        for note in explain_publication(repository, spec, record.version):
-            console.print(f"  {note}", markup=False)
+    except ExportError as error:
+        raise fail(console, str(error), 1) from error
+
+    for source in sources:
+        export_and_report(
+            console,
+            source,
+            format_name=format.value,
+            precision=precision.value,
+            labels_file=labels,
+            version_number=version,
+            target=choose_target(target.value),
+            serving=serving,
+            repository=repository,
+            reuse=reuse,
+        )
+
+
+def make_console() -> "Console":
+    """Where the commands say what they do."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(console: "Console", message: str, status: int) -> typer.Exit:
+    """Say why; returns what ends the command with this status."""
+    console.print(message, style="red" if status == 1 else None, markup=False)
+    return typer.Exit(status)
+
+
+def export_and_report(
+    console: "Console",
+    source: "NetworkSource",
+    *,
+    format_name: "FormatName",
+    precision: Literal["auto"] | Precision,
+    labels_file: Path | None,
+    version_number: int | None,
+    target: Target,
+    serving: ServingOptions,
+    repository: Path,
+    reuse: bool = False,
+) -> None:
+    """Export one network, and say what came of it. Raises typer.Exit."""
+    from clipserve_export.errors import ExportError
+    from clipserve_export.exporting import export_network
+    from clipserve_export.formats import FORMATS
+    from clipserve_export.repository import read_chosen
+    from clipserve_export.serving.changes import present_serving
+    from clipserve_export.versions import explain_publication
+
+    spec, started = source.spec, time.monotonic()
+    with console.status(spec.name) as status:
+        try:
+            record = export_network(
+                source,
+                format_name=format_name,
+                precision=precision,
+                labels_file=labels_file,
+                version_number=version_number,
+                target=target,
+                serving=serving.choose(present_serving(repository, spec, FORMATS[format_name], target)),
+                repository=repository,
+                reuse=reuse,
+                progress=lambda step: status.update(f"{spec.name}: {step}"),
+            )
+        except ExportError as error:
+            raise fail(console, f"{spec.name}: {error}", 1) from error
+    if record is None:
+        console.print(f"{spec.name}: is already exported as {format_name} from these weights", markup=False)
+        return
+    console.print(
+        f"{spec.name}: {record.format}, {record.precision}, for a {target.upper()},"
+        f" {record.file_bytes / 1e6:.1f} MB, weights {record.weights}, {time.monotonic() - started:.0f} s\n"
+        f"  {record.parity}, on a {record.checked_on.upper()}",
+        markup=False,
+    )
+    if record.weights_prefix:
+        console.print(f"  removed from every name in the weights: {record.weights_prefix!r}", markup=False)
+    if target != record.checked_on and record.precision != "fp32":
+        console.print(f"  whether {record.precision} holds on a GPU was not checked", markup=False)
+    chosen = read_chosen(repository, spec)
+    notes = explain_contract(chosen.contract) if chosen else []
+    for note in [*notes, *explain_publication(repository, spec, record.version)]:
+        console.print(f"  {note}", markup=False)
+
+
+def explain_contract(contract: ClipContract) -> list[str]:
+    """Notes about a contract for the person who has just published the model."""
+    notes = []
+    if contract.feature_size is None:
+        notes.append("it has no embedding: it answers scores, and no FEATURES")
+    if contract.weights_licence:
+        notes.append(f"licence of the weights: {contract.weights_licence}")
+    return notes

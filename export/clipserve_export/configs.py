@@ -6,11 +6,13 @@ without a `kind`, Triton uses every GPU, or the CPU on a machine without one.
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from clipserve_export.capacity import CLIP_MEGABYTES, MAX_VIDEOS, part_clips
+from clipserve.contract import PARAMETER, ClipContract
+from clipserve_export.capacity import MAX_VIDEOS, part_clips
 from clipserve_export.formats import Format
 from clipserve_export.serving.choices import Serving
 from clipserve_export.serving.config import write_clips, write_ensemble_options, write_net_options, write_queues
@@ -154,7 +156,7 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving 
         dynamic_batching=pb.ModelDynamicBatching(),
     )
     # The container's start compares it with the memory.
-    config.parameters["clip_megabytes"].string_value = str(CLIP_MEGABYTES[spec.name])
+    config.parameters["clip_megabytes"].string_value = str(spec.clip_megabytes)
     # For the substitute backends. The C++ backends ignore it.
     config.parameters["max_clips_at_once"].string_value = str(part_clips(spec))
     if form.backend == "onnxruntime":
@@ -169,15 +171,21 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving 
     return config
 
 
-def ensemble_config(spec: ModelSpec, *, classes: int, serving: Serving = DEFAULTS) -> pb.ModelConfig:
-    """The config of the public model: decode, then the newest loaded version of the network."""
+def ensemble_config(
+    spec: ModelSpec, *, classes: int, serving: Serving = DEFAULTS, contract: ClipContract | None = None
+) -> pb.ModelConfig:
+    """The config of the public model: decode, then the newest loaded version of the network.
+
+    contract: of its weights; None: the one of `spec`.
+    """
     output_name = spec.geometry.output_name
+    answers = _answers(spec, classes)
     config = pb.ModelConfig(
         name=spec.name,
         platform="ensemble",
         input=[pb.ModelInput(name="VIDEO", data_type=pb.TYPE_STRING, dims=[1])],
         output=[
-            *_answers(spec, classes),
+            *answers,
             pb.ModelOutput(name="REPORT", data_type=pb.TYPE_STRING, dims=[1]),
         ],
         ensemble_scheduling=pb.ModelEnsembling(
@@ -192,20 +200,30 @@ def ensemble_config(spec: ModelSpec, *, classes: int, serving: Serving = DEFAULT
                     model_name=spec.net_name,
                     model_version=-1,
                     input_map={"CLIP": "CLIP"},
-                    output_map={"SCORES": "SCORES", "FEATURES": "FEATURES"},
+                    output_map={answer.name: answer.name for answer in answers},
                 ),
             ]
         ),
     )
+    # For clients, which see no files of the server.
+    config.parameters[PARAMETER].string_value = replace(contract or spec.contract, classes=classes).to_json()
     write_ensemble_options(config, spec, serving)
     return config
 
 
+def read_contract(ensemble: pb.ModelConfig) -> ClipContract | None:
+    """The contract in a public model's config; None if there is none that can be read."""
+    try:
+        return ClipContract.from_json(ensemble.parameters[PARAMETER].string_value)
+    except (TypeError, ValueError):
+        return None
+
+
 def _answers(spec: ModelSpec, classes: int, *, label_filename: str = "") -> list[pb.ModelOutput]:
-    return [
-        pb.ModelOutput(name="SCORES", data_type=pb.TYPE_FP32, dims=[classes], label_filename=label_filename),
-        pb.ModelOutput(name="FEATURES", data_type=pb.TYPE_FP32, dims=[spec.feature_size]),
-    ]
+    scores = pb.ModelOutput(name="SCORES", data_type=pb.TYPE_FP32, dims=[classes], label_filename=label_filename)
+    if spec.feature_size is None:
+        return [scores]
+    return [scores, pb.ModelOutput(name="FEATURES", data_type=pb.TYPE_FP32, dims=[spec.feature_size])]
 
 
 def print_config(config: pb.ModelConfig) -> str:

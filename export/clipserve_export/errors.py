@@ -3,6 +3,8 @@
 ExportError
 ├── WeightsError      the weights cannot be fetched, read or loaded into the network
 ├── LabelsError       the label file does not fit the weights
+├── ContractError     the contract cannot be read, or contradicts the network
+├── FormatError       the exporter of the format cannot write the network
 ├── PrecisionError    the format cannot hold this precision
 ├── ParityError       the exported file does not compute what the network computes
 ├── ServingError      the serving options contradict each other, the model or the format
@@ -21,6 +23,14 @@ class WeightsError(ExportError):
 
 class LabelsError(ExportError):
     """The label file does not fit the weights."""
+
+
+class ContractError(ExportError):
+    """The contract cannot be read, or contradicts the network."""
+
+
+class FormatError(ExportError):
+    """The exporter of the format cannot write the network."""
 
 
 class PrecisionError(ExportError):

@@ -4,21 +4,23 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from clipserve_export.errors import ParityError, WeightsError
+from clipserve_export.errors import FormatError, ParityError, PrecisionError
+from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.formats import FORMATS, Format, FormatName, mark_tensors
 from clipserve_export.labels import labels_for, published_labels, read_labels
-from clipserve_export.network import served_network
+from clipserve_export.network import ActionNetwork
+from clipserve_export.own.memory import measure_clip_megabytes
 from clipserve_export.parity import Bf16, Parity, check_bf16, compare
-from clipserve_export.precision import TOLERANCES, in_precision, require_writable
+from clipserve_export.precision import TOLERANCES, in_precision, require_float32, require_writable
 from clipserve_export.repository import (
+    CONTRACT,
     LABELS,
     RECORD,
     VERSION,
@@ -30,23 +32,14 @@ from clipserve_export.repository import (
 )
 from clipserve_export.serving.changes import fit_serving, present_serving
 from clipserve_export.serving.choices import Serving
-from clipserve_export.specs import ModelSpec
+from clipserve_export.sources import NetworkSource, PublishedSource
+from clipserve_export.specs import Geometry, ModelSpec
 from clipserve_export.target import LAYOUTS, Precision, Target
 from clipserve_export.versions import published_numbers, read_record, require_compatible, require_versions
-from clipserve_export.weights import PACKAGE, file_hash, find_checkpoint, load_weights, origin_of
 
 Progress = Callable[[str], None]
-RECIPE = (
-    "specs.py",
-    "zoo.py",
-    "clips.py",
-    "network.py",
-    "weights.py",
-    "mvit.py",
-    "tuning.py",
-    "formats.py",
-    "motion/network.py",
-)
+# Of every export. A source names the rest, and the contract is added.
+RECIPE = ("zoo.py", "clips.py", "network.py", "weights.py", "tuning.py", "formats.py")
 REDUCED_RECIPE = ("precision.py",)  # for precisions other than fp32
 VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino")
 
@@ -122,18 +115,49 @@ def export_model(
     Raises:
         ExportError: nothing was published.
     """
-    form = FORMATS[format_name]
+    return export_network(
+        PublishedSource(spec, weights_source),
+        format_name=format_name,
+        labels_file=labels_file,
+        repository=repository,
+        precision=precision,
+        target=target,
+        version_number=version_number,
+        serving=serving,
+        reuse=reuse,
+        progress=progress,
+    )
+
+
+def export_network(
+    source: NetworkSource,
+    *,
+    format_name: FormatName,
+    labels_file: Path | None,
+    repository: Path,
+    precision: Precision | Literal["auto"] = "fp32",
+    target: Target = "cpu",
+    version_number: int | None = None,
+    serving: Serving | None = None,
+    reuse: bool = False,
+    progress: Progress = lambda _: None,
+) -> ExportRecord | None:
+    """Export the network of any source; see `export_model`.
+
+    Raises:
+        ExportError: nothing was published.
+    """
+    spec, form = source.spec, FORMATS[format_name]
     number = version_number or (published_numbers(repository, spec) or [int(VERSION)])[-1]
     chosen = serving or present_serving(repository, spec, form, target)
 
     def export(precision: Precision) -> ExportRecord | None:
         require_writable(form, precision)
         one = _Export(
-            spec=spec,
+            source=source,
             form=form,
             precision=precision,
             target=target,
-            weights_source=weights_source,
             labels_file=labels_file,
             repository=repository,
             number=number,
@@ -144,20 +168,19 @@ def export_model(
     if precision != "auto":
         return export(precision)
     if comparing_device(form, target) == "cuda":
-        with suppress(ParityError):
+        with suppress(ParityError, PrecisionError):
             return export("fp16")
     return export("fp32")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Export:
-    """One export of one model in one precision. The fields are the arguments of export_model, resolved."""
+    """One export of one network in one precision. The fields are the arguments of export_network, resolved."""
 
-    spec: ModelSpec
+    source: NetworkSource
     form: Format
     precision: Precision
     target: Target
-    weights_source: str
     labels_file: Path | None
     repository: Path
     number: int
@@ -165,25 +188,31 @@ class _Export:
 
     def run(self, progress: Progress) -> ExportRecord:
         """Write the file, check it and publish it. Raises ExportError."""
-        spec, form, repository, precision = self.spec, self.form, self.repository, self.precision
+        form, repository, precision = self.form, self.repository, self.precision
         progress("reading weights")
-        weights = load_weights(spec, self.weights_source)
-        labels = labels_for(spec, self.labels_file, classes=weights.classes(spec))
+        loaded = self.source.load()
+        network, contract = loaded.network, loaded.contract
+        spec = replace(self.source.spec, contract=contract)
+        labels = labels_for(spec, self.labels_file, loaded.labels)
         require_versions(spec, self.serving.keep, [*published_numbers(repository, spec), self.number])
         require_compatible(repository, spec, self.number, form=form, labels=labels, serving=self.serving)
-        try:
-            network = served_network(spec, weights.state)
-        except RuntimeError as error:
-            raise WeightsError(f"{weights.origin} does not fit {spec.name}: {error}") from error
         device = comparing_device(form, self.target)
         with staging(repository, spec) as folder:
             path = folder / form.filename
             progress(f"writing {form.filename}")
-            form.write(in_precision(network, precision), spec.geometry, path, target=self.target)
-            suffix = mark_tensors(path, f"{weights.sha256} {precision}") if form.name == "onnx" else None
+            if loaded.write is None:
+                write_network(form, in_precision(network, precision), spec.geometry, path, target=self.target)
+            else:
+                require_float32(precision)
+                loaded.write(path)
+            suffix = mark_tensors(path, f"{loaded.weights_sha256} {precision}") if form.name == "onnx" else None
             progress("comparing it with the network")
             parity = compare(network, form.load(path, device=device), spec.geometry, tolerance=TOLERANCES[precision])
             parity.require()
+            if self.source.measures_memory:
+                progress("measuring what a clip takes")
+                spec = replace(spec, clip_megabytes=measure_clip_megabytes(path, form, spec.geometry))
+            serving = fit_serving(spec, form, self.serving, precision=precision)
             record = ExportRecord(
                 model=spec.name,
                 version=self.number,
@@ -191,21 +220,22 @@ class _Export:
                 precision=precision,
                 target=self.target,
                 layout=LAYOUTS[self.target] if form.name == "torchscript" else None,
-                weights=weights.origin,
-                weights_sha256=weights.sha256,
-                weights_prefix=weights.stripped,
+                weights=loaded.weights,
+                weights_sha256=loaded.weights_sha256,
+                weights_prefix=loaded.weights_prefix,
                 classes=len(labels),
                 file_bytes=path.stat().st_size,
                 parity=parity,
                 checked_on="gpu" if device == "cuda" else "cpu",
                 bf16=check_bf16(network, path, spec.geometry) if form.name == "onnx" else None,
                 versions=installed_versions(),
-                recipe=recipe(precision),
+                recipe=recipe(self.source, precision),
                 tensor_suffix=suffix,
             )
             (folder / RECORD).write_text(record.to_json())
+            (folder / CONTRACT).write_text(contract.to_json(indent=2) + "\n")
             progress("publishing")
-            publish(repository, spec, form, labels, folder, version=self.number, serving=self.serving)
+            publish(repository, spec, form, labels, folder, version=self.number, serving=serving, contract=contract)
         return record
 
     def is_current(self) -> bool:
@@ -213,29 +243,45 @@ class _Export:
 
         Does not build a network: the recipe determines random weights.
         """
-        spec, form, repository, serving = self.spec, self.form, self.repository, self.serving
+        source, form, repository, serving = self.source, self.form, self.repository, self.serving
+        spec = source.spec
         net = repository / spec.net_name
-        wanted_labels = read_labels(self.labels_file or published_labels(spec))
-        configs = model_configs(repository, spec, Chosen(form=form, classes=len(wanted_labels), serving=serving))
         record = read_record(repository, spec, self.number)
+        if not isinstance(source, PublishedSource):
+            return False
+        wanted_labels = read_labels(self.labels_file or published_labels(spec))
+        contract = source.contract(classes=len(wanted_labels))
+        configs = model_configs(repository, spec, Chosen(form=form, contract=contract, serving=serving))
         try:
             configs_agree = all((repository / path).read_text() == text for path, text in configs.items())
             labels = (net / LABELS).read_text()
+            contracts_agree = (net / str(self.number) / CONTRACT).read_text() == contract.to_json(indent=2) + "\n"
         except OSError:
             return False
-        checkpoint = find_checkpoint(spec, self.weights_source)
         return (
             (net / str(self.number) / form.filename).exists()
             and record.get("format") == form.name
             and record.get("precision", "fp32") == self.precision
             and record.get("target", "cpu") == serving.target
-            and record.get("weights") == origin_of(spec, self.weights_source)
-            and (checkpoint is None or record.get("weights_sha256") == file_hash(checkpoint))
-            and record.get("recipe") == recipe(self.precision)
+            and source.describes(record)
+            and record.get("recipe") == recipe(source, self.precision)
             and (serving.accelerator != "tensorrt" or bool(record.get("tensor_suffix")))
             and labels == label_text(wanted_labels)
             and configs_agree
+            and contracts_agree
         )
+
+
+def write_network(form: Format, network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target) -> None:
+    """Write the file. Raises FormatError for a network that the format's exporter cannot write."""
+    try:
+        form.write(network, geometry, path, target=target)
+    except Exception as error:  # torch.onnx and torch.jit raise many kinds
+        other = next(name for name in FORMATS if name != form.name)
+        reason = str(error).strip().partition("\n")[0]
+        raise FormatError(
+            f"the network cannot be written as {form.name}: {type(error).__name__}: {reason}. Try --format {other}"
+        ) from error
 
 
 def comparing_device(form: Format, target: Target) -> str:
@@ -254,11 +300,11 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-@cache
-def recipe(precision: Precision = "fp32") -> str:
+def recipe(source: NetworkSource, precision: Precision = "fp32") -> str:
     """A hash of the code that decides what an exported file contains. Another recipe may make another file."""
-    digest = hashlib.sha256()
-    for name in RECIPE if precision == "fp32" else RECIPE + REDUCED_RECIPE:
-        digest.update((PACKAGE / name).read_bytes())
+    digest = hashlib.sha256(source.spec.contract.to_json().encode())
+    names = RECIPE if precision == "fp32" else RECIPE + REDUCED_RECIPE
+    for path in (*(PACKAGE / name for name in names), *source.recipe_files()):
+        digest.update(path.read_bytes())
     digest.update(torch.__version__.encode() + version("onnxscript").encode())
     return digest.hexdigest()

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipserve_export.clips import random_clips
-from clipserve_export.network import ActionNetwork
+from clipserve_export.network import ActionNetwork, as_tuple
 from clipserve_export.specs import Geometry
 from clipserve_export.target import Target
 from clipserve_export.tuning import lay_out, tune
 
 FormatName = Literal["onnx", "torchscript"]
-Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]]  # SCORES, and FEATURES if there are any
 
 ONNX_OPSET, ONNX_IR_VERSION = 20, 10
 
@@ -68,7 +68,7 @@ def write_onnx(network: ActionNetwork, geometry: Geometry, path: Path, *, target
             tune(network),
             (_example(geometry),),
             input_names=["CLIP"],
-            output_names=["SCORES", "FEATURES"],
+            output_names=["SCORES", "FEATURES"][: 1 if network.contract.feature_size is None else 2],
             dynamic_shapes={"clip": {0: "N", 1: "V"}},
             dynamo=True,
             opset_version=ONNX_OPSET,
@@ -117,12 +117,16 @@ def mark_tensors(path: Path, origin: str) -> str:
 
 
 def load_onnx(path: Path, *, device: str = "cpu") -> Run:
-    """A function that runs the file in ONNX Runtime, on the CPU for every device."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    """A function that runs the file in ONNX Runtime, on the CPU for every device. Memory as in a server."""
+    options = onnxruntime.SessionOptions()
+    options.enable_mem_pattern = options.enable_cpu_mem_arena = False
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        scores, features = session.run(["SCORES", "FEATURES"], {"CLIP": clip})
-        return scores, features
+    names = [output.name for output in session.get_outputs()]
+
+    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        answers = dict(zip(names, session.run(names, {"CLIP": clip}), strict=True))
+        return tuple(answers[name] for name in ("SCORES", "FEATURES") if name in answers)
 
     return run
 
@@ -144,10 +148,10 @@ def load_torchscript(path: Path, *, device: str = "cpu") -> Run:
         warnings.simplefilter("ignore")
         module = torch.jit.load(path, map_location=device)
 
-    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         with torch.no_grad():
-            scores, features = module(torch.from_numpy(clip).to(device))
-        return scores.cpu().numpy(), features.cpu().numpy()
+            answers = module(torch.from_numpy(clip).to(device))
+        return tuple(answer.cpu().numpy() for answer in as_tuple(answers))
 
     return run
 

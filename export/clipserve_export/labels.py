@@ -1,17 +1,17 @@
 """The names of a model's classes, one a line, in the order of its scores."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipserve.evaluation.ground_truth import normalise
 from clipserve_export.errors import LabelsError
+from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.specs import ModelSpec
-from clipserve_export.weights import PACKAGE
 
 
 def published_labels(spec: ModelSpec) -> Path:
-    """The label file of the published weights."""
-    folder = "motion" if spec.family == "motion" else "labels"
-    return PACKAGE / folder / spec.labels
+    """The label file of the published weights, for a model that has one."""
+    return PACKAGE / spec.labels
 
 
 def read_labels(path: Path) -> list[str]:
@@ -36,10 +36,18 @@ def read_labels(path: Path) -> list[str]:
     return labels
 
 
-def labels_for(spec: ModelSpec, path: Path | None, *, classes: int) -> list[str]:
-    """The labels for `classes` classes, from `path` or the published file. Raises LabelsError for another number."""
-    labels = read_labels(path or published_labels(spec))
-    if len(labels) != classes:
+def labels_for(spec: ModelSpec, path: Path | None, published: Sequence[str] | None) -> list[str]:
+    """The labels for the classes of `spec`, from `path` or those that came with its weights.
+
+    Raises LabelsError for another number, or where there are none.
+    """
+    if path is None and published is None:
+        raise LabelsError(
+            f"{spec.name} has {spec.contract.classes} classes and no names for them: give a file by --labels, one name"
+            " a line, in the order of the scores"
+        )
+    labels = read_labels(path) if path else list(published or ())
+    if len(labels) != spec.contract.classes:
         whose = path or f"the published list of {spec.name} (give your own by --labels)"
-        raise LabelsError(f"the weights have {classes} classes, but {whose} has {len(labels)} labels")
+        raise LabelsError(f"the weights have {spec.contract.classes} classes, but {whose} has {len(labels)} labels")
     return labels

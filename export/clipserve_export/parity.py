@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ParityError, WeightsError
-from clipserve_export.network import ActionNetwork
+from clipserve_export.network import ActionNetwork, as_tuple
 from clipserve_export.specs import Geometry
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Parity:
     clips: int  # compared
     top1_agreements: int  # clips with the same best class
     score_error: float  # max |difference| of SCORES
-    feature_error: float  # max |difference| of FEATURES over their largest magnitude
+    feature_error: float  # max |difference| of FEATURES over their largest magnitude; 0 without FEATURES
     tolerance: Tolerance = FLOAT32
 
     @property
@@ -93,22 +93,23 @@ def compare(
     for offset, (batch, views) in enumerate(shapes):
         clip = random_clips(geometry, batch=batch, views=views, seed=fresh + offset)
         with torch.no_grad():
-            scores, features = network(clip)
-        if not bool(scores.isfinite().all() and features.isfinite().all()):
+            wanted = as_tuple(network(clip))
+        if not all(bool(values.isfinite().all()) for values in wanted):
             raise WeightsError(
                 "the network itself gives NaN or infinite values, before anything is exported: look at its weights,"
                 " such as batch norms with a negative running_var"
             )
-        got_scores, got_features = map(torch.from_numpy, exported(clip.numpy()))
-        if (got_scores.shape, got_features.shape) != (scores.shape, features.shape):
+        got = tuple(map(torch.from_numpy, exported(clip.numpy())))
+        if [values.shape for values in got] != [values.shape for values in wanted]:
             raise ParityError(
-                f"for a batch of {batch} with {views} views the export gives {tuple(got_scores.shape)} and"
-                f" {tuple(got_features.shape)}, the network {tuple(scores.shape)} and {tuple(features.shape)}"
+                f"for a batch of {batch} with {views} views the export gives {describe_shapes(got)}, the network"
+                f" {describe_shapes(wanted)}"
             )
         clips += batch
-        agreements += int((scores.argmax(1) == got_scores.argmax(1)).sum())
-        score_error = _larger(score_error, (scores - got_scores).abs().max())
-        feature_error = _larger(feature_error, (features - got_features).abs().max() / features.abs().max())
+        agreements += int((wanted[0].argmax(1) == got[0].argmax(1)).sum())
+        score_error = _larger(score_error, (wanted[0] - got[0]).abs().max())
+        for features, got_features in zip(wanted[1:], got[1:], strict=True):
+            feature_error = _larger(feature_error, (features - got_features).abs().max() / features.abs().max())
     return Parity(
         clips=clips,
         top1_agreements=agreements,
@@ -116,6 +117,11 @@ def compare(
         feature_error=feature_error,
         tolerance=tolerance,
     )
+
+
+def describe_shapes(answers: Sequence[torch.Tensor]) -> str:
+    """Their shapes, for a message."""
+    return " and ".join(str(tuple(values.shape)) for values in answers)
 
 
 def _larger(worst: float, error: torch.Tensor) -> float:
@@ -158,8 +164,10 @@ def load_bf16(core: openvino.Core, path: Path) -> Run:
     model.reshape({model.input(0): clip})
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
 
-    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    names = [name for name in ("SCORES", "FEATURES") if any(name in port.get_names() for port in compiled.outputs)]
+
+    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         results = compiled([clip])
-        return results["SCORES"], results["FEATURES"]
+        return tuple(results[name] for name in names)
 
     return run

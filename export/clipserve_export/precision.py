@@ -42,8 +42,19 @@ def require_writable(form: Format, precision: Precision) -> None:
         )
 
 
+def require_float32(precision: Precision) -> None:
+    """Raise PrecisionError for another precision, for a network that has no trunk to reduce."""
+    if precision != "fp32":
+        raise PrecisionError(
+            f"--precision {precision} reduces what is ahead of the embedding, and this network has none of its own:"
+            " choose --precision fp32"
+        )
+
+
 def in_precision(network: ActionNetwork, precision: Precision) -> ActionNetwork:
-    """`network` itself for fp32, otherwise a copy whose trunk computes in `precision`."""
+    """`network` itself for fp32, otherwise a copy whose trunk computes in `precision`. Raises PrecisionError."""
+    if network.contract.feature_size is None:
+        require_float32(precision)
     return network if precision == "fp32" else ReducedNetwork(network, TYPES[precision]).eval()
 
 
@@ -51,7 +62,7 @@ class ReducedNetwork(ActionNetwork):
     """A network with a copy of another network's trunk, in half precision."""
 
     def __init__(self, network: ActionNetwork, number: torch.dtype) -> None:
-        super().__init__()
+        super().__init__(network.contract)
         self.number = number
         self.projection = network.projection
         self.trunk = copy.deepcopy(network).to(number)

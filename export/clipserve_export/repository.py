@@ -3,7 +3,7 @@
 import difflib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from clipserve.contract import WEIGHTS_FIELDS, ClipContract
 from clipserve_export.configs import (
     DECODE,
     DEFAULTS,
@@ -20,20 +21,21 @@ from clipserve_export.configs import (
     net_config,
     parse_config,
     print_config,
+    read_contract,
     read_decode_parameters,
     read_timeline_parameters,
     timeline_config,
 )
 from clipserve_export.errors import RepositoryError
+from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.formats import FORMATS, Format
 from clipserve_export.labels import published_labels, read_labels
 from clipserve_export.serving.choices import Serving
 from clipserve_export.serving.config import read_serving
-from clipserve_export.specs import SPECS, ModelSpec
-from clipserve_export.weights import PACKAGE
+from clipserve_export.specs import OWN, SPECS, ModelSpec
 
 VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
-CONFIG, LABELS, RECORD = "config.pbtxt", "labels.txt", "export.json"
+CONFIG, LABELS, RECORD, CONTRACT = "config.pbtxt", "labels.txt", "export.json", "contract.json"
 # The code of the Python models by its place in a repository: folders of the checkout, or of an installed wheel.
 CHECKOUT_CODE = {
     f"{name}/{VERSION}": PACKAGE.parents[1] / "model_repository" / name / VERSION for name in (DECODE, TIMELINE)
@@ -55,8 +57,13 @@ class Chosen:
     """What an export chose for a model, read from its configs."""
 
     form: Format
-    classes: int
+    contract: ClipContract
     serving: Serving
+
+    @property
+    def classes(self) -> int:
+        """K: how many it tells apart."""
+        return self.contract.classes or 0
 
 
 def expected_files(repository: Path) -> dict[Path, str]:
@@ -65,15 +72,42 @@ def expected_files(repository: Path) -> dict[Path, str]:
     The format, the class count, the serving options and the decode step's own parameters are read from the present
     configs. A model without configs is ONNX with the published classes and the defaults.
     """
-    files: dict[Path, str] = {}
-    for spec in SPECS.values():
-        labels = read_labels(published_labels(spec))
-        chosen = read_chosen(repository, spec) or Chosen(form=FORMATS["onnx"], classes=len(labels), serving=DEFAULTS)
-        files |= model_configs(repository, spec, chosen)
+    specs = read_specs(repository)
+    decode = _read_or_empty(repository, DECODE)
+    all_chosen = {name: _read_chosen(repository, spec, decode) for name, spec in specs.items()}
+    files = _shared_configs(repository, specs.values(), all_chosen)
+    for spec in specs.values():
+        labels = read_labels(published_labels(spec)) if spec.labels else []
+        published = Chosen(form=FORMATS["onnx"], contract=spec.contract, serving=DEFAULTS)
+        chosen = all_chosen[spec.name] or published
+        files |= _own_configs(spec, chosen)
         files[Path(spec.name, VERSION, ".gitkeep")] = ""  # an ensemble needs a version folder
         if chosen.classes == len(labels):
             files[Path(spec.net_name, LABELS)] = label_text(labels)
     return files
+
+
+def read_specs(repository: Path) -> dict[str, ModelSpec]:
+    """Every model by its name: those that can be exported by name, and the others that `repository` holds."""
+    found = {}
+    for path in sorted(repository.glob(f"*/{CONFIG}")):
+        name = path.parent.name
+        if name in SPECS or name in (DECODE, TIMELINE):
+            continue
+        if contract := read_contract(_read_or_empty(repository, name)):
+            net = _read_or_empty(repository, f"{name}_net")
+            megabytes = net.parameters["clip_megabytes"].string_value
+            clip_megabytes = int(megabytes) if megabytes.isdecimal() and int(megabytes) else 1
+            found[name] = ModelSpec(name=name, family=OWN, contract=contract, labels="", clip_megabytes=clip_megabytes)
+    return SPECS | found
+
+
+def find_spec(repository: Path, name: str) -> ModelSpec:
+    """The model of this name. Raises RepositoryError, which lists the models."""
+    specs = read_specs(repository)
+    if name not in specs:
+        raise RepositoryError(f"there is no model {name!r}; there are {', '.join(specs)}")
+    return specs[name]
 
 
 def model_configs(repository: Path, spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
@@ -82,30 +116,50 @@ def model_configs(repository: Path, spec: ModelSpec, chosen: Chosen) -> dict[Pat
     Those of the decode step and of timelines keep what was chosen for the other networks of `repository`, and what an
     operator has set.
     """
-    others = {other.name: read_chosen(repository, other) for other in SPECS.values() if other != spec}
-    servings = {name: other.serving for name, other in others.items() if other} | {spec.name: chosen.serving}
-    parameters = read_decode_parameters(_read_or_empty(repository, DECODE))
-    decode = decode_config(SPECS.values(), servings, parameters)
-    parameters = read_timeline_parameters(_read_or_empty(repository, TIMELINE))
-    timeline = timeline_config(SPECS.values(), servings, parameters)
+    specs = read_specs(repository) | {spec.name: spec}
+    decode = _read_or_empty(repository, DECODE)
+    others = {name: _read_chosen(repository, other, decode) for name, other in specs.items() if name != spec.name}
+    return _shared_configs(repository, specs.values(), others | {spec.name: chosen}) | _own_configs(spec, chosen)
+
+
+def _shared_configs(
+    repository: Path, specs: Iterable[ModelSpec], chosen: Mapping[str, Chosen | None]
+) -> dict[Path, str]:
+    servings = {name: each.serving for name, each in chosen.items() if each}
+    decode = decode_config(specs, servings, read_decode_parameters(_read_or_empty(repository, DECODE)))
+    timeline = timeline_config(specs, servings, read_timeline_parameters(_read_or_empty(repository, TIMELINE)))
+    return {Path(DECODE, CONFIG): print_config(decode), Path(TIMELINE, CONFIG): print_config(timeline)}
+
+
+def _own_configs(spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
     net = net_config(spec, chosen.form, classes=chosen.classes, serving=chosen.serving)
-    ensemble = ensemble_config(spec, classes=chosen.classes, serving=chosen.serving)
-    configs = {DECODE: decode, TIMELINE: timeline, spec.net_name: net, spec.name: ensemble}
-    return {Path(name, CONFIG): print_config(config) for name, config in configs.items()}
+    ensemble = ensemble_config(spec, classes=chosen.classes, serving=chosen.serving, contract=chosen.contract)
+    return {Path(spec.net_name, CONFIG): print_config(net), Path(spec.name, CONFIG): print_config(ensemble)}
 
 
 def read_chosen(repository: Path, spec: ModelSpec) -> Chosen | None:
     """What the configs of a model say. None if the network has no config that can be read."""
+    return _read_chosen(repository, spec, _read_or_empty(repository, DECODE))
+
+
+def _read_chosen(repository: Path, spec: ModelSpec, decode: pb.ModelConfig) -> Chosen | None:
     try:
         net = read_config(repository, spec.net_name)
     except (OSError, text_format.ParseError):
         return None
-    ensemble, decode = (_read_or_empty(repository, name) for name in (spec.name, DECODE))
+    ensemble = _read_or_empty(repository, spec.name)
     formats = [form for form in FORMATS.values() if form.backend == net.backend]
     scores = [output.dims[0] for output in net.output if output.name == "SCORES" and output.dims]
     if not formats or not scores:
         return None
-    return Chosen(form=formats[0], classes=scores[0], serving=read_serving(spec, net, ensemble, decode))
+    found = read_contract(ensemble) or spec.contract
+    # The clip and the features are facts of the model; the rest depends on the weights.
+    weights = {name: getattr(found, name) for name in WEIGHTS_FIELDS}
+    return Chosen(
+        form=formats[0],
+        contract=replace(spec.contract, **weights | {"classes": scores[0]}),
+        serving=read_serving(spec, net, ensemble, decode),
+    )
 
 
 def find_drift(repository: Path) -> list[str]:
@@ -193,6 +247,7 @@ def publish(
     *,
     version: int = int(VERSION),
     serving: Serving = DEFAULTS,
+    contract: ClipContract | None = None,
 ) -> Path:
     """Make the staged folder the model's version, with the configs and labels that fit it. Returns the folder.
 
@@ -201,7 +256,8 @@ def publish(
     unused, for a server that has read the old config and is about to load it.
     """
     net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
-    configs = model_configs(repository, spec, Chosen(form=form, classes=len(labels), serving=serving))
+    contract = replace(contract or spec.contract, classes=len(labels))
+    configs = model_configs(repository, spec, Chosen(form=form, contract=contract, serving=serving))
     place_code(repository)
     for name in (DECODE, TIMELINE):
         replace_text(repository / name / CONFIG, configs[Path(name, CONFIG)])

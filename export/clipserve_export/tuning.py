@@ -9,7 +9,6 @@ import copy
 import torch
 from torch import Tensor
 
-from clipserve_export.mvit import rewrite_blocks
 from clipserve_export.network import ActionNetwork
 from clipserve_export.target import Target
 
@@ -20,7 +19,9 @@ def tune(network: ActionNetwork) -> ActionNetwork:
     LibTorch runs mvit_base_16x4 1.6 times as fast as with PyTorchVideo's blocks (`python -m benchmarks.networks`).
     """
     tuned = copy.deepcopy(network)
-    rewrite_blocks(tuned)
+    for module in tuned.modules():
+        if isinstance(module, ActionNetwork):
+            module.rewrite()
     return tuned
 
 
@@ -33,14 +34,18 @@ def lay_out(network: ActionNetwork, target: Target) -> ActionNetwork:
     if target == "gpu":
         return Contiguous(network).eval()
     # A uint8 [.., T, S, S, 3] clip that is permuted and not copied has this layout already.
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    # Networks of users may also have convolutions of pictures, whose weights cannot have it.
+    for values in (*network.parameters(), *network.buffers()):
+        if values.dim() == 5:
+            values.data = values.data.contiguous(memory_format=torch.channels_last_3d)
+    return network
 
 
 class Contiguous(ActionNetwork):
     """A network that first copies its frames into the layout of its weights. Clips come with the channels last."""
 
     def __init__(self, network: ActionNetwork) -> None:
-        super().__init__()
+        super().__init__(network.contract)
         self.network = network
         self.projection = network.projection
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipserve_export.command_line import REPOSITORY, RepositoryOption
-from clipserve_export.specs import SPECS
 
 if TYPE_CHECKING:
     from clipserve_export.versions import PublishedVersion
@@ -49,25 +48,28 @@ def versions(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         from clipserve_export.errors import ExportError
+        from clipserve_export.repository import find_spec, read_specs
         from clipserve_export.versions import read_versions, reload_model, serve_versions
     except ModuleNotFoundError as error:
         console.print(f"clipserve versions needs {error.name}: pip install 'clipserve[export]'", markup=False)
         raise typer.Exit(2) from error
 
-    if model is not None and model not in SPECS:
-        console.print(f"there is no model {model!r}; there are {', '.join(SPECS)}", markup=False)
-        raise typer.Exit(2)
-    if model is None and (serve or reload):
+    try:
+        named = find_spec(repository, model) if model else None
+    except ExportError as error:
+        console.print(str(error), markup=False)
+        raise typer.Exit(2) from error
+    if named is None and (serve or reload):
         console.print("--serve and --reload are for one model: name it", markup=False)
         raise typer.Exit(2)
     try:
-        if model and serve:
-            serve_versions(repository, SPECS[model], serve)
-        for spec in [SPECS[model]] if model else SPECS.values():
+        if named and serve:
+            serve_versions(repository, named, serve)
+        for spec in [named] if named else read_specs(repository).values():
             for version in read_versions(repository, spec):
                 typer.echo(describe(spec.name, version))
-        if model and reload:
-            reload_model(SPECS[model], reload)
+        if named and reload:
+            reload_model(named, reload)
             console.print(f"{reload} has reloaded {model}", markup=False)
     except ExportError as error:
         console.print(str(error), style="red", markup=False)

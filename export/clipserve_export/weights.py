@@ -6,20 +6,20 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import WeightsError
-from clipserve_export.network import build_hub_model, normalise, projection_key
+from clipserve_export.families.adapter import adapter_of, build_model, projection_key, shape_only
+from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import ModelSpec
-from clipserve_export.zoo import pytorchvideo
 
-PACKAGE = Path(__file__).parent
 RANDOM_SEED = 0
 RANDOM_CLASSES = 400  # Kinetics-400, whose labels a random network gets
 # Names under which training programs store the state dict: PyTorchVideo, Lightning, and many scripts.
@@ -67,6 +67,14 @@ def load_weights(spec: ModelSpec, source: str) -> Weights:
     return read_checkpoint(spec, path, origin=origin_of(spec, source), trusted=source == "pretrained")
 
 
+def contract_of(spec: ModelSpec, source: str, *, classes: int) -> ClipContract:
+    """The contract of `spec` with these weights. What its authors publish is about the published ones alone."""
+    if source == "pretrained":
+        return replace(spec.contract, classes=classes)
+    origin = origin_of(spec, source)
+    return replace(spec.contract, classes=classes, accuracy="", weights_licence="", weights_source=origin)
+
+
 def find_checkpoint(spec: ModelSpec, source: str) -> Path | None:
     """The file of `source`, downloaded if necessary; None for `random`. Raises WeightsError."""
     if source == "random":
@@ -74,13 +82,18 @@ def find_checkpoint(spec: ModelSpec, source: str) -> Path | None:
     if source == "pretrained":
         path = pretrained_path(spec)
         if not path.exists():
-            download(checkpoint_address(spec), path)
+            download(str(adapter_of(spec).published_weights(spec)), path)
         return path
     if not Path(source).is_file():
         raise WeightsError(
             f"--weights {source}: there is no such file; allowed are pretrained, random or the path of a checkpoint"
         )
     return Path(source)
+
+
+def offline_weights(spec: ModelSpec) -> str:
+    """`pretrained` where the checkpoint comes with this package, else `random`: what needs no download."""
+    return "pretrained" if isinstance(adapter_of(spec).published_weights(spec), Path) else "random"
 
 
 def origin_of(spec: ModelSpec, source: str) -> str:
@@ -92,17 +105,12 @@ def origin_of(spec: ModelSpec, source: str) -> str:
     return f"file ({Path(source).name})"
 
 
-def checkpoint_address(spec: ModelSpec) -> str:
-    """The hub's address of the published checkpoint."""
-    hub = "models.hub.x3d" if spec.family == "x3d" else "models.hub.vision_transformers"
-    return str(pytorchvideo(hub).checkpoint_paths[spec.name])
-
-
 def pretrained_path(spec: ModelSpec) -> Path:
-    """The path of the published checkpoint: in torch.hub's cache, or in this package for `motion`."""
-    if spec.family == "motion":
-        return PACKAGE / "motion" / "motion.pt"
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(checkpoint_address(spec)).name
+    """The path of the published checkpoint: in torch.hub's cache, or in this package."""
+    published = adapter_of(spec).published_weights(spec)
+    if isinstance(published, Path):
+        return published
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(published).name
 
 
 def download(address: str, path: Path) -> None:
@@ -118,10 +126,20 @@ def download(address: str, path: Path) -> None:
 
 
 def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) -> Weights:
-    """Read a state dict, bare or under one of WRAPPERS, whose names may have a common prefix.
+    """Read a state dict with the names of `spec`, which may have a common prefix. Raises WeightsError."""
+    named = read_tensors(path, trusted=trusted)
+    prefix = find_prefix(projection_key(spec), named, path)
+    state = {name.removeprefix(prefix): value for name, value in named.items()}
+    require_values(state, path)
+    require_fit(spec, state, path)
+    require_finite(state, path)
+    return Weights(state, origin, file_hash(path), prefix)
 
-    Raises WeightsError.
-    """
+
+def read_tensors(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
+    """A state dict, bare or under one of WRAPPERS. Raises WeightsError."""
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=not trusted)
     except Exception as error:  # torch.load fails in any way for bytes that are no checkpoint
@@ -134,13 +152,21 @@ def read_checkpoint(spec: ModelSpec, path: Path, *, origin: str, trusted: bool) 
             f"{path} holds neither a state dict nor one under any of the names {', '.join(WRAPPERS)}"
             + (f" (its names are {', '.join(map(str, list(loaded)[:5]))})" if _is_mapping(loaded) else "")
         )
-    named = {str(name): value for name, value in found.items()}
-    prefix = find_prefix(spec, named, path)
-    state = {name.removeprefix(prefix): value for name, value in named.items()}
-    require_values(state, path)
-    require_fit(spec, state, path)
-    require_finite(state, path)
-    return Weights(state, origin, file_hash(path), prefix)
+    return {str(name): value for name, value in found.items()}
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which holds nothing else. Raises WeightsError."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise WeightsError(f"{path} needs {error.name}: pip install 'clipserve[hf]'") from error
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read as a safetensors file: {error}") from error
+    return tensors
 
 
 def describe_fault(path: Path, error: Exception) -> str:
@@ -181,9 +207,8 @@ def _is_mapping(value: object) -> bool:
     return isinstance(value, Mapping)
 
 
-def find_prefix(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> str:
-    """The prefix of PyTorchVideo's names, such as `module.`. Raises WeightsError when only some names have it."""
-    key = projection_key(spec)
+def find_prefix(key: str, state: Mapping[str, Tensor], path: Path) -> str:
+    """What comes ahead of the name `key`, such as `module.`. Raises WeightsError when only some names have it."""
     prefix = next((name.removesuffix(key) for name in state if name.endswith(f".{key}")), "")
     others = [name for name in state if not name.startswith(prefix)]
     if others:
@@ -226,15 +251,22 @@ def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> Non
         )
     if not projection.shape[0]:
         raise WeightsError(f"{path}: {projection_key(spec)!r} has 0 rows, and each class needs one: there is no class")
-    with torch.device("meta"):
-        expected = build_hub_model(spec, classes=projection.shape[0]).state_dict()
+    with shape_only():
+        expected = build_model(spec, classes=projection.shape[0]).state_dict()
+    require_names(spec.name, expected, state, path)
+
+
+def require_names(model: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError unless every name, shape and kind of number is the network's."""
     missing, unknown = sorted(expected.keys() - state), sorted(state.keys() - expected.keys())
     misshapen = sorted(n for n in expected.keys() & state if expected[n].shape != state[n].shape)
+    # Where both lists are long, the names follow another scheme.
+    hint = f" (among the file's own names: {', '.join(map(repr, unknown[:3]))})" if missing and unknown else ""
     for problem, names in (("lacks", missing), ("has unknown", unknown), ("misshapes", misshapen)):
         if names:
             raise WeightsError(
-                f"{path} is no checkpoint of {spec.name}: it {problem} {len(names)} of {len(expected)} tensors,"
-                f" {names[0]!r} first"
+                f"{path} is no checkpoint of {model}: it {problem} {len(names)} of {len(expected)} tensors,"
+                f" {names[0]!r} first{hint}"
             )
     for name, value in state.items():
         if expected[name].is_floating_point() and value.dtype not in FLOATS:
@@ -260,7 +292,7 @@ def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
 def random_weights(spec: ModelSpec) -> Weights:
     """Seeded weights with settled batch norms. They recognise nothing, and serve to test the service."""
     torch.manual_seed(RANDOM_SEED)
-    model = build_hub_model(spec, classes=RANDOM_CLASSES)
+    model = build_model(spec, classes=RANDOM_CLASSES)
     settle_batch_norms(model, spec)
     state = model.state_dict()
     digest = hashlib.sha256()
@@ -281,6 +313,7 @@ def settle_batch_norms(model: nn.Module, spec: ModelSpec) -> None:
     for norm in norms:
         norm.momentum = None  # a plain average, not a moving one
     clips = random_clips(spec.geometry, batch=4, views=1, seed=RANDOM_SEED)
+    frames = ActionNetwork(spec.contract).normalise(clips[:, 0])
     with torch.no_grad():
-        model.train()(normalise(clips[:, 0]))
+        model.train()(adapter_of(spec).model_input(frames))
     model.eval()

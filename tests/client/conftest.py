@@ -40,6 +40,7 @@ class FakeModel:
     ready: bool = True
     reason: str = ""
     steps: tuple[str, ...] = ()
+    contract: str | None = None  # the parameter of its config
 
 
 def default_models() -> dict[str, FakeModel]:
@@ -178,8 +179,14 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self._note("ModelConfig", context)
         response = service_pb2.ModelConfigResponse()
         response.config.name = request.name
-        for step in self.models[request.name].steps:
+        model = self.models.get(request.name)
+        if model is None:
+            # Word for word what Triton 2.51 says.
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{request.name}' is not found")
+        for step in model.steps:
             response.config.ensemble_scheduling.step.add(model_name=step)
+        if model.contract is not None:
+            response.config.parameters["contract"].string_value = model.contract
         return response
 
     def RepositoryIndex(self, request, context):

@@ -25,7 +25,6 @@ from clipserve_container.preflight import (
 )
 from clipserve_container.repository import choose_models, names_to_load, read_models
 from clipserve_container.settings import SettingError, Settings
-from clipserve_export.capacity import CLIP_MEGABYTES
 from clipserve_export.repository import write_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import SPECS
@@ -266,7 +265,7 @@ class TestMemory:
             return memory_needed(Settings(repository=every_model, gpu="none", models=("motion",), release=release))
 
         assert needed("25.08") == needed("26.09")
-        assert needed("25.07") - needed("25.08") == CLIP_MEGABYTES["motion"] * (36 * 465 - 8 * 30)
+        assert needed("25.07") - needed("25.08") == SPECS["motion"].clip_megabytes * (36 * 465 - 8 * 30)
 
     def test_is_the_gpus_where_there_is_one(self, every_model, backend, tmp_path):
         (tmp_path / "memory.max").write_text(f"{2**30}\n")

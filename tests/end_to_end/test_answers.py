@@ -11,7 +11,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from tests.exports import weights_for
 from tests.service import Service
 from torch.nn.functional import interpolate
 from tritonclient import grpc as triton_grpc
@@ -19,12 +18,12 @@ from tritonclient.utils import InferenceServerException
 
 from clipserve import AsyncVideoClassifier, ScoredLabel, VideoClassifier
 from clipserve_export.clips import random_clips
+from clipserve_export.families.adapter import served_network
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_export.network import served_network
 from clipserve_export.parity import FLOAT32
 from clipserve_export.repository import read_config
 from clipserve_export.specs import SPECS, ModelSpec
-from clipserve_export.weights import load_weights
+from clipserve_export.weights import load_weights, offline_weights
 
 
 def decode_plainly(path: Path, spec: ModelSpec) -> torch.Tensor:
@@ -70,7 +69,8 @@ def test_a_file_gives_what_pytorchvideo_gives_for_it(
     """Frames, resize, crop and network at once; `reference` quality is PyTorchVideo's resize but for rounding."""
     path = next(path for path in real_videos if path.name == "bikes.mp4")
     with torch.no_grad():
-        scores, features = served_network(spec, load_weights(spec, weights_for(spec)).state)(decode_plainly(path, spec))
+        network = served_network(spec, load_weights(spec, offline_weights(spec)).state)
+        scores, features = network(decode_plainly(path, spec))
     video = np.array([[path.read_bytes()]], dtype=np.object_)
     served = infer(service.url, spec.name, "VIDEO", video, quality="reference")
     assert served["SCORES"].sum() == pytest.approx(1, abs=1e-5)
@@ -93,7 +93,7 @@ def test_the_served_network_is_the_exported_one_to_four_digits(service: Service,
     """The net step alone, on one and the same uint8 clip."""
     clip = random_clips(spec.geometry, batch=1, views=2, seed=11)
     with torch.no_grad():
-        scores, _ = served_network(spec, load_weights(spec, weights_for(spec)).state)(clip)
+        scores, _ = served_network(spec, load_weights(spec, offline_weights(spec)).state)(clip)
     served = infer(service.url, spec.net_name, "CLIP", clip.numpy())
     np.testing.assert_allclose(served["SCORES"], scores, atol=FLOAT32.scores)
 

@@ -5,12 +5,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from clipserve_export.network import ActionNetwork, MViTNetwork
-from clipserve_export.specs import SPECS, Geometry
+from clipserve_export.families.mvit import MViTNetwork
+from clipserve_export.network import ActionNetwork
+from clipserve_export.specs import SPECS
 from clipserve_export.zoo import pytorchvideo
 
+MVIT = SPECS["mvit_base_16x4"]
 SMALL_MVIT = replace(
-    SPECS["mvit_base_16x4"], name="small_mvit", geometry=Geometry(frames=8, stride=4, short_side=64, crop=64)
+    MVIT, name="small_mvit", contract=replace(MVIT.contract, frames=8, stride=4, short_side=64, crop=64)
 )
 
 
@@ -21,4 +23,4 @@ def build_small_mvit() -> tuple[ActionNetwork, nn.Module]:
     size = {"spatial_size": SMALL_MVIT.geometry.crop, "temporal_size": SMALL_MVIT.geometry.frames}
     published, inner = build(**size), build(head_activation=None, **size)
     inner.load_state_dict(published.state_dict())
-    return MViTNetwork(inner).eval().requires_grad_(False), published.eval().requires_grad_(False)
+    return MViTNetwork(inner, SMALL_MVIT.contract).eval().requires_grad_(False), published.eval().requires_grad_(False)

@@ -26,24 +26,23 @@ def most_clips(spec: ModelSpec) -> int:
 
 def test_the_largest_run_a_server_can_put_together_fits_a_gpu_of_24_gb(spec: ModelSpec) -> None:
     net = parse_config((COMMITTED / spec.net_name / "config.pbtxt").read_text())
-    assert net.max_batch_size * most_clips(spec) * capacity.CLIP_MEGABYTES[spec.name] <= 20 * 1024
+    assert net.max_batch_size * most_clips(spec) * spec.clip_megabytes <= 20 * 1024
 
 
 def test_the_published_protocols_are_within_the_bounds(spec: ModelSpec) -> None:
-    views, crops = (5, 1) if spec.family == "mvit" else (10, 3)
-    assert most_clips(spec) >= views * crops
+    assert most_clips(spec) >= spec.contract.views * spec.contract.crops
 
 
 def test_a_config_tells_the_container_what_a_clip_takes(spec: ModelSpec) -> None:
     net = parse_config((COMMITTED / spec.net_name / "config.pbtxt").read_text())
-    assert net.parameters["clip_megabytes"].string_value == str(capacity.CLIP_MEGABYTES[spec.name])
+    assert net.parameters["clip_megabytes"].string_value == str(spec.clip_megabytes)
 
 
 def test_a_substitute_backend_runs_parts_of_two_gigabytes(spec: ModelSpec) -> None:
     net = parse_config((COMMITTED / spec.net_name / "config.pbtxt").read_text())
     part = int(net.parameters["max_clips_at_once"].string_value)
     assert part >= 1
-    assert part * capacity.CLIP_MEGABYTES[spec.name] <= 2048
+    assert part * spec.clip_megabytes <= 2048
 
 
 def test_what_waits_for_a_network_is_bounded_by_the_decode_step(spec: ModelSpec) -> None:

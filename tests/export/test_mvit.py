@@ -8,8 +8,9 @@ from tests.export.small_mvit import SMALL_MVIT, build_small_mvit
 from torch import nn
 
 from clipserve_export.clips import random_clips
-from clipserve_export.mvit import ResidualPool, TokenBlock, rewrite_blocks
-from clipserve_export.network import ActionNetwork, served_network
+from clipserve_export.families.adapter import served_network
+from clipserve_export.families.token_blocks import ResidualPool, TokenBlock, rewrite_blocks
+from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import SPECS
 from clipserve_export.weights import random_weights
 from clipserve_export.zoo import pytorchvideo

@@ -13,8 +13,8 @@ from tests.export.conftest import MOTION, Run
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ParityError
 from clipserve_export.exporting import export_model
+from clipserve_export.families.adapter import served_network
 from clipserve_export.formats import FORMATS, FormatName, mark_tensors
-from clipserve_export.network import served_network
 from clipserve_export.parity import compare
 from clipserve_export.precision import TOLERANCES, in_precision
 from clipserve_export.serving.choices import Precision

@@ -12,11 +12,11 @@ from tests.export.conftest import Run
 
 from clipserve_export.errors import LabelsError, WeightsError
 from clipserve_export.exporting import export_model
+from clipserve_export.families.adapter import adapter_of, build_model, projection_key
 from clipserve_export.labels import read_labels
-from clipserve_export.network import build_hub_model, projection_key
 from clipserve_export.repository import RECORD
 from clipserve_export.specs import SPECS
-from clipserve_export.weights import checkpoint_address, load_weights, pretrained_path, read_checkpoint
+from clipserve_export.weights import load_weights, pretrained_path, read_checkpoint
 
 MOTION, X3D_XS = SPECS["motion"], SPECS["x3d_xs"]
 
@@ -36,7 +36,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tiny_checkpoint(tmp_path: Path) -> Path:
     """A checkpoint of `motion` with five classes."""
     path = tmp_path / "five.pt"
-    torch.save(build_hub_model(MOTION, classes=5).state_dict(), path)
+    torch.save(build_model(MOTION, classes=5).state_dict(), path)
     return path
 
 
@@ -51,14 +51,15 @@ def test_a_failed_download_names_the_address_and_the_place_for_the_file(name: st
     spec = SPECS[name]
     with pytest.raises(WeightsError) as raised:
         load_weights(spec, "pretrained")
-    assert checkpoint_address(spec).startswith("https://")
-    assert checkpoint_address(spec) in str(raised.value)
-    assert str(hub_cache / Path(checkpoint_address(spec)).name) in str(raised.value)
+    address = str(adapter_of(spec).published_weights(spec))
+    assert address.startswith("https://")
+    assert address in str(raised.value)
+    assert str(hub_cache / Path(address).name) in str(raised.value)
     assert not list(hub_cache.glob("*")), "a part of a download was left behind"
 
 
 def test_a_checkpoint_put_into_the_hubs_cache_by_hand_needs_no_network(hub_cache: Path) -> None:
-    state = build_hub_model(X3D_XS, classes=400).state_dict()
+    state = build_model(X3D_XS, classes=400).state_dict()
     hub_cache.mkdir(parents=True)
     torch.save({"model_state": state, "epoch": 256}, pretrained_path(X3D_XS))
     weights = load_weights(X3D_XS, "pretrained")

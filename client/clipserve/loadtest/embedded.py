@@ -76,6 +76,7 @@ def export_sample(model: str) -> Path:
         from clipserve_export.exporting import export_model
         from clipserve_export.repository import write_configs
         from clipserve_export.specs import SPECS
+        from clipserve_export.weights import offline_weights
     except ModuleNotFoundError as error:
         raise LoadTestError(
             f"{model} cannot be exported without {error.name}: name a repository with --repository,"
@@ -84,8 +85,13 @@ def export_sample(model: str) -> Path:
     if model not in SPECS:
         raise LoadTestError(f"there is no model {model!r}; --model is one of {', '.join(SPECS)}")
     spec, repository = SPECS[model], cache_folder() / "loadtest" / "model_repository"
-    # The speed does not depend on the weights, and only `motion` comes with trained ones.
-    source = "pretrained" if spec.family == "motion" else "random"
     write_configs(repository)
-    export_model(spec, format_name="onnx", weights_source=source, labels_file=None, repository=repository, reuse=True)
+    export_model(
+        spec,
+        format_name="onnx",
+        weights_source=offline_weights(spec),  # the speed does not depend on the weights
+        labels_file=None,
+        repository=repository,
+        reuse=True,
+    )
     return repository

@@ -20,7 +20,8 @@ from torch.nn.functional import cross_entropy
 from clipserve_export.motion.clips import draw_clips
 from clipserve_export.motion.network import build_motion_network
 from clipserve_export.motion.scenes import LABELS
-from clipserve_export.network import normalise
+from clipserve_export.network import ActionNetwork
+from clipserve_export.specs import SPECS
 
 BATCH = 32
 PEAK_RATE, WEIGHT_DECAY, SMOOTHING = 5e-3, 0.02, 0.05
@@ -73,6 +74,7 @@ def vary(clip: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tenso
 
 def predict(network: nn.Module, clips: Tensor) -> Tensor:
     """Indices of the best labels, [N]."""
+    normalise = ActionNetwork(SPECS["motion"].contract).normalise
     network.eval()
     with torch.no_grad():
         return torch.cat([network(normalise(batch)).argmax(1) for batch in clips.split(BATCH)])
@@ -82,7 +84,7 @@ def fit(clips: Tensor, targets: Tensor, *, steps: int, seed: int) -> nn.Module:
     """Train a network on the clips. Returns it with the moving average of its weights."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    network = build_motion_network(classes=len(LABELS))
+    network, normalise = build_motion_network(classes=len(LABELS)), ActionNetwork(SPECS["motion"].contract).normalise
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     kept = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE_DECAY), use_buffers=True

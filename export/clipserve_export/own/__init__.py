@@ -1,0 +1,11 @@
+"""Networks that are not in SPECS: those that users build, those of Hugging Face, and ready files.
+
+interface      how such a network takes clips and answers: the table [network] of a contract file
+contract_file  the contract that a user writes, in TOML
+builder        calls the function that builds a user's network
+network        any module as a served network; finds its embedding; compares it with its contract
+source         a user's module with its weights, as the source of an export
+adopted        ready files: ONNX and TorchScript
+hugging_face   checkpoints of transformers
+memory         what a clip takes in the file's runtime
+"""

@@ -1,0 +1,90 @@
+"""Calls the function that builds a user's network. Its code runs only because the user has named it."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from clipserve_export.errors import WeightsError
+
+EXAMPLE = "my_nets.py:build, or package.module:build"
+
+
+def is_builder(name: str) -> bool:
+    """Whether a name of the command line means a function that builds a network: FILE.py:NAME or MODULE:NAME."""
+    module, colon, function = name.rpartition(":")
+    return bool(colon and module and function)
+
+
+def build_network(name: str, *, classes: int | None) -> nn.Module:
+    """Call the function, or the class, of `FILE.py:NAME` or `MODULE:NAME`. Raises WeightsError.
+
+    classes: how many labels there are; given to a function that has a parameter `classes`.
+    """
+    module_name, _, function_name = name.rpartition(":")
+    module = load_module(module_name)
+    build = getattr(module, function_name, None)
+    if not callable(build):
+        there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise WeightsError(f"{module_name} has no function {function_name!r}; it has {', '.join(there) or 'none'}")
+    try:
+        takes_classes = "classes" in inspect.signature(build).parameters
+    except ValueError:  # of a class that is written in C
+        takes_classes = False
+    try:
+        network = build(classes=classes) if takes_classes and classes else build()
+    except Exception as error:  # whatever the user's code raises
+        raise WeightsError(f"{name} failed: {describe_exception(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise WeightsError(f"{name} returns {type(network).__name__}, and an nn.Module is needed")
+    return network.eval().requires_grad_(False)
+
+
+def builder_file(name: str) -> Path | None:
+    """The file of `FILE.py:NAME` or `MODULE:NAME`, if it has one."""
+    module_name = name.rpartition(":")[0]
+    if module_name.endswith(".py"):
+        return Path(module_name)
+    file = getattr(sys.modules.get(module_name), "__file__", None)
+    return Path(file) if file else None
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a file or a module. Raises WeightsError."""
+    try:
+        if not name.endswith(".py"):
+            return importlib.import_module(name)
+        path = Path(name)
+        if not path.is_file():
+            raise WeightsError(f"there is no file {path}; a network of your own is named by {EXAMPLE}")
+        if str(path.parent.resolve()) not in sys.path:
+            sys.path.insert(0, str(path.parent.resolve()))  # files beside it may be imported
+        private_name = f"_own_{path.stem}"  # a file may be named as a library is
+        spec = importlib.util.spec_from_file_location(private_name, path)
+        if spec is None or spec.loader is None:
+            raise WeightsError(f"{path} cannot be imported; a network of your own is named by {EXAMPLE}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[private_name] = module  # as dataclasses expect
+        spec.loader.exec_module(module)
+        return module
+    except WeightsError:
+        raise
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            f"{name} cannot be imported: {error}; a network of your own is named by {EXAMPLE}"
+        ) from error
+    except Exception as error:  # whatever the user's code raises
+        raise WeightsError(f"{name} cannot be imported: {describe_exception(error)}") from error
+
+
+def describe_exception(error: Exception) -> str:
+    """Its kind, its first line, and the place that raised it."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace else ""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}{place}"

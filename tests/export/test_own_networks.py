@@ -1,0 +1,220 @@
+"""A network of a user becomes a model, or a sentence says what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.export.conftest import Run
+
+from clipserve.contract import ClipContract
+from clipserve_export.clips import random_clips
+from clipserve_export.formats import FORMATS
+from clipserve_export.own.builder import build_network
+from clipserve_export.repository import find_drift, read_config, write_configs
+from clipserve_export.specs import Geometry
+
+CODE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, classes=3, ends=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv3d(3, 8, 3, stride=2)
+        self.head = nn.Linear(8, classes)
+        self.ends = ends or nn.Identity()
+
+    def forward(self, frames):
+        return self.ends(self.head(self.conv(frames).relu().mean((2, 3, 4))))
+
+
+def build(classes=3):
+    return Net(classes)
+
+
+def squared():
+    return Net(ends=Square())
+
+
+class Square(nn.Module):
+    def forward(self, logits):
+        return logits + logits**2
+
+
+def softened():
+    return Net(ends=nn.Softmax(-1))
+
+
+def of_one_clip():
+    return Net(ends=nn.Flatten(0))
+
+
+def broken():
+    raise KeyError("no such backbone")
+
+
+nothing = None
+number = int
+"""
+CONTRACT = """
+frames = 4
+stride = 8
+short_side = 40
+crop = 32
+mean = [0.485, 0.456, 0.406]
+deviation = [0.229, 0.224, 0.225]
+"""
+GEOMETRY = Geometry(frames=4, stride=8, short_side=40, crop=32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files of a user."""
+    (tmp_path / "my_nets.py").write_text(CODE)
+    (tmp_path / "mine.toml").write_text(CONTRACT)
+    (tmp_path / "mine.txt").write_text("one\ntwo\nthree\n")
+    return tmp_path
+
+
+def export(run: Run, folder: Path, function: str = "build", *more: str | Path) -> tuple[int, str]:
+    arguments = ["--name", "mine", "--contract", folder / "mine.toml", "--labels", folder / "mine.txt"]
+    place = ["--format", "torchscript", "--repository", folder / "repository"]
+    return run("export", f"{folder / 'my_nets.py'}:{function}", *arguments, *place, *more)
+
+
+def load_state(folder: Path, function: str = "build") -> dict[str, torch.Tensor]:
+    names: dict[str, object] = {}
+    exec(CODE, names)
+    return names[function]().state_dict()  # type: ignore[operator, no-any-return]
+
+
+def test_a_network_is_published_with_its_contract_and_its_features(folder: Path, run: Run) -> None:
+    state = {name: value + 0.01 for name, value in load_state(folder).items()}
+    torch.save({"model": {f"module.{name}": value for name, value in state.items()}}, folder / "mine.pt")
+    status, said = export(run, folder, "build", "--weights", folder / "mine.pt")
+    assert status == 0, said
+    assert "'module.'" in said
+    repository = folder / "repository"
+    contract = ClipContract.from_json((repository / "mine_net" / "1" / "contract.json").read_text())
+    assert (contract.classes, contract.feature_size, contract.mean) == (3, 8, (0.485, 0.456, 0.406))
+    assert contract.weights_source == "file (mine.pt)"
+    ensemble = read_config(repository, "mine")
+    assert json.loads(ensemble.parameters["contract"].string_value) == json.loads(contract.to_json())
+    assert "CLIP_4X8_40_32" in [output.name for output in read_config(repository, "decode").output]
+    write_configs(repository)
+    assert find_drift(repository) == []
+    assert "mine_net" in read_config(repository, "decode").parameters["QUEUE_CLIP_4X8_40_32"].string_value
+    # What the file computes, written out apart from the code under test.
+    clip = random_clips(GEOMETRY, batch=2, views=2, seed=5)
+    scores, features = FORMATS["torchscript"].load(repository / "mine_net" / "1" / "model.pt")(clip.numpy())
+    mean, deviation = torch.tensor(contract.mean), torch.tensor(contract.deviation)
+    frames = ((clip.flatten(0, 1) / 255 - mean) / deviation).permute(0, 4, 1, 2, 3)
+    with torch.no_grad():
+        hidden = torch.nn.functional.conv3d(frames, state["conv.weight"], state["conv.bias"], stride=2).relu()
+        embedding = hidden.mean((2, 3, 4))
+        expected = (embedding @ state["head.weight"].T + state["head.bias"]).softmax(-1)
+    np.testing.assert_allclose(scores, expected.view(2, 2, 3).mean(1), atol=1e-5)
+    np.testing.assert_allclose(features, embedding.view(2, 2, 8).mean(1), atol=1e-5)
+
+
+def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says_so(folder: Path, run: Run) -> None:
+    status, said = export(run, folder, "squared")
+    assert status == 0, said
+    assert "it has no embedding" in said
+    names = [output.name for output in read_config(folder / "repository", "mine").output]
+    assert names == ["SCORES", "REPORT"]
+
+
+def test_probabilities_get_no_second_softmax(folder: Path, run: Run) -> None:
+    status, said = export(run, folder, "softened")
+    assert status == 1
+    assert 'answers = "probabilities"' in said
+    (folder / "mine.toml").write_text(CONTRACT + '\n[network]\nanswers = "probabilities"\n')
+    assert export(run, folder, "softened")[0] == 0
+    assert "do not sum to 1" in export(run, folder, "build")[1]
+
+
+def test_a_function_may_take_the_number_of_labels(folder: Path) -> None:
+    for classes, built in ((4, 4), (None, 3)):
+        network = build_network(f"{folder / 'my_nets.py'}:build", classes=classes)
+        assert network.get_parameter("head.weight").shape[0] == built
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("absent", "has no function 'absent'; it has Net, build, squared"),
+        ("nothing", "has no function 'nothing'"),
+        ("number", "returns int, and an nn.Module is needed"),
+        ("broken", "KeyError: 'no such backbone' (my_nets.py, line"),
+        ("of_one_clip", "for 2 clips the network answers [6], and [2, classes] is needed"),
+    ],
+)
+def test_a_builder_that_fails_is_told_why(folder: Path, run: Run, function: str, said: str) -> None:
+    status, output = export(run, folder, function)
+    assert status == 1
+    assert said in output
+    assert not list(folder.rglob("model.pt"))
+
+
+@pytest.mark.parametrize(
+    ("contract", "said"),
+    [
+        (CONTRACT + "classes = 5\n", "the contract says classes = 5, and the network answers 3 values"),
+        (CONTRACT + "feature_size = 9\n", "feature_size = 9, and the network has 8 values"),
+        (
+            CONTRACT.replace("crop = 32", "crop = 2"),
+            "does not take float32 [batch, 3, 4, 2, 2], the clip",
+        ),
+        (CONTRACT.replace("crop = 32", "crop = 64"), "crop 64 does not fit"),
+        (CONTRACT.replace("frames = 4", ""), "a contract needs frames"),
+        (CONTRACT + "frame = 4\n", "a contract has no 'frame'"),
+        (CONTRACT + "[network]\nlayout = 'CHW'\n", "BCTHW or BTCHW"),
+        (CONTRACT + "[network]\nlayout = 'BTCHW'\n", "does not take float32 [batch, 4, 3, 32, 32]"),
+        (CONTRACT + "[network]\nhead = 'fc'\n", "no nn.Linear of this name; it has head"),
+        ("frames: 4", "is no TOML"),
+    ],
+)
+def test_a_contract_that_contradicts_the_network_is_refused(folder: Path, run: Run, contract: str, said: str) -> None:
+    (folder / "mine.toml").write_text(contract)
+    status, output = export(run, folder)
+    assert status == 1
+    assert said in output
+
+
+def test_weights_with_other_names_are_shown_beside_the_networks(folder: Path, run: Run) -> None:
+    state = load_state(folder)
+    torch.save({name.replace("conv", "stem.0"): value for name, value in state.items()}, folder / "mine.pt")
+    status, said = export(run, folder, "build", "--weights", folder / "mine.pt")
+    assert status == 1
+    assert (
+        "lacks 2 of 4 tensors, 'conv.bias' first (among the file's own names: 'stem.0.bias', 'stem.0.weight')" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("x3d_m", "published model"),
+        ("decode", "is not decode"),
+        ("mine_net", "does not end in _net"),
+        ("a b", "letters"),
+    ],
+)
+def test_a_name_that_means_something_else_is_refused(folder: Path, run: Run, name: str, said: str) -> None:
+    status, output = export(run, folder, "build", "--name", name)
+    assert status == 1
+    assert said in output
+
+
+def test_nothing_runs_that_was_not_named(folder: Path, run: Run) -> None:
+    (folder / "my_nets.py").write_text("raise SystemExit(99)")
+    status, output = run("export", "my_nets", "--repository", folder / "repository")
+    assert status == 1
+    assert "there is no model 'my_nets'" in output
+    status, output = run("export", f"{folder / 'my_nets.py'}:build", "--repository", folder / "repository")
+    assert (status, "give --name" in output) == (1, True)
