@@ -19,13 +19,12 @@ from benchmarks.gpu.outcomes import Closeness, compare_answers
 from benchmarks.gpu_service.plan import Cell
 from benchmarks.gpu_service.usage import UsageMonitor, Use
 from benchmarks.harness.load import Calls, ClipRegion, Request, classify_request, clip_region, closed_loop
-from benchmarks.harness.models import weights_source
 from benchmarks.harness.rounds import seconds_of
 from clip_decode import Geometry, Limits, Sampling, decode_clips
 from clipserve_export.clips import random_clips
-from clipserve_export.network import served_network
+from clipserve_export.families.adapter import served_network
 from clipserve_export.specs import ModelSpec
-from clipserve_export.weights import load_weights
+from clipserve_export.weights import load_weights, offline_weights
 from clipserve_server.triton import Triton
 
 Clip = NDArray[np.uint8]
@@ -92,7 +91,7 @@ class References:
     def answer(self, video: str) -> tuple[torch.Tensor, torch.Tensor]:
         """SCORES [1, K] and FEATURES [1, D] of the network in float32."""
         if self._network is None:
-            self._network = served_network(self.spec, load_weights(self.spec, weights_source(self.spec)).state)
+            self._network = served_network(self.spec, load_weights(self.spec, offline_weights(self.spec)).state)
         with torch.inference_mode():
             scores, features = self._network(torch.from_numpy(self.clip(video)))
         return scores, features
