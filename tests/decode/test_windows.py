@@ -64,9 +64,9 @@ def test_windows_equal_clips(name: str, windows: Windows) -> None:
 def test_windows_of_every_kind_of_stream_equal_clips(name: str) -> None:
     clip, _ = STREAMS[name]
     data = clip.make()
-    for windows in (OVERLAPPING, SPACED, WHOLE):
-        for sampling in SAMPLINGS:
-            check(data, windows, sampling)
+    for sampling in SAMPLINGS:
+        check(data, OVERLAPPING, sampling)
+    check(data, SPACED)
 
 
 def test_odd_windows_equal_clips() -> None:

@@ -18,6 +18,7 @@ from tests.watching import metric, stubs, wait_for, window_workers
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from clipserve import VideoClassifier
 from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
 from clipserve_export.specs import SPECS, ModelSpec
@@ -110,6 +111,11 @@ def test_every_window_is_answered_as_it_is_alone(service, film: bytes, parameter
 @pytest.mark.parametrize("spec", [SPECS[name] for name in ("x3d_xs", "x3d_s", "mvit_base_16x4")], ids=str)
 def test_every_model_answers_windows_as_it_does_alone(service, film: bytes, spec: ModelSpec) -> None:  # type: ignore[no-untyped-def]
     check_exact(service.url, film, spec.name, end_seconds=2.0)
+
+
+def test_the_model_is_no_public_one(motion_url: str) -> None:
+    with VideoClassifier("motion", motion_url) as classifier:
+        assert classifier.models() == ["motion"]
 
 
 def test_windows_before_the_first_one_wanted_are_not_sent(motion_url: str, film: bytes) -> None:

@@ -27,6 +27,7 @@ from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.picture import Pixels
 from clip_decode.picture.clip_buffer import FrameFacts
+from clip_decode.plan.decode_plan import plan_segments
 from clip_decode.plan.shortcuts import Shortcuts
 from clip_decode.plan.timeline import Timeline, build_timeline
 from clip_decode.plan.window_plan import Move, count_windows, list_spans, plan_windows
@@ -34,8 +35,8 @@ from clip_decode.sampling import Sampling
 from clip_decode.windows import PlannedWindow, Span, WindowClips, WindowedVideo, WindowLimits, Windows
 
 _CLIP = "clip"
-# After so many windows in a row that the sparse decode could not do even alone, it is no longer tried.
-_MAX_FAILURES = 2
+# Packets that may be decoded in vain to decode windows alone, or as many as the video has: seconds.
+_MIN_VAIN_PACKETS = 10_000
 
 
 def decode_windows(
@@ -55,8 +56,8 @@ def decode_windows(
     unknown are decoded once more, ahead of the first window, to find out which frames there are; and so is a stream in
     which something unexpected comes out.
 
-    No packet stays in memory. What does is some 100 bytes a packet (for AV1 some 800), and the converted frames of the
-    windows that overlap at one moment.
+    No packet stays in memory. What stays is some 300 bytes a packet, a tenth and less of a film's average packet, and
+    the converted frames of the windows that overlap at one moment.
 
     Args:
         data: the bytes of a video file.
@@ -120,7 +121,8 @@ class _WindowDecoder:
         self._sources: list[Source] = []
         self._alone: Source | None = None
         self._full: WindowPass | None = None
-        self._failures = 0
+        # Packets that may still be decoded in vain.
+        self._vain_packets = 0
         self._windows = 0
 
     def decode(self) -> Iterator[WindowClips]:
@@ -141,6 +143,7 @@ class _WindowDecoder:
 
     def _decode_sparsely(self, source: Source, dependencies: Dependencies) -> Iterator[WindowClips]:
         timeline = build_timeline(source.index, dependencies.display_order, source.limits)
+        self._vain_packets = max(len(dependencies.packets), _MIN_VAIN_PACKETS)
         spans = self._list_spans(timeline)
         move = Shortcuts(timeline, dependencies).take
         sparse = self._request.start_pass(timeline, spans, read_sparsely(source, dependencies), "selected", move)
@@ -160,17 +163,20 @@ class _WindowDecoder:
 
         None where the video turns out to end before it.
         """
-        if self._failures < _MAX_FAILURES:
+        wanted = set(window.frame_numbers.ravel().tolist())
+        cost = sum(len(segment.packets) for segment in plan_segments(dependencies, wanted))
+        # In a video with one key frame every window costs all packets before it.
+        if cost <= self._vain_packets:
             self._alone = self._alone or self._add_source()
             index, limits = self._alone.index, self._alone.limits
+            self._alone.decoded_frames += cost
+            self._alone.rewind()
             try:
                 decoder = CpuDecoder(self._alone.open_decoder(), index, limits)
                 result = decode_sparse(decoder, index, dependencies, self._request.within(window.span, limits))
             except DependenciesUnknown:
-                self._failures += 1
+                self._vain_packets -= cost
             else:
-                self._failures = 0
-                self._alone.decoded_frames += result.decoded_frames
                 return self._window(window, result.buffer.clips[_CLIP], sparse, result.buffer.facts)
         if self._full is None:
             first = sparse.windows[0].span.number

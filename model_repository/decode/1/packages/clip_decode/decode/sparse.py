@@ -74,17 +74,14 @@ def decode_segment(
         DependenciesUnknown: a packet gives no frame, or frames come in another order than expected.
         TooLarge: see `decode_clips`.
     """
-    last_rank = -1
-    count = 0
+    expected = iter(sorted(dependencies.ranks[number] for number in segment.shown))
     numbers = {number for number in segment.shown if dependencies.ranks[number] in wanted}
     for number, frame in decoder.decode(segment, numbers):
         rank = -1 if number is None else dependencies.ranks[number]
-        if rank <= last_rank or number not in segment.shown:
-            raise DependenciesUnknown("a frame comes out of order")
-        last_rank = rank
-        count += 1
+        # At once, because a caller may use a frame before the segment ends.
+        if rank != next(expected, None):
+            raise DependenciesUnknown("a packet gave no frame, or a frame comes out of order")
         if frame is not None and rank in wanted:
             yield rank, frame
-    # Ranks increase strictly, so if there are as many frames as packets shown, they are the same.
-    if count != len(segment.shown):
+    if next(expected, None) is not None:
         raise DependenciesUnknown("a packet gave no frame")

@@ -61,9 +61,16 @@ class Source:
         self._opened.close()
         self._packets.close()
 
+    def rewind(self) -> None:
+        """The next decoder begins with the first packet."""
+        self._packets.close()
+
     def open_decoder(self) -> VideoCodecContext:
         """A decoder that has decoded nothing. The one before is closed."""
         self._opened.close()
+        if not self._packets.is_open:
+            # Here, where nobody takes what FFmpeg logs meanwhile for an error of decoding.
+            self._packets.rewind()
         return self._opened.enter_context(open_video(self._data, self.limits)).stream.codec_context
 
 

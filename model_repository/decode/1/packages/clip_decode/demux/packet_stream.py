@@ -44,9 +44,7 @@ class PacketStream(Sequence["Packet[VideoStream]"]):
         if isinstance(number, slice) or not 0 <= number < self._count:
             raise IndexError(number)
         if number < self._next:
-            self.close()
-            self._packets = demux_packets(self._open.enter_context(open_video(self._data, self._limits)))
-            self._next = 0
+            self.rewind()
         try:
             while True:
                 packet = next(self._packets)
@@ -57,6 +55,17 @@ class PacketStream(Sequence["Packet[VideoStream]"]):
         except (StopIteration, *FFMPEG_ERRORS) as error:
             self.close()
             raise OSError("the file has fewer packets when it is read again") from error
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return self._next < self._count
+
+    def rewind(self) -> None:
+        """Open the file at its beginning. FFmpeg may log errors of the first frames meanwhile."""
+        self.close()
+        self._packets = demux_packets(self._open.enter_context(open_video(self._data, self._limits)))
+        self._next = 0
 
     def close(self) -> None:
         """Close the file. The next packet opens it again."""
