@@ -117,7 +117,7 @@ class AsyncVideoClassifier:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncVideoClassifier({self.model!r}, {self._connection.url!r})"
+        return f"AsyncVideoClassifier({self.model!r}, {self._connection.shown_url!r})"
 
     async def _read_request(
         self, video: VideoSource, options: RequestOptions, cancellation: Cancellation

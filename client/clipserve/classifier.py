@@ -35,8 +35,9 @@ class VideoClassifier:
     >>> prediction.top.label
     'archery'
 
-    Several threads may share one classifier: each call is a gRPC call of its own on one channel, and nothing else is
-    shared. Nothing connects before the first call.
+    Several threads may share one classifier: each call is a gRPC call of its own. Nothing connects before the first
+    call. With the addresses of several servers each call goes to the one that has the fewest calls; a server that dies,
+    stops or lacks the model is left out until it is ready again.
     """
 
     @takes(Connection)
@@ -83,8 +84,8 @@ class VideoClassifier:
         """
         self._transport.check_open()
         run = plan_run(arguments, self._connection)
-        # A connection of its own: closing it ends the run's blocking calls, and no others.
-        transport = Transport(self._connection, run.cancellation)
+        # Connections of its own: closing them ends the run's blocking calls, and no others.
+        transport = Transport(self._connection, run.cancellation, self._transport.fleet)
         stream = RowStream(run, partial(self._classify_entry, run, transport), end_calls=transport.close)
         self._streams.add(stream)
         return stream
@@ -168,7 +169,7 @@ class VideoClassifier:
         self.close()
 
     def __repr__(self) -> str:
-        return f"VideoClassifier({self.model!r}, {self._connection.url!r})"
+        return f"VideoClassifier({self.model!r}, {self._connection.shown_url!r})"
 
     def _classify_entry(self, run: Run, transport: Transport, entry: Entry) -> Row:
         """All that one video of a run needs, in one thread."""

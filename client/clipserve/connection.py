@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,13 +13,16 @@ from clipserve.arguments import Argument, CheckedArguments
 from clipserve.checks import MAX_MESSAGE_BYTES, check_timeout
 from clipserve.error_mapping import CallContext
 from clipserve.errors import InvalidRequest
+from clipserve.fleet.targets import Target, split_urls
 from clipserve.names import UNPRINTABLE
-from clipserve.proxies import is_local
+from clipserve.proxies import find_proxy, is_local
 from clipserve.sources.downloads import DownloadLimits
 
 # What gRPC sends; names that end in "-bin" carry base64 and are of no use here.
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+
+DEFAULT_URL = "localhost:8001"  # Triton's port for gRPC; 8000 is the one for HTTP
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -92,6 +95,15 @@ def check_model(name: str, value: object) -> str:
     return value
 
 
+def check_urls(name: str, value: object) -> str:
+    """Accept the addresses of one server or of several, in a list or separated by commas; returns the latter form."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray) and value:
+        urls: Sequence[object] = value
+    else:
+        urls = split_urls(value) if isinstance(value, str) else [value]
+    return ",".join(dict.fromkeys(check_url(name, url) for url in urls))
+
+
 def check_url(name: str, value: object) -> str:
     """Refuse what gRPC would resolve as a host name and then never find."""
     schemes = ("http:", "https:", "grpc:", "grpcs:")
@@ -99,8 +111,8 @@ def check_url(name: str, value: object) -> str:
         # The part before an @ may be a password.
         got = f"...{value[value.rindex('@') :]}" if isinstance(value, str) and "@" in value else value
         raise InvalidRequest(
-            f"{name} is host:port of the server's gRPC port, such as {Connection.url!r}, without a"
-            f" scheme (tls=Tls(), or --tls, encrypts); got {got!r}"
+            f"{name} is host:port of the server's gRPC port, such as {DEFAULT_URL!r}, without a"
+            f" scheme (tls=Tls(), or --tls, encrypts), or a list of these; got {got!r}"
         )
     if "@" in value and not value.startswith("unix"):
         raise InvalidRequest(
@@ -139,8 +151,15 @@ class Connection(CheckedArguments):
     """The arguments of a classifier: which model of which server to call, and how."""
 
     model: Annotated[str, Argument("public name of a model; `models()` lists them", check_model, "NAME")] = "x3d_m"
-    # 8001 is Triton's port for gRPC, 8000 the one for HTTP.
-    url: Annotated[str, Argument("the server's gRPC port, as host:port", check_url, "HOST:PORT")] = "localhost:8001"
+    url: Annotated[
+        str | Sequence[str],
+        Argument(
+            "the server's gRPC port, as host:port. Several servers: a list, or with commas between them;"
+            " dns:///NAME:PORT is every server that has the name",
+            check_urls,
+            "HOST:PORT,...",
+        ),
+    ] = DEFAULT_URL
     _: KW_ONLY
     timeout_seconds: Annotated[
         float, Argument("deadline of every call, from sending to the answer", check_timeout, "SECONDS")
@@ -154,13 +173,23 @@ class Connection(CheckedArguments):
         DownloadLimits | None, Argument("limits for fetching a video from an http(s) address")
     ] = None
 
-    def client_arguments(self) -> dict[str, Any]:
-        """Arguments of tritonclient's InferenceServerClient, the same for sync and async."""
-        return {
-            "url": self.url,
-            "creds": self.tls.credentials() if self.tls else None,
-            "channel_args": choose_channel_options(self.url),
-        }
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The address of each server."""
+        return split_urls(self.url)
+
+    @property
+    def shown_url(self) -> str:
+        """The addresses, as messages show them."""
+        return ",".join(self.urls)
+
+    def channel_options(self, target: Target) -> list[tuple[str, Any]]:
+        """The options of a channel to one of the servers."""
+        if target.name is None:
+            return [*choose_channel_options(target.address)]
+        # The certificate, and the proxies of the environment, are about the name and not about an address of it.
+        direct = [] if find_proxy(target.name) else [("grpc.enable_http_proxy", 0)]
+        return [*CHANNEL_OPTIONS, ("grpc.default_authority", target.name), *direct]
 
     def start_call(self, timeout_seconds: float | None = None) -> CallContext:
         """The context of a call with this deadline; None takes the connection's.
@@ -169,7 +198,7 @@ class Connection(CheckedArguments):
             InvalidRequest: the deadline is not what is allowed.
         """
         seconds = self.timeout_seconds if timeout_seconds is None else check_timeout("timeout_seconds", timeout_seconds)
-        return CallContext(url=self.url, model=self.model, timeout_seconds=seconds)
+        return CallContext(url=self.shown_url, model=self.model, timeout_seconds=seconds)
 
 
 def choose_channel_options(url: str) -> list[tuple[str, int]]:

@@ -90,6 +90,10 @@ class CallContext:
         """The same call, now that the video has a name."""
         return replace(self, video=video)
 
+    def at(self, url: str) -> Self:
+        """The same call, now that it has gone to this server."""
+        return replace(self, url=url)
+
 
 class FollowUp(Enum):
     """What to ask the server before naming a failure."""
@@ -117,7 +121,12 @@ def read_status(exc: Any) -> grpc.StatusCode:
 
 def is_refusal(exc: Any) -> bool:
     """Whether the server is there and refuses this client."""
-    return STATUS_ERRORS[read_status(exc)] is errors.AccessDenied or bool(_RESTRICTED.match(_read_text(exc)))
+    return STATUS_ERRORS[read_status(exc)] is errors.AccessDenied or is_restricted(_read_text(exc))
+
+
+def is_restricted(text: str) -> bool:
+    """Whether this is what Triton says to a client without the right key."""
+    return bool(_RESTRICTED.match(text))
 
 
 def lacks_report(exc: Any) -> bool:

@@ -7,8 +7,9 @@ for the blocking and the awaiting transport.
 
 import itertools
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from grpc import StatusCode  # type: ignore[import-untyped]
@@ -26,10 +27,10 @@ from clipserve.error_mapping import (
     map_error,
     read_status,
 )
-from clipserve.errors import ClipserveError, DeadlineExceeded
+from clipserve.errors import ClipserveError, DeadlineExceeded, ServerBusy
 from clipserve.request import InferRequest, list_public_models, list_steps, parse_contract
 from clipserve.results import Prediction
-from clipserve.retry import RetryPolicy
+from clipserve.retry import RETRIED_ERRORS, RetryPolicy
 
 READY_TIMEOUT_SECONDS = 120.0  # a server takes about a minute to load every model of the repository
 READY_POLL_SECONDS = 0.25
@@ -55,26 +56,38 @@ class Sleep:
     seconds: float
 
 
-Command: TypeAlias = Call | Sleep
+@dataclass(frozen=True)
+class Pick:
+    """Choose the server for the calls that follow; the answer is its address."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The chosen server failed in this way; the answer is whether another one may be picked at once."""
+
+    error: ClipserveError
+
+
+Command: TypeAlias = Call | Sleep | Pick | Failed
 Result = TypeVar("Result")
 Commands: TypeAlias = Generator[Command, Any, Result]
 
 
 def classify(request: InferRequest, call: CallContext, retry: RetryPolicy | None = None) -> Commands[Prediction]:
     """Send the request and read the prediction; with `retry` again and again, as it says."""
-    if retry is None:
-        return (yield from _classify_once(request, call, call.timeout_seconds))
     start = time.monotonic()
     for attempt in itertools.count():
-        seconds = retry.limit_attempt(call, time.monotonic() - start)
+        elapsed = time.monotonic() - start
+        seconds = retry.limit_attempt(call, elapsed) if retry else call.timeout_seconds
         try:
-            prediction = yield from _classify_once(request, call, seconds)
+            prediction = yield from _ask_members(partial(_classify_once, request), call, seconds)
         except ClipserveError as error:
-            delay = retry.choose_delay(error, call, attempt, time.monotonic() - start)
+            delay = retry.choose_delay(error, call, attempt, time.monotonic() - start) if retry else None
             if delay is None:
                 raise
         else:
-            retry.note_answer()
+            if retry:
+                retry.note_answer()
             return prediction
         yield Sleep(delay)
     raise AssertionError("unreachable")
@@ -82,41 +95,30 @@ def classify(request: InferRequest, call: CallContext, retry: RetryPolicy | None
 
 def list_models(call: CallContext) -> Commands[list[str]]:
     """Ask which models take videos now."""
-    try:
-        index = yield Call("get_model_repository_index", call.timeout_seconds)
-    except InferenceServerException as exc:
-        raise (yield from _name_failure(exc, call)) from exc
-    return list(list_public_models(index))
+    return (yield from _ask_members(_list_once, call, call.timeout_seconds))
 
 
 def read_version(call: CallContext) -> Commands[str | None]:
     """Ask which version of the model answers now: the highest one that its last step, the network, has loaded."""
-    try:
-        config = yield Call("get_model_config", call.timeout_seconds, {"model_name": call.model})
-        name = [call.model, *list_steps(config)][-1]
-        metadata = yield Call("get_model_metadata", call.timeout_seconds, {"model_name": name})
-    except InferenceServerException as exc:
-        raise (yield from _name_failure(exc, call)) from exc
-    return max(metadata.versions, key=int, default=None)
+    return (yield from _ask_members(_read_version_once, call, call.timeout_seconds))
 
 
 def read_contract(call: CallContext) -> Commands[ClipContract]:
     """Ask for the model's config, which holds its contract."""
-    try:
-        config = yield Call("get_model_config", call.timeout_seconds, {"model_name": call.model})
-    except InferenceServerException as exc:
-        raise (yield from _name_failure(exc, call)) from exc
-    return parse_contract(config, call.model)
+    return (yield from _ask_members(_read_contract_once, call, call.timeout_seconds))
 
 
 def wait_until_ready(call: CallContext) -> Commands[None]:
-    """Ask again and again, until the model is ready or `call.timeout_seconds` are over."""
+    """Ask again and again, until the model is ready or `call.timeout_seconds` are over.
+
+    Of several servers one that is ready is enough.
+    """
     end = time.monotonic() + call.timeout_seconds
     obstacle: ClipserveError | None = None
     while True:
         try:
             # A server that accepts the call and never answers must not outlast the wait.
-            return (yield from _check_ready(call, max(end - time.monotonic(), 0.001)))
+            return (yield from _ask_members(_check_ready, call, max(end - time.monotonic(), 0.001)))
         except ClipserveError as exc:
             if not exc.retryable:
                 raise
@@ -126,6 +128,56 @@ def wait_until_ready(call: CallContext) -> Commands[None]:
             if time.monotonic() + READY_POLL_SECONDS >= end:
                 raise give_up_waiting(obstacle, call.timeout_seconds) from obstacle
         yield Sleep(READY_POLL_SECONDS)
+
+
+def _ask_members(
+    ask: Callable[[CallContext, float], Commands[Result]], call: CallContext, timeout_seconds: float
+) -> Commands[Result]:
+    """Ask a server, and after a failure that another one may not have the next, within the deadline."""
+    end = time.monotonic() + timeout_seconds
+    seconds = timeout_seconds
+    busy: ServerBusy | None = None
+    while True:
+        url = yield Pick()
+        try:
+            return (yield from ask(call.at(url), seconds))
+        except ClipserveError as error:
+            again = yield Failed(error)
+            seconds = end - time.monotonic()
+            if isinstance(error, ServerBusy):
+                busy = error
+            if again and seconds > 0:
+                continue
+            # A server that is busy tells more about the fleet than one that is away.
+            if busy and isinstance(error, RETRIED_ERRORS):
+                raise busy from busy.__cause__
+            raise
+
+
+def _list_once(call: CallContext, timeout_seconds: float) -> Commands[list[str]]:
+    try:
+        index = yield Call("get_model_repository_index", timeout_seconds)
+    except InferenceServerException as exc:
+        raise (yield from _name_failure(exc, call)) from exc
+    return list(list_public_models(index))
+
+
+def _read_version_once(call: CallContext, timeout_seconds: float) -> Commands[str | None]:
+    try:
+        config = yield Call("get_model_config", timeout_seconds, {"model_name": call.model})
+        name = [call.model, *list_steps(config)][-1]
+        metadata = yield Call("get_model_metadata", timeout_seconds, {"model_name": name})
+    except InferenceServerException as exc:
+        raise (yield from _name_failure(exc, call)) from exc
+    return max(metadata.versions, key=int, default=None)
+
+
+def _read_contract_once(call: CallContext, timeout_seconds: float) -> Commands[ClipContract]:
+    try:
+        config = yield Call("get_model_config", timeout_seconds, {"model_name": call.model})
+    except InferenceServerException as exc:
+        raise (yield from _name_failure(exc, call)) from exc
+    return parse_contract(config, call.model)
 
 
 def _classify_once(request: InferRequest, call: CallContext, timeout_seconds: float) -> Commands[Prediction]:

@@ -1,8 +1,5 @@
 """Encrypted connections, with certificates made here."""
 
-import shutil
-import subprocess
-
 import grpc
 import pytest
 from typer.testing import CliRunner
@@ -11,28 +8,6 @@ from clipserve import ServerUnavailable, Tls
 from clipserve.command_line import build_app
 
 VIDEO = b"video"
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """A folder with an authority (ca), and a key and certificate each for server and client."""
-    openssl = shutil.which("openssl")
-    assert openssl, "these tests make certificates with openssl: install it (Debian: openssl)"
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def run(*arguments):
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    run("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority")
-    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    for name in ("server", "client"):
-        run("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        run(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-extfile", "names", "-out", f"{name}.pem"),
-        )
-    return folder
 
 
 def serve(start, make_triton, certificates, *, ask_clients):

@@ -11,7 +11,7 @@ import typer
 
 from clipserve.arguments import read_arguments, read_parameters
 from clipserve.classifier import VideoClassifier
-from clipserve.connection import Connection, Tls
+from clipserve.connection import DEFAULT_URL, Connection, Tls
 from clipserve.errors import ClipserveError
 from clipserve.options import RunArguments
 
@@ -103,7 +103,7 @@ ShardOption = Annotated[
 class ServerOptions:
     """The options of every command that connects to a server."""
 
-    url: Annotated[str, make_option(Connection, "url", envvar="CLIPSERVE_URL")] = Connection.url
+    url: Annotated[str, make_option(Connection, "url", envvar="CLIPSERVE_URL")] = DEFAULT_URL
     timeout: Annotated[float, make_option(Connection, "timeout_seconds")] = Connection.timeout_seconds
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection; trust the usual authorities.")] = False
     root_certificates: Annotated[

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from clipserve.arguments import Argument, build, takes
 from clipserve.checks import check_choice, check_positive_int, check_seconds, check_timeout
 from clipserve.classifier import VideoClassifier
-from clipserve.connection import Connection, Tls
+from clipserve.connection import DEFAULT_URL, Connection, Tls, check_urls
 from clipserve.errors import InvalidRequest
 from clipserve.evaluation.comparison import Comparison
 from clipserve.evaluation.evaluation import Evaluation
@@ -64,7 +64,7 @@ class EvaluateArguments(EvaluationOptions):
     ] = field(repr=False)
     _: KW_ONLY
     model: Annotated[str, Argument("as for `VideoClassifier`")] = Connection.model
-    url: Annotated[str, Argument("as for `VideoClassifier`")] = Connection.url
+    url: Annotated[str | Sequence[str], Argument("as for `VideoClassifier`")] = DEFAULT_URL
     tls: Annotated[Tls | None, Argument("as for `VideoClassifier`")] = None
     headers: Annotated[Mapping[str, str] | None, Argument("as for `VideoClassifier`")] = field(default=None, repr=False)
     name: Annotated[str | None, Argument("how reports call the evaluation; None: the model's name")] = None
@@ -77,7 +77,7 @@ class EvaluationRun:
     Attributes:
         name: how reports call the evaluation.
         classifier: the client of the model.
-        url: address of the server, for the report.
+        url: address of the server, or several with commas between them, for the report.
         options: checked before anything is sent.
     """
 
@@ -151,7 +151,7 @@ def evaluate(arguments: EvaluateArguments) -> Evaluation:
     check_installed()
     model, url = arguments.model, arguments.url
     with VideoClassifier(model, url, tls=arguments.tls, headers=arguments.headers) as classifier:
-        run = EvaluationRun(arguments.name or model, classifier, url, arguments)
+        run = EvaluationRun(arguments.name or model, classifier, check_urls("url", url), arguments)
         return run.execute(LabelledSource.read(read_entries(arguments.source)))
 
 
@@ -159,7 +159,7 @@ def compare(
     source: Source,
     settings: Mapping[str, Mapping[str, Any]] | Iterable[str],
     *,
-    url: str = Connection.url,
+    url: str | Sequence[str] = DEFAULT_URL,
     tls: Tls | None = None,
     headers: Mapping[str, str] | None = None,
     **shared: Any,
@@ -176,7 +176,7 @@ def compare(
     Args:
         source: as for `evaluate`. Give paths and no open files: only the first evaluation can read an open file.
         settings: for each evaluation its name and its `EvaluationOptions` and `model`, or names of models.
-        url, tls, headers: of the server that has all of the models.
+        url, tls, headers: of the server that has all of the models, or of several such servers.
         shared: `EvaluationOptions` and `model` of every evaluation; `settings` overrides them.
 
     Raises:
@@ -196,7 +196,8 @@ def compare(
             arguments = {**shared, **own}
             model = arguments.pop("model", Connection.model)
             classifier = stack.enter_context(VideoClassifier(model, url, tls=tls, headers=headers))
-            runs.append(EvaluationRun(name, classifier, url, build(EvaluationOptions, (), arguments, name="compare")))
+            options = build(EvaluationOptions, (), arguments, name="compare")
+            runs.append(EvaluationRun(name, classifier, check_urls("url", url), options))
         return execute_all(runs, labelled)
 
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from clipserve import ClipserveError, Tls
+from clipserve.fleet.targets import split_urls
 from clipserve.loadtest.embedded import embedded_server, write_sample_videos
 from clipserve.loadtest.inputs import list_videos
 from clipserve.loadtest.load_levels import LatencyLimit, LoadTestError, parse_numbers, parse_through
@@ -176,6 +177,8 @@ def loadtest(
             settings=RunSettings(seconds, percentile, keep_requests, analyzer_options),
         )
         folder = _make_folder(out)
+        if len(split_urls(url)) > 1:
+            raise LoadTestError(f"a load test measures one server; got {url!r}: name one of them with --url")
         if not url:
             say(f"starting Triton with {model}")
         opened: AbstractContextManager[Server] = (

@@ -5,13 +5,13 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipserve.classifier import VideoClassifier
-from clipserve.connection import Connection, Tls
+from clipserve.connection import DEFAULT_URL, Connection, Tls, check_urls
 from clipserve.errors import InvalidRequest
 from clipserve.extras import load
 from clipserve.proxies import except_loopback
@@ -53,7 +53,7 @@ class Showcase:
 
 @contextlib.contextmanager
 def open_showcase(
-    url: str = Connection.url,
+    url: str | Sequence[str] = DEFAULT_URL,
     *,
     model: str | None = None,
     samples: str | os.PathLike[str] | None = None,
@@ -68,7 +68,7 @@ def open_showcase(
     """Serve the page until the `with` block ends.
 
     Args:
-        url: host:port of the clipserve server's gRPC port.
+        url: host:port of the clipserve server's gRPC port, or several, as for `VideoClassifier`.
         model: the model that the page starts with; None: the client's default, or the server's first one. The only
             model if the server does not list its models.
         samples: folder of videos to pick from; None: generated motions, if the server has the model `motion`.
@@ -88,7 +88,7 @@ def open_showcase(
     )
     with serve_page(
         open_classifier,
-        url=url,
+        url=check_urls("url", url),
         model=model,
         samples=Path(samples) if samples else None,
         host=host,
