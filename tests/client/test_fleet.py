@@ -62,7 +62,7 @@ def check_even(counts):
 
 def test_equal_members_get_equal_shares(connect, fleet):
     for triton in fleet:
-        triton.delay = 0.01
+        triton.delay = 0.02
     rows = list(connect(url=urls(fleet)).classify_many([VIDEO] * 150, parallel=9))
     assert all(row.prediction for row in rows)
     check_even(shares(fleet))
@@ -104,9 +104,11 @@ def test_the_member_with_the_fewest_calls_is_next():
 
 
 def test_a_member_that_was_never_there_costs_no_failure(connect, fleet, free_port):
+    for triton in fleet:
+        triton.delay = 0.02
     classifier = connect(url=[f"localhost:{free_port}", *urls(fleet)])
     with at_once():
-        rows = list(classifier.classify_many([VIDEO] * 30, timeout_seconds=400))
+        rows = list(classifier.classify_many([VIDEO] * 90, timeout_seconds=400))
     assert all(row.prediction for row in rows)
     check_even(shares(fleet))
 
@@ -288,7 +290,9 @@ def pods(make_triton):
 def test_every_address_of_a_name_is_a_member(connect, pods, name_server):
     port, tritons = pods
     name_server += ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
-    rows = list(connect(url=f"dns:///fleet.test:{port}").classify_many([VIDEO] * 60, parallel=6))
+    for triton in tritons:
+        triton.delay = 0.02
+    rows = list(connect(url=f"dns:///fleet.test:{port}").classify_many([VIDEO] * 120, parallel=6))
     assert all(row.prediction for row in rows)
     check_even(shares(tritons))
 
