@@ -126,11 +126,8 @@ class Pod:
         """preStop, SIGTERM, and SIGKILL after the grace period. Returns exit status and seconds."""
         started = time.monotonic()
         grace = self.spec["terminationGracePeriodSeconds"]
-        hook = self.container["lifecycle"]["preStop"]
-        if "sleep" in hook:
-            time.sleep(hook["sleep"]["seconds"])
-        else:
-            self.docker("exec", self.name, *hook["exec"]["command"])
+        if "lifecycle" in self.container:
+            time.sleep(self.container["lifecycle"]["preStop"]["sleep"]["seconds"])
         left = max(1, int(grace - (time.monotonic() - started)))
         self.docker("stop", f"--time={left}", self.name)
         status = int(self.docker("inspect", "--format", "{{.State.ExitCode}}", self.name))

@@ -100,7 +100,8 @@ def test_a_server_is_asked_for_its_models_and_has_time_to_end(rendered, name):
         grpc = ports.pop("grpc", None) or ports.pop("h2c")
         assert (grpc, ports) == (GRPC_PORT, {"metrics": METRICS_PORT, "ready": READY_PORT})
         settings = settings_of(container)
-        hook = container["lifecycle"]["preStop"].get("sleep", {"seconds": 0})["seconds"]
+        hook = container["lifecycle"]["preStop"]["sleep"]["seconds"] if "lifecycle" in container else 0
+        assert bool(hook) == (name != "placement")
         assert pod["terminationGracePeriodSeconds"] == hook + settings.exit_seconds
         # A rolling update that loses nothing: every connection is older than it may be before the server refuses.
         (age,) = (int(option.split("=")[1]) for option in settings.triton_options if "max-connection-age" in option)
@@ -278,3 +279,21 @@ def test_a_package_of_the_chart_has_the_monitoring_files(helm, tmp_path):
         alerts = archive.extractfile("clipserve/monitoring/alerts.yml")
         assert alerts is not None
         assert alerts.read() == (MONITORING / "alerts.yml").read_bytes()
+
+
+def test_another_version_of_the_chart_restarts_no_pod(rendered):
+    for item in rendered("tools"):
+        if item["kind"] in ("Deployment", "Job"):
+            labels = item["spec"]["template"]["metadata"]["labels"]
+            assert not labels.keys() & {"helm.sh/chart", "app.kubernetes.io/version"}
+
+
+def test_the_scaler_asks_for_its_own_pods_only(rendered):
+    for name, kind, pod in (
+        ("keda", "ScaledObject", "clipserve-7d9f8b6c5-x2x9q"),
+        ("kserve", "InferenceService", "clipserve-predictor-7d9f8b6c5-x2x9q"),
+    ):
+        text = json.dumps(pick(rendered(name), kind)["spec"]).replace('\\"', '"')
+        (asked,) = set(re.findall(r'pod=~"([^"]+)"', text))
+        assert re.fullmatch(asked, pod)
+        assert not re.fullmatch(asked, pod.replace("clipserve-", "clipserve-second-"))

@@ -11,7 +11,7 @@ app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
-{{- /* list root part */ -}}
+{{- /* Of an object: list root part. Pods have the selector's alone, so that another version of the chart restarts none. */ -}}
 {{- define "clipserve.labels" -}}
 {{- $root := index . 0 -}}
 {{ include "clipserve.selector" . }}

@@ -24,6 +24,8 @@
     "CLIPSERVE_LOG_VERBOSE" $values.server.logVerbose
     "CLIPSERVE_TRITON_OPTIONS" (trim $options)
     "NVIDIA_DRIVER_CAPABILITIES" "compute,utility,video" -}}
+{{- /* The image says "all", which some nodes take as a request for all their GPUs. */ -}}
+{{- if eq (int $values.resources.gpus) 0 }}{{ $_ := set $environment "NVIDIA_VISIBLE_DEVICES" "void" }}{{ end -}}
 {{- range $name, $value := merge (deepCopy $values.server.environment) $environment }}
 - name: {{ $name }}
   value: {{ $value | toString | quote }}
@@ -59,12 +61,12 @@ livenessProbe:
   terminationGracePeriodSeconds: 10
 {{- end }}
 
+{{- /* Then SIGTERM: the server says "not ready", takes requests for drain.seconds, answers those under way, and ends. */ -}}
 {{- define "clipserve.server.lifecycle" -}}
-# On SIGTERM the server says "not ready", takes requests for drain.seconds, answers those under way, and ends.
-preStop: {{- if .Values.drain.preStopSeconds }}
-  sleep: {seconds: {{ .Values.drain.preStopSeconds }}}
-{{- else }}
-  exec: {command: ["true"]}
+{{- with .Values.drain.preStopSeconds }}
+lifecycle:
+  preStop:
+    sleep: {seconds: {{ . }}}
 {{- end }}
 {{- end }}
 
