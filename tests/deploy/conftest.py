@@ -20,7 +20,7 @@ from tests.deploy.certificates import Certificates, make_certificates  # noqa: E
 from tests.deploy.charts import MATRIX, Values  # noqa: E402
 from tests.deploy.embedded import EmbeddedServer  # noqa: E402
 from tests.deploy.helm import NoHelm, Object, find_helm, render_chart  # noqa: E402
-from tests.deploy.stack import stack  # noqa: E402, F401
+from tests.deploy.stack import exporter, stack  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

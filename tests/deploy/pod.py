@@ -26,7 +26,7 @@ class Pod:
         self.name, self.spec, self._storage = name, spec, storage
         self._environment = dict(environment)
         (self.container,) = spec["containers"]
-        self._ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
+        self._ports = {port["name"]: port["containerPort"] for port in self.container.get("ports", [])}
         self._copies: list[str] = []
 
     def docker(self, *arguments: object, check: bool = True) -> str:
@@ -39,6 +39,10 @@ class Pod:
         for container in self.spec.get("initContainers", []):
             run("docker", "run", "--rm", *self.options(container), *self.words(container), env=self._environment)
         self.docker("run", "-d", "--name", self.name, *self.options(self.container), *self.words(self.container))
+
+    def run(self) -> None:
+        """Run the container of a Job until it ends. Raises AssertionError when it fails."""
+        run("docker", "run", "--rm", *self.options(self.container), *self.words(self.container), env=self._environment)
 
     def words(self, container: Spec) -> list[str]:
         """Image and arguments; `command` replaces the image's entry point."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.bases import BASES, RELEASE, SLIM, build_bases
+from tests.deploy.bases import BASES, RELEASE, SLIM, build_bases, torch_index
 from tests.deploy.embedded import find_free_ports
 from tests.deploy.engine import NoEngine, docker_engine, run
 
@@ -103,3 +103,10 @@ def stack(onnx_repository: Path, bouncing: Path) -> Iterator[Stack]:
         (pytest.fail if os.environ["CLIPSERVE_COMPOSE"] == "required" else pytest.skip)(str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="package")
+def exporter(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The image of the exporter is built as well."""
+    with torch_index(tmp_path_factory.mktemp("torch")) as index:
+        stack.compose("build", "export", TEST_TORCH_INDEX=index)

@@ -20,7 +20,6 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve import ServerUnavailable, Tls, VideoClassifier
-from tests.deploy.bases import torch_index
 from tests.deploy.certificates import SCRIPT
 from tests.deploy.stack import FILES, KILL_DECODE_STEP, Stack
 
@@ -211,9 +210,7 @@ def test_with_mutual_tls_the_proxy_serves_certified_clients_and_lets_nobody_rule
         assert refused.value.status() == "StatusCode.PERMISSION_DENIED"
 
 
-def test_the_exporter_fills_the_repository(stack, tmp_path_factory):
-    with torch_index(tmp_path_factory.mktemp("torch")) as index:
-        stack.compose("build", "export", TEST_TORCH_INDEX=index)
+def test_the_exporter_fills_the_repository(stack, exporter):
     shutil.rmtree(stack.repository / "motion_net" / "1")
     done = stack.compose("run", "--rm", "export", "motion", check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -221,6 +221,20 @@ def test_servers_wait_for_the_export_job_and_say_why(start: Callable[..., Pod], 
     assert classify(pod, bouncing) == "bouncing"
 
 
+@pytest.mark.usefixtures("exporter")
+def test_the_export_job_fills_the_claim(stack: Stack, render: Callable[..., list[Any]]) -> None:
+    models = stack.repository.parent / "job-models"
+    models.mkdir()
+    run("chown", "1000:1000", models)
+    values = values_for(stack, export={"enabled": True, "models": ["motion"]})
+    values["resources"]["tools"] = {"cpu": 2, "memory": "4Gi"}
+    (spec,) = (pod for name, pod in pods_of(render(values)) if name.startswith("Job/"))
+    Pod(stack.environment, f"clipserve-job-{os.getpid()}", spec, {"clipserve-models": models}).run()
+    # With the decode step and the configs: all that a server needs.
+    assert {path.name for path in models.iterdir()} >= {"decode", "motion", "motion_net"}
+    assert (models / "motion_net" / "1" / "model.onnx").stat().st_uid == 1000
+
+
 def test_the_container_of_kserve_serves_what_the_storage_initializer_brought(
     start: Callable[..., Pod], stack: Stack, bouncing: Path
 ) -> None:
