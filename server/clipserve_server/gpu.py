@@ -5,6 +5,7 @@
 names the GPUs and the packages, or exits with status 1 and says what to install.
 """
 
+import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_server.errors import ServerStartError
+from clipserve_server.gpu_devices import available_gpus
 
 # Both install the folder onnxruntime.
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -41,6 +43,11 @@ def find_conflict() -> str | None:
         f"{' and '.join(RUNTIMES)} are both installed, and each has overwritten files of the other:"
         f" pip uninstall -y {' '.join(RUNTIMES)}, then pip install 'clipserve[gpu]' for a GPU, or 'clipserve[server]'"
     )
+
+
+def nvdec_gpus() -> int:
+    """How many GPUs can decode videos with the packages that are installed."""
+    return available_gpus() if importlib.util.find_spec(NVDEC) else 0
 
 
 def describe_gpus() -> str:

@@ -29,6 +29,7 @@ BACKEND_BYTES = 64 * MIB
 VIDEO_BYTES = 8 * MIB
 # The limits of the decode step where its config sets none: see its Limits, PoolSettings and Sampling.
 MAX_VIDEO_BYTES, MAX_WAITING_MEGABYTES, MAX_WAITING, MAX_CLIPS = 512 * MIB, 2048, 64, 30
+NVDEC = {"processes": 3, "streams": 6}  # for each GPU, and in each process
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,12 @@ class Load:
 class Demand:
     """What a server's models may put into shared memory.
 
-    most: the limits of the decode step's config. max_waiting: videos that may wait there.
+    decoders: workers, and videos that NVDEC decodes at a time. most: the limits of the decode step's config.
+    max_waiting: videos that may wait there.
     """
 
     networks: Sequence[Network]
-    workers: int
+    decoders: int
     most: Load
     max_waiting: int
 
@@ -83,29 +85,29 @@ class Demand:
         in_networks = sum(
             network.instances * network.batch * size for network, size in zip(self.networks, clips, strict=True)
         )
-        # Decoded clips are in shared memory only while they are sent, by each worker's thread.
-        videos = load.waiting_megabytes * MIB + self.workers * load.video_bytes
+        # Decoded clips are in shared memory only while they are sent, by the thread of each worker or NVDEC stream.
+        videos = load.waiting_megabytes * MIB + self.decoders * load.video_bytes
         stubs = 1 + sum(network.instances for network in self.networks)
-        return stubs * REGION_BYTES + GROWTH * (in_networks + self.workers * max(clips) + videos)
+        return stubs * REGION_BYTES + GROWTH * (in_networks + self.decoders * max(clips) + videos)
 
     def estimate(self, *, video_bytes: int = VIDEO_BYTES, views: int = 1) -> int:
         """Bytes of /dev/shm for as many requests as may wait:
 
-        64 MiB + (waiting + workers) x (video + views x largest clip).
+        64 MiB + (waiting + workers + NVDEC streams) x (video + views x largest clip).
         """
         clip = max(network.clip_bytes for network in self.networks)
-        return BACKEND_BYTES + (self.max_waiting + self.workers) * (video_bytes + views * clip)
+        return BACKEND_BYTES + (self.max_waiting + self.decoders) * (video_bytes + views * clip)
 
     def fit(self, free: int) -> Load:
         """The highest limits that fit into `free` bytes; where hardly anything fits, the lowest that make sense."""
         sizes = {n * network.clip_bytes for network in self.networks for n in range(1, network.max_clips + 1)}
         for clip_bytes in sorted(sizes, reverse=True):
             videos = (free - self.bytes_for(Load(clip_bytes, 0, 0))) // GROWTH
-            video = min(videos // (1 + self.workers), self.most.video_bytes)
+            video = min(videos // (1 + self.decoders), self.most.video_bytes)
             if video >= min(VIDEO_BYTES, self.most.video_bytes):
                 break
         video = max(video, MIB)
-        waiting = max(videos - self.workers * video, MIB) // MIB
+        waiting = max(videos - self.decoders * video, MIB) // MIB
         return Load(clip_bytes, video, min(waiting, self.most.waiting_megabytes))
 
 
@@ -138,24 +140,34 @@ class Room:
         clips = ", ".join(f"{network.model} {network.clips(load.clip_bytes)}" for network in demand.networks)
         return (
             f"{FOLDER} has {self.free // MIB} MiB free. The largest requests that this server allows need {needed} MiB;"
-            f" {demand.max_waiting + demand.workers} videos of {VIDEO_BYTES // MIB} MiB with one clip each need"
+            f" {demand.max_waiting + demand.decoders} videos of {VIDEO_BYTES // MIB} MiB with one clip each need"
             f" {-(-demand.estimate() // MIB)} MiB. So a video may have {load.video_bytes // MIB} MiB,"
             f" {load.waiting_megabytes} MiB of videos may wait, and a video may have this many clips (views x crops):"
             f" {clips}. More room: mount -o remount,size={needed}m {FOLDER}, or docker run --shm-size={needed}m"
         )
 
 
-def measure_room(repository: Path, models: Sequence[ServedModel]) -> Room | None:
-    """For a server of these models on this machine. None when their configs cannot be read; Triton reports that."""
+def measure_room(
+    repository: Path, models: Sequence[ServedModel], *, decoder: str | None = None, nvdec_gpus: int = 0
+) -> Room | None:
+    """For a server of these models on this machine. None when their configs cannot be read; Triton reports that.
+
+    decoder: auto, cpu or nvdec. None: as the decode step's config says. nvdec_gpus: GPUs whose NVDEC could decode.
+    """
     try:
-        demand = read_demand(repository, models)
+        demand = read_demand(repository, models, decoder=decoder, nvdec_gpus=nvdec_gpus)
     except (OSError, ValueError, KeyError, text_format.ParseError):
         return None
     return Room(demand, shutil.disk_usage(FOLDER).free) if demand.networks else None
 
 
-def read_demand(repository: Path, models: Sequence[ServedModel]) -> Demand:
-    """Read the configs. Raises ValueError, KeyError, OSError or ParseError when `export` did not write them."""
+def read_demand(
+    repository: Path, models: Sequence[ServedModel], *, decoder: str | None = None, nvdec_gpus: int = 0
+) -> Demand:
+    """Read the configs. For the arguments see measure_room.
+
+    Raises ValueError, KeyError, OSError or ParseError when `export` did not write them.
+    """
     values = {name: value.string_value for name, value in _read_config(repository, "decode").parameters.items()}
     networks = [network for model in models for network in _networks(repository, model.name, values)]
     most = Load(
@@ -164,7 +176,10 @@ def read_demand(repository: Path, models: Sequence[ServedModel]) -> Demand:
         int(values.get("max_waiting_megabytes", MAX_WAITING_MEGABYTES)),
     )
     workers = int(values.get("workers", "0")) or available_cores()
-    return Demand(networks, workers, most, int(values.get("max_waiting", MAX_WAITING)))
+    processes, streams = (int(values.get(f"nvdec_{name}", default)) for name, default in NVDEC.items())
+    has_nvdec = (decoder or values.get("decoder")) != "cpu"
+    decoders = workers + nvdec_gpus * processes * streams * has_nvdec
+    return Demand(networks, decoders, most, int(values.get("max_waiting", MAX_WAITING)))
 
 
 def _networks(repository: Path, model: str, values: Mapping[str, str]) -> Iterator[Network]:

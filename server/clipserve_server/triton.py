@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 from clipserve_server.device_fit import read_misfits
 from clipserve_server.errors import ServerStartError
-from clipserve_server.gpu import describe_use, find_conflict, read_placement
+from clipserve_server.gpu import describe_use, find_conflict, nvdec_gpus, read_placement
 from clipserve_server.guard import READY, remove_traces, shm_prefix
 from clipserve_server.log import TritonLog
 from clipserve_server.options import (
@@ -146,7 +147,8 @@ class Triton:
             environment = make_environment(self._folder / "python", wheel)
             backends = make_backend_directory(self._folder / "backends", wheel)
             command = [str(wheel.binary), *self._arguments(self._folder, backends), *self._options]
-            room = measure_room(self.repository, self.models)
+            decoder = self._decoder or os.environ.get(DECODER_VARIABLE) or None
+            room = measure_room(self.repository, self.models, decoder=decoder, nvdec_gpus=nvdec_gpus())
             self._room_notice = room.notice() if room else None
             self._log = TritonLog(self._log_file)
             with self._log.path.open("ab") as log:

@@ -127,10 +127,13 @@ def test_the_server_gets_the_variables_that_compose_gives_it(rendered):
     assert settings_of(server_of(rendered("forty"))).models == ("x3d_m", "mvit_base_32x3")
 
 
-@pytest.mark.parametrize("views", [1, 10])
-def test_shared_memory_is_what_the_server_asks_for(render, every_model, monkeypatch, views):
+@pytest.mark.parametrize(("views", "gpus"), [(1, 0), (1, 1), (10, 2)])
+def test_shared_memory_is_what_the_server_asks_for(render, every_model, monkeypatch, views, gpus):
     objects = render(
-        {"sharedMemory": {"views": views, "videoMegabytes": 20}, "resources": {"cpu": 16, "memory": "64Gi"}}
+        {
+            "sharedMemory": {"views": views, "videoMegabytes": 20},
+            "resources": {"cpu": 16, "memory": "64Gi", "gpus": gpus},
+        }
     )
     (volume,) = (
         volume
@@ -141,9 +144,9 @@ def test_shared_memory_is_what_the_server_asks_for(render, every_model, monkeypa
     size = int(volume["emptyDir"]["sizeLimit"].removesuffix("Mi"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     settings = Settings(repository=every_model, views=views, video_megabytes=20)
-    needed = shared_memory_needed(settings) / 2**20
+    needed = shared_memory_needed(settings, gpus=gpus) / 2**20
     # Rounded up for the largest clip alone, 5.8 MiB.
-    assert needed <= size <= needed + 80 * views * 0.2 + 1
+    assert needed <= size <= needed + (80 + 18 * gpus) * views * 0.2 + 1
 
 
 def test_services_budget_and_policy_choose_the_servers_and_only_them(rendered):

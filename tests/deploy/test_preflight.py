@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,14 +181,23 @@ def test_too_little_shared_memory_says_how_much_is_needed(every_model, tmp_path)
 def test_the_formula_of_shared_memory_is_the_stated_one(every_model):
     workers = available_cores()
     clip = 16 * 356 * 356 * 3  # x3d_l's, the largest
-    expected = 64 * 2**20 + (64 + workers) * (8 * 2**20 + 2 * clip)
-    assert shared_memory_needed(Settings(repository=every_model, video_megabytes=8, views=2)) == expected
+    one = 8 * 2**20 + 2 * clip
+    settings = Settings(repository=every_model, video_megabytes=8, views=2)
+    assert shared_memory_needed(settings, gpus=0) == 64 * 2**20 + (64 + workers) * one
+    with_nvdec = 64 * 2**20 + (64 + workers + 2 * 3 * 6) * one
+    assert shared_memory_needed(settings, gpus=2) == with_nvdec
+    for without in ({"decoder": "cpu"}, {"gpu": "none"}):
+        assert shared_memory_needed(replace(settings, **without), gpus=2) == shared_memory_needed(settings, gpus=0)
 
 
 def test_the_embedded_server_has_the_same_formula(every_model):
-    room = measure_room(every_model, protobuf_reader.choose_models(every_model))
-    settings = Settings(repository=every_model, video_megabytes=5, views=3)
-    assert room.demand.estimate(video_bytes=5 * 2**20, views=3) == shared_memory_needed(settings)
+    models = protobuf_reader.choose_models(every_model)
+    for gpus in (0, 2):
+        settings = Settings(repository=every_model, video_megabytes=5, views=3)
+        room = measure_room(every_model, models, nvdec_gpus=gpus)
+        assert room.demand.estimate(video_bytes=5 * 2**20, views=3) == shared_memory_needed(settings, gpus=gpus)
+    without = measure_room(every_model, models, decoder="cpu", nvdec_gpus=2)
+    assert without.demand.decoders == measure_room(every_model, models).demand.decoders
 
 
 @pytest.mark.parametrize("option", ["--allow-metrics=false", "--metrics-port=9002", "--metrics-address=10.0.0.1"])

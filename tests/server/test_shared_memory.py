@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2] / "model_repository"
 MOTION = Network("motion", "CLIP_A", 8 * 64 * 64 * 3, max_clips=30, batch=8, instances=1)
 X3D_M = Network("x3d_m", "CLIP_B", 16 * 256 * 256 * 3, max_clips=30, batch=4, instances=1)
 MOST = Load(clip_bytes=30 * X3D_M.clip_bytes, video_bytes=512 * MIB, waiting_megabytes=2048)
-DEMAND = Demand([MOTION, X3D_M], workers=2, most=MOST, max_waiting=64)
+DEMAND = Demand([MOTION, X3D_M], decoders=2, most=MOST, max_waiting=64)
 
 
 @pytest.mark.parametrize("free", [64, 100, 256, 1000, 3000, 7000])

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 
+from clipserve_container.notices import find_notices
 from clipserve_container.preflight import find_problems
 from clipserve_container.repository import choose_models
 from clipserve_container.settings import SettingError, Settings
@@ -29,6 +30,7 @@ def main() -> int:
     problems = [*find_problems(settings, in_server=False), *find_taken_ports(os.environ)]
     if problems:
         return report(problems)
+    report(find_notices(settings))
     models = choose_models(settings.repository, settings.models)
     print(f"clipserve: ready to serve {', '.join(model.name for model in models)}")  # noqa: T201
     return 0

@@ -1,4 +1,4 @@
-"""How much memory the server needs: shared memory for the decode step, and on a CPU the memory of the networks."""
+"""How much memory the server needs: shared memory for the decode step, and memory of CPU or GPU for the networks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipserve_container.cores import available_cores
+from clipserve_container.gpu_devices import available_gpus
 from clipserve_container.repository import PublicModel, choose_models, names_openvino, read_parameters
 from clipserve_container.settings import Settings
 
@@ -21,6 +22,15 @@ MEGABYTES_BESIDE_NETWORKS = 2048
 SHARED_MEMORY_FOR_BACKEND = 64 * 2**20
 # Clips of one video, where the decode step's config sets no other limit.
 MAX_CLIPS = 30
+# NVDEC, where the decode step's config says nothing else: processes for each GPU, videos at a time in each, and MiB of
+# the GPU for their decoders.
+NVDEC = {"nvdec_processes": 3, "nvdec_streams": 6, "nvdec_megabytes": 2048}
+# MiB of each GPU: what Triton takes for itself, and the context of an NVDEC process. On an H100 586, and 617 by the
+# figures of benchmarks/results/nvdec.md.
+SERVER_GPU_MEGABYTES, CONTEXT_MEGABYTES = 600, 640
+# The GPUs of the host. Every container sees them, also one without a GPU.
+HOST_GPUS = Path("/proc/driver/nvidia/gpus")
+_GPUS = re.compile(r"^\s+gpus: (\d+)", re.MULTILINE)
 _MAX_BATCH = re.compile(r"^max_batch_size: (\d+)", re.MULTILINE)
 
 
@@ -68,16 +78,50 @@ def largest_clip_bytes(repository: Path) -> int:
     return max((clip["frames"] * clip["crop"] ** 2 * 3 for clip in clips), default=0)
 
 
-def shared_memory_needed(settings: Settings) -> int:
-    """Bytes of /dev/shm: 64 MiB + (waiting + workers) x (video + views x largest clip).
+def shared_memory_needed(settings: Settings, gpus: int | None = None) -> int:
+    """Bytes of /dev/shm: 64 MiB + (waiting + workers + NVDEC streams) x (video + views x largest clip).
 
     The videos that go to the decode step, and the clips that it returns, share a region that grows and never shrinks.
+
+    gpus: of the server's container. None: those that there are.
     """
     parameters = read_parameters(settings.repository, "decode")
     workers = int(parameters.get("workers", "0")) or available_cores()
     requests = int(parameters.get("max_waiting", "64")) + workers
+    if settings.gpu == "required":
+        processes, streams, _ = read_nvdec(settings)
+        requests += (count_gpus() if gpus is None else gpus) * processes * streams
     clip = largest_clip_bytes(settings.repository)
     return SHARED_MEMORY_FOR_BACKEND + requests * (settings.video_megabytes * 2**20 + settings.views * clip)
+
+
+def count_gpus(host: Path = HOST_GPUS) -> int:
+    """The GPUs of this container; those of the host in the container that only checks, which has none."""
+    return available_gpus() or len(list(host.glob("*")))
+
+
+def nvdec_gpu_megabytes(settings: Settings) -> int:
+    """MiB of each GPU that NVDEC may take: the contexts of its processes, and their decoders."""
+    processes, _, megabytes = read_nvdec(settings)
+    return processes * (CONTEXT_MEGABYTES + megabytes)
+
+
+def read_nvdec(settings: Settings) -> tuple[int, int, int]:
+    """NVDEC's processes for each GPU, videos at a time in each, and MiB of the GPU for the decoders of each."""
+    if settings.decoder == "cpu":
+        return 0, 0, 0
+    parameters = read_parameters(settings.repository, "decode")
+    processes, streams, megabytes = (int(parameters.get(name, default)) for name, default in NVDEC.items())
+    return processes, streams, megabytes
+
+
+def network_gpu_gigabytes(repository: Path, network: str, gpu: int) -> int:
+    """GiB of this GPU that a network exported for GPUs may take, by `--gpu-memory`; 0 where it does not run there."""
+    config = (repository / network / "config.pbtxt").read_text()
+    chosen = [int(number) for number in _GPUS.findall(config)]
+    if chosen and gpu not in chosen:
+        return 0
+    return int(read_parameters(repository, network).get("gpu_gigabytes", "0"))
 
 
 def memory_needed(settings: Settings) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clipserve_container.arguments import triton_command
 from clipserve_container.check import report
+from clipserve_container.notices import find_notices
 from clipserve_container.preflight import find_problems
 from clipserve_container.readiness import Readiness
 from clipserve_container.repository import choose_models, names_to_serve
@@ -28,6 +29,7 @@ def main(more: list[str]) -> int:
     problems = find_problems(settings)
     if problems:
         return report(problems)
+    report(find_notices(settings))
     models = choose_models(settings.repository, settings.models)
     command = triton_command(settings, models, admin_key=admin_key(settings), api_key=read_key(settings, "api_key"))
     try:

@@ -20,7 +20,7 @@
 {{- $needed := include "clipserve.sharedMemoryNeeded" . | int -}}
 {{- $shared := include "clipserve.sharedMemory" . | int -}}
 {{- if lt $shared $needed -}}
-{{- fail (printf "sharedMemory.size is %s, but %d Mi may be in use at once (64 + (%v waiting + %v cores) x (%v + %v views x %v)), and the server does not start with less: raise it, leave it empty, or lower sharedMemory.waiting with max_waiting of the decode step" $values.sharedMemory.size $needed $values.sharedMemory.waiting $values.resources.cpu $values.sharedMemory.videoMegabytes $values.sharedMemory.views $values.sharedMemory.clipMegabytes) -}}
+{{- fail (printf "sharedMemory.size is %s, but %d Mi may be in use at once (64 + (%v waiting + %s decoders) x (%v + %v views x %v)), and the server does not start with less: raise it, leave it empty, or lower sharedMemory.waiting with max_waiting of the decode step" $values.sharedMemory.size $needed $values.sharedMemory.waiting (include "clipserve.decoders" .) $values.sharedMemory.videoMegabytes $values.sharedMemory.views $values.sharedMemory.clipMegabytes) -}}
 {{- end -}}
 {{- if lt (include "clipserve.mebibytes" $values.resources.memory | int) (add $shared 2048 | int) -}}
 {{- fail (printf "resources.memory is %s, but /dev/shm counts in it with %d Mi, and the server itself needs 2048 Mi: raise it to %d Mi or more" $values.resources.memory $shared (add $shared 2048)) -}}
