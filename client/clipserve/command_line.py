@@ -44,6 +44,7 @@ def build_app() -> "typer.Typer":
     from clipserve.commands.embed import embed
     from clipserve.evaluation.command import evaluate
     from clipserve.loadtest.command import loadtest
+    from clipserve.plan.command import plan
     from clipserve.showcase.command import demo
     from clipserve_export.adopt_command import adopt
     from clipserve_export.command_line import export
@@ -78,6 +79,7 @@ def build_app() -> "typer.Typer":
     app.command()(evaluate)
     app.command()(demo)
     app.command()(loadtest)
+    app.command()(plan)
     app.command()(models)
     app.command()(export)
     app.command()(adopt)

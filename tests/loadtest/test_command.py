@@ -16,6 +16,9 @@ from typer.testing import CliRunner
 from clipserve.command_line import build_app
 from clipserve.loadtest.load_levels import LoadTestError
 from clipserve.loadtest.perf_analyzer import find_perf_analyzer
+from clipserve.plan.load_test import read_load_test
+from clipserve.plan.planning import make_plan
+from clipserve.plan.workload import Workload
 from tests.loadtest.conftest import Restricted
 from tests.loadtest.falsifying_server import falsifying_server
 
@@ -83,6 +86,13 @@ def test_the_raw_output_of_each_run_is_kept_without_the_inputs_and_the_key(done,
     assert not (done[1] / "inputs").exists()
     kept = "".join(path.read_text(errors="replace") for path in done[1].rglob("*") if path.suffix in {".json", ".txt"})
     assert restricted.key_file.read_text().strip() not in kept
+
+
+def test_facts_that_a_plan_reads(done):
+    findings = read_load_test(done[1])
+    assert (findings.model, findings.cores) == ("motion", None)  # a server that this command did not start
+    assert findings.peak > 1
+    assert make_plan(Workload(rate=10 * findings.peak, model="motion", cores=2), findings).servers >= 10
 
 
 def test_plots_and_a_page_that_needs_no_other_file(done):

@@ -51,7 +51,9 @@ def test_the_load_test_runs_confined_against_the_server(loaded):
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     assert "accuracy check passed" in done.stdout
     (folder,) = (loaded.repository.parent / "results").iterdir()
-    assert {path.name for path in folder.iterdir()} == {"latency.png", "load.csv", "load.html", "raw", "split.png"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("facts.json", "latency.png", "load.csv", "load.html", "raw", "split.png")
+    }
     rows = list(csv.DictReader((folder / "load.csv").open()))
     assert {row["through"] for row in rows if not row["failure"]} == {"ensemble", "decode", "net"}
 

@@ -1,6 +1,7 @@
 """The results of a load test as a CSV file, as a table in the terminal, and as one self-contained HTML page."""
 
 import csv
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,7 @@ def describe(test: LoadTest, *, embedded: bool, seconds: float) -> dict[str, str
 
 
 def publish(test: LoadTest, console: Console, *, embedded: bool, seconds: float) -> None:
-    """Write table, plots and page of the results so far, and print them.
+    """Write table, facts, plots and page of the results so far, and print them.
 
     Args:
         embedded: whether the server was started for this test.
@@ -136,6 +137,10 @@ def publish(test: LoadTest, console: Console, *, embedded: bool, seconds: float)
     plots = write_pngs(folder, measurements, test.plan.limit)
     page = folder / "load.html"
     facts = describe(test, embedded=embedded, seconds=seconds)
+    cores = len(os.sched_getaffinity(0)) if embedded else None
+    (folder / "facts.json").write_text(
+        json.dumps({"model": test.server.model, "server_cores": cores, **facts}, indent=2) + "\n"
+    )
     page.write_text(render_page(test.results, test.plan, model=test.server.model, settings=facts))
     print_table(measurements, console)
     for result in (test.results.search, test.results.accuracy):

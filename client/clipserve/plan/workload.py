@@ -1,0 +1,138 @@
+"""What is to be planned: how many videos of what kind, for which model, on what."""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
+
+from clipserve.arguments import Argument, CheckedArguments
+from clipserve.checks import check_choice, check_int, check_positive_int, read_float
+from clipserve.errors import InvalidRequest
+from clipserve.options import MAX_CLIPS
+
+Codec: TypeAlias = Literal["h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2"]
+Processor: TypeAlias = Literal["cpu", "h100"]
+Precision: TypeAlias = Literal["bf16", "fp32"]
+
+DAY_SECONDS = 86_400
+BITS_A_PIXEL = 0.1  # of a second's frames at 30 fps, where the size of a file is not given: 2.8 Mbit/s for 720p
+_SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
+
+
+def check_amount(name: str, value: object, *, most: float = math.inf) -> float:
+    """Accept a number above 0."""
+    if (number := read_float(value)) is None or not 0 < number <= most or math.isinf(number):
+        limit = "" if math.isinf(most) else f", at most {most:,.0f}"
+        raise InvalidRequest(f"{name} is a number above 0{limit}; got {value!r}")
+    return number
+
+
+def check_size(name: str, value: object) -> str:
+    """Accept WIDTHxHEIGHT."""
+    if not isinstance(value, str) or not _SIZE.fullmatch(value):
+        raise InvalidRequest(f"{name} is WIDTHxHEIGHT in pixels, such as 1280x720; got {value!r}")
+    return value
+
+
+def check_model(name: str, value: object) -> str:
+    """Accept the name of a model that can be exported."""
+    from clipserve_export.specs import SPECS
+
+    if not isinstance(value, str) or value not in SPECS:
+        raise InvalidRequest(f"{name} is one of {', '.join(SPECS)}; got {value!r}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload(CheckedArguments):
+    """Videos to classify, and what to do it with. One of `rate`, `per_day` and `videos` with `hours` is given."""
+
+    rate: Annotated[float | None, Argument("videos a second", check_amount, metavar="N")] = None
+    per_day: Annotated[float | None, Argument("videos a day, evenly spread", check_amount, metavar="N")] = None
+    videos: Annotated[float | None, Argument("how many videos, once; with --hours", check_amount, metavar="N")] = None
+    hours: Annotated[float | None, Argument("the time for them", check_amount, metavar="HOURS")] = None
+    size: Annotated[str, Argument("of a picture", check_size, metavar="WIDTHxHEIGHT")] = "1280x720"
+    codec: Annotated[Codec, Argument("of the videos", partial(check_choice, choices=Codec))] = "h264"
+    seconds: Annotated[
+        float, Argument("length of a video", partial(check_amount, most=DAY_SECONDS), metavar="SECONDS")
+    ] = 10.0
+    megabytes: Annotated[
+        float | None,
+        Argument(
+            "size of a file in MiB; by default by picture and length, at 0.1 bit a pixel",
+            partial(check_amount, most=2047),
+            metavar="MIB",
+        ),
+    ] = None
+    model: Annotated[str, Argument("the model", check_model, metavar="NAME")] = "x3d_m"
+    clips: Annotated[
+        int,
+        Argument(
+            "views x crops of a video",
+            partial(check_int, allowed=range(1, MAX_CLIPS + 1), described=f"a whole number from 1 to {MAX_CLIPS}"),
+            metavar="N",
+        ),
+    ] = 1
+    latency: Annotated[
+        float | None,
+        Argument("milliseconds within which 95 % of the videos are to be answered", check_amount, metavar="MS"),
+    ] = None
+    on: Annotated[Processor, Argument("what the networks run on", partial(check_choice, choices=Processor))] = "cpu"
+    cores: Annotated[
+        int | None,
+        Argument("cores of a server", check_positive_int, metavar="N", default="16, or those of the load test"),
+    ] = None
+    precision: Annotated[
+        Precision,
+        Argument("of the networks on a CPU: bf16, where it has that", partial(check_choice, choices=Precision)),
+    ] = "bf16"
+    price: Annotated[float | None, Argument("of a server for an hour", check_amount, metavar="PRICE")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [name for name in ("rate", "per_day", "videos") if getattr(self, name) is not None]
+        if len(given) != 1:
+            got = " and ".join(f"--{name.replace('_', '-')}" for name in given) or "none of them"
+            raise InvalidRequest(
+                f"say how much there is to do by --rate, --per-day or --videos: one of these; got {got}"
+            )
+        if (self.videos is None) != (self.hours is None):
+            raise InvalidRequest("--videos and --hours go together: how many videos, in what time")
+
+    @property
+    def wanted_rate(self) -> float:
+        """Videos a second."""
+        if self.rate is not None:
+            return self.rate
+        if self.per_day is not None:
+            return self.per_day / DAY_SECONDS
+        assert self.videos is not None
+        assert self.hours is not None
+        return self.videos / (self.hours * 3600)
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return int(self.size.partition("x")[0])
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return int(self.size.partition("x")[2])
+
+    @property
+    def pixels(self) -> int:
+        """Of a picture."""
+        return self.width * self.height
+
+    @property
+    def file_megabytes(self) -> float:
+        """MiB of a file."""
+        if self.megabytes is not None:
+            return self.megabytes
+        return BITS_A_PIXEL * self.pixels * 30 * self.seconds / 8 / 2**20
+
+    def describe(self) -> dict[str, Any]:
+        """The fields that are set."""
+        return {name: value for name, value in vars(self).items() if value is not None}
