@@ -267,7 +267,7 @@ def find_utilisation(capacity: float, seconds: float) -> float:
 
 def _plan_memory(workload: Workload, cores: int, steps: list[Step]) -> tuple[int, int]:
     """MiB of /dev/shm and of memory, for one server."""
-    from clipserve_export.capacity import CLIP_MEGABYTES, clip_bytes, max_clips, max_videos
+    from clipserve_export.capacity import clip_bytes, max_clips, max_videos
     from clipserve_export.specs import SPECS
     from clipserve_server.shared_memory import MAX_VIDEO_BYTES, Demand, Load, Network
 
@@ -288,9 +288,9 @@ def _plan_memory(workload: Workload, cores: int, steps: list[Step]) -> tuple[int
     how = f"64 + ({MAX_WAITING} + {cores}) x ({workload.file_megabytes:.1f} + {workload.clips} x {clip / MIB:.1f})"
     steps.append(Step("/dev/shm of a server", shm, "MiB", how, "docs/gpu-server.md, Shared memory", assumed))
     if workload.on == "cpu":
-        run = max_videos(spec) * max_clips(spec) * CLIP_MEGABYTES[spec.name]
+        run = max_videos(spec) * max_clips(spec) * spec.clip_megabytes
         how = f"{BESIDE_NETWORKS_MEGABYTES} + {max_videos(spec)} videos x {max_clips(spec)} clips"
-        how += f" x {CLIP_MEGABYTES[spec.name]} + /dev/shm: the largest run that the configs allow"
+        how += f" x {spec.clip_megabytes} + /dev/shm: the largest run that the configs allow"
     else:
         run = 0
         how = f"{BESIDE_NETWORKS_MEGABYTES} + /dev/shm; the GPU's own: 24 GiB, `clipserve export --gpu-memory`"
