@@ -22,6 +22,10 @@ from clipserve.sources.entries import Entry
 from clipserve.sources.source import read_entries_later
 from clipserve.sources.videos import VideoSource
 from clipserve.tables.embeddings import Embeddings, collect_embeddings
+from clipserve.timeline.many import AsyncTimelineRows
+from clipserve.timeline.opening import open_async_rows, open_async_timeline
+from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
+from clipserve.timeline.timelines import AsyncTimeline
 from clipserve.transport import CLOSED, AsyncTransport
 
 
@@ -46,7 +50,7 @@ class AsyncVideoClassifier:
         self._connection = connection
         self._served_model = ServedModel(connection.model)
         self._transport = AsyncTransport(connection)
-        self._streams: WeakSet[AsyncRowStream] = WeakSet()
+        self._streams: WeakSet[AsyncRowStream | AsyncTimeline | AsyncTimelineRows] = WeakSet()
 
     @takes(ClassifyArguments)
     async def classify(self, arguments: ClassifyArguments) -> Prediction:
@@ -78,6 +82,26 @@ class AsyncVideoClassifier:
     async def embed(self, arguments: EmbedArguments) -> Embeddings:
         """Feature vectors of many videos; see `VideoClassifier.embed`."""
         return collect_embeddings(await self.classify_many(**arguments.for_run()).table())
+
+    @takes(TimelineArguments)
+    def timeline(self, arguments: TimelineArguments) -> AsyncTimeline:
+        """Say what happens when in a video; see `VideoClassifier.timeline`.
+
+        >>> async for window in classifier.timeline("match.mp4"): ...
+        """
+        self._transport.check_open()
+        timeline = open_async_timeline(arguments, self._connection, self._transport)
+        self._streams.add(timeline)
+        return timeline
+
+    @takes(TimelineRunArguments)
+    def timeline_many(self, arguments: TimelineRunArguments) -> AsyncTimelineRows:
+        """The windows of many videos; see `VideoClassifier.timeline_many`."""
+        self._transport.check_open()
+        entries = read_entries_later(arguments.source)
+        rows = open_async_rows(arguments, self._connection, self._transport, entries)
+        self._streams.add(rows)
+        return rows
 
     async def models(self) -> list[str]:
         """Names of the models that are ready to take videos; see `VideoClassifier.models`."""

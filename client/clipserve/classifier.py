@@ -23,7 +23,12 @@ from clipserve.retry import RetryPolicy
 from clipserve.runs.run import Run, plan_run
 from clipserve.runs.streams import RowStream
 from clipserve.sources.entries import Entry
+from clipserve.sources.source import read_entries
 from clipserve.tables.embeddings import Embeddings, collect_embeddings
+from clipserve.timeline.many import Part, TimelineRows
+from clipserve.timeline.opening import open_rows, open_timeline
+from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
+from clipserve.timeline.timelines import Timeline
 from clipserve.transport import Transport
 
 
@@ -51,7 +56,7 @@ class VideoClassifier:
         self._connection = connection
         self._served_model = ServedModel(connection.model)
         self._transport = Transport(connection)
-        self._streams: WeakSet[RowStream] = WeakSet()
+        self._streams: WeakSet[RowStream | Timeline | TimelineRows] = WeakSet()
 
     @takes(ClassifyArguments)
     def classify(self, arguments: ClassifyArguments) -> Prediction:
@@ -103,6 +108,42 @@ class VideoClassifier:
             InvalidRequest: as `classify_many`.
         """
         return collect_embeddings(self.classify_many(**arguments.for_run()).table())
+
+    @takes(TimelineArguments)
+    def timeline(self, arguments: TimelineArguments) -> Timeline:
+        """Say what happens when in a video: the labels of window after window, as the server answers them.
+
+        >>> for window in classifier.timeline("match.mp4", window=2, step=1):
+        ...     print(window.start_seconds, window.end_seconds, window.top)
+
+        The video is sent once. Window i begins i steps after the start. The last window is the last one that begins
+        before the end of the video, or before `end`, and ends there; a video shorter than a window is one window. The
+        scores of a window are those of `classify` with its start and end, and so are the other options: frames are
+        sampled inside each window. Errors of reading the video and of the server come with the windows.
+
+        Raises:
+            InvalidRequest: an argument is not what is allowed, or the classifier is closed.
+        """
+        self._transport.check_open()
+        timeline = open_timeline(arguments, self._connection)
+        self._streams.add(timeline)
+        return timeline
+
+    @takes(TimelineRunArguments)
+    def timeline_many(self, arguments: TimelineRunArguments) -> TimelineRows:
+        """The windows of many videos, several videos at once.
+
+        >>> for row in classifier.timeline_many("matches/"):
+        ...     print(row.video, row.window or row.error or "complete")
+
+        Raises:
+            InvalidRequest: as `classify_many`.
+        """
+        self._transport.check_open()
+        entries = read_entries(arguments.source)
+        rows = open_rows(arguments, self._connection, (Part(*item) for item in enumerate(entries)))
+        self._streams.add(rows)
+        return rows
 
     def models(self) -> list[str]:
         """Names of the models that are ready to take videos, sorted.

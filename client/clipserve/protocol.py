@@ -158,7 +158,7 @@ def _list_once(call: CallContext, timeout_seconds: float) -> Commands[list[str]]
     try:
         index = yield Call("get_model_repository_index", timeout_seconds)
     except InferenceServerException as exc:
-        raise (yield from _name_failure(exc, call)) from exc
+        raise (yield from name_failure(exc, call)) from exc
     return list(list_public_models(index))
 
 
@@ -168,7 +168,7 @@ def _read_version_once(call: CallContext, timeout_seconds: float) -> Commands[st
         name = [call.model, *list_steps(config)][-1]
         metadata = yield Call("get_model_metadata", timeout_seconds, {"model_name": name})
     except InferenceServerException as exc:
-        raise (yield from _name_failure(exc, call)) from exc
+        raise (yield from name_failure(exc, call)) from exc
     return max(metadata.versions, key=int, default=None)
 
 
@@ -176,7 +176,7 @@ def _read_contract_once(call: CallContext, timeout_seconds: float) -> Commands[C
     try:
         config = yield Call("get_model_config", timeout_seconds, {"model_name": call.model})
     except InferenceServerException as exc:
-        raise (yield from _name_failure(exc, call)) from exc
+        raise (yield from name_failure(exc, call)) from exc
     return parse_contract(config, call.model)
 
 
@@ -184,7 +184,7 @@ def _classify_once(request: InferRequest, call: CallContext, timeout_seconds: fl
     try:
         response = yield from _infer(request, timeout_seconds)
     except InferenceServerException as exc:
-        raise (yield from _name_failure(exc, call)) from exc
+        raise (yield from name_failure(exc, call)) from exc
     return request.parse(response)
 
 
@@ -212,7 +212,7 @@ def _check_ready(call: CallContext, timeout_seconds: float) -> Commands[None]:
         for step in list_steps(config):
             yield from _check_model(call, step, timeout_seconds)
     except InferenceServerException as exc:
-        raise (yield from _name_failure(exc, call)) from exc
+        raise (yield from name_failure(exc, call)) from exc
 
 
 def _check_model(call: CallContext, model: str, timeout_seconds: float) -> Commands[None]:
@@ -227,7 +227,7 @@ def _check_model(call: CallContext, model: str, timeout_seconds: float) -> Comma
         raise map_absence(call, model=model, index=index)
 
 
-def _name_failure(exc: InferenceServerException, call: CallContext) -> Commands[ClipserveError]:
+def name_failure(exc: InferenceServerException, call: CallContext) -> Commands[ClipserveError]:
     """Ask the server what a good message needs, then make the error."""
     index = ready = None
     seconds = min(FOLLOW_UP_SECONDS, call.timeout_seconds)

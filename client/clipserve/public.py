@@ -48,12 +48,17 @@ from clipserve.sources.source import Source, read_entries
 from clipserve.sources.videos import VideoSource
 from clipserve.tables.embeddings import Embeddings
 from clipserve.tables.table import Table
+from clipserve.timeline.many import AsyncTimelineRows, TimelineRow, TimelineRows
+from clipserve.timeline.timelines import AsyncTimeline, Timeline
+from clipserve.timeline.window import VideoFacts, Window
 
 __version__ = version("clipserve")
 
 __all__ = [
     "AccessDenied",
     "AsyncRowStream",
+    "AsyncTimeline",
+    "AsyncTimelineRows",
     "AsyncVideoClassifier",
     "ClipContract",
     "ClipserveError",
@@ -87,6 +92,9 @@ __all__ = [
     "Source",
     "Summary",
     "Table",
+    "Timeline",
+    "TimelineRow",
+    "TimelineRows",
     "Tls",
     "TruncatedVideo",
     "UnexpectedAnswer",
@@ -94,10 +102,12 @@ __all__ = [
     "UnsupportedCodec",
     "VideoClassifier",
     "VideoError",
+    "VideoFacts",
     "VideoNotReadable",
     "VideoSource",
     "VideoTooLarge",
     "VideoTooLong",
+    "Window",
     "__version__",
     "compare",
     "evaluate",

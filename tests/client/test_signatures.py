@@ -16,6 +16,7 @@ from clipserve.command_line import build_app
 from clipserve.connection import Connection
 from clipserve.evaluation.run import EvaluateArguments
 from clipserve.options import ClassifyArguments, EmbedArguments, RunArguments, SamplingOptions
+from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
 
 ROOT = Path(__file__).parents[2]
 VIDEO = b"video"
@@ -24,6 +25,8 @@ ARGUMENTS = {
     "classify": ClassifyArguments,
     "classify_many": RunArguments,
     "embed": EmbedArguments,
+    "timeline": TimelineArguments,
+    "timeline_many": TimelineRunArguments,
 }
 
 

@@ -1,0 +1,12 @@
+"""What happens when: the labels of a long video, window by window.
+
+window.py    one window and its labels
+options.py   what callers can ask for
+request.py   the request, and what its responses say
+protocol.py  when to send, to go on and to give up, without the network
+stream.py    the gRPC stream, blocking and awaiting
+timelines.py the windows of one video, for callers
+many.py      the windows of many videos
+segments.py  windows joined into labelled stretches
+progress.py  the progress bar, in video time
+"""

@@ -1,0 +1,367 @@
+"""The windows of many videos, several at work at once."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from clipserve.cancellation import Cancellation
+from clipserve.errors import ClipserveError, RequestCancelled
+from clipserve.options import OnError
+from clipserve.runs.prefetch import Prefetcher
+from clipserve.runs.summary import FATAL_ERRORS, Summary
+from clipserve.sources.entries import Entries, Entry, forget_frames
+from clipserve.timeline.progress import Progress
+from clipserve.timeline.timelines import AsyncTimeline, Timeline
+from clipserve.timeline.window import VideoFacts, Window
+
+CLOSED = "the run was closed before all of its videos were done"
+# Rows that wait for the caller, for each video at work.
+ROWS_AHEAD = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a run asks for: the windows of one video from `first_window` on. number: of its entry, from 0."""
+
+    number: int
+    entry: Entry
+    first_window: int = 0
+
+
+Parts: TypeAlias = Iterator[Part]
+
+
+@dataclass(frozen=True)
+class TimelineRow:
+    """A window of one video among many; or, as the last row of a video, its error or its end.
+
+    id and video can be written as UTF-8, as in `Row`.
+
+    Attributes:
+        id: the column `id` of its source, or the path, address or position of the video.
+        video: path or address (without credentials) of the video, or "<bytes>".
+        number: position of the video in its source, from 0.
+        window: the window; None in the last row of a video.
+        error: why the video has no more windows; None for a window, and where the video is complete.
+        facts: what the server knows of the video so far.
+    """
+
+    id: str
+    video: str
+    number: int
+    window: Window | None = None
+    error: ClipserveError | None = None
+    facts: VideoFacts = field(default_factory=VideoFacts)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every window of the video has come before this row."""
+        return self.window is None and self.error is None
+
+
+class RunRecord:
+    """Counts the videos of a run, shows progress, and does with failures what `on_error` says."""
+
+    def __init__(self, on_error: OnError, progress: Progress) -> None:
+        self.summary = Summary()
+        self._on_error = on_error
+        self._progress = progress
+
+    def drops(self, row: TimelineRow) -> bool:
+        """Count a row. Returns whether to leave it out, or raises its error."""
+        if row.window is not None:
+            self._progress.show(row.video, row.window, row.facts)
+            return False
+        self._progress.end(row.video)
+        if row.error is None:
+            self.summary.succeeded += 1
+            self.summary.truncated += bool(row.facts.truncated)
+            return False
+        self.summary.failed[type(row.error).__name__] += 1
+        if self._on_error == "raise" or isinstance(row.error, FATAL_ERRORS):
+            raise row.error
+        return self._on_error == "drop"
+
+    def close(self) -> None:
+        """End the progress bar."""
+        self._progress.close()
+
+
+class TimelineRows:
+    """Windows of many videos: iterate over them. Those of one video come in order; those of several are mixed.
+
+    >>> for row in classifier.timeline_many("matches/"):
+    ...     print(row.video, row.window or row.error or "complete")
+
+    Only a bounded number of windows is asked for ahead of those that were taken. Closing the run, leaving it as a
+    context, Ctrl-C and closing its classifier end the work on the server and every thread.
+
+    Args:
+        open_timeline: begins the timeline of a part.
+    """
+
+    def __init__(
+        self, parts: Parts, open_timeline: Callable[[Part], Timeline], record: RunRecord, parallel: int
+    ) -> None:
+        self._parts = parts
+        self._open_timeline = open_timeline
+        self._record = record
+        self._parallel = parallel
+        self._reading = threading.Lock()
+        self._rows: deque[TimelineRow] = deque()
+        self._changed = threading.Condition()
+        self._cancellation = Cancellation(CLOSED)
+        self._working = 0
+        self._error: BaseException | None = None  # of the source
+        self._threads: list[threading.Thread] = []
+        self._ended = False
+
+    @property
+    def summary(self) -> Summary:
+        """Counts of the videos that have ended so far, dropped ones included."""
+        return self._record.summary
+
+    def close(self) -> None:
+        """End the work and the threads; rows that were not taken are lost. May be called twice."""
+        self._cancellation.cancel()
+        with self._changed:
+            self._rows.clear()
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        self._record.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> TimelineRow:
+        try:
+            while (row := self._take()) is not None:
+                if not self._record.drops(row):
+                    return row
+        except BaseException:  # Ctrl-C, too
+            self._ended = True
+            self.close()
+            raise
+        self._ended = True
+        self.close()
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _take(self) -> TimelineRow | None:
+        """The next row; None at the end."""
+        if self._ended:
+            return None
+        self._cancellation.check()
+        if not self._threads:
+            self._working = self._parallel
+            for number in range(self._parallel):
+                # Daemons: a source that hangs in one of them does not keep the program from ending.
+                thread = threading.Thread(target=self._work, name=f"clipserve timeline {number}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        with self._changed:
+            # Ctrl-C gets through to a wait with a limit.
+            while not (self._rows or self._cancellation.cancelled or not self._working):
+                self._changed.wait(1)
+            self._cancellation.check()
+            if self._rows:
+                self._changed.notify_all()
+                return self._rows.popleft()
+            if self._error is not None:
+                raise self._error
+            return None
+
+    def _work(self) -> None:
+        """Runs in each thread: one video after the other."""
+        try:
+            while not self._cancellation.cancelled:
+                with self._reading:
+                    part = None if self._error else next(self._parts, None)
+                if part is None:
+                    return
+                self._follow(part)
+        except RequestCancelled:
+            pass
+        except BaseException as error:
+            self._error = self._error or error
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    def _follow(self, part: Part) -> None:
+        entry = part.entry
+        facts = VideoFacts()
+        try:
+            if isinstance(entry.video, ClipserveError):
+                raise entry.video
+            timeline = self._open_timeline(part)
+            with timeline, self._cancellation.calls(timeline.close):
+                for window in timeline:
+                    facts = timeline.facts
+                    self._put(TimelineRow(entry.spelt_id, entry.name, part.number, window=window, facts=facts))
+        except ClipserveError as error:
+            self._cancellation.check()
+            self._put(make_failure(part, error, facts))
+        else:
+            self._put(TimelineRow(entry.spelt_id, entry.name, part.number, facts=timeline.facts))
+
+    def _put(self, row: TimelineRow) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: len(self._rows) < ROWS_AHEAD * self._parallel or self._cancellation.cancelled
+            )
+            self._cancellation.check()
+            self._rows.append(row)
+            self._changed.notify_all()
+
+
+class AsyncTimelineRows:
+    """`TimelineRows` for asyncio: `async for row in ...`.
+
+    It belongs to the event loop that takes its first row. Leave an unfinished run by `await rows.close()`, by
+    `async with`, or by closing its classifier. A thread reads the source, a generator included.
+    """
+
+    def __init__(
+        self, entries: Entries, open_timeline: Callable[[Part], AsyncTimeline], record: RunRecord, parallel: int
+    ) -> None:
+        self._entries = Prefetcher(entries, 2 * parallel)
+        self._open_timeline = open_timeline
+        self._record = record
+        self._parallel = parallel
+        self._started = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._rows: asyncio.Queue[TimelineRow | None] = asyncio.Queue(ROWS_AHEAD * parallel)
+        self._feeder: asyncio.Task[None] | None = None
+        self._ended = False
+        self._closed = False
+
+    @property
+    def summary(self) -> Summary:
+        """Counts of the videos that have ended so far, dropped ones included."""
+        return self._record.summary
+
+    async def close(self) -> None:
+        """End the work; rows that were not taken are lost. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._entries.close()
+        tasks = [*self._tasks, *([self._feeder] if self._feeder else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(asyncio.QueueFull):  # then nobody waits for a row
+            self._rows.put_nowait(None)
+        self._record.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TimelineRow:
+        try:
+            while (row := await self._take()) is not None:
+                if not self._record.drops(row):
+                    return row
+        except BaseException:  # a cancelled task, too
+            self._ended = True
+            await self.close()
+            raise
+        self._ended = True
+        await self.close()
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        self._entries.close()
+
+    async def _take(self) -> TimelineRow | None:
+        """The next row; None at the end."""
+        if self._ended:
+            return None
+        if self._closed:
+            raise RequestCancelled(CLOSED)
+        if self._feeder is None:
+            self._feeder = asyncio.create_task(self._feed())
+        row = await self._rows.get()
+        if self._closed:
+            raise RequestCancelled(CLOSED)
+        if row is None:
+            await self._feeder
+            self._entries.check()
+        return row
+
+    async def _feed(self) -> None:
+        """Puts None after the rows of all videos, or after a failure that its task carries."""
+        try:
+            await self._start_videos()
+        except Exception:
+            await self._rows.put(None)
+            raise
+        await self._rows.put(None)
+
+    async def _start_videos(self) -> None:
+        """Starts a task for each video, `parallel` at a time, and waits for all of them."""
+        while True:
+            while len(self._tasks) < self._parallel and (entry := self._entries.take()) is not None:
+                part = Part(self._started, entry)
+                self._started += 1
+                self._tasks.add(asyncio.create_task(self._follow(part)))
+            if not self._tasks and self._entries.ended:
+                return
+            waiting: set[asyncio.Future[None]] = {*self._tasks}
+            if len(self._tasks) < self._parallel and not self._entries.ended:
+                waiting.add(self._entries.change())
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in [task for task in self._tasks if task.done()]:
+                self._tasks.discard(task)
+                self._entries.release()
+                task.result()
+
+    async def _follow(self, part: Part) -> None:
+        entry = part.entry
+        facts = VideoFacts()
+        try:
+            if isinstance(entry.video, ClipserveError):
+                raise entry.video
+            async with self._open_timeline(part) as timeline:
+                async for window in timeline:
+                    facts = timeline.facts
+                    await self._rows.put(
+                        TimelineRow(entry.spelt_id, entry.name, part.number, window=window, facts=facts)
+                    )
+        except ClipserveError as error:
+            await self._rows.put(make_failure(part, error, facts))
+        else:
+            await self._rows.put(TimelineRow(entry.spelt_id, entry.name, part.number, facts=timeline.facts))
+
+
+def make_failure(part: Part, error: ClipserveError, facts: VideoFacts) -> TimelineRow:
+    """The last row of a video that failed. It may be kept for long, so it keeps nothing but the error alive."""
+    forget_frames(error)
+    return TimelineRow(part.entry.spelt_id, part.entry.name, part.number, error=error, facts=facts)

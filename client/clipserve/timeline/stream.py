@@ -1,0 +1,141 @@
+"""The gRPC stream of one timeline, blocking and awaiting.
+
+tritonclient's own streams hand responses to a callback as they come, which bounds nothing, and its asyncio stream does
+not ask for the empty last response. So both kinds here call the stub of tritonclient: a response is taken from the
+network when the caller wants it.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]
+from tritonclient.grpc import service_pb2_grpc
+from tritonclient.utils import InferenceServerException
+
+from clipserve.connection import Connection
+
+_BROKEN = "the stream ended before its last window"
+# Triton 2.51 and our model put no status into the message of a failed response, only text. These are NOT_FOUND.
+_NOT_FOUND = ("is not found", "has no available versions", "timelines have no")
+
+
+class Stream:
+    """A stream and a connection of its own; closing ends both. Any thread may call `cancel`."""
+
+    def __init__(self, connection: Connection, message: Any) -> None:
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        self._requests.put(message)
+        self._channel = _open_channel(connection, grpc)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        # Called by a thread of gRPC, which ends at None.
+        requests = iter(self._requests.get, None)
+        self._call = stub.ModelStreamInfer(requests, metadata=_list_metadata(connection.headers))
+        self._late = False
+
+    def send(self, message: Any) -> None:
+        """Send another request."""
+        self._requests.put(message)
+
+    def receive(self, timeout_seconds: float) -> Any:
+        """The next ModelInferResponse. Raises InferenceServerException."""
+        timer = threading.Timer(timeout_seconds, self._give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            return _read(next(self._call, None))
+        except grpc.RpcError as exc:
+            raise _convert(exc, late=self._late) from exc
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def cancel(self) -> None:
+        """End the call; `receive` raises."""
+        self._call.cancel()
+
+    def close(self) -> None:
+        """End the call and the connection. May be called twice."""
+        self._call.cancel()
+        self._requests.put(None)
+        self._channel.close()
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._call.cancel()
+
+
+class AsyncStream:
+    """`Stream` for asyncio. It belongs to the loop that opens it."""
+
+    def __init__(self, connection: Connection, message: Any) -> None:
+        self._requests: asyncio.Queue[Any] = asyncio.Queue()
+        self._requests.put_nowait(message)
+        self._channel = _open_channel(connection, grpc.aio)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._call = stub.ModelStreamInfer(self._list_requests(), metadata=_list_metadata(connection.headers))
+        self._responses = aiter(self._call)
+
+    def send(self, message: Any) -> None:
+        """Send another request."""
+        self._requests.put_nowait(message)
+
+    async def receive(self, timeout_seconds: float) -> Any:
+        """The next ModelInferResponse. Raises InferenceServerException, or CancelledError after `cancel`."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return _read(await anext(self._responses, None))
+        except TimeoutError as exc:
+            raise _make_failure("the next window did not come", grpc.StatusCode.DEADLINE_EXCEEDED) from exc
+        except grpc.RpcError as exc:
+            raise _convert(exc) from exc
+
+    def cancel(self) -> None:
+        """End the call; `receive` raises."""
+        self._call.cancel()
+
+    async def close(self) -> None:
+        """End the call and the connection. May be called twice."""
+        self._call.cancel()
+        self._requests.put_nowait(None)
+        with suppress(asyncio.CancelledError):
+            await self._channel.close()
+
+    async def _list_requests(self) -> AsyncIterator[Any]:
+        while (message := await self._requests.get()) is not None:
+            yield message
+
+
+def _open_channel(connection: Connection, module: Any) -> Any:
+    arguments = connection.client_arguments()
+    if arguments["creds"] is None:
+        return module.insecure_channel(arguments["url"], options=arguments["channel_args"])
+    return module.secure_channel(arguments["url"], arguments["creds"], options=arguments["channel_args"])
+
+
+def _list_metadata(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    return tuple((headers or {}).items())
+
+
+def _read(response: Any) -> Any:
+    """The ModelInferResponse of a ModelStreamInferResponse."""
+    if response is None:
+        raise _make_failure(_BROKEN, grpc.StatusCode.UNAVAILABLE)
+    if text := response.error_message:
+        known = any(words in text for words in _NOT_FOUND)
+        raise _make_failure(text, grpc.StatusCode.NOT_FOUND if known else None)
+    return response.infer_response
+
+
+def _convert(exc: Any, *, late: bool = False) -> InferenceServerException:
+    if late:
+        return _make_failure("the next window did not come", grpc.StatusCode.DEADLINE_EXCEEDED)
+    return _make_failure(exc.details(), exc.code())
+
+
+def _make_failure(text: str, status: Any) -> InferenceServerException:
+    return InferenceServerException(msg=text, status=None if status is None else str(status))

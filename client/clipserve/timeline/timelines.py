@@ -1,0 +1,291 @@
+"""The windows of one video as they come: iterate over them."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+from tritonclient.utils import InferenceServerException
+
+from clipserve.cancellation import Cancellation
+from clipserve.connection import Connection
+from clipserve.errors import ClipserveError
+from clipserve.protocol import Sleep, name_failure
+from clipserve.timeline.progress import Progress
+from clipserve.timeline.protocol import Commands, Deliver, Explain, Open, Receive, Send
+from clipserve.timeline.stream import AsyncStream, Stream
+from clipserve.timeline.window import VideoFacts, Window
+from clipserve.transport import AsyncTransport, Transport
+
+CLOSED = "the timeline was closed before its last window"
+
+
+class Timeline:
+    """The windows of one video, in order, as the server answers them.
+
+    >>> for window in classifier.timeline("match.mp4"):
+    ...     print(window.start_seconds, window.top)
+
+    Nothing is sent before the first window is requested. The server works at most 64 windows ahead of those that were
+    taken, so a slow caller fills no memory. Closing the timeline, leaving it as a context, Ctrl-C and closing its
+    classifier end the work on the server.
+
+    Attributes:
+        video: the video's name, as in `Prediction.video`; None before the first window is requested.
+        facts: what the server knows of the video; grows as windows come.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Cancellation], tuple[str, Commands]],
+        connection: Connection,
+        progress: Progress,
+    ) -> None:
+        self.video: str | None = None
+        self.facts = VideoFacts()
+        self._begin = begin
+        self._connection = connection
+        self._progress = progress
+        self._cancellation = Cancellation(CLOSED, model=connection.model)
+        self._protocol: Commands | None = None
+        self._stream: Stream | None = None
+        self._ended = False  # by its last window or an error, not by close()
+
+    def close(self) -> None:
+        """End the work on the server; windows that were not taken are lost. May be called twice, and by any thread."""
+        self._cancellation.cancel()
+        if (stream := self._stream) is not None:
+            stream.close()
+        self._progress.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Window:
+        if self._ended:
+            raise StopIteration
+        try:
+            window = self._take()
+        except BaseException:  # Ctrl-C, too
+            self._ended = not self._cancellation.cancelled
+            self._finish()
+            raise
+        if window is None:
+            self._ended = True
+            self._finish()
+            raise StopIteration
+        self._progress.show(self.video, window, self.facts)
+        return window
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._finish()
+
+    def __del__(self) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        self.close()
+        if self._protocol is not None:
+            self._protocol.close()
+        self._drop_stream()
+
+    def _drop_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _take(self) -> Window | None:
+        """The next window; None at the end."""
+        self._cancellation.check()
+        if self._protocol is None:
+            self.video, self._protocol = self._begin(self._cancellation)
+        try:
+            command = self._protocol.send(None)
+            while not isinstance(command, Deliver):
+                try:
+                    answer = self._execute(command)
+                except InferenceServerException as exc:
+                    self._cancellation.check()
+                    command = self._protocol.throw(exc)
+                else:
+                    command = self._protocol.send(answer)
+        except StopIteration:
+            return None
+        self.facts = command.facts
+        return command.window
+
+    def _execute(self, command: Any) -> Any:
+        self._cancellation.check()
+        match command:
+            case Open(message):
+                self._drop_stream()
+                self._stream = Stream(self._connection, message)
+            case Send(message):
+                assert self._stream is not None
+                self._stream.send(message)
+            case Receive(seconds):
+                assert self._stream is not None
+                with self._cancellation.calls(self._stream.cancel):
+                    return self._stream.receive(seconds)
+            case Explain(failure, call):
+                self._drop_stream()
+                return self._explain(failure, call)
+            case Sleep(seconds):
+                self._cancellation.sleep(seconds)
+        return None
+
+    def _explain(self, failure: InferenceServerException, call: Any) -> ClipserveError:
+        transport = Transport(self._connection, Cancellation(CLOSED, model=self._connection.model))
+        try:
+            with self._cancellation.calls(transport.close):
+                return transport.run(name_failure(failure, call))
+        finally:
+            transport.close()
+
+
+class AsyncTimeline:
+    """`Timeline` for asyncio: `async for window in classifier.timeline("match.mp4")`.
+
+    It belongs to the event loop that takes its first window. Leave an unfinished one by `await timeline.close()`, by
+    `async with`, or by closing its classifier.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Cancellation], Any],
+        connection: Connection,
+        transport: AsyncTransport,
+        progress: Progress,
+    ) -> None:
+        self.video: str | None = None
+        self.facts = VideoFacts()
+        self._begin = begin
+        self._connection = connection
+        self._transport = transport
+        self._progress = progress
+        self._cancellation = Cancellation(CLOSED, model=connection.model)
+        self._protocol: Commands | None = None
+        self._stream: AsyncStream | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = False  # by its last window or an error, not by close()
+        self._taking = False
+
+    async def close(self) -> None:
+        """End the work on the server; windows that were not taken are lost. May be called twice, and from any loop."""
+        self._cancellation.cancel()
+        self._progress.close()
+        if self._loop is asyncio.get_running_loop() and not self._taking:
+            await self._finish()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Window:
+        if self._ended:
+            raise StopAsyncIteration
+        self._loop = self._loop or asyncio.get_running_loop()
+        self._taking = True
+        try:
+            window = await self._take()
+        except BaseException:  # a cancelled task, too
+            self._ended = not self._cancellation.cancelled
+            await self._finish()
+            raise
+        finally:
+            self._taking = False
+        if window is None:
+            self._ended = True
+            await self._finish()
+            raise StopAsyncIteration
+        self._progress.show(self.video, window, self.facts)
+        return window
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _finish(self) -> None:
+        self._cancellation.cancel()
+        self._progress.close()
+        if self._protocol is not None:
+            self._protocol.close()
+        await self._drop_stream()
+
+    async def _drop_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
+
+    async def _take(self) -> Window | None:
+        """The next window; None at the end."""
+        self._cancellation.check()
+        if self._protocol is None:
+            self.video, self._protocol = await self._begin(self._cancellation)
+        try:
+            command = self._protocol.send(None)
+            while not isinstance(command, Deliver):
+                try:
+                    answer = await self._execute(command)
+                except InferenceServerException as exc:
+                    self._cancellation.check()
+                    command = self._protocol.throw(exc)
+                else:
+                    command = self._protocol.send(answer)
+        except StopIteration:
+            return None
+        self.facts = command.facts
+        return command.window
+
+    async def _execute(self, command: Any) -> Any:
+        self._cancellation.check()
+        match command:
+            case Open(message):
+                await self._drop_stream()
+                self._stream = AsyncStream(self._connection, message)
+            case Send(message):
+                assert self._stream is not None
+                self._stream.send(message)
+            case Receive(seconds):
+                return await self._receive(seconds)
+            case Explain(failure, call):
+                await self._drop_stream()
+                return await self._transport.run(name_failure(failure, call))
+            case Sleep(seconds):
+                await self._sleep(seconds)
+        return None
+
+    async def _receive(self, seconds: float) -> Any:
+        stream, loop = self._stream, asyncio.get_running_loop()
+        assert stream is not None
+        try:
+            with self._cancellation.calls(lambda: _call_soon(loop, stream.cancel)):
+                return await stream.receive(seconds)
+        except asyncio.CancelledError:
+            # gRPC also raises it in a call that close() ended; only a cancelled task may see it.
+            task = asyncio.current_task()
+            if not (task and task.cancelling()):
+                self._cancellation.check()
+            raise
+
+    async def _sleep(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        closed = asyncio.Event()
+        with self._cancellation.calls(lambda: _call_soon(loop, closed.set)), suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await closed.wait()
+        self._cancellation.check()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and nothing is in flight in it
+        loop.call_soon_threadsafe(callback)
