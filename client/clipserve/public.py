@@ -49,6 +49,7 @@ from clipserve.sources.videos import VideoSource
 from clipserve.tables.embeddings import Embeddings
 from clipserve.tables.table import Table
 from clipserve.timeline.many import AsyncTimelineRows, TimelineRow, TimelineRows
+from clipserve.timeline.segments import Segment, SegmentOptions, segments
 from clipserve.timeline.timelines import AsyncTimeline, Timeline
 from clipserve.timeline.window import VideoFacts, Window
 
@@ -85,6 +86,8 @@ __all__ = [
     "Row",
     "RowStream",
     "ScoredLabel",
+    "Segment",
+    "SegmentOptions",
     "ServerBusy",
     "ServerError",
     "ServerFailed",
@@ -113,4 +116,5 @@ __all__ = [
     "evaluate",
     "read_entries",
     "read_name",
+    "segments",
 ]

@@ -49,9 +49,9 @@ class SegmentOptions(CheckedArguments):
             default="0.6 x enter",
         ),
     ] = None
-    min_length: Annotated[
-        float, Argument("leave out stretches that are shorter", check_seconds, metavar="SECONDS")
-    ] = 0.0
+    min_length: Annotated[float, Argument("leave out stretches that are shorter", check_seconds, metavar="SECONDS")] = (
+        0.0
+    )
     max_gap: Annotated[
         float,
         Argument("join stretches of one label that are at most so far apart", check_seconds, metavar="SECONDS"),

@@ -14,6 +14,7 @@ from clipserve.errors import ClipserveError
 from clipserve.protocol import Sleep, name_failure
 from clipserve.timeline.progress import Progress
 from clipserve.timeline.protocol import Commands, Deliver, Explain, Open, Receive, Send
+from clipserve.timeline.segments import Segment, SegmentOptions, segments
 from clipserve.timeline.stream import AsyncStream, Stream
 from clipserve.timeline.window import VideoFacts, Window
 from clipserve.transport import AsyncTransport, Transport
@@ -58,6 +59,11 @@ class Timeline:
         if (stream := self._stream) is not None:
             stream.close()
         self._progress.close()
+
+    def segments(self, options: SegmentOptions | None = None, **changes: object) -> list[Segment]:
+        """The windows that are left, joined into labelled stretches; see `clipserve.segments`."""
+        with self:
+            return segments(self, options, **changes)
 
     def __iter__(self) -> Self:
         return self
@@ -182,6 +188,11 @@ class AsyncTimeline:
         self._progress.close()
         if self._loop is asyncio.get_running_loop() and not self._taking:
             await self._finish()
+
+    async def segments(self, options: SegmentOptions | None = None, **changes: object) -> list[Segment]:
+        """The windows that are left, joined into labelled stretches; see `clipserve.segments`."""
+        async with self:
+            return segments([window async for window in self], options, **changes)
 
     def __aiter__(self) -> Self:
         return self
