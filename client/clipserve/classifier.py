@@ -125,7 +125,7 @@ class VideoClassifier:
             InvalidRequest: an argument is not what is allowed, or the classifier is closed.
         """
         self._transport.check_open()
-        timeline = open_timeline(arguments, self._connection)
+        timeline = open_timeline(arguments, self._connection, self._transport.fleet)
         self._streams.add(timeline)
         return timeline
 
@@ -141,7 +141,8 @@ class VideoClassifier:
         """
         self._transport.check_open()
         entries = read_entries(arguments.source)
-        rows = open_rows(arguments, self._connection, (Part(*item) for item in enumerate(entries)))
+        parts = (Part(*item) for item in enumerate(entries))
+        rows = open_rows(arguments, self._connection, self._transport.fleet, parts)
         self._streams.add(rows)
         return rows
 

@@ -9,7 +9,7 @@ for an answer, sleeps, or is between two commands. A call that begins later is r
 
 import asyncio
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, cast
 
 import grpc  # type: ignore[import-untyped]
@@ -51,9 +51,9 @@ class Transport:
         """Raise InvalidRequest after `close()`."""
         _check_open(self.cancellation, self._connection)
 
-    def run(self, protocol: Commands[Result]) -> Result:
-        """Execute the commands of a protocol until it returns or raises."""
-        with self.fleet.open_route() as route:
+    def run(self, protocol: Commands[Result], route: Route | None = None) -> Result:
+        """Execute the commands of a protocol until it returns or raises; with `route` on its member."""
+        with nullcontext(route) if route else self.fleet.open_route() as route:
             try:
                 command = next(protocol)
                 while True:
@@ -134,9 +134,9 @@ class AsyncTransport:
         """Raise InvalidRequest after `close()`."""
         _check_open(self.cancellation, self._connection)
 
-    async def run(self, protocol: Commands[Result]) -> Result:
-        """Execute the commands of a protocol until it returns or raises."""
-        with self.fleet.open_route() as route:
+    async def run(self, protocol: Commands[Result], route: Route | None = None) -> Result:
+        """Execute the commands of a protocol until it returns or raises; with `route` on its member."""
+        with nullcontext(route) if route else self.fleet.open_route() as route:
             try:
                 command = next(protocol)
                 while True:
@@ -229,13 +229,19 @@ def client_arguments(fleet: Fleet, member: Member) -> dict[str, Any]:
     }
 
 
+def find_cut(member: Member) -> InferenceServerException | None:
+    """What gRPC raises where nobody listens, if the calls of this member were ended."""
+    if not member.cut:
+        return None
+    return InferenceServerException(
+        f"it has calls and answered nothing, not even a question, for {ANSWER_SECONDS:g} s",
+        status=str(grpc.StatusCode.UNAVAILABLE),
+    )
+
+
 def _check_cut(member: Member) -> None:
-    """Raise what gRPC raises where nobody listens, if the calls of this member were ended."""
-    if member.cut:
-        raise InferenceServerException(
-            f"it has calls and answered nothing, not even a question, for {ANSWER_SECONDS:g} s",
-            status=str(grpc.StatusCode.UNAVAILABLE),
-        )
+    if (failure := find_cut(member)) is not None:
+        raise failure
 
 
 def _check_open(cancellation: Cancellation, connection: Connection) -> None:

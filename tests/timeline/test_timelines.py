@@ -301,3 +301,18 @@ def test_a_source_that_fails_midway_ends_the_run_after_its_rows(connect):
 
     taken, _ = take_until(InvalidRequest, connect().timeline_many(read()), "the list ends here")
     assert indices(row.window for row in taken if row.window) == list(range(10))
+
+
+def test_of_two_servers_the_other_goes_on(connect, server):
+    other = FakeTimelines()
+    other.running_server = start_server(other)
+    try:
+        for one in (server, other):
+            one.failures = [(2, BROKEN)]
+        begun = time.monotonic()
+        assert indices(connect(url=f"{server.url},{other.url}").timeline(VIDEO)) == list(range(10))
+        assert time.monotonic() - begun < 10
+        assert server.sent + other.sent == 10
+        assert server.sent and other.sent
+    finally:
+        other.running_server.stop(None).wait(5)

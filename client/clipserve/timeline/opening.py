@@ -6,6 +6,7 @@ from functools import partial
 from clipserve.cancellation import Cancellation, run_in_thread
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
+from clipserve.fleet.fleet import Fleet
 from clipserve.retry import RetryPolicy
 from clipserve.sources.entries import Entries
 from clipserve.sources.videos import VideoSource, read_video
@@ -18,11 +19,11 @@ from clipserve.timeline.timelines import AsyncTimeline, Timeline
 from clipserve.transport import AsyncTransport
 
 
-def open_timeline(arguments: TimelineArguments, connection: Connection) -> Timeline:
+def open_timeline(arguments: TimelineArguments, connection: Connection, fleet: Fleet) -> Timeline:
     """See `VideoClassifier.timeline`."""
     plan = _plan(arguments, arguments.timeout_seconds, connection, TimelineRetry(arguments.retry_seconds))
     begin = partial(plan, arguments.video, arguments.first_window)
-    return Timeline(begin, connection, open_progress(arguments.progress))
+    return Timeline(begin, connection, fleet, open_progress(arguments.progress))
 
 
 def open_async_timeline(
@@ -34,12 +35,12 @@ def open_async_timeline(
     return AsyncTimeline(begin, connection, transport, open_progress(arguments.progress))
 
 
-def open_rows(arguments: TimelineRunArguments, connection: Connection, parts: Parts) -> TimelineRows:
+def open_rows(arguments: TimelineRunArguments, connection: Connection, fleet: Fleet, parts: Parts) -> TimelineRows:
     """See `VideoClassifier.timeline_many`."""
     plan = _plan(arguments, arguments.timeout_seconds, connection, TimelineRetry(arguments.retry_seconds))
 
     def open_part(part: Part) -> Timeline:
-        return Timeline(partial(plan, part.entry.video, part.first_window), connection, Silence())
+        return Timeline(partial(plan, part.entry.video, part.first_window), connection, fleet, Silence())
 
     record = RunRecord(arguments.on_error, open_progress(arguments.progress))
     return TimelineRows(parts, open_part, record, arguments.parallel)

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from clipserve.error_mapping import CallContext
 from clipserve.errors import ClipserveError, DecodeTimedOut, ServerBusy, UnknownModel
-from clipserve.protocol import Sleep
+from clipserve.protocol import Failed, Pick, Sleep
 from clipserve.retry import RetryPolicy
 from clipserve.timeline.request import ACKNOWLEDGE_EVERY, MODEL, TimelineRequest, is_last
 from clipserve.timeline.window import VideoFacts, Window
@@ -62,7 +62,7 @@ class Deliver:
     facts: VideoFacts
 
 
-Command: TypeAlias = Open | Send | Receive | Explain | Deliver | Sleep
+Command: TypeAlias = Open | Send | Receive | Explain | Deliver | Pick | Failed | Sleep
 Commands: TypeAlias = Generator[Command, Any, None]
 
 
@@ -78,18 +78,22 @@ def follow(request: TimelineRequest, call: CallContext, first_window: int, retry
     failures, since = 0, time.monotonic()
     for attempt in itertools.count():
         before = position.next
+        here = call.at((yield Pick()))
         try:
-            return (yield from _follow_once(request, call, position, retry, attempt))
+            return (yield from _follow_once(request, here, position, retry, attempt))
         except InferenceServerException as exc:
             failure = exc
-        error = yield Explain(failure, call)
+        error = name_model((yield Explain(failure, here)), here)
+        elsewhere = yield Failed(error)
         if position.next > before:
             failures, since = 0, time.monotonic()
         if isinstance(error, DecodeTimedOut) and position.longest_pause >= LONG_PAUSE_SECONDS:
             continue  # the caller took no window, so the server waited for it
-        delay = retry.choose_delay(name_model(error, call), call, failures, time.monotonic() - since)
+        if elsewhere:
+            continue
+        delay = retry.choose_delay(error, call, failures, time.monotonic() - since)
         if delay is None:
-            raise name_model(error, call) from failure
+            raise error from failure
         failures += 1
         yield Sleep(delay)
 

@@ -17,7 +17,9 @@ import grpc.aio  # type: ignore[import-untyped]
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
-from clipserve.connection import Connection
+from clipserve.fleet.fleet import Fleet
+from clipserve.fleet.members import Member
+from clipserve.transport import client_arguments
 
 _BROKEN = "the stream ended before its last window"
 # Triton 2.51 and our model put no status into the message of a failed response, only text. These are NOT_FOUND.
@@ -27,14 +29,15 @@ _NOT_FOUND = ("is not found", "has no available versions", "timelines have no")
 class Stream:
     """A stream and a connection of its own; closing ends both. Any thread may call `cancel`."""
 
-    def __init__(self, connection: Connection, message: Any) -> None:
+    def __init__(self, fleet: Fleet, member: Member, message: Any) -> None:
+        self.member = member
         self._requests: SimpleQueue[Any] = SimpleQueue()
         self._requests.put(message)
-        self._channel = _open_channel(connection, grpc)
+        self._channel = _open_channel(fleet, member, grpc)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         # Called by a thread of gRPC, which ends at None.
         requests = iter(self._requests.get, None)
-        self._call = stub.ModelStreamInfer(requests, metadata=_list_metadata(connection.headers))
+        self._call = stub.ModelStreamInfer(requests, metadata=_list_metadata(fleet.connection.headers))
         self._late = False
 
     def send(self, message: Any) -> None:
@@ -72,12 +75,13 @@ class Stream:
 class AsyncStream:
     """`Stream` for asyncio. It belongs to the loop that opens it."""
 
-    def __init__(self, connection: Connection, message: Any) -> None:
+    def __init__(self, fleet: Fleet, member: Member, message: Any) -> None:
+        self.member = member
         self._requests: asyncio.Queue[Any] = asyncio.Queue()
         self._requests.put_nowait(message)
-        self._channel = _open_channel(connection, grpc.aio)
+        self._channel = _open_channel(fleet, member, grpc.aio)
         stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._call = stub.ModelStreamInfer(self._list_requests(), metadata=_list_metadata(connection.headers))
+        self._call = stub.ModelStreamInfer(self._list_requests(), metadata=_list_metadata(fleet.connection.headers))
         self._responses = aiter(self._call)
 
     def send(self, message: Any) -> None:
@@ -110,8 +114,8 @@ class AsyncStream:
             yield message
 
 
-def _open_channel(connection: Connection, module: Any) -> Any:
-    arguments = connection.client_arguments()
+def _open_channel(fleet: Fleet, member: Member, module: Any) -> Any:
+    arguments = client_arguments(fleet, member)
     if arguments["creds"] is None:
         return module.insecure_channel(arguments["url"], options=arguments["channel_args"])
     return module.secure_channel(arguments["url"], arguments["creds"], options=arguments["channel_args"])

@@ -10,14 +10,15 @@ from tritonclient.utils import InferenceServerException
 
 from clipserve.cancellation import Cancellation
 from clipserve.connection import Connection
-from clipserve.errors import ClipserveError
-from clipserve.protocol import Sleep, name_failure
+from clipserve.fleet.fleet import Fleet
+from clipserve.fleet.members import Member
+from clipserve.protocol import Failed, Pick, Sleep, name_failure
 from clipserve.timeline.progress import Progress
 from clipserve.timeline.protocol import Commands, Deliver, Explain, Open, Receive, Send
 from clipserve.timeline.segments import Segment, SegmentOptions, segments
 from clipserve.timeline.stream import AsyncStream, Stream
 from clipserve.timeline.window import VideoFacts, Window
-from clipserve.transport import AsyncTransport, Transport
+from clipserve.transport import AsyncTransport, Transport, find_cut
 
 CLOSED = "the timeline was closed before its last window"
 
@@ -41,21 +42,31 @@ class Timeline:
         self,
         begin: Callable[[Cancellation], tuple[str, Commands]],
         connection: Connection,
+        fleet: Fleet,
         progress: Progress,
     ) -> None:
         self.video: str | None = None
         self.facts = VideoFacts()
         self._begin = begin
-        self._connection = connection
         self._progress = progress
         self._cancellation = Cancellation(CLOSED, model=connection.model)
+        # A transport of its own, for short questions: closing it ends them, and no others.
+        self._transport = Transport(connection, self._cancellation, fleet)
+        self._route = fleet.open_route()
         self._protocol: Commands | None = None
         self._stream: Stream | None = None
         self._ended = False  # by its last window or an error, not by close()
+        fleet.add(self)
+
+    def drop(self, member: Member) -> None:
+        """End the stream if it comes from this member, which does not answer."""
+        stream = self._stream
+        if stream is not None and stream.member is member:
+            stream.cancel()
 
     def close(self) -> None:
         """End the work on the server; windows that were not taken are lost. May be called twice, and by any thread."""
-        self._cancellation.cancel()
+        self._transport.close()
         if (stream := self._stream) is not None:
             stream.close()
         self._progress.close()
@@ -100,6 +111,7 @@ class Timeline:
         if self._protocol is not None:
             self._protocol.close()
         self._drop_stream()
+        self._route.release()
 
     def _drop_stream(self) -> None:
         stream, self._stream = self._stream, None
@@ -118,7 +130,7 @@ class Timeline:
                     answer = self._execute(command)
                 except InferenceServerException as exc:
                     self._cancellation.check()
-                    command = self._protocol.throw(exc)
+                    command = self._protocol.throw(find_cut(self._route.member) or exc)
                 else:
                     command = self._protocol.send(answer)
         except StopIteration:
@@ -131,28 +143,26 @@ class Timeline:
         match command:
             case Open(message):
                 self._drop_stream()
-                self._stream = Stream(self._connection, message)
+                self._stream = Stream(self._transport.fleet, self._route.member, message)
             case Send(message):
                 assert self._stream is not None
                 self._stream.send(message)
             case Receive(seconds):
                 assert self._stream is not None
                 with self._cancellation.calls(self._stream.cancel):
-                    return self._stream.receive(seconds)
+                    response = self._stream.receive(seconds)
+                self._route.member.note_answer()
+                return response
             case Explain(failure, call):
                 self._drop_stream()
-                return self._explain(failure, call)
+                return self._transport.run(name_failure(failure, call), self._route)
+            case Pick():
+                return self._route.pick()
+            case Failed(error):
+                return self._route.note_failure(error)
             case Sleep(seconds):
                 self._cancellation.sleep(seconds)
         return None
-
-    def _explain(self, failure: InferenceServerException, call: Any) -> ClipserveError:
-        transport = Transport(self._connection, Cancellation(CLOSED, model=self._connection.model))
-        try:
-            with self._cancellation.calls(transport.close):
-                return transport.run(name_failure(failure, call))
-        finally:
-            transport.close()
 
 
 class AsyncTimeline:
@@ -172,8 +182,8 @@ class AsyncTimeline:
         self.video: str | None = None
         self.facts = VideoFacts()
         self._begin = begin
-        self._connection = connection
         self._transport = transport
+        self._route = transport.fleet.open_route()
         self._progress = progress
         self._cancellation = Cancellation(CLOSED, model=connection.model)
         self._protocol: Commands | None = None
@@ -181,6 +191,13 @@ class AsyncTimeline:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = False  # by its last window or an error, not by close()
         self._taking = False
+        transport.fleet.add(self)
+
+    def drop(self, member: Member) -> None:
+        """End the stream if it comes from this member, which does not answer."""
+        stream, loop = self._stream, self._loop
+        if stream is not None and loop is not None and stream.member is member:
+            _call_soon(loop, stream.cancel)
 
     async def close(self) -> None:
         """End the work on the server; windows that were not taken are lost. May be called twice, and from any loop."""
@@ -231,6 +248,7 @@ class AsyncTimeline:
         if self._protocol is not None:
             self._protocol.close()
         await self._drop_stream()
+        self._route.release()
 
     async def _drop_stream(self) -> None:
         stream, self._stream = self._stream, None
@@ -249,7 +267,7 @@ class AsyncTimeline:
                     answer = await self._execute(command)
                 except InferenceServerException as exc:
                     self._cancellation.check()
-                    command = self._protocol.throw(exc)
+                    command = self._protocol.throw(find_cut(self._route.member) or exc)
                 else:
                     command = self._protocol.send(answer)
         except StopIteration:
@@ -262,15 +280,23 @@ class AsyncTimeline:
         match command:
             case Open(message):
                 await self._drop_stream()
-                self._stream = AsyncStream(self._connection, message)
+                self._stream = AsyncStream(self._transport.fleet, self._route.member, message)
             case Send(message):
                 assert self._stream is not None
                 self._stream.send(message)
             case Receive(seconds):
-                return await self._receive(seconds)
+                response = await self._receive(seconds)
+                self._route.member.note_answer()
+                return response
             case Explain(failure, call):
                 await self._drop_stream()
-                return await self._transport.run(name_failure(failure, call))
+                return await self._transport.run(name_failure(failure, call), self._route)
+            case Pick():
+                if not self._transport.fleet.is_known:
+                    await asyncio.to_thread(self._transport.fleet.look_up)
+                return self._route.pick()
+            case Failed(error):
+                return self._route.note_failure(error)
             case Sleep(seconds):
                 await self._sleep(seconds)
         return None
