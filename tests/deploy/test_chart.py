@@ -104,7 +104,7 @@ def test_a_server_is_asked_for_its_models_and_has_time_to_end(rendered, name):
         assert bool(hook) == (name != "placement")
         assert pod["terminationGracePeriodSeconds"] == hook + settings.exit_seconds
         # A rolling update that loses nothing: every connection is older than it may be before the server refuses.
-        (age,) = (int(option.split("=")[1]) for option in settings.triton_options if "max-connection-age" in option)
+        (age,) = (int(option.split("=")[1]) for option in settings.triton_options if "connection-age=" in option)
         assert settings.drain_seconds > 1.1 * age / 1000
 
 

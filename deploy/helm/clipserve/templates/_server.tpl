@@ -4,7 +4,7 @@
 {{- define "clipserve.server.environment" -}}
 {{- $root := index . 0 -}}
 {{- $values := $root.Values -}}
-{{- $options := printf "--grpc-max-connection-age=%d %s" (mul $values.connections.ageSeconds 1000) $values.server.tritonOptions -}}
+{{- $age := printf "--grpc-max-connection-age=%d --grpc-max-connection-age-grace=%d" (mul $values.connections.ageSeconds 1000) (mul $values.connections.callSeconds 1000) -}}
 {{- $environment := dict
     "CLIPSERVE_REPOSITORY" (index . 1)
     "CLIPSERVE_GPU" (ternary "required" "none" (gt (int $values.resources.gpus) 0))
@@ -22,7 +22,7 @@
     "CLIPSERVE_TRACE_URL" $values.server.traceUrl
     "CLIPSERVE_TRACE_RATE" $values.server.traceRate
     "CLIPSERVE_LOG_VERBOSE" $values.server.logVerbose
-    "CLIPSERVE_TRITON_OPTIONS" (trim $options)
+    "CLIPSERVE_TRITON_OPTIONS" (trim (printf "%s %s" $age $values.server.tritonOptions))
     "NVIDIA_DRIVER_CAPABILITIES" "compute,utility,video" -}}
 {{- /* The image says "all", which some nodes take as a request for all their GPUs. */ -}}
 {{- if eq (int $values.resources.gpus) 0 }}{{ $_ := set $environment "NVIDIA_VISIBLE_DEVICES" "void" }}{{ end -}}
