@@ -55,9 +55,9 @@ class Results:
 def write_results(results: Results, folder: Path) -> None:
     """Write gpu_service.md, gpu_service.csv and gpu_service.png."""
     write_csv(folder / "gpu_service.csv", [csv_row(m) for m in results.measured])
+    write_page(folder / "gpu_service.md", list(page(results)))
     if any(m.cell.part != "network" for m in results.measured):
         plot(results.measured, folder / "gpu_service.png")
-    write_page(folder / "gpu_service.md", list(page(results)))
 
 
 def csv_row(m: Measured) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The benchmark of a GPU server, rehearsed without a GPU: its plan, what it measures and compares, its page."""
 
 import csv
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from benchmarks.gpu_service.report import Results, write_results
 from benchmarks.gpu_service.usage import UsageMonitor, Use
 from benchmarks.harness.load import Calls
 from benchmarks.harness.results import ROOT
+from tests.gpu_machine import pretend_gpu
 from tests.motion_repository import UNSEEN_SEED
 
 from clipserve_export.motion.videos import write_motion_video
@@ -134,9 +136,11 @@ def test_the_page_has_every_result_and_one_line_about_the_rest(tmp_path: Path) -
 
 
 @pytest.mark.long
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_one_command_measures_everything(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu_service", "--quick", "--minutes", "4", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=ROOT)
+    environment = {**os.environ, **pretend_gpu(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "gpu_service.md").read_text()
     assert "Everything planned was measured." in page
@@ -146,3 +150,6 @@ def test_one_command_measures_everything(tmp_path: Path) -> None:
     assert all(row["failed"] == "0" and float(row["a_second"]) > 0 for row in rows)
     decoded = [row for row in rows if row["part"] == "decode"]
     assert all(row["equal_clips"] == row["compared_clips"] != "" for row in decoded)
+    assert {row["nvdec_percent"] for row in decoded if row["decoder"] == "cpu"} == {"0"}
+    assert all(int(row["nvdec_percent"]) > 50 for row in decoded if row["decoder"] == "auto")
+    assert {row["gpu_percent"] for row in rows} == {"60"}

@@ -2,11 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from tests.gpu_machine import pretend_gpu
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
+from clipserve import VideoClassifier
+from clipserve_export.formats import FormatName
+from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.gpu import describe_use, read_placement
+from clipserve_server.options import Decoder
 from clipserve_server.triton import Triton
 
 NVDEC_LOG = 'I1127 model.py:95] "NVDEC on 2 GPUs and CPUs decode videos"\n'
@@ -31,6 +39,25 @@ def test_triton_says_where_a_network_runs(motion_server: Triton) -> None:
     placement = read_placement(motion_server.grpc_url, ["motion_net"])
     assert bool(placement["motion_net"]) == torch.cuda.is_available()
     assert bool(motion_server.gpu_use()) == torch.cuda.is_available()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_server_with_nvdec_says_so_and_its_answers_are_those_of_the_cpu(
+    motion_url: str, repositories: Callable[[FormatName], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in pretend_gpu(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    video = tmp_path / "video.mp4"
+    write_motion_video(video, "bouncing", UNSEEN_SEED)
+    with (
+        Triton(repositories("onnx"), models=["motion"], decoder=Decoder.NVDEC, **ANY_PORTS) as triton,
+        VideoClassifier("motion", url=triton.grpc_url) as by_nvdec,
+        VideoClassifier("motion", url=motion_url) as by_cpu,
+    ):
+        assert triton.gpu_use() == "NVDEC decodes beside the CPU"
+        answers = [classifier.classify(video, report=True) for classifier in (by_nvdec, by_cpu)]
+    assert [(answer.report or {}).get("decoder") for answer in answers] == ["nvdec", "cpu"]
+    assert [*answers[0]] == [*answers[1]]
 
 
 @pytest.mark.needs("gpu")
