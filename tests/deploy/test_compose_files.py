@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,13 @@ def test_packages_of_the_server_are_pinned_by_hash_to_the_versions_everything_is
     for requirement in requirements:
         assert requirement.split()[0] in tested
         assert "--hash=sha256:" in requirement
+
+
+@pytest.mark.parametrize("name", ["client", "exporter", "loadtest"])
+def test_an_image_that_installs_the_package_has_all_that_its_wheel_is_made_of(name):
+    recipe = (ROOT / "deploy" / name / "Dockerfile").read_text()
+    lines = re.findall(r"^COPY (.+) /src\S*$", recipe, re.MULTILINE)
+    copied = [Path(path) for line in lines for path in line.split()]
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for path in [*map(Path, wheel["only-include"]), *map(Path, wheel["force-include"])]:
+        assert any(path.is_relative_to(folder) for folder in copied), f"{path} is not copied"
