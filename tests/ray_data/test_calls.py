@@ -1,6 +1,7 @@
 """The videos of many batches in one run, against a real Triton."""
 
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,6 +13,7 @@ import pytest
 from clipserve import AsyncVideoClassifier, RequestCancelled, ServerUnavailable, UnknownModel
 from clipserve.ray.calls import Calls
 from clipserve.results import Row
+from tests.watching import NEVER_SECONDS, at_once
 
 OPTIONS: dict[str, Any] = {"parallel": 4, "retry_seconds": 5.0}
 
@@ -74,3 +76,14 @@ def test_close_ends_a_batch_that_waits(motion_url: str, slow_video: Path) -> Non
             waiting.result()
     with pytest.raises(RequestCancelled):
         calls.classify([b"video"])
+
+
+def test_close_does_not_wait_for_a_server_that_is_away() -> None:
+    calls = Calls(partial(AsyncVideoClassifier, "motion", "127.0.0.1:1"), {**OPTIONS, "retry_seconds": NEVER_SECONDS})
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(calls.classify, [b"video"] * 3)
+        time.sleep(0.5)
+        with at_once():
+            calls.close()
+        with pytest.raises(RequestCancelled):
+            waiting.result()

@@ -18,6 +18,7 @@ from clipserve.ray import run_job
 from clipserve_export.formats import FormatName
 from tests.leftovers import MARK
 from tests.ray_data.rows import QUICK, check_rows
+from tests.watching import wait_for
 
 pytestmark = pytest.mark.long
 
@@ -31,16 +32,6 @@ videos = ray.data.range(1_000_000).map(lambda row: {"id": row["id"], "path": vid
 for _ in classify(videos, "motion", embedded=True, repository=repository, batch_rows=20).iter_rows():
     print("row", flush=True)
 """
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 60.0) -> bool:
-    """Whether it came true in that time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def tritons() -> list[psutil.Process]:
@@ -62,7 +53,7 @@ def test_a_node_may_die(two_nodes: tuple[Any, Any], motion_url: str, make_rows: 
     removed: list[float] = []
 
     def remove_a_node() -> None:
-        if wait_until(lambda: len(list(tmp_path.glob("part-*"))) > 3):
+        if wait_for(lambda: len(list(tmp_path.glob("part-*"))) > 3):
             cluster.remove_node(second, allow_graceful=False)
             removed.append(time.monotonic())
 
@@ -102,7 +93,7 @@ def test_each_node_has_a_triton_as_long_as_the_job_runs(
         watcher.join()
     check_rows(pq.read_table(tmp_path).to_pylist(), 300)
     assert len(most) == 2
-    assert wait_until(lambda: {process.pid for process in tritons()} <= before, seconds=30)
+    assert wait_for(lambda: {process.pid for process in tritons()} <= before)
 
 
 def test_a_triton_ends_with_the_driver_whatever_ends_that(
@@ -116,4 +107,4 @@ def test_a_triton_ends_with_the_driver_whatever_ends_that(
         assert driver.stdout.readline() == "row\n"
         assert {process.pid for process in tritons()} > before
         driver.send_signal(signal.SIGKILL)
-    assert wait_until(lambda: {process.pid for process in tritons()} <= before)
+    assert wait_for(lambda: {process.pid for process in tritons()} <= before)

@@ -11,6 +11,8 @@ import pytest
 
 from clipserve import InvalidRequest, UnknownModel
 from clipserve.ray import classify, embed, run_job
+from clipserve.ray.job import hold_folder
+from clipserve.ray.results import ResultFolder
 from tests.ray_data.rows import QUICK, check_rows
 
 pytestmark = pytest.mark.long
@@ -29,10 +31,11 @@ def actors() -> list[psutil.Process]:
 
 
 def test_rows_come_with_labels_and_failures_as_rows(local_ray: None, motion_url: str, make_rows: Any) -> None:
+    """From a fleet of two, one of which is not there."""
     import ray
 
     dataset = ray.data.from_items(make_rows(60))
-    rows = classify(dataset, "motion", motion_url, features=True, **QUICK).take_all()
+    rows = classify(dataset, "motion", [motion_url, "127.0.0.1:1"], features=True, **QUICK).take_all()
     check_rows(rows, 60)
     good = next(row for row in rows if row["error"] is None)
     assert (good["model"], good["model_version"], len(good["features"])) == ("motion", "1", 192)
@@ -97,3 +100,15 @@ def test_a_job_goes_on_where_it_ended_and_an_actor_may_die(
     check_rows(pq.read_table(tmp_path).to_pylist(), count)
     third = run_job(ray.data.from_items(make_rows(count)), **options)
     assert (third.done_before, third.rows) == (count, 0)
+
+
+def test_two_jobs_do_not_write_to_one_folder(local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipserve.ray.job.HELD_SECONDS", 1.0)
+    folder = ResultFolder(str(tmp_path))
+    with hold_folder(folder):
+        with pytest.raises(InvalidRequest, match="another job of this cluster writes to"), hold_folder(folder):
+            pass
+        with hold_folder(ResultFolder(str(tmp_path / "other"))):
+            pass
+    with hold_folder(folder):
+        pass

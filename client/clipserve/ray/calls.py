@@ -66,6 +66,7 @@ class Calls:
         self._waiting: dict[str, tuple[Batch, int]] = {}
         self._lock = threading.Lock()
         self._ended: BaseException | None = None
+        self._cancel: Callable[[], object] = lambda: None
         self.model_version: str | None = None
         self._thread = threading.Thread(target=self._run, name="clipserve calls", daemon=True)
         self._thread.start()
@@ -91,6 +92,7 @@ class Calls:
     def close(self) -> None:
         """End the run, and its thread."""
         self._end(RequestCancelled("the actor ended before its videos were classified"))
+        self._cancel()  # calls in flight may wait for a server that is away
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
@@ -101,7 +103,12 @@ class Calls:
             self._end(error)
 
     async def _classify(self) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._cancel = lambda: _call_soon(loop, task.cancel)
         async with self._make_classifier() as classifier:
+            if self._ended is not None:
+                return
             await self._ask_version(classifier)
             stream = classifier.classify_many(self._read(), ordered=False, progress=False, **self._options)
             async with stream:
@@ -141,3 +148,8 @@ class Calls:
         self._entries.put(None)
         for batch, _ in waiting.values():
             batch.fail(self._ended)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(callback)

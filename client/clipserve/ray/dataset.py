@@ -25,10 +25,10 @@ def classify(dataset: "Dataset", options: DatasetOptions) -> "Dataset":
     >>> results = classify(ray.data.read_parquet("videos.parquet"), "x3d_m", "gpu1:8001", features=True)
     >>> results.write_parquet("results/")
 
-    The Dataset has a column `path` (paths or addresses, which the actors read) or `bytes` (as `ray.data.
-    read_binary_files` reads them). `columns.py` lists the columns that come out. A video that fails is a row with its
-    `error`. The job fails when no video can succeed: an unknown model, missing credentials, or servers that stay away
-    for longer than `retry_seconds`.
+    The Dataset has a column `path` (paths or addresses, which the actors read) or `bytes`, as
+    `ray.data.read_binary_files` reads them. `columns.py` lists the columns that come out. A video that fails is a row
+    with its `error`. The job fails when no video can succeed: an unknown model, missing credentials, or servers that
+    stay away for longer than `retry_seconds`.
 
     Raises:
         InvalidRequest: an argument, or a column of the Dataset, is not what is allowed. Where its columns are not known

@@ -1,6 +1,10 @@
 """A job: classify a Dataset into a folder of results, in as many runs as it takes."""
 
+import hashlib
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +12,7 @@ import pyarrow as pa
 import ray
 
 from clipserve.arguments import takes
-from clipserve.errors import ClipserveError
+from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.ray.columns import read_ids
 from clipserve.ray.dataset import classify
 from clipserve.ray.options import DatasetOptions, JobOptions
@@ -16,6 +20,8 @@ from clipserve.ray.results import ResultFolder, ResultSink, iterate_failed
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+HELD_SECONDS = 10.0  # a job that was killed leaves its folder within a few
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ def run_job(dataset: "Dataset", options: JobOptions) -> JobSummary:
     folder. Ids must differ; with `bytes` alone they are SHA-256 of the bytes.
 
     Raises:
-        InvalidRequest: an argument or a column is not what is allowed, or the folder was begun with another model or
-            other options.
+        InvalidRequest: an argument or a column is not what is allowed, the folder was begun with another model or
+            other options, or another job of this cluster writes to it.
         UnknownModel, AccessDenied: no video can be classified.
         ServerUnavailable, ServerBusy, ModelNotReady: the servers were away for longer than `retry_seconds`. Rows that
             were written stay.
@@ -61,17 +67,18 @@ def run_job(dataset: "Dataset", options: JobOptions) -> JobSummary:
     folder.check_settings(describe_settings(options))
     if not ray.is_initialized():
         ray.init()
-    done = folder.find_done()
-    if len(done):
-        # Once for all tasks: 160 MB for ten million ids.
-        dataset = dataset.map_batches(
-            leave_out_done, fn_args=(ray.put(done),), batch_size=None, batch_format="pyarrow", zero_copy_batch=True
-        )
     sink = ResultSink(folder)
-    try:
-        classify(dataset, **options.select(DatasetOptions)).write_datasink(sink)
-    except Exception as error:
-        raise find_cause(error) from error
+    with hold_folder(folder):
+        done = folder.find_done()
+        if len(done):
+            # Once for all tasks: 160 MB for ten million ids.
+            dataset = dataset.map_batches(
+                leave_out_done, fn_args=(ray.put(done),), batch_size=None, batch_format="pyarrow", zero_copy_batch=True
+            )
+        try:
+            classify(dataset, **options.select(DatasetOptions)).write_datasink(sink)
+        except Exception as error:
+            raise find_cause(error) from error
     return JobSummary(
         done_before=len(done),
         rows=sum(part.rows for part in sink.written),
@@ -83,6 +90,35 @@ def run_job(dataset: "Dataset", options: JobOptions) -> JobSummary:
 def describe_settings(options: DatasetOptions) -> dict[str, Any]:
     """The settings that the rows depend on: no addresses, no deadlines."""
     return {"model": options.model, "feature_column": options.feature_column, **options.settings()}
+
+
+class Holder:
+    """An actor whose name says that a job writes to a folder. It ends with the driver of that job."""
+
+
+@contextmanager
+def hold_folder(folder: ResultFolder) -> Iterator[None]:
+    """Keep the other jobs of this cluster from the folder.
+
+    Raises:
+        InvalidRequest: one of them writes to it.
+    """
+    name = f"results-{hashlib.sha256(folder.path.encode()).hexdigest()}"
+    end = time.monotonic() + HELD_SECONDS
+    while True:
+        try:
+            holder = ray.remote(num_cpus=0)(Holder).options(name=name, namespace="clipserve").remote()
+            break
+        except ValueError as error:  # the name is taken
+            if time.monotonic() > end:
+                raise InvalidRequest(
+                    f"another job of this cluster writes to {folder.out!r}: wait for it, or choose another folder"
+                ) from error
+            time.sleep(0.5)
+    try:
+        yield
+    finally:
+        ray.kill(holder)
 
 
 def leave_out_done(table: pa.Table, done: Any) -> pa.Table:
