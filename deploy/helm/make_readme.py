@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -33,22 +34,21 @@ def read_meanings() -> Iterator[tuple[str, str]]:
             comment = ""
 
 
-def find_value(path: str) -> object:
+def find_value(values: Any, path: str) -> object:
     """The default of a path."""
-    value = yaml.safe_load(VALUES.read_text())
     for key in path.split("."):
-        value = value[key]
-    return value
+        values = values[key]
+    return values
 
 
 def write_tables() -> str:
     """One table a section, in Markdown."""
-    lines = []
+    values, lines = yaml.safe_load(VALUES.read_text()), []
     for path, meaning in read_meanings():
         if not path:
             lines += ["", f"### {meaning}", "", "| value | default | meaning |", "| --- | --- | --- |"]
         else:
-            default = find_value(path)
+            default = find_value(values, path)
             shown = default if isinstance(default, str) and default else json.dumps(default)
             cells = (f"`{path}`", f"`{shown}`", meaning)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

@@ -30,13 +30,16 @@ class KServeTypes:
         with zipfile.ZipFile(wheels[0] if wheels else download(KSERVE, CACHE)) as wheel:
             files = [name for name in wheel.namelist() if name.startswith("kserve/models/")]
             texts = [wheel.read(name).decode() for name in files]
+        self._schemas: dict[str, Schema] = {}
         self._texts = {found[1]: text for text in texts if (found := re.search(r"^class (\w+)", text, re.MULTILINE))}
 
     def schema(self, name: str) -> Schema:
         """Of one type: its fields and no others, down to the types of Kubernetes."""
-        types, names = self._read(name)
-        fields = {names[field]: self._schema_of(kind) for field, kind in types.items()}
-        return {"type": "object", "additionalProperties": False, "properties": fields}
+        if name not in self._schemas:
+            types, names = self._read(name)
+            fields = {names[field]: self._schema_of(kind) for field, kind in types.items()}
+            self._schemas[name] = {"type": "object", "additionalProperties": False, "properties": fields}
+        return self._schemas[name]
 
     def fields(self, name: str) -> set[str]:
         """The names of a type's fields."""

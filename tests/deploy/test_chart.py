@@ -243,6 +243,14 @@ def test_the_jobs_and_the_page_run_commands_that_exist(rendered):
         commands[name].make_context(name, list(arguments))
 
 
+def test_what_waits_for_the_export_takes_no_gpu(rendered):
+    (wait,) = pick(rendered("export"), "Deployment")["spec"]["template"]["spec"]["initContainers"]
+    assert settings_of(wait).gpu == "none"
+    assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in wait["env"]
+    assert "nvidia.com/gpu" not in wait["resources"]["limits"]
+    assert settings_of(server_of(rendered("export"))).gpu == "required"
+
+
 def test_another_export_is_another_job(render):
     def name(*models):
         values = {"export": {"enabled": True, "models": list(models)}}

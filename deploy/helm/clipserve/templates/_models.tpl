@@ -40,7 +40,8 @@ initContainers:
       - sh
       - -c
       - until python3 -m clipserve_container.check; do sleep 5; done
-    env: {{- include "clipserve.server.environment" (list . "/models") | nindent 6 }}
+    # It has no GPU; the server's own start looks for that.
+    env: {{- include "clipserve.server.environment" (list . "/models" 0) | nindent 6 }}
 {{- end }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     securityContext: {{- include "clipserve.containerSecurity" . | nindent 6 }}

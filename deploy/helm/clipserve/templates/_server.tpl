@@ -1,13 +1,14 @@
 {{- /* The server's pod, of a Deployment and of KServe. */ -}}
 
-{{- /* list root mount-path-of-the-models */ -}}
+{{- /* list root mount-path-of-the-models GPUs-of-the-container */ -}}
 {{- define "clipserve.server.environment" -}}
 {{- $root := index . 0 -}}
+{{- $gpus := index . 2 | int -}}
 {{- $values := $root.Values -}}
 {{- $age := printf "--grpc-max-connection-age=%d --grpc-max-connection-age-grace=%d" (mul $values.connections.ageSeconds 1000) (mul $values.connections.callSeconds 1000) -}}
 {{- $environment := dict
     "CLIPSERVE_REPOSITORY" (index . 1)
-    "CLIPSERVE_GPU" (ternary "required" "none" (gt (int $values.resources.gpus) 0))
+    "CLIPSERVE_GPU" (ternary "required" "none" (gt $gpus 0))
     "CLIPSERVE_MODELS" (join " " $values.models)
     "CLIPSERVE_DRIVER" $values.server.driver
     "CLIPSERVE_TLS" $values.tls.mode
@@ -25,7 +26,7 @@
     "CLIPSERVE_TRITON_OPTIONS" (trim (printf "%s %s" $age $values.server.tritonOptions))
     "NVIDIA_DRIVER_CAPABILITIES" "compute,utility,video" -}}
 {{- /* The image says "all", which some nodes take as a request for all their GPUs. */ -}}
-{{- if eq (int $values.resources.gpus) 0 }}{{ $_ := set $environment "NVIDIA_VISIBLE_DEVICES" "void" }}{{ end -}}
+{{- if eq $gpus 0 }}{{ $_ := set $environment "NVIDIA_VISIBLE_DEVICES" "void" }}{{ end -}}
 {{- range $name, $value := merge (deepCopy $values.server.environment) $environment }}
 - name: {{ $name }}
   value: {{ $value | toString | quote }}
