@@ -25,7 +25,8 @@ class Report(ABC):
     The pages and tables are made from `to_dict()` alone, so that no module which draws depends on the results.
     """
 
-    _kind: ClassVar[str]  # "evaluation" or "comparison"
+    _kind: ClassVar[str]  # "evaluation" or "comparison": the name of its template
+    _templates: ClassVar[str] = "clipserve.evaluation"  # the package of its template
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class Report(ABC):
         Raises:
             InvalidRequest: matplotlib or jinja2 is not installed.
         """
-        return _write(render_page(self._kind, self.to_dict(), self.draw_plots()), path)
+        return _write(render_page(self._kind, self.to_dict(), self.draw_plots(), package=self._templates), path)
 
     def show(self, console: "Console | None" = None) -> None:
         """Print the tables to the terminal. Raises InvalidRequest if rich is not installed."""
@@ -61,11 +62,24 @@ class Report(ABC):
         return tabulate(self._kind, self.to_dict())
 
 
-def render_page(kind: str, report: Mapping[str, Any], plots: Mapping[str, Mapping[str, str]]) -> str:
-    """An HTML page with the styles and plots inside. `plots`: as from `Report.draw_plots`."""
+def render_page(
+    kind: str,
+    report: Mapping[str, Any],
+    plots: Mapping[str, Mapping[str, str]],
+    *,
+    package: str = Report._templates,
+) -> str:
+    """An HTML page with the styles and plots inside.
+
+    Args:
+        kind: name of the template.
+        report: as from `Report.to_dict`.
+        plots: as from `Report.draw_plots`.
+        package: the package of the template, which may use those of this one.
+    """
     jinja2, markup = load("jinja2", "evaluation"), load("markupsafe", "evaluation").Markup
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("clipserve.evaluation"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in dict.fromkeys((package, __package__))]),
         autoescape=True,  # anybody may have chosen the names of files and labels
         trim_blocks=True,
         lstrip_blocks=True,
@@ -73,6 +87,7 @@ def render_page(kind: str, report: Mapping[str, Any], plots: Mapping[str, Mappin
         # Names may contain characters that change the direction of the text after them. Plots are Markup, not str.
         finalize=lambda value: make_printable(value) if type(value) is str else value,
     )
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f} %"
     return str(
         environment.get_template(f"{kind}.html").render(

@@ -26,25 +26,25 @@ def tabulate_evaluation(report: dict[str, Any]) -> list[RenderableType]:
     """Metrics with intervals, the worst classes, the most frequent mistakes, the failures."""
     parts: list[RenderableType] = []
     if report["metrics"]:
-        table = _make_table(_write_title(report["name"]), "value", "95 % interval", right=(1, 2), no_wrap=True)
+        table = make_table(_write_title(report["name"]), "value", "95 % interval", right=(1, 2), no_wrap=True)
         for name, entry in report["metrics"].items():
             metric = METRICS[name]
             table.add_row(
                 metric.title, metric.format(entry["value"]), metric.format_interval(entry["low"], entry["high"])
             )
         parts += [table, *_tabulate_mistakes(report)]
-    parts.append(_show(summarise(report)))
+    parts.append(show_text(summarise(report)))
     failures = report["failures"]
-    parts += [_show(f"  {one['video']}: {one['code']}", style="red") for one in failures[:MOST_FAILURES]]
+    parts += [show_text(f"  {one['video']}: {one['code']}", style="red") for one in failures[:MOST_FAILURES]]
     if len(failures) > MOST_FAILURES:
-        parts.append(_show(f"  and {len(failures) - MOST_FAILURES} more", style="red"))
+        parts.append(show_text(f"  and {len(failures) - MOST_FAILURES} more", style="red"))
     return parts
 
 
 def tabulate_comparison(report: dict[str, Any]) -> list[RenderableType]:
     """Metrics side by side, then the differences from the baseline."""
     evaluations = report["evaluations"]
-    table = _make_table("", *map(_write_title, evaluations), right=range(1, len(evaluations) + 1))
+    table = make_table("", *map(_write_title, evaluations), right=range(1, len(evaluations) + 1))
     for name, metric in METRICS.items():
         entries = [one["metrics"].get(name) for one in evaluations.values()]
         table.add_row(metric.title, *(metric.format(entry["value"]) if entry else "" for entry in entries))
@@ -54,7 +54,7 @@ def tabulate_comparison(report: dict[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [table]
     for name, contrast in report["contrasts"].items():
         parts += _tabulate_contrast(name, contrast, report["baseline"])
-    return [*parts, *(_show(f"{name}: {summarise(one)}") for name, one in evaluations.items())]
+    return [*parts, *(show_text(f"{name}: {summarise(one)}") for name, one in evaluations.items())]
 
 
 def summarise(report: dict[str, Any]) -> str:
@@ -76,38 +76,38 @@ def _tabulate_mistakes(report: dict[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = []
     worst = sorted((one for one in report["classes"] if one["accuracy"] < 1), key=lambda one: float(one["accuracy"]))
     if worst:
-        table = _make_table("least accurate classes", "videos", "accuracy", "average precision", right=(1, 2, 3))
+        table = make_table("least accurate classes", "videos", "accuracy", "average precision", right=(1, 2, 3))
         for one in worst[:WORST_CLASSES]:
             shares = (f"{100 * one[key]:.1f} %" for key in ("accuracy", "average_precision"))
-            table.add_row(_show(one["label"]), str(one["videos"]), *shares)
+            table.add_row(show_text(one["label"]), str(one["videos"]), *shares)
         parts.append(table)
     if report["confusions"]:
-        table = _make_table("true label", "predicted label", "videos", right=(2,))
+        table = make_table("true label", "predicted label", "videos", right=(2,))
         for one in report["confusions"][:MOST_CONFUSIONS]:
-            table.add_row(_show(one["truth"]), _show(one["answer"]), str(one["videos"]))
+            table.add_row(show_text(one["truth"]), show_text(one["answer"]), str(one["videos"]))
         parts.append(table)
     return parts
 
 
 def _tabulate_contrast(name: str, contrast: dict[str, Any], baseline: str) -> list[RenderableType]:
     titles = (_write_title(f"{name} - {baseline}"), "difference", "95 % interval, paired", "")
-    table = _make_table(*titles, right=(1, 2), no_wrap=True)
+    table = make_table(*titles, right=(1, 2), no_wrap=True)
     for key, entry in contrast["differences"].items():
         metric = METRICS[key]
         table.add_row(
             metric.title,
             metric.format_difference(entry["value"]),
             metric.format_interval(entry["low"], entry["high"], sign="+"),
-            _show(entry["verdict"], style=VERDICT_STYLES[entry["verdict"]]),
+            show_text(entry["verdict"], style=VERDICT_STYLES[entry["verdict"]]),
         )
     sentence = (
         f"only {name} is right on {contrast['only_this_right']} of {contrast['videos']} videos, only {baseline} on"
         f" {contrast['only_baseline_right']}: p = {contrast['mcnemar_p']:.3g} (McNemar, exact)"
     )
-    return [table, _show(sentence)]
+    return [table, show_text(sentence)]
 
 
-def _make_table(*titles: str, right: Iterable[int], no_wrap: bool = False) -> Table:
+def make_table(*titles: str, right: Iterable[int], no_wrap: bool = False) -> Table:
     """A table with columns of numbers, `right`, that are aligned to the right."""
     table = Table(*titles)
     for number in right:
@@ -115,7 +115,7 @@ def _make_table(*titles: str, right: Iterable[int], no_wrap: bool = False) -> Ta
     return table
 
 
-def _show(text: str, style: str = "") -> Text:
+def show_text(text: str, style: str = "") -> Text:
     """A text that may contain names. Text, because names may contain square brackets, which are markup in a str."""
     return Text(make_printable(text), style=style)
 

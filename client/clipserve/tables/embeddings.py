@@ -57,6 +57,64 @@ def collect_embeddings(table: Table) -> Embeddings:
     return Embeddings(table.features, table.rows, table.failures)
 
 
+@dataclass(frozen=True, eq=False)
+class StoredVectors:
+    """What `write_vectors` wrote: `vectors[i]` belongs to `ids[i]`, `videos[i]`, `labels[i]` and `truncated[i]`.
+
+    Attributes:
+        vectors: float32 [rows, D].
+    """
+
+    vectors: npt.NDArray[np.float32]
+    ids: Sequence[str]
+    videos: Sequence[str]
+    labels: Sequence[str | None]
+    truncated: Sequence[bool]
+
+
+def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
+    """Read what `write_vectors` has written.
+
+    Raises:
+        InvalidRequest: it is no such file, a file beside it is missing, or pyarrow is not installed.
+    """
+    place, kinds = Path(path), {".npy": _read_npy, ".parquet": _read_parquet}
+    read = kinds.get(place.suffix.lower())
+    if read is None:
+        raise InvalidRequest(f"vectors are read from {' or '.join(kinds)}; got {os.fspath(path)!r}")
+    try:
+        stored = read(place)
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors and KeyErrors
+        raise InvalidRequest(f"{str(place)!r} holds no vectors of `clipserve embed`: {error}") from error
+    if stored.vectors.ndim != 2 or len(stored.vectors) != len(stored.ids):
+        shape = list(stored.vectors.shape)
+        raise InvalidRequest(
+            f"{str(place)!r} holds vectors of the shape {shape}, and there are {len(stored.ids)} names of rows: write"
+            " both again with `clipserve embed`"
+        )
+    return stored
+
+
+def _read_npy(path: Path) -> StoredVectors:
+    vectors = np.load(path, allow_pickle=False)
+    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        records = list(csv.DictReader(file))
+    return StoredVectors(
+        np.asarray(vectors, np.float32),
+        [record["id"] for record in records],
+        [record["video"] for record in records],
+        [record["label"] or None for record in records],
+        [record["truncated"] == "True" for record in records],
+    )
+
+
+def _read_parquet(path: Path) -> StoredVectors:
+    columns = load("pyarrow.parquet", "data").read_table(path).to_pydict()
+    vectors = np.array(columns["features"], dtype=np.float32)
+    truncated = [bool(value) for value in columns["truncated"]]
+    return StoredVectors(vectors, columns["id"], columns["video"], columns["label"], truncated)
+
+
 def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     """Write the vectors of rows as the rows come. Return how many rows have a vector.
 

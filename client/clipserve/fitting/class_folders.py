@@ -1,0 +1,33 @@
+"""A folder with a folder for each class: videos/archery/1.mp4 has the label archery."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from clipserve.errors import InvalidRequest
+from clipserve.sources.entries import Entries, Entry
+from clipserve.sources.source import read_entries
+
+
+def read_labelled(source: Any) -> Entries:
+    """The entries of any source. The label of a video in a folder is the name of the folder's own folder.
+
+    Raises:
+        InvalidRequest: it is no source.
+    """
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        return _label(Path(source), read_entries(source))
+    return read_entries(source)
+
+
+def _label(folder: Path, entries: Entries) -> Iterator[Entry]:
+    for entry in entries:
+        parts = Path(entry.id).relative_to(folder).parts
+        if len(parts) < 2:
+            raise InvalidRequest(
+                f"{entry.spelt_id!r} lies in no class: put each video into a folder that is named after its class, such"
+                f" as {str(folder / 'archery' / parts[-1])!r}, or give a list with the columns path and label"
+            )
+        yield replace(entry, label=parts[0])

@@ -1,0 +1,218 @@
+"""Labelled videos with their feature vectors: what a head is fitted to."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clipserve.errors import InvalidRequest
+from clipserve.evaluation.evaluation import Failure
+from clipserve.evaluation.ground_truth import LabelledSource, LabelledVideo, normalise
+from clipserve.fitting.cross_validation import LEAST_VIDEOS
+from clipserve.fitting.head import Integers
+from clipserve.names import read_name
+from clipserve.runs.streams import RowStream
+from clipserve.runs.summary import SERVER_WIDE_ERRORS
+from clipserve.sources.entries import Entry
+from clipserve.tables.embeddings import StoredVectors
+
+NAMES_IN_MESSAGE = 5
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Videos with one true label each. N of them have a vector that counts.
+
+    Attributes:
+        videos: every video of the source.
+        classes: K labels, in alphabetical order.
+        positions: int [N], of the videos that count.
+        vectors: float32 [N, D].
+        truths: int [N], class indices.
+        failures: the other videos: no vector, or a copy of another one.
+        milliseconds: float64 [N], from request to response; 0 for vectors from a file.
+        truncated: bool [N], whether bytes of the video are missing or damaged.
+        seconds: from the first request to the last response.
+    """
+
+    videos: tuple[LabelledVideo, ...]
+    classes: tuple[str, ...]
+    positions: Integers
+    vectors: Vectors
+    truths: Integers
+    failures: tuple[Failure, ...]
+    milliseconds: npt.NDArray[np.float64]
+    truncated: npt.NDArray[np.bool_]
+    seconds: float = 0.0
+
+    @classmethod
+    def select(cls, vectors: "LabelledVectors") -> "Examples":
+        """Those that count: copies of a video are left out.
+
+        Raises:
+            InvalidRequest: no head can be fitted to them; says why, and what would be enough.
+        """
+        classes, indices = list_classes(vectors.videos)
+        failures, kept, first = list(vectors.failures), [], dict[bytes, int]()
+        for row, position in enumerate(vectors.positions):
+            key = hashlib.sha256(vectors.vectors[row].tobytes()).digest()
+            original = first.setdefault(key, position)
+            if original == position:
+                kept.append(row)
+                continue
+            video, other = vectors.videos[position], vectors.videos[original]
+            message = f"has the same features as {other.id!r}, which counts"
+            if indices[position] != indices[original]:
+                message += (
+                    f", with the label {other.labels[0]!r}; this one has {video.labels[0]!r}: correct one of them"
+                )
+            failures.append(Failure(position, video.id, video.video, "copy", message))
+        positions = [vectors.positions[row] for row in kept]
+        truths = np.array([indices[position] for position in positions], dtype=np.int64)
+        require_enough(classes, truths, failures, vectors.videos)
+        return cls(
+            videos=vectors.videos,
+            classes=classes,
+            positions=np.array(positions, dtype=np.int64),
+            vectors=vectors.vectors[kept],
+            truths=truths,
+            failures=tuple(sorted(failures, key=lambda failure: failure.position)),
+            milliseconds=np.array([vectors.milliseconds[row] for row in kept], dtype=np.float64),
+            truncated=np.array([vectors.truncated[row] for row in kept], dtype=np.bool_),
+            seconds=vectors.seconds,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledVectors:
+    """Feature vectors as they came, in the order of the source; attributes as of `Examples`."""
+
+    videos: tuple[LabelledVideo, ...]
+    positions: Sequence[int]
+    vectors: Vectors
+    failures: Sequence[Failure]
+    milliseconds: Sequence[float]
+    truncated: Sequence[bool]
+    seconds: float = 0.0
+
+    @classmethod
+    def collect(cls, stream: RowStream, videos: tuple[LabelledVideo, ...]) -> "LabelledVectors":
+        """Take every row of a run with features, whose rows come in the order of `videos`.
+
+        Raises:
+            InvalidRequest: the model has no features.
+            ClipserveError: an error after which no video can succeed.
+        """
+        positions, found, milliseconds, truncated, failures = [], [], [], [], []
+        start = time.perf_counter()
+        with stream:
+            for position, row in enumerate(stream):
+                if isinstance(row.error, SERVER_WIDE_ERRORS):
+                    raise row.error
+                if row.error is not None:
+                    failures.append(Failure(position, row.id, row.video, row.error.code, str(row.error)))
+                    continue
+                assert row.prediction is not None  # a row has one of the two
+                if row.prediction.features is None:
+                    raise InvalidRequest(
+                        f"model {row.prediction.model!r} answers no features, and a head needs them: fit on another one"
+                    )
+                if not np.isfinite(row.prediction.features).all():
+                    message = "its features are NaN or infinite"
+                    failures.append(Failure(position, row.id, row.video, "bad-features", message))
+                    continue
+                positions.append(position)
+                found.append(row.prediction.features)
+                milliseconds.append(row.milliseconds)
+                truncated.append(bool(row.prediction.truncated))
+        vectors = np.stack(found) if found else np.empty((0, 0), np.float32)
+        return cls(videos, positions, vectors, failures, milliseconds, truncated, time.perf_counter() - start)
+
+    @classmethod
+    def look_up(cls, stored: StoredVectors, labelled: Sequence[LabelledVideo] | None) -> "LabelledVectors":
+        """Vectors that `clipserve embed` wrote, with their own labels or those of `labelled`, by id.
+
+        Raises:
+            InvalidRequest: there are no labels, or no vector is that of a labelled video.
+        """
+        if labelled is None:
+            if not any(stored.labels):
+                raise InvalidRequest(
+                    "these vectors have no labels: embed a list that has the column label, or give the list as well"
+                )
+            rows_as_read = zip(stored.ids, stored.videos, stored.labels, strict=True)
+            labelled = LabelledSource.read(
+                Entry(read_name(id), read_name(video), read_name(label or "")) for id, video, label in rows_as_read
+            ).videos
+        rows = {id: row for row, id in enumerate(stored.ids)}
+        if not any(video.id in rows for video in labelled):
+            raise InvalidRequest(
+                f"none of {len(rows)} vectors is that of a labelled video: the ids of the videos begin with"
+                f" {labelled[0].id!r}, and those of the vectors with {next(iter(rows), '')!r}"
+            )
+        positions, chosen, failures = [], [], []
+        for position, video in enumerate(labelled):
+            row = rows.get(video.id)
+            if row is None:
+                failures.append(Failure(position, video.id, video.video, "no-features", "the file has no vector of it"))
+            elif not np.isfinite(stored.vectors[row]).all():
+                message = "its features are NaN or infinite"
+                failures.append(Failure(position, video.id, video.video, "bad-features", message))
+            else:
+                positions.append(position)
+                chosen.append(row)
+        truncated = [bool(stored.truncated[row]) for row in chosen]
+        return cls(tuple(labelled), positions, stored.vectors[chosen], failures, [0.0] * len(chosen), truncated)
+
+
+def list_classes(videos: Sequence[LabelledVideo]) -> tuple[tuple[str, ...], list[int]]:
+    """The classes in alphabetical order, and the class index of each video; -1 for a line that names no video.
+
+    Labels that differ in case, blanks and underscores alone are one class, by their most frequent spelling.
+
+    Raises:
+        InvalidRequest: a video has several labels.
+    """
+    several = [video for video in videos if len(video.labels) > 1]
+    if several:
+        names = ", ".join(repr(video.id) for video in several[:NAMES_IN_MESSAGE])
+        raise InvalidRequest(
+            f"{len(several)} of {len(videos)} videos have several labels ({names}), and a head tells classes apart of"
+            " which each video has one: give each video its main label, or fit a head for each question"
+        )
+    spellings: dict[str, Counter[str]] = {}
+    for video in videos:
+        for label in video.labels:
+            spellings.setdefault(normalise(label), Counter())[" ".join(label.split())] += 1
+    keys = sorted(spellings)
+    places: Mapping[str, int] = {key: place for place, key in enumerate(keys)}
+    classes = tuple(spellings[key].most_common(1)[0][0] for key in keys)
+    return classes, [places[normalise(video.labels[0])] if video.labels else -1 for video in videos]
+
+
+def require_enough(
+    classes: Sequence[str], truths: Integers, failures: Sequence[Failure], videos: Sequence[LabelledVideo]
+) -> None:
+    """Raise InvalidRequest unless there are two classes, each with LEAST_VIDEOS videos."""
+    if len(classes) < 2:
+        raise InvalidRequest(
+            f"all {len(videos)} videos have the label {classes[0]!r}, and one class cannot be told from anything: add"
+            " videos of what it is not, under a label such as 'other'"
+        )
+    counts = np.bincount(truths, minlength=len(classes))
+    few = [f"{name!r} has {count}" for name, count in zip(classes, counts, strict=True) if count < LEAST_VIDEOS]
+    if few:
+        more = ", ..." if len(few) > NAMES_IN_MESSAGE else ""
+        message = (
+            f"each class needs {LEAST_VIDEOS} videos or more, to fit with, to choose the penalty with and to measure"
+            f" with: {', '.join(few[:NAMES_IN_MESSAGE])}{more}. Add videos, or leave these classes out"
+        )
+        if failures:
+            first = failures[0]
+            message += f" ({len(failures)} videos do not count, such as {first.id!r}: {first.message})"
+        raise InvalidRequest(message)

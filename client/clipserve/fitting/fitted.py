@@ -1,0 +1,118 @@
+"""The result of a fit: the head, what it is worth, and where it is served."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from clipserve.evaluation.evaluation import Evaluation
+from clipserve.evaluation.metric_values import round_number
+from clipserve.evaluation.report import Report
+from clipserve.fitting.calibration import Calibration
+from clipserve.fitting.cross_validation import CurvePoint
+from clipserve.fitting.head import Head
+from clipserve.fitting.publication import Publication
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# Where half as many videos lose less than this, more of them gain little.
+SMALL_LOSS = 0.01
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Fitted(Report):
+    """A head for a served model, and the figures that cross-validation gives it.
+
+    Attributes:
+        name: of the new model.
+        on: the model whose features it takes.
+        head: fitted to all videos that count.
+        held_out: the evaluation of heads that had not seen the video they are asked about.
+        before, after: calibration on held-out videos, without the temperature and with it.
+        temperature: what the logits are divided by; part of `head`.
+        strength: of the data against the penalty, scikit-learn's C.
+        folds: of the cross-validation.
+        curve: the accuracy with fewer videos.
+        fitting_seconds: what all but the features took.
+        publication: where it is served; None if it was not published.
+    """
+
+    _kind: ClassVar = "fit"
+    _templates: ClassVar = "clipserve.fitting"
+
+    name: str
+    on: str
+    head: Head
+    held_out: Evaluation
+    before: Calibration
+    after: Calibration
+    temperature: float
+    strength: float
+    folds: int
+    curve: tuple[CurvePoint, ...]
+    fitting_seconds: float
+    publication: Publication | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether any video does not count."""
+        return self.held_out.failed
+
+    def __getitem__(self, name: str) -> float:
+        """A metric of the held-out videos: fitted["top_1_accuracy"]."""
+        return self.held_out[name]
+
+    def __repr__(self) -> str:
+        return (
+            f"Fitted({self.name!r} on {self.on!r}: {len(self.head.classes)} classes, top-1"
+            f" {self.held_out.metrics['top_1_accuracy']} on {self.held_out.answered} held-out videos)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain dicts, lists, numbers and texts."""
+        return {
+            "name": self.name,
+            "on": self.on,
+            "classes": list(self.head.classes),
+            "feature_size": self.head.feature_size,
+            "folds": self.folds,
+            "strength": self.strength,
+            "temperature": round_number(self.temperature),
+            "calibration": {"before": self.before.describe(), "after": self.after.describe()},
+            "learning_curve": [point.describe() for point in self.curve],
+            "advice": advise(self.curve),
+            "fitting_seconds": round_number(self.fitting_seconds),
+            "publication": None if self.publication is None else asdict(self.publication),
+            "held_out": self.held_out.to_dict(),
+        }
+
+    def draw_plots(self) -> dict[str, dict[str, str]]:
+        """Those of the evaluation, and the learning curve; see `Report.draw_plots`."""
+        from clipserve.fitting.curve_plot import draw_curve
+
+        plots = self.held_out.draw_plots()
+        plots[self.held_out.name]["curve"] = draw_curve(self.curve, salt=f"curve {self.name}")
+        return plots
+
+    def __rich__(self) -> "RenderableType":
+        from clipserve.fitting.terminal_report import tabulate_fit
+
+        return tabulate_fit(self.to_dict())
+
+
+def advise(curve: tuple[CurvePoint, ...]) -> str:
+    """Whether more videos would help, as a sentence."""
+    last = curve[-1]
+    near = next(point for point in curve if last.accuracy - point.accuracy <= SMALL_LOSS)
+    percent = f"{100 * last.accuracy:.1f} %"
+    if near is not last:
+        return (
+            f"{near.videos_per_class:.0f} videos a class are enough here: with them the accuracy is"
+            f" {100 * near.accuracy:.1f} %, with {last.videos_per_class:.0f} it is {percent}"
+        )
+    if len(curve) < 2:
+        return f"there are too few videos to say whether more would help; with these the accuracy is {percent}"
+    gain = 100 * (last.accuracy - curve[-2].accuracy)
+    return (
+        f"more videos are likely to help: from {curve[-2].videos_per_class:.0f} to {last.videos_per_class:.0f} videos a"
+        f" class the accuracy rose by {gain:.1f} points to {percent}"
+    )

@@ -1,0 +1,95 @@
+"""A head as a model of a server: published beside the model whose features it takes, loaded, and asked at once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from clipserve.errors import InvalidRequest
+from clipserve.extras import load
+from clipserve.fitting.head import Floats, Head
+from clipserve.results import Prediction
+
+if TYPE_CHECKING:
+    from clipserve_export.own.fitted import Trunk
+
+# Scores of a server in bf16 move by up to 0.01 with what else is in the batch.
+SCORE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Where a head is served.
+
+    Attributes:
+        version: its number, for `clipserve versions`.
+        repository: of the model.
+        loaded: whether a server has loaded it.
+        checked_videos: how many of its videos that server was asked about.
+        score_error: max |score of the server - score of the head| over them; None without any.
+        notes: sentences for the person who published it.
+    """
+
+    version: int
+    repository: str
+    loaded: bool = False
+    checked_videos: int = 0
+    score_error: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the server answers what the head does, as far as it was asked."""
+        return self.score_error is None or self.score_error <= SCORE_TOLERANCE
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a head is to be published, checked before anything is computed."""
+
+    trunk: "Trunk"
+    name: str
+
+    @classmethod
+    def choose(cls, repository: Path, *, on: str, name: str) -> "Place":
+        """The place of `name` in a repository that has `on`.
+
+        Raises:
+            InvalidRequest: it does not have it, the name is not allowed, or packages of the export are missing.
+        """
+        fitted = load("clipserve_export.own.fitted", "export")
+        with explain_export_errors():
+            return cls(fitted.find_trunk(repository, on, name=name), name)
+
+    def publish(self, head: Head, **facts: Any) -> int:
+        """Write the model and publish it. Returns its version. Raises InvalidRequest; then nothing is published."""
+        fitted = load("clipserve_export.own.fitted", "export")
+        with explain_export_errors():
+            return int(fitted.publish_head(self.trunk, head, self.name, **facts).version)
+
+    def reload(self, url: str) -> None:
+        """Let the server at `url` load the model. Raises InvalidRequest where it does not."""
+        with explain_export_errors():
+            load("clipserve_export.versions", "export").reload_model(self.trunk.spec_of(self.name), url)
+
+
+@contextmanager
+def explain_export_errors() -> Iterator[None]:
+    """Turn what an export raises into InvalidRequest."""
+    errors = load("clipserve_export.errors", "export")
+    try:
+        yield
+    except errors.ExportError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def compare_answers(predictions: Sequence[Prediction], expected: Floats) -> float:
+    """max |score of the server - expected score| over predictions of all classes, and expected [N, K]."""
+    served = np.zeros_like(expected)
+    for row, prediction in enumerate(predictions):
+        for scored in prediction:
+            served[row, scored.index] = scored.score
+    return float(np.abs(served - expected).max())

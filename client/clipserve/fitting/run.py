@@ -1,0 +1,281 @@
+"""`fit`: features of labelled videos, a head for them, its figures, and the model."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from datetime import datetime
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from clipserve.arguments import Argument, takes
+from clipserve.checks import check_bool, check_positive_int, check_seconds, check_timeout
+from clipserve.classifier import VideoClassifier
+from clipserve.connection import Connection, Tls
+from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.evaluation.evaluation import Evaluation
+from clipserve.evaluation.ground_truth import LabelledSource
+from clipserve.evaluation.run import ALL_CLASSES, check_installed, describe_versions, hide_credentials
+from clipserve.fitting.calibration import Calibration, find_temperature, scale_held_out
+from clipserve.fitting.class_folders import read_labelled
+from clipserve.fitting.cross_validation import choose_strength, cross_validate
+from clipserve.fitting.examples import Examples, LabelledVectors
+from clipserve.fitting.fitted import Fitted
+from clipserve.fitting.head import Coordinates, fit_weights, softmax
+from clipserve.fitting.publication import Place, Publication, compare_answers
+from clipserve.options import EmbedArguments, RunArguments, SamplingOptions
+from clipserve.sources.entries import Entry
+from clipserve.sources.source import Source
+from clipserve.tables.embeddings import read_vectors
+
+REPOSITORY = Path("model_repository")
+CHECKED_VIDEOS = 5  # asked of the new model
+
+Progress = Callable[[str], None]
+OpenClassifier = Callable[[str], VideoClassifier]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(SamplingOptions):
+    """How to fit a head."""
+
+    features: Annotated[
+        str | PathLike[str] | None,
+        Argument(
+            "vectors that `embed` wrote (.npy or .parquet), in place of the server's; rows match by id", metavar="FILE"
+        ),
+    ] = None
+    publish: Annotated[bool, Argument("publish the model, and let the server load it", check_bool)] = True
+    repository: Annotated[
+        str | PathLike[str],
+        Argument("the server's model repository, which has the model of `on`", metavar="DIR"),
+    ] = REPOSITORY
+    version: Annotated[
+        int | None,
+        Argument("publish as this version; None: the next one", check_positive_int, metavar="N"),
+    ] = None
+    parallel: Annotated[int, Argument("as for `classify_many`", check_positive_int)] = RunArguments.parallel
+    progress: Annotated[bool | None, Argument("as for `classify_many`")] = None
+    retry_seconds: Annotated[float | None, Argument("as for `classify_many`", check_seconds)] = None
+    timeout_seconds: Annotated[float | None, Argument("as for `classify_many`", check_timeout)] = None
+
+
+@dataclass(frozen=True)
+class FitArguments(FitOptions):
+    """The arguments of `fit`."""
+
+    source: Annotated[
+        Source | None,
+        Argument(
+            "videos with labels: a folder with a folder for each class, a CSV or JSON lines file or a data frame with"
+            " the columns path and label, or entries that have labels. None: the rows of `features`"
+        ),
+    ] = field(default=None, repr=False)
+    _: KW_ONLY
+    on: Annotated[str, Argument("the model whose features the head takes")] = Connection.model
+    name: Annotated[str, Argument("of the new model")] = ""
+    url: Annotated[str, Argument("as for `VideoClassifier`")] = Connection.url
+    tls: Annotated[Tls | None, Argument("as for `VideoClassifier`")] = None
+    headers: Annotated[Mapping[str, str] | None, Argument("as for `VideoClassifier`")] = field(default=None, repr=False)
+
+
+@takes(FitArguments)
+def fit(arguments: FitArguments) -> Fitted:
+    """Fit a linear head to your classes, on the features of a served model, and serve it as a model of its own.
+
+    >>> fitted = fit("videos/", on="x3d_m", name="my_actions")
+    >>> fitted["top_1_accuracy"]  # of held-out videos
+    0.93
+    >>> VideoClassifier("my_actions").classify("clip.mp4")
+
+    Videos that fail are listed in `held_out.failures`, and do not count.
+
+    Raises:
+        InvalidRequest: an argument is not allowed, no head can be fitted to these labels, the model cannot be published
+            in this repository, or scikit-learn is not installed.
+        UnknownModel, AccessDenied, ServerUnavailable, ModelNotReady: the server cannot embed the videos, or not the
+            remaining ones.
+    """
+
+    def open_classifier(model: str) -> VideoClassifier:
+        return VideoClassifier(model, arguments.url, tls=arguments.tls, headers=arguments.headers)
+
+    return FitRun(arguments.on, arguments.name, open_classifier, arguments.url, arguments).execute(arguments.source)
+
+
+@dataclass(frozen=True)
+class FitRun:
+    """One fit.
+
+    Attributes:
+        on, name: as of `fit`.
+        open_classifier: makes the classifier of a model.
+        url: address of the server.
+        options: checked before anything is sent.
+        report_step: called with what is being done.
+    """
+
+    on: str
+    name: str
+    open_classifier: OpenClassifier
+    url: str
+    options: FitOptions
+    report_step: Progress = lambda _: None
+
+    def execute(self, source: Source | None) -> Fitted:
+        """Do it all. Raises what `fit` raises."""
+        check_installed()
+        if not self.name:
+            raise InvalidRequest("the new model needs a name: name='my_actions' (--name my_actions)")
+        place = None
+        if self.options.publish:
+            place = Place.choose(Path(self.options.repository), on=self.on, name=self.name)
+        started = datetime.now().astimezone()
+        labelled = None if source is None else LabelledSource.read(read_labelled(source))
+        examples = Examples.select(self.get_vectors(labelled))
+        if place and examples.vectors.shape[1] != place.trunk.feature_size:
+            raise InvalidRequest(
+                f"these vectors have {examples.vectors.shape[1]} values, and features of {self.on} have"
+                f" {place.trunk.feature_size}: embed with the model of --on"
+            )
+        fitted = fit_head(examples, self.describe(started), progress=self.report_step)
+        if place is None:
+            return fitted
+        return self.publish(place, fitted, labelled, examples)
+
+    def get_vectors(self, labelled: LabelledSource | None) -> LabelledVectors:
+        """The features of every video: from the file, or from the server."""
+        options = self.options
+        if options.features is not None:
+            return LabelledVectors.look_up(read_vectors(options.features), labelled and labelled.videos)
+        if labelled is None:
+            raise InvalidRequest("there are no videos: give a list, a folder, or a file of features (--features)")
+        with self.open_classifier(self.on) as classifier:
+            stream = classifier.classify_many(
+                labelled.entries,
+                features=True,
+                top_k=EmbedArguments.top_k,
+                parallel=options.parallel,
+                progress=options.progress,
+                retry_seconds=options.retry_seconds,
+                timeout_seconds=options.timeout_seconds,
+                **options.select(SamplingOptions),
+            )
+            return LabelledVectors.collect(stream, labelled.videos)
+
+    def describe(self, started: datetime) -> "Origin":
+        """For the report."""
+        options = self.options
+        sampling = {name: value for name, value in options.select(SamplingOptions).items() if value is not None}
+        if options.features is not None:
+            settings: dict[str, Any] = {"features": str(options.features)}
+        else:
+            settings = {"url": hide_credentials(self.url), **sampling, "parallel": options.parallel}
+        return Origin(self.name, self.on, settings, started)
+
+    def publish(self, place: Place, fitted: Fitted, labelled: LabelledSource | None, examples: Examples) -> Fitted:
+        """Publish the head, let the server load it, and compare a few of its answers with the head's."""
+        options, head = self.options, fitted.head
+        self.report_step("publishing")
+        accuracy = fitted.held_out.metrics["top_1_accuracy"]
+        version = place.publish(
+            head,
+            version_number=options.version,
+            accuracy=f"top-1 {100 * accuracy.value:.1f} on {fitted.held_out.answered} held-out videos (clipserve fit)",
+            protocol=(options.sampling, options.views or 1, options.crops or 1),
+            report=fitted.to_json(),
+        )
+        publication = Publication(version, str(options.repository))
+        self.report_step("loading it")
+        try:
+            place.reload(self.url)
+            publication = replace(publication, loaded=True)
+            if labelled is not None:
+                self.report_step("asking it")
+                publication = self.check(publication, fitted, labelled, examples)
+        except ClipserveError as error:
+            note = f"no server has loaded {self.name} yet: {error}"
+            publication = replace(publication, notes=(*publication.notes, note))
+        return replace(fitted, publication=publication)
+
+    def check(
+        self, publication: Publication, fitted: Fitted, labelled: LabelledSource, examples: Examples
+    ) -> Publication:
+        """Ask the served model about a few videos. Raises ClipserveError where it does not answer."""
+        rows = np.linspace(0, len(examples.positions) - 1, min(CHECKED_VIDEOS, len(examples.positions))).astype(int)
+        entries = [labelled.entries[position] for position in examples.positions[rows].tolist()]
+        if not all(isinstance(entry.video, str | PathLike) for entry in entries):
+            return publication  # an open file can be read only once
+        with self.open_classifier(self.name) as classifier:
+            classifier.wait_until_ready()
+            predictions = [self._ask(classifier, entry) for entry in entries]
+        error = compare_answers(predictions, fitted.head.score(examples.vectors[rows]))
+        publication = replace(publication, checked_videos=len(rows), score_error=error)
+        note = f"{self.name} is served: of {len(rows)} of these videos it says what the head says, within {error:.0e}"
+        if not publication.agrees:
+            note = (
+                f"{self.name} answers otherwise than the head, by up to {error:.2f} in scores: the server's {self.on}"
+                f" is not that of {publication.repository}, or the features are those of other sampling"
+            )
+        return replace(publication, notes=(*publication.notes, note))
+
+    def _ask(self, classifier: VideoClassifier, entry: Entry) -> Any:
+        assert not isinstance(entry.video, ClipserveError)  # it has features
+        return classifier.classify(entry.video, top_k=ALL_CLASSES, retry=True, **self.options.select(SamplingOptions))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a report says about where its figures come from."""
+
+    name: str
+    on: str
+    settings: Mapping[str, Any]
+    started: datetime
+
+
+def fit_head(examples: Examples, origin: Origin, *, progress: Progress = lambda _: None) -> Fitted:
+    """A head for these videos, and what it is worth on videos that it has not seen."""
+    started = time.perf_counter()
+    classes, truths = len(examples.classes), examples.truths
+    coordinates = Coordinates.of(examples.vectors)
+    points = coordinates.apply(examples.vectors)
+    held_out = cross_validate(points, truths, classes=classes, progress=progress)
+    scores = scale_held_out(held_out.logits, truths, held_out.folds)
+    temperature = find_temperature(held_out.logits, truths)
+    progress("fitting to all videos")
+    strength = choose_strength(points, truths, classes=classes)
+    weights, bias = fit_weights(points, truths, classes=classes, strength=strength)
+    folds = int(held_out.folds.max()) + 1
+    evaluation = Evaluation(
+        name=origin.name,
+        model=origin.name,
+        settings={"features of": origin.on, **origin.settings, "held out in": f"{folds} folds"},
+        versions=describe_versions(),
+        classes=examples.classes,
+        videos=examples.videos,
+        positions=examples.positions,
+        scores=scores.astype(np.float32),
+        truths=tuple((int(truth),) for truth in truths),
+        failures=examples.failures,
+        unknown_labels=(),
+        milliseconds=examples.milliseconds,
+        truncated=examples.truncated,
+        seconds=examples.seconds,
+        started=origin.started,
+    )
+    return Fitted(
+        name=origin.name,
+        on=origin.on,
+        head=coordinates.make_head(examples.classes, weights, bias, temperature=temperature),
+        held_out=evaluation,
+        before=Calibration.measure(softmax(held_out.logits), truths),
+        after=Calibration.measure(scores, truths),
+        temperature=temperature,
+        strength=strength,
+        folds=folds,
+        curve=held_out.curve,
+        fitting_seconds=time.perf_counter() - started,
+    )
