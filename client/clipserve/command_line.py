@@ -43,6 +43,7 @@ def build_app() -> "typer.Typer":
     from clipserve.commands.classify import classify
     from clipserve.commands.embed import embed
     from clipserve.evaluation.command import evaluate
+    from clipserve.fitting.command import fit
     from clipserve.loadtest.command import loadtest
     from clipserve.plan.command import plan
     from clipserve.showcase.command import demo
@@ -77,6 +78,7 @@ def build_app() -> "typer.Typer":
     app.command()(classify)
     app.command()(embed)
     app.command()(evaluate)
+    app.command()(fit)
     app.command()(demo)
     app.command()(loadtest)
     app.command()(plan)

@@ -203,7 +203,8 @@ class _Export:
             if loaded.write is None:
                 write_network(form, in_precision(network, precision), spec.geometry, path, target=self.target)
             else:
-                require_float32(precision)
+                if precision != loaded.precision:
+                    require_float32(precision)
                 loaded.write(path)
             suffix = mark_tensors(path, f"{loaded.weights_sha256} {precision}") if form.name == "onnx" else None
             progress("comparing it with the network")

@@ -15,6 +15,7 @@ from clipserve_export.families.adapter import adapter_of, served_network
 from clipserve_export.labels import published_labels, read_labels
 from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import ModelSpec
+from clipserve_export.target import Precision
 from clipserve_export.weights import contract_of, file_hash, find_checkpoint, load_weights, origin_of
 
 
@@ -30,6 +31,7 @@ class LoadedNetwork:
         weights_sha256: of the file with the weights, or of their values.
         weights_prefix: what was removed from the beginning of every name in the weights.
         write: writes the file, for a network that is one already; None: the format does.
+        precision: of the file that `write` writes.
     """
 
     network: ActionNetwork
@@ -39,6 +41,7 @@ class LoadedNetwork:
     weights_sha256: str
     weights_prefix: str = ""
     write: Callable[[Path], None] | None = None
+    precision: Precision = "fp32"
 
 
 class NetworkSource(Protocol):

@@ -1,5 +1,6 @@
 """A folder with a folder for each class: videos/archery/1.mp4 has the label archery."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,8 @@ def read_labelled(source: Any) -> Entries:
     """
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         return _label(Path(source), read_entries(source))
+    if isinstance(source, list | tuple):
+        return itertools.chain.from_iterable(map(read_labelled, source))
     return read_entries(source)
 
 

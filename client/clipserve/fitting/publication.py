@@ -64,6 +64,11 @@ class Place:
         with explain_export_errors():
             return cls(fitted.find_trunk(repository, on, name=name), name)
 
+    def require_classes(self, classes: Sequence[str], *, version: int | None) -> None:
+        """Raise InvalidRequest unless these can be the classes of the model, beside its other versions."""
+        with explain_export_errors():
+            self.trunk.require_classes(self.name, classes, version=version)
+
     def publish(self, head: Head, **facts: Any) -> int:
         """Write the model and publish it. Returns its version. Raises InvalidRequest; then nothing is published."""
         fitted = load("clipserve_export.own.fitted", "export")

@@ -21,7 +21,7 @@ from clipserve.evaluation.run import ALL_CLASSES, check_installed, describe_vers
 from clipserve.fitting.calibration import Calibration, find_temperature, scale_held_out
 from clipserve.fitting.class_folders import read_labelled
 from clipserve.fitting.cross_validation import choose_strength, cross_validate
-from clipserve.fitting.examples import Examples, LabelledVectors
+from clipserve.fitting.examples import Examples, LabelledVectors, list_classes, require_enough
 from clipserve.fitting.fitted import Fitted
 from clipserve.fitting.head import Coordinates, fit_weights, softmax
 from clipserve.fitting.publication import Place, Publication, compare_answers
@@ -134,6 +134,8 @@ class FitRun:
             place = Place.choose(Path(self.options.repository), on=self.on, name=self.name)
         started = datetime.now().astimezone()
         labelled = None if source is None else LabelledSource.read(read_labelled(source))
+        if labelled is not None:  # before hours are spent on features
+            self.require_possible(place, labelled)
         examples = Examples.select(self.get_vectors(labelled))
         if place and examples.vectors.shape[1] != place.trunk.feature_size:
             raise InvalidRequest(
@@ -144,6 +146,13 @@ class FitRun:
         if place is None:
             return fitted
         return self.publish(place, fitted, labelled, examples)
+
+    def require_possible(self, place: Place | None, labelled: LabelledSource) -> None:
+        """Raise InvalidRequest where these labels cannot make this model, whatever the features are."""
+        classes, indices = list_classes(labelled.videos)
+        require_enough(classes, np.array([index for index in indices if index >= 0]), (), labelled.videos)
+        if place is not None:
+            place.require_classes(classes, version=self.options.version)
 
     def get_vectors(self, labelled: LabelledSource | None) -> LabelledVectors:
         """The features of every video: from the file, or from the server."""

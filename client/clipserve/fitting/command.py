@@ -1,0 +1,116 @@
+"""`clipserve fit`: a model of your own classes, from labelled videos."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipserve.commands.options import ParallelOption, ServerOptions, make_option, spread_options
+from clipserve.commands.output import print_error
+from clipserve.connection import Connection
+from clipserve.errors import ClipserveError
+from clipserve.evaluation.command import HTML_MODULES, write_reports
+from clipserve.evaluation.run import check_installed
+from clipserve.extras import load
+from clipserve.fitting.run import REPOSITORY, FitOptions, FitRun
+from clipserve.options import RunArguments, SamplingOptions
+
+
+@spread_options
+def fit(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCES...",
+            help="Videos with labels: a folder with a folder for each class; or lists: CSV with the columns path and"
+            " label, or JSON lines with these keys.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    on: Annotated[
+        str, typer.Option(metavar="NAME", help="The model of the server whose features the new one takes.")
+    ] = Connection.model,
+    name: Annotated[str, typer.Option(metavar="NAME", help="The name of the new model.", show_default=False)],
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `clipserve embed` wrote (.npy or .parquet), in place of embedding the videos; rows match by id,"
+            " and labels may be in it.",
+            show_default=False,
+        ),
+    ] = None,
+    publish: Annotated[
+        bool,
+        typer.Option("--publish/--no-publish", help="Publish the model and let the server load it; or report alone."),
+    ] = True,
+    version: Annotated[int | None, make_option(FitOptions, "version", min=1)] = None,
+    repository: Annotated[
+        Path, typer.Option(metavar="DIR", help="The Triton model repository that the server serves.")
+    ] = REPOSITORY,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the report as JSON; - prints it instead of the tables.", show_default=False
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
+    ] = None,
+    parallel: ParallelOption = RunArguments.parallel,
+    frames: SamplingOptions,
+    server: ServerOptions,
+) -> None:
+    """Fit a model to your own classes, on the features of a served model.
+
+    \b
+    clipserve fit videos/ --on x3d_m --name my_actions
+    clipserve fit labels.csv --on x3d_m --name my_actions --html report.html
+    clipserve fit labels.csv --on x3d_m --name my_actions --features features.npy
+    clipserve classify clip.mp4 --model my_actions
+
+    Prints the accuracy on held-out videos with its 95 % interval, the figures
+    of each class, how many videos a class are enough, and the calibration. Then
+    publishes the model in the repository, with its labels, and the server loads
+    it. A second fit publishes version 2; `clipserve versions` goes back.
+
+    Exits with 0 if the model is served and every video counts, 1 if some
+    videos do not count or no server has loaded the model, 2 if no model was
+    made.
+    """
+    from rich.console import Console
+
+    for option, path in (("--json", json), ("--html", html)):
+        if path is not None and str(path) != "-" and not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        check_installed()
+        for module in HTML_MODULES if html else ():
+            load(module, "evaluation")
+        options = FitOptions(
+            **vars(frames),
+            features=features,
+            publish=publish,
+            version=version,
+            repository=repository,
+            parallel=parallel,
+        )
+        with console.status("embedding the videos") as status:
+            if console.is_terminal:
+                status.stop()  # the run shows its own bar
+
+            def report_step(step: str) -> None:
+                status.start()
+                status.update(step)
+
+            run = FitRun(on, name, server.open_classifier, server.url, options, report_step)
+            fitted = run.execute(sources or None)
+        write_reports(fitted, json, html)
+    except ClipserveError as error:
+        print_error(error)
+        raise typer.Exit(2) from error
+    served = fitted.publication is None or (fitted.publication.loaded and fitted.publication.agrees)
+    if fitted.failed or not served:
+        raise typer.Exit(1)
