@@ -68,9 +68,7 @@ class Examples:
             video, other = vectors.videos[position], vectors.videos[original]
             message = f"has the same features as {other.id!r}, which counts"
             if indices[position] != indices[original]:
-                message += (
-                    f", with the label {other.labels[0]!r}; this one has {video.labels[0]!r}: correct one of them"
-                )
+                message += f", with the label {other.labels[0]!r}, and not {video.labels[0]!r}: correct one of them"
             failures.append(Failure(position, video.id, video.video, "copy", message))
         positions = [vectors.positions[row] for row in kept]
         truths = np.array([indices[position] for position in positions], dtype=np.int64)

@@ -103,16 +103,22 @@ def advise(curve: tuple[CurvePoint, ...]) -> str:
     """Whether more videos would help, as a sentence."""
     last = curve[-1]
     near = next(point for point in curve if last.accuracy - point.accuracy <= SMALL_LOSS)
-    percent = f"{100 * last.accuracy:.1f} %"
+    reached = f"{100 * last.accuracy:.1f} %"
     if near is not last:
         return (
-            f"{near.videos_per_class:.0f} videos a class are enough here: with them the accuracy is"
-            f" {100 * near.accuracy:.1f} %, with {last.videos_per_class:.0f} it is {percent}"
+            f"with {count_videos(near)} a class the accuracy is {100 * near.accuracy:.1f} %, with {count_videos(last)}"
+            f" {reached}: more are not likely to help"
         )
     if len(curve) < 2:
-        return f"there are too few videos to say whether more would help; with these the accuracy is {percent}"
+        return f"there are too few videos to say whether more would help; with these the accuracy is {reached}"
     gain = 100 * (last.accuracy - curve[-2].accuracy)
     return (
-        f"more videos are likely to help: from {curve[-2].videos_per_class:.0f} to {last.videos_per_class:.0f} videos a"
-        f" class the accuracy rose by {gain:.1f} points to {percent}"
+        f"with {count_videos(last)} a class the accuracy is {reached}, {gain:.1f} points more than with"
+        f" {count_videos(curve[-2])}: more are likely to help"
     )
+
+
+def count_videos(point: CurvePoint) -> str:
+    """Such as `13 videos`."""
+    count = round(point.videos_per_class)
+    return f"{count} {'video' if count == 1 else 'videos'}"

@@ -18,6 +18,7 @@ from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.evaluation.evaluation import Evaluation
 from clipserve.evaluation.ground_truth import LabelledSource
 from clipserve.evaluation.run import ALL_CLASSES, check_installed, describe_versions, hide_credentials
+from clipserve.extras import load
 from clipserve.fitting.calibration import Calibration, find_temperature, scale_held_out
 from clipserve.fitting.class_folders import read_labelled
 from clipserve.fitting.cross_validation import choose_strength, cross_validate
@@ -32,6 +33,7 @@ from clipserve.tables.embeddings import read_vectors
 
 REPOSITORY = Path("model_repository")
 CHECKED_VIDEOS = 5  # asked of the new model
+MANY_VALUES = 4_000_000  # from here on, all cores multiply
 
 Progress = Callable[[str], None]
 OpenClassifier = Callable[[str], VideoClassifier]
@@ -220,19 +222,26 @@ class FitRun:
         with self.open_classifier(self.name) as classifier:
             classifier.wait_until_ready()
             predictions = [self._ask(classifier, entry) for entry in entries]
-        error = compare_answers(predictions, fitted.head.score(examples.vectors[rows]))
-        publication = replace(publication, checked_videos=len(rows), score_error=error)
-        note = f"{self.name} is served: of {len(rows)} of these videos it says what the head says, within {error:.0e}"
+        vectors = examples.vectors[rows]
+        feature_error, score_error = compare_answers(predictions, vectors, fitted.head.score(vectors))
+        publication = replace(
+            publication, checked_videos=len(rows), feature_error=feature_error, score_error=score_error
+        )
+        note = (
+            f"{self.name} is served: for {len(rows)} of these videos it answers as the head, within {score_error:.0e}"
+        )
         if not publication.agrees:
             note = (
-                f"{self.name} answers otherwise than the head, by up to {error:.2f} in scores: the server's {self.on}"
-                f" is not that of {publication.repository}, or the features are those of other sampling"
+                f"{self.name} is served, but its features are not those that it was fitted to, by {feature_error:.2f}:"
+                f" the server's {self.on} is not that of {publication.repository}, or they are those of other frames"
             )
         return replace(publication, notes=(*publication.notes, note))
 
     def _ask(self, classifier: VideoClassifier, entry: Entry) -> Any:
         assert not isinstance(entry.video, ClipserveError)  # it has features
-        return classifier.classify(entry.video, top_k=ALL_CLASSES, retry=True, **self.options.select(SamplingOptions))
+        return classifier.classify(
+            entry.video, top_k=ALL_CLASSES, features=True, retry=True, **self.options.select(SamplingOptions)
+        )
 
 
 @dataclass(frozen=True)
@@ -247,6 +256,12 @@ class Origin:
 
 def fit_head(examples: Examples, origin: Origin, *, progress: Progress = lambda _: None) -> Fitted:
     """A head for these videos, and what it is worth on videos that it has not seen."""
+    # Hundreds of small fits: with more threads each waits for the others (threadpoolctl comes with scikit-learn).
+    with load("threadpoolctl", "evaluation").threadpool_limits(1 if examples.vectors.size < MANY_VALUES else None):
+        return _fit_head(examples, origin, progress)
+
+
+def _fit_head(examples: Examples, origin: Origin, progress: Progress) -> Fitted:
     started = time.perf_counter()
     classes, truths = len(examples.classes), examples.truths
     coordinates = Coordinates.of(examples.vectors)

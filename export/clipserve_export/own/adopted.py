@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import Tensor
 
 from clipserve.contract import ClipContract
@@ -24,6 +24,7 @@ from clipserve_export.formats import ONNX_IR_VERSION, FormatName
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.interface import FROM_CLIP, Interface
 from clipserve_export.own.network import CHECKED_CLIPS, CHECKED_SEED, adapt_module, require_answers
+from clipserve_export.own.onnx_nodes import Nodes
 from clipserve_export.sources import LoadedNetwork
 from clipserve_export.specs import ModelSpec
 from clipserve_export.weights import file_hash
@@ -32,7 +33,6 @@ PACKAGE = Path(__file__).parent
 FORMATS_BY_SUFFIX: dict[str, FormatName] = {".onnx": "onnx", ".pt": "torchscript", ".pts": "torchscript"}
 # 13: Softmax works on one axis. 21: the newest that ONNX Runtime 1.19 runs, which container 24.10 has.
 OLDEST_OPSET, NEWEST_OPSET = 13, 21
-AXES_ARE_INPUTS = 18  # of ReduceMean, from this opset on
 PREFIX = "adopted/"  # of the names of the file's own tensors
 ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
 HOW_TO_FREE = (
@@ -223,7 +223,7 @@ def extend_graph(original: onnx.ModelProto, contract: ClipContract, interface: I
     model.ir_version = min(model.ir_version, ONNX_IR_VERSION)
     graph = model.graph
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    builder = _Nodes(opset)
+    builder = Nodes(opset, "clipserve/")
     side = contract.crop
     clips = builder.reshape("CLIP", [-1, contract.frames, side, side, 3])
     if contract.channel_order == "BGR":
@@ -258,43 +258,3 @@ def extend_graph(original: onnx.ModelProto, contract: ClipContract, interface: I
     graph.output.extend(outputs)
     onnx.checker.check_model(model)
     return model
-
-
-class _Nodes:
-    """Nodes and constants to be added to a graph."""
-
-    def __init__(self, opset: int) -> None:
-        self.opset, self.added = opset, 0
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Add a node. Returns the name of its output."""
-        self.added += 1
-        name = output or f"clipserve/{kind}_{self.added}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, values: list[int] | list[float] | float) -> str:
-        """Add a constant: int64 for whole numbers, else float32."""
-        whole = isinstance(values, list) and all(isinstance(value, int) for value in values)
-        name = f"clipserve/constant_{len(self.constants)}"
-        array = np.array(values, dtype=np.int64 if whole else np.float32)
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
-
-    def reshape(self, values: str, dims: list[int]) -> str:
-        """Add a node that reshapes."""
-        return self.add("Reshape", values, self.constant(dims))
-
-    def batch_and_views(self, size: int) -> str:
-        """The shape [N, V, size], from that of CLIP."""
-        shape = self.add("Shape", "CLIP")
-        leading = self.add("Slice", shape, self.constant([0]), self.constant([2]))
-        return self.add("Concat", leading, self.constant([size]), axis=0)
-
-    def mean(self, values: str, *, output: str) -> str:
-        """The mean over views."""
-        if self.opset >= AXES_ARE_INPUTS:
-            return self.add("ReduceMean", values, self.constant([1]), output=output, keepdims=0)
-        return self.add("ReduceMean", values, output=output, axes=[1], keepdims=0)

@@ -1,8 +1,10 @@
 """A head that `clipserve fit` has fitted, as the source of an export.
 
-The file of the new model is that of the model whose features the head takes, up to FEATURES, with the head behind them:
-SCORES = softmax(FEATURES x weights + bias). So the scores are those of the features that the head was fitted to, with
-every number of positions, views and crops; and any exported file that answers FEATURES will do, in any precision.
+The file of the new model is that of the model whose features the head takes, with the head behind its FEATURES:
+scores = softmax(features x weights + bias), once for each view, and then the mean over views. So a view is scored by
+the features that a head is fitted to, however many positions the network has; and any exported file that answers
+FEATURES will do, in any precision. The mean over views comes last, as in every network: substitute backends run the
+clips of a video in parts, and average the answers.
 """
 
 import hashlib
@@ -14,7 +16,6 @@ from typing import Any
 
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from clipserve.contract import ClipContract
@@ -25,6 +26,7 @@ from clipserve_export.errors import ContractError, RepositoryError, VersionError
 from clipserve_export.exporting import ExportRecord, Progress, export_network
 from clipserve_export.formats import Format, Run
 from clipserve_export.network import ActionNetwork
+from clipserve_export.own.onnx_nodes import Nodes
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import find_spec, read_chosen
 from clipserve_export.serving.choices import Serving
@@ -35,7 +37,6 @@ from clipserve_export.versions import published_numbers, read_versions, require_
 from clipserve_export.weights import file_hash
 
 REPORT = "fit.json"  # in the version's folder
-PREFIX = "clipserve/head/"  # of the names that the head adds to an ONNX graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,16 +216,20 @@ class FittedSource:
 
     def hash_values(self) -> str:
         """Of the trunk's file and the head's values."""
-        values = self.head.weights.tobytes() + self.head.bias.tobytes()
-        return hashlib.sha256(file_hash(self.trunk.path).encode() + values).hexdigest()
+        return hashlib.sha256((file_hash(self.trunk.path) + hash_head(self.head)).encode()).hexdigest()
 
     def recipe_files(self) -> Sequence[Path]:
-        """This file."""
-        return [Path(__file__)]
+        """This file, and what it adds nodes with."""
+        return [Path(__file__), Path(__file__).with_name("onnx_nodes.py")]
 
     def describes(self, record: Mapping[str, Any]) -> bool:
         """Compared by the values."""
         return record.get("weights_sha256") == self.hash_values()
+
+
+def hash_head(head: Head) -> str:
+    """SHA-256 of its values."""
+    return hashlib.sha256(head.weights.tobytes() + head.bias.tobytes()).hexdigest()
 
 
 class FittedNetwork(ActionNetwork):
@@ -236,33 +241,48 @@ class FittedNetwork(ActionNetwork):
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, V, T, S, S, 3] RGB -> SCORES float [N, K], FEATURES float [N, D]."""
-        features = self._run(clip.numpy())[1]
-        return torch.from_numpy(self._head.score(features)).float(), torch.from_numpy(features)
+        features = self._run(clip.flatten(0, 1).unsqueeze(1).numpy())[1]
+        scores = torch.from_numpy(self._head.score(features)).float()
+        return mean_views(scores, clip), mean_views(torch.from_numpy(features), clip)
+
+
+def mean_views(values: Tensor, clip: Tensor) -> Tensor:
+    """[N x V, ...] -> [N, ...]."""
+    return values.reshape(clip.shape[0], clip.shape[1], -1).mean(1)
 
 
 def write_onnx(trunk: Trunk, head: Head, path: Path) -> None:
-    """The trunk's graph without what FEATURES do not depend on, and the head behind them."""
+    """The trunk's graph with each view as a video of its own, without what FEATURES do not depend on; then the head."""
     model = onnx.load(trunk.path)
-    graph = model.graph
+    graph, contract = model.graph, trunk.spec.contract
+    # Of its own, because the trunk may have a head.
+    prefix = f"clipserve/head_{hash_head(head)[:12]}/"
+    view, features = f"{prefix}view", f"{prefix}features"
     keep_only(graph, "FEATURES")
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(head.weights.T.copy(), f"{PREFIX}weights"),
-            numpy_helper.from_array(head.bias, f"{PREFIX}bias"),
-        ]
-    )
-    graph.node.extend(
-        [
-            onnx.helper.make_node("MatMul", ["FEATURES", f"{PREFIX}weights"], [f"{PREFIX}products"]),
-            onnx.helper.make_node("Add", [f"{PREFIX}products", f"{PREFIX}bias"], [f"{PREFIX}logits"]),
-            onnx.helper.make_node("Softmax", [f"{PREFIX}logits"], ["SCORES"], axis=-1),
-        ]
-    )
-    dims: list[str | int | None] = ["N", len(head.classes)]
-    scores = onnx.helper.make_tensor_value_info("SCORES", onnx.TensorProto.FLOAT, dims)
-    graph.output.insert(0, scores)
+    rename(graph, {"CLIP": view, "FEATURES": features})
+    nodes = Nodes(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), prefix)
+    dims = [-1, 1, contract.frames, contract.crop, contract.crop, 3]
+    nodes.add("Reshape", "CLIP", nodes.constant(dims), output=view)
+    before = len(nodes.nodes)
+    products = nodes.add("MatMul", features, nodes.array(head.weights.T))
+    scores = nodes.add("Softmax", nodes.add("Add", products, nodes.array(head.bias)), axis=-1)
+    nodes.mean(nodes.add("Reshape", scores, nodes.batch_and_views(len(head.classes))), output="SCORES")
+    nodes.mean(nodes.add("Reshape", features, nodes.batch_and_views(head.feature_size)), output="FEATURES")
+    own = list(graph.node)
+    del graph.node[:], graph.output[:]
+    graph.node.extend([*nodes.nodes[:before], *own, *nodes.nodes[before:]])
+    graph.initializer.extend(nodes.constants)
+    for output, size in (("SCORES", len(head.classes)), ("FEATURES", head.feature_size)):
+        graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", size]))
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Rename tensors between nodes. The graph's own input and outputs keep their names."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 def keep_only(graph: onnx.GraphProto, output: str) -> None:
@@ -276,7 +296,8 @@ def keep_only(graph: onnx.GraphProto, output: str) -> None:
         "node": nodes[::-1],
         "output": [value for value in graph.output if value.name == output],
         "initializer": [tensor for tensor in graph.initializer if tensor.name in needed],
-        "value_info": [value for value in graph.value_info if value.name in needed],
+        # Shapes that were inferred for N videos of V views; a runtime infers them again.
+        "value_info": [],
     }
     for name, items in kept.items():
         del getattr(graph, name)[:]
@@ -315,5 +336,5 @@ class HeadedProgram(nn.Module):
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, V, T, S, S, 3] RGB -> SCORES, FEATURES."""
-        features: Tensor = self.program(clip)[1]
-        return self.projection(features).softmax(-1), features
+        features: Tensor = self.program(clip.flatten(0, 1).unsqueeze(1))[1]
+        return mean_views(self.projection(features).softmax(-1), clip), mean_views(features, clip)

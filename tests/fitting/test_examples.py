@@ -1,0 +1,96 @@
+"""Which videos count, and which labels cannot make a head."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipserve.errors import InvalidRequest
+from clipserve.evaluation.ground_truth import LabelledVideo
+from clipserve.fitting.class_folders import read_labelled
+from clipserve.fitting.examples import Examples, LabelledVectors, list_classes
+from clipserve.tables.embeddings import StoredVectors
+
+
+def make_videos(*labels: str) -> tuple[LabelledVideo, ...]:
+    return tuple(
+        LabelledVideo(str(place), f"{place}.mp4", tuple(label.split("|"))) for place, label in enumerate(labels)
+    )
+
+
+def make_vectors(videos: tuple[LabelledVideo, ...], vectors: np.ndarray | None = None) -> LabelledVectors:
+    count = len(videos)
+    vectors = np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32) if vectors is None else vectors
+    return LabelledVectors(videos, range(count), vectors, [], [1.0] * count, [False] * count)
+
+
+def test_spellings_of_a_class_are_one_class_by_the_most_frequent() -> None:
+    classes, indices = list_classes(make_videos("push up", "Push_up", "jump", "push  up", "jump"))
+    assert classes == ("jump", "push up")
+    assert indices == [1, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["run"] * 6, "all 6 videos have the label 'run', and one class cannot be told from anything"),
+        (["run"] * 6 + ["jump"] * 2, "each class needs 3 videos or more.*'jump' has 2. Add videos"),
+        (["run|jump"] + ["run"] * 5, "1 of 6 videos have several labels .'0'."),
+    ],
+)
+def test_labels_that_cannot_make_a_head_are_refused_in_a_sentence(labels: list[str], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        Examples.select(make_vectors(make_videos(*labels)))
+
+
+def test_copies_of_a_video_count_once_and_say_so() -> None:
+    videos = make_videos(*["run", "jump"] * 4)
+    vectors = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+    vectors[2], vectors[5] = vectors[0], vectors[4]
+    examples = Examples.select(make_vectors(videos, vectors))
+    assert examples.positions.tolist() == [0, 1, 3, 4, 6, 7]
+    same, contradiction = examples.failures
+    assert (same.id, same.code, same.message) == ("2", "copy", "has the same features as '0', which counts")
+    assert "with the label 'run', and not 'jump'" in contradiction.message
+
+
+def test_too_few_videos_that_count_name_a_video_that_does_not() -> None:
+    videos = make_videos(*["run"] * 3, *["jump"] * 3)
+    vectors = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
+    vectors[5] = vectors[4]
+    with pytest.raises(
+        InvalidRequest, match=r"'jump' has 2.*1 videos do not count, such as '5': has the same features"
+    ):
+        Examples.select(make_vectors(videos, vectors))
+
+
+def test_stored_vectors_are_found_by_id() -> None:
+    stored = StoredVectors(
+        np.eye(4, dtype=np.float32), ["d", "c", "b", "a"], ["d", "c", "b", "a"], [None] * 4, [False] * 4
+    )
+    labelled = [LabelledVideo(name, name, ("run",)) for name in ("a", "b", "x")]
+    found = LabelledVectors.look_up(stored, labelled)
+    assert found.vectors.tolist() == [[0, 0, 0, 1], [0, 0, 1, 0]]
+    assert [(failure.id, failure.code) for failure in found.failures] == [("x", "no-features")]
+    with pytest.raises(InvalidRequest, match="these vectors have no labels"):
+        LabelledVectors.look_up(stored, None)
+    with pytest.raises(InvalidRequest, match="none of 4 vectors is that of a labelled video"):
+        LabelledVectors.look_up(stored, labelled[2:])
+
+
+def test_values_that_are_no_numbers_are_rows_of_the_report() -> None:
+    vectors = np.ones((2, 3), np.float32)
+    vectors[1, 0] = np.nan
+    stored = StoredVectors(vectors, ["a", "b"], ["a", "b"], ["run", "jump"], [False, False])
+    (failure,) = LabelledVectors.look_up(stored, None).failures
+    assert (failure.id, failure.code) == ("b", "bad-features")
+
+
+def test_a_video_in_no_class_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run" / "deep").mkdir(parents=True)
+    (tmp_path / "run" / "deep" / "1.mp4").touch()
+    (entry,) = read_labelled(tmp_path)
+    assert entry.label == "run"
+    (tmp_path / "2.mp4").touch()
+    with pytest.raises(InvalidRequest, match="lies in no class: put each video into a folder"):
+        list(read_labelled(tmp_path))
