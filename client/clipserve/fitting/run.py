@@ -160,7 +160,7 @@ class FitRun:
         """The features of every video: from the file, or from the server."""
         options = self.options
         if options.features is not None:
-            return LabelledVectors.look_up(read_vectors(options.features), labelled and labelled.videos)
+            return LabelledVectors.look_up(read_vectors(options.features), labelled.videos if labelled else None)
         if labelled is None:
             raise InvalidRequest("there are no videos: give a list, a folder, or a file of features (--features)")
         with self.open_classifier(self.on) as classifier:
@@ -227,9 +227,7 @@ class FitRun:
         publication = replace(
             publication, checked_videos=len(rows), feature_error=feature_error, score_error=score_error
         )
-        note = (
-            f"{self.name} is served: for {len(rows)} of these videos it answers as the head, within {score_error:.0e}"
-        )
+        note = f"{self.name} is served: for {len(rows)} of these videos it answers as the head (to {score_error:.0e})"
         if not publication.agrees:
             note = (
                 f"{self.name} is served, but its features are not those that it was fitted to, by {feature_error:.2f}:"
