@@ -37,6 +37,7 @@ from clipserve.errors import (
     VideoTooLong,
 )
 from clipserve.evaluation import Comparison, Evaluation, compare, evaluate
+from clipserve.fitting import Fitted, Head, fit
 from clipserve.names import read_name
 from clipserve.results import Prediction, Row, ScoredLabel
 from clipserve.runs.async_streams import AsyncRowStream
@@ -75,6 +76,8 @@ __all__ = [
     "EncryptedVideo",
     "Entry",
     "Evaluation",
+    "Fitted",
+    "Head",
     "InvalidRequest",
     "LimitExceeded",
     "ModelNotReady",
@@ -114,6 +117,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "fit",
     "read_entries",
     "read_name",
     "segments",

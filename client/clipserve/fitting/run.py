@@ -1,7 +1,7 @@
 """`fit`: features of labelled videos, a head for them, its figures, and the model."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from os import PathLike
@@ -13,7 +13,7 @@ import numpy as np
 from clipserve.arguments import Argument, takes
 from clipserve.checks import check_bool, check_positive_int, check_seconds, check_timeout
 from clipserve.classifier import VideoClassifier
-from clipserve.connection import Connection, Tls
+from clipserve.connection import DEFAULT_URL, Connection, Tls, check_urls
 from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.evaluation.evaluation import Evaluation
 from clipserve.evaluation.ground_truth import LabelledSource
@@ -26,6 +26,7 @@ from clipserve.fitting.examples import Examples, LabelledVectors, list_classes, 
 from clipserve.fitting.fitted import Fitted
 from clipserve.fitting.head import Coordinates, fit_weights, softmax
 from clipserve.fitting.publication import Place, Publication, compare_answers
+from clipserve.fleet.targets import split_urls
 from clipserve.options import EmbedArguments, RunArguments, SamplingOptions
 from clipserve.sources.entries import Entry
 from clipserve.sources.source import Source
@@ -78,7 +79,7 @@ class FitArguments(FitOptions):
     _: KW_ONLY
     on: Annotated[str, Argument("the model whose features the head takes")] = Connection.model
     name: Annotated[str, Argument("of the new model")] = ""
-    url: Annotated[str, Argument("as for `VideoClassifier`")] = Connection.url
+    url: Annotated[str | Sequence[str], Argument("as for `VideoClassifier`")] = DEFAULT_URL
     tls: Annotated[Tls | None, Argument("as for `VideoClassifier`")] = None
     headers: Annotated[Mapping[str, str] | None, Argument("as for `VideoClassifier`")] = field(default=None, repr=False)
 
@@ -104,7 +105,8 @@ def fit(arguments: FitArguments) -> Fitted:
     def open_classifier(model: str) -> VideoClassifier:
         return VideoClassifier(model, arguments.url, tls=arguments.tls, headers=arguments.headers)
 
-    return FitRun(arguments.on, arguments.name, open_classifier, arguments.url, arguments).execute(arguments.source)
+    url = check_urls("url", arguments.url)
+    return FitRun(arguments.on, arguments.name, open_classifier, url, arguments).execute(arguments.source)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class FitRun:
     Attributes:
         on, name: as of `fit`.
         open_classifier: makes the classifier of a model.
-        url: address of the server.
+        url: address of the server, or several with commas between them.
         options: checked before anything is sent.
         report_step: called with what is being done.
     """
@@ -201,7 +203,8 @@ class FitRun:
         publication = Publication(version, str(options.repository))
         self.report_step("loading it")
         try:
-            place.reload(self.url)
+            for url in split_urls(self.url):
+                place.reload(url)
             publication = replace(publication, loaded=True)
             if labelled is not None:
                 self.report_step("asking it")
