@@ -159,6 +159,11 @@ bench-client: $(READY) ## Measure what the client itself costs.
 	$(BIN)/python -m benchmarks.client overhead
 	$(BIN)/python -m benchmarks.client parallel
 
+.PHONY: bench-ray
+bench-ray: $(READY) ## Measure Ray beside classify_many, and two nodes beside one (half an hour).
+	$(BIN)/python -m benchmarks.ray_data one
+	$(BIN)/python -m benchmarks.ray_data two
+
 # make loadtest URL=gpu1:8001 MODEL=x3d_m VIDEOS=videos KEY=admin_key OPTIONS='--concurrency 1,16,64 --latency-limit 300'
 .PHONY: loadtest
 loadtest: $(READY) ## Put a server under load with perf_analyzer; without URL=... one started here (four minutes).

@@ -43,8 +43,11 @@ def run(*arguments: str) -> Any:
     [
         ({}, "none of them"),
         ({"rate": 1, "per_day": 5}, "--rate and --per-day"),
-        ({"videos": 5}, "--hours go together"),
-        ({"rate": 1, "hours": 5}, "--hours go together"),
+        ({"videos": 5}, "none of them"),
+        ({"hours": 5}, "--hours goes with --videos"),
+        ({"rate": 1, "hours": 5}, "--rate and --hours"),
+        ({"rate": 1, "videos": 5}, "not with a rate"),
+        ({"rate": 1, "servers": 5}, "--rate and --servers"),
         ({"rate": 0}, "rate is a number above 0"),
         ({"rate": math.inf}, "rate is a number above 0"),
         ({"rate": 1, "size": "720p"}, "such as 1280x720"),
@@ -86,6 +89,17 @@ def test_more_work_needs_more(model: str, on: Any, codec: Any) -> None:
     assert make_plan(Workload(rate=100, seconds=60, **common)).capacity < small.capacity
     assert small.gpus == (small.servers if on == "h100" else 0)
     assert small.servers * small.capacity * small.utilisation >= 100
+
+
+def test_servers_that_are_there_do_so_much_and_take_so_long() -> None:
+    one = make_plan(Workload(servers=1, on="h100"))
+    forty = make_plan(Workload(servers=40, on="h100", videos=1e7, price=4))
+    assert forty.rate == pytest.approx(40 * one.capacity * one.utilisation)
+    assert (forty.servers, forty.gpus) == (40, 40)
+    values = {step.what: step.value for step in forty.steps}
+    assert values["time for all videos"] == pytest.approx(1e7 / forty.rate / 3600)
+    assert values["price of all videos"] == pytest.approx(40 * 4 * 1e7 / forty.rate / 3600)
+    assert make_plan(Workload(rate=forty.rate, on="h100")).servers == 40
 
 
 def test_the_wait_stays_within_what_the_latency_leaves() -> None:

@@ -60,9 +60,9 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_nodes() -> Iterator[tuple[Any, Any]]:
-    """A cluster of two nodes on this machine, and the one of them that may die."""
+    """A cluster of two nodes on this machine, and the one of them that the last test ends."""
     import ray
     from ray.cluster_utils import Cluster
 

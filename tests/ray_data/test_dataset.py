@@ -74,7 +74,7 @@ def test_a_job_goes_on_where_it_ended_and_an_actor_may_die(
 ) -> None:
     import ray
 
-    count = 400
+    count = 300
     killed: list[int] = []
 
     def kill_an_actor() -> None:

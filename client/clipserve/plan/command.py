@@ -33,6 +33,7 @@ def plan(
     \b
     clipserve plan --rate 50 --size 1920x1080 --model x3d_m --latency 1000
     clipserve plan --videos 10e6 --hours 72 --on h100 --price 4
+    clipserve plan --servers 40 --videos 10e6 --on h100
     clipserve plan --per-day 1e6 --cores 8 --measured loadtest-results/2026-11-27
 
     Every line shows its arithmetic and the source of its figures. Figures come from the machines that are named, so
@@ -73,7 +74,8 @@ def print_plan(made: Plan) -> None:
         markup=False,
         soft_wrap=True,
     )
-    console.print("One more keeps the rate when one is lost.\n", markup=False)
+    lost = "One more keeps the rate when one is lost." if made.workload.get("servers") is None else ""
+    console.print(f"{lost}\n", markup=False)
     table.show_header = False
     console.print(table, markup=False)
     for number, source in enumerate(sources, 1):

@@ -81,7 +81,10 @@ def make_plan(workload: Workload, findings: LoadTestFindings | None = None) -> P
     Raises:
         InvalidRequest: the latency cannot be kept by any number of such servers, or the load test is of another model.
     """
-    steps = [Step("wanted", workload.wanted_rate, "videos/s", _describe_rate(workload))]
+    steps: list[Step] = []
+    wanted = workload.wanted_rate
+    if wanted is not None:
+        steps.append(Step("wanted", wanted, "videos/s", _describe_rate(workload)))
     if findings is not None:
         cores, capacity, alone = _read_findings(workload, findings, steps)
     elif workload.on == "cpu":
@@ -89,11 +92,10 @@ def make_plan(workload: Workload, findings: LoadTestFindings | None = None) -> P
     else:
         cores, capacity, alone = _plan_gpu(workload, steps)
     utilisation, p95 = _choose_utilisation(workload, findings, capacity, alone, steps)
-    servers = max(1, math.ceil(workload.wanted_rate / (capacity * utilisation) - 1e-9))
-    how = f"{workload.wanted_rate:.4g} / ({capacity:.4g} x {utilisation:.2f}), rounded up"
-    steps.append(Step("servers", servers, "", how))
+    servers, rate = _count_servers(workload, capacity * utilisation, steps)
     shm, memory = _plan_memory(workload, cores, steps)
-    _plan_network(workload, servers, steps)
+    _plan_network(workload, rate, steps)
+    _plan_price(workload, servers, rate, steps)
     gpu = workload.on != "cpu" and findings is None
     return Plan(
         workload=workload.describe(),
@@ -103,7 +105,7 @@ def make_plan(workload: Workload, findings: LoadTestFindings | None = None) -> P
         workers=cores,
         shm_megabytes=shm,
         memory_megabytes=memory,
-        rate=workload.wanted_rate,
+        rate=rate,
         capacity=capacity,
         utilisation=utilisation,
         p95_milliseconds=p95,
@@ -299,18 +301,36 @@ def _plan_memory(workload: Workload, cores: int, steps: list[Step]) -> tuple[int
     return shm, memory
 
 
-def _plan_network(workload: Workload, servers: int, steps: list[Step]) -> None:
-    megabits = workload.wanted_rate * workload.file_megabytes * MIB * 8 / 1e6
-    how = f"{workload.wanted_rate:.4g} x {workload.file_megabytes:.1f} MiB"
-    steps.append(Step("network to the servers", megabits, "Mbit/s", how))
-    if workload.price is not None:
-        hourly = servers * workload.price
-        if workload.hours is not None:
-            steps.append(
-                Step("price", hourly * workload.hours, "", f"{servers} x {workload.price:g} x {workload.hours:g} h")
-            )
-        million = hourly / (workload.wanted_rate * 3600) * 1e6
-        steps.append(Step("price of a million videos", million, "", f"{servers} x {workload.price:g} an hour"))
+def _count_servers(workload: Workload, each: float, steps: list[Step]) -> tuple[int, float]:
+    """How many servers, of which each does so many videos a second, and the rate: wanted, or of all of them."""
+    rate = workload.wanted_rate
+    if rate is not None:
+        servers = max(1, math.ceil(rate / each - 1e-9))
+        steps.append(Step("servers", servers, "", f"{rate:.4g} / {each:.4g}, rounded up"))
+        return servers, rate
+    assert workload.servers is not None
+    rate = workload.servers * each
+    steps.append(Step("all servers", rate, "videos/s", f"{workload.servers} x {each:.4g}"))
+    if workload.videos is not None:
+        hours = workload.videos / rate / 3600
+        steps.append(Step("time for all videos", hours, "h", f"{workload.videos:,.0f} / {rate:.4g} / 3,600"))
+    return workload.servers, rate
+
+
+def _plan_network(workload: Workload, rate: float, steps: list[Step]) -> None:
+    megabits = rate * workload.file_megabytes * MIB * 8 / 1e6
+    steps.append(Step("network to the servers", megabits, "Mbit/s", f"{rate:.4g} x {workload.file_megabytes:.1f} MiB"))
+
+
+def _plan_price(workload: Workload, servers: int, rate: float, steps: list[Step]) -> None:
+    if workload.price is None:
+        return
+    hourly = f"{servers} x {workload.price:g} an hour"
+    if workload.videos is not None:
+        hours = workload.hours or workload.videos / rate / 3600
+        steps.append(Step("price of all videos", servers * workload.price * hours, "", f"{hourly} x {hours:.4g} h"))
+    million = servers * workload.price / (rate * 3600) * 1e6
+    steps.append(Step("price of a million videos", million, "", f"{hourly} / {rate:.4g} / 3,600 x 1,000,000"))
 
 
 def _step(what: str, figure: Figure, unit: str) -> Step:

@@ -46,12 +46,24 @@ def check_model(name: str, value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload(CheckedArguments):
-    """Videos to classify, and what to do it with. One of `rate`, `per_day` and `videos` with `hours` is given."""
+    """Videos to classify, and what to do it with.
+
+    How much there is to do is one of: `rate`; `per_day`; `videos` in `hours`; or as much as `servers` do, of `videos`
+    where these are given.
+    """
 
     rate: Annotated[float | None, Argument("videos a second", check_amount, metavar="N")] = None
     per_day: Annotated[float | None, Argument("videos a day, evenly spread", check_amount, metavar="N")] = None
-    videos: Annotated[float | None, Argument("how many videos, once; with --hours", check_amount, metavar="N")] = None
+    videos: Annotated[
+        float | None, Argument("how many videos, once; with --hours, or --servers", check_amount, metavar="N")
+    ] = None
     hours: Annotated[float | None, Argument("the time for them", check_amount, metavar="HOURS")] = None
+    servers: Annotated[
+        int | None,
+        Argument(
+            "instead: how much do so many servers do, and how long do --videos take?", check_positive_int, metavar="N"
+        ),
+    ] = None
     size: Annotated[str, Argument("of a picture", check_size, metavar="WIDTHxHEIGHT")] = "1280x720"
     codec: Annotated[Codec, Argument("of the videos", partial(check_choice, choices=Codec))] = "h264"
     seconds: Annotated[
@@ -91,25 +103,25 @@ class Workload(CheckedArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [name for name in ("rate", "per_day", "videos") if getattr(self, name) is not None]
+        given = [name for name in ("rate", "per_day", "hours", "servers") if getattr(self, name) is not None]
         if len(given) != 1:
             got = " and ".join(f"--{name.replace('_', '-')}" for name in given) or "none of them"
             raise InvalidRequest(
-                f"say how much there is to do by --rate, --per-day or --videos: one of these; got {got}"
+                f"give one of --rate, --per-day, --hours (with --videos) and --servers: how much is planned; got {got}"
             )
-        if (self.videos is None) != (self.hours is None):
-            raise InvalidRequest("--videos and --hours go together: how many videos, in what time")
+        if given[0] == "hours" and self.videos is None:
+            raise InvalidRequest("--hours goes with --videos: how many videos, in what time")
+        if given[0] in ("rate", "per_day") and self.videos is not None:
+            raise InvalidRequest("--videos goes with --hours or --servers, not with a rate")
 
     @property
-    def wanted_rate(self) -> float:
-        """Videos a second."""
-        if self.rate is not None:
-            return self.rate
+    def wanted_rate(self) -> float | None:
+        """Videos a second; None where `servers` says how many there are."""
         if self.per_day is not None:
             return self.per_day / DAY_SECONDS
-        assert self.videos is not None
-        assert self.hours is not None
-        return self.videos / (self.hours * 3600)
+        if self.hours is not None and self.videos is not None:
+            return self.videos / (self.hours * 3600)
+        return self.rate
 
     @property
     def width(self) -> int:
