@@ -25,7 +25,7 @@ from clipserve.runs.streams import RowStream
 from clipserve.sources.entries import Entry
 from clipserve.sources.source import read_entries
 from clipserve.tables.embeddings import Embeddings, collect_embeddings
-from clipserve.timeline.many import Part, TimelineRows
+from clipserve.timeline.many import Part, Parts, TimelineRows
 from clipserve.timeline.opening import open_rows, open_timeline
 from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
 from clipserve.timeline.timelines import Timeline
@@ -139,9 +139,15 @@ class VideoClassifier:
         Raises:
             InvalidRequest: as `classify_many`.
         """
+        return self.continue_timelines((Part(*item) for item in enumerate(read_entries(arguments.source))), arguments)
+
+    def continue_timelines(self, parts: Parts, arguments: TimelineRunArguments) -> TimelineRows:
+        """As `timeline_many`, for videos of which some windows are known. `arguments.source` is not read.
+
+        Raises:
+            InvalidRequest: the classifier is closed.
+        """
         self._transport.check_open()
-        entries = read_entries(arguments.source)
-        parts = (Part(*item) for item in enumerate(entries))
         rows = open_rows(arguments, self._connection, self._transport.fleet, parts)
         self._streams.add(rows)
         return rows

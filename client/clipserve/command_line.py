@@ -47,6 +47,7 @@ def build_app() -> "typer.Typer":
     from clipserve.loadtest.command import loadtest
     from clipserve.plan.command import plan
     from clipserve.showcase.command import demo
+    from clipserve.timeline.command import timeline
     from clipserve_export.adopt_command import adopt
     from clipserve_export.command_line import export
     from clipserve_export.models_command import models
@@ -77,6 +78,7 @@ def build_app() -> "typer.Typer":
 
     app.command()(classify)
     app.command()(embed)
+    app.command()(timeline)
     app.command()(evaluate)
     app.command()(fit)
     app.command()(demo)

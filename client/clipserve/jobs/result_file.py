@@ -1,22 +1,18 @@
-"""A file of results that grows by one line per row. Another run can continue it, however the last one ended.
-
-`results.jsonl` holds the rows. `results.jsonl.job` beside it holds the job's settings; a job locks it while it writes.
-"""
+"""A file of results that grows by one line per row. Another run can continue it, however the last one ended."""
 
 import json
 import os
 import zlib
 from array import array
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
-from clipserve.atomic_files import open_atomically
 from clipserve.errors import ClipserveError, InvalidRequest, VideoError
+from clipserve.jobs.line_file import LineFile
 from clipserve.results import Row
-from clipserve.tables.formats import write_json, write_line
+from clipserve.tables.formats import write_line
 
 
 class ResultFile:
@@ -35,18 +31,12 @@ class ResultFile:
         self.rows = 0
         # By row number: 0 for a missing row, else a checksum of the id, which shows whether the video is the same.
         self._done = array("I")
-        if self.path.exists() and not self.path.is_file():  # reading a pipe or /dev/full would never end
-            raise InvalidRequest(
-                f"{str(self.path)!r} is no regular file, and a job must read its rows again: choose another --out"
-            )
-        self._lock = _lock(self.path)
+        self._lines = LineFile(path, settings)
         try:
-            self._check_settings(settings)
             self._read()
-            # Unbuffered: a line that a full disk refuses must not be written later, when the file is closed.
-            self._file = self.path.open("ab", buffering=0)
+            self._lines.begin()
         except BaseException:
-            self._lock.close()
+            self._lines.close()
             raise
 
     def has(self, number: int, id: str) -> bool:
@@ -66,18 +56,13 @@ class ResultFile:
         Raises:
             OSError: the row cannot be written. The file may hold a part of it; the next opening removes that part.
         """
-        line = memoryview(write_line(row, number).encode() + b"\n")
-        while line:
-            line = line[self._file.write(line) :]
+        self._lines.append(write_line(row, number))
         self._record(number, row.id)
         self.failures += row.error is not None
 
     def close(self) -> None:
         """Release the file for other jobs."""
-        with suppress(OSError):
-            os.fsync(self._file.fileno())
-        self._file.close()
-        self._lock.close()
+        self._lines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -87,57 +72,18 @@ class ResultFile:
     ) -> None:
         self.close()
 
-    def _check_settings(self, settings: Mapping[str, Any]) -> None:
-        self._lock.seek(0)
-        text = self._lock.read()
-        begun = self.path.exists() and self.path.stat().st_size > 0
-        try:
-            before = json.loads(text) if begun else {}
-        except ValueError:
-            raise InvalidRequest(
-                f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it: choose"
-                " another --out"
-            ) from None
-        changed = {name for name in {*before, *settings} if before.get(name) != settings.get(name)} if begun else set()
-        if changed:
-            differences = ", ".join(
-                f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in sorted(changed)
-            )
-            raise InvalidRequest(
-                f"{str(self.path)!r} was begun with {differences}: continue with the same settings, or choose another"
-                " --out"
-            )
-        if not begun:
-            self._lock.seek(0)
-            self._lock.truncate()
-            self._lock.write(write_json(dict(settings), indent=2) + "\n")
-            self._lock.flush()
-
     def _read(self) -> None:
         """Record the rows of the file; remove an incomplete last line and the rows to try again."""
-        if not self.path.exists():
-            return
-        complete_bytes, retry = 0, False
-        with self.path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                complete_bytes += len(line)
-                record = self._parse(line)
-                if is_final(record):
-                    self._record(record["row"], record["id"])
-                    self.failures += "error" in record
-                else:
-                    retry = True
-        if complete_bytes < self.path.stat().st_size:
-            os.truncate(self.path, complete_bytes)
+        retry = False
+        for line in self._lines.read():
+            record = self._parse(line)
+            if is_final(record):
+                self._record(record["row"], record["id"])
+                self.failures += "error" in record
+            else:
+                retry = True
         if retry:
-            self._remove_retryable()
-
-    def _remove_retryable(self) -> None:
-        """Replace the file, in one step, by one without the rows that are to be tried again."""
-        with self.path.open("rb") as lines, open_atomically(self.path, "wb") as file:
-            file.writelines(line for line in lines if is_final(self._parse(line)))
+            self._lines.keep(lambda line: is_final(self._parse(line)))
 
     def _parse(self, line: bytes) -> dict[str, Any]:
         try:
@@ -174,23 +120,3 @@ FINAL_CODES = _list_codes(VideoError)
 
 def _checksum(id: str) -> int:
     return zlib.crc32(id.encode(errors="surrogatepass")) or 1  # 0 means that the row is missing
-
-
-def _lock(path: Path) -> IO[str]:
-    """Open and lock the settings file beside `path`. The system releases the lock when this process ends."""
-    import fcntl
-
-    name = path.with_name(path.name + ".job")
-    try:
-        file = name.open("a+", encoding="utf-8")
-    except OSError as exc:
-        raise InvalidRequest(
-            f"cannot write {str(name)!r}, which holds the job's settings beside the results: {exc.strerror}."
-            " The folder must exist and be writable."
-        ) from exc
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        file.close()
-        raise InvalidRequest(f"another job is writing to {str(path)!r}: wait for it, or choose another --out") from exc
-    return file

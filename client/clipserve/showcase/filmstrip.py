@@ -71,11 +71,21 @@ def extract(video: bytes, seconds: list[float] | None, *, height: int = HEIGHT_P
     None requests one frame from about the middle. FFmpeg runs in a process of its own: if a decoder crashes or hangs,
     that process ends and the page goes on.
     """
-    request = json.dumps({"seconds": seconds, "height": height}).encode() + b"\n"
+    return _run({"seconds": seconds, "height": height}, video)
+
+
+def extract_key_frames(path: Path, seconds: list[float], *, height: int) -> dict[float, str]:
+    """JPEGs in base64 of the key frames at or before `seconds` in a file, as many as come within LONGEST_SECONDS."""
+    return _run({"path": str(path.absolute()), "key_frames": True, "seconds": seconds, "height": height})
+
+
+def _run(request: dict[str, Any], video: bytes = b"") -> dict[float, str]:
     # -I: files in the working directory must not replace modules.
     command = [sys.executable, "-I", str(_PROGRAM)]
     try:
-        output = subprocess.run(command, input=request + video, capture_output=True, timeout=LONGEST_SECONDS).stdout
+        output = subprocess.run(
+            command, input=json.dumps(request).encode() + b"\n" + video, capture_output=True, timeout=LONGEST_SECONDS
+        ).stdout
     except subprocess.TimeoutExpired as late:
         output = late.stdout or b""
     jpegs = {}

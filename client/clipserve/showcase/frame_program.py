@@ -3,8 +3,9 @@
 python frame_program.py < REQUEST + video
 
 The request is one line of JSON: {"seconds": [0.0, 1.25], "height": 120}; null instead of the list requests one frame
-from the middle. The rest of stdin is the video. The program writes one line of JSON per frame to stdout:
-{"seconds": 1.25, "jpeg": "base64..."}
+from the middle. With "key_frames": true each frame is the key frame before that time, which takes little decoding. The
+rest of stdin is the video; with "path": "..." the video is that file, which is not read as a whole. The program writes
+one line of JSON per frame to stdout: {"seconds": 1.25, "jpeg": "base64..."}
 
 FFmpeg reads bytes that strangers upload. So it opens only the containers of videos, and no other file or address that
 the bytes name. The program imports nothing of this package, so that it starts quickly.
@@ -16,8 +17,9 @@ import base64
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -34,7 +36,7 @@ SAME_SECONDS = 0.002
 JPEG_QUALITY = 82
 
 
-def extract_frames(video: bytes, seconds: Sequence[float], *, height: int) -> Iterator[tuple[float, bytes]]:
+def extract_frames(video: bytes | BinaryIO, seconds: Sequence[float], *, height: int) -> Iterator[tuple[float, bytes]]:
     """Yield (seconds, JPEG), in order of time, for each of `seconds` at which a frame begins.
 
     Args:
@@ -52,7 +54,16 @@ def extract_frames(video: bytes, seconds: Sequence[float], *, height: int) -> It
             yield time, encode_frame(frame, height)
 
 
-def extract_thumbnail(video: bytes, *, height: int) -> tuple[float, bytes]:
+def extract_key_frames(
+    video: bytes | BinaryIO, seconds: Sequence[float], *, height: int
+) -> Iterator[tuple[float, bytes]]:
+    """Yield (seconds, JPEG) of the key frame at or before each of `seconds`. Raises what `extract_frames` raises."""
+    reader = FrameReader(video)
+    for time in sorted(set(seconds)):
+        yield time, encode_frame(reader.jump_to(time), height)
+
+
+def extract_thumbnail(video: bytes | BinaryIO, *, height: int) -> tuple[float, bytes]:
     """(seconds, JPEG) of one frame from about the middle. Raises what `extract_frames` raises."""
     reader = FrameReader(video)
     frame = reader.advance_to(reader.duration_seconds / 2)
@@ -66,8 +77,8 @@ class FrameReader:
         decoded_since_seek: how many frames it decoded since the last seek, or since the beginning.
     """
 
-    def __init__(self, video: bytes) -> None:
-        self._video = video
+    def __init__(self, video: bytes | BinaryIO) -> None:
+        self._video = io.BytesIO(video) if isinstance(video, bytes) else video
         self._origin = self._seconds = 0.0
         self._open()
         self._origin = self._seconds
@@ -97,11 +108,27 @@ class FrameReader:
             pass
         return self._frame
 
+    def jump_to(self, seconds: float) -> VideoFrame:
+        """The key frame at or before `seconds`; where the container cannot seek, the first frame from then on."""
+        try:
+            target = (seconds + self._origin) / float(self._stream.time_base)
+            self._container.seek(round(target), stream=self._stream)
+            self._restart()
+            if self._decode_next():
+                return self._frame
+        except (OSError, ValueError):
+            pass
+        self._can_seek = False
+        if self._seconds > seconds:
+            self._open()
+        return self.advance_to(seconds)
+
     def _open(self) -> None:
         import av
 
+        self._video.seek(0)
         self._container = av.open(
-            io.BytesIO(self._video),
+            self._video,
             mode="r",
             options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none"},
             metadata_errors="replace",
@@ -171,9 +198,14 @@ def _refuse_open(url: str, flags: int, options: dict[str, str]) -> io.BytesIO:
 def main() -> None:
     """Answer the request on stdin. Each frame is written as soon as it is encoded."""
     request = json.loads(sys.stdin.buffer.readline())
-    video, height = sys.stdin.buffer.read(), request["height"]
-    times = request["seconds"]
-    frames = [extract_thumbnail(video, height=height)] if times is None else extract_frames(video, times, height=height)
+    path, height, times = request.get("path"), request["height"], request["seconds"]
+    video = sys.stdin.buffer.read() if path is None else Path(path).open("rb")  # noqa: SIM115 - open to the end
+    frames: Iterable[tuple[float, bytes]]
+    if times is None:
+        frames = [extract_thumbnail(video, height=height)]
+    else:
+        extract = extract_key_frames if request.get("key_frames") else extract_frames
+        frames = extract(video, times, height=height)
     for seconds, jpeg in frames:
         sys.stdout.write(json.dumps({"seconds": seconds, "jpeg": base64.b64encode(jpeg).decode()}) + "\n")
         sys.stdout.flush()

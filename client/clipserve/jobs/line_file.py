@@ -1,0 +1,126 @@
+"""A file that grows by whole lines. Another run can continue it, however the last one ended.
+
+`results.jsonl` holds the lines. `results.jsonl.job` beside it holds the job's settings; a job locks it while it writes.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from clipserve.atomic_files import open_atomically
+from clipserve.errors import InvalidRequest
+from clipserve.tables.formats import write_json
+
+
+class LineFile:
+    """Lines of bytes, appended one at a time.
+
+    Raises:
+        InvalidRequest: another job writes to the file, the file was begun with other settings, or no job wrote it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self._file: IO[bytes] | None = None
+        if self.path.exists() and not self.path.is_file():  # reading a pipe or /dev/full would never end
+            raise InvalidRequest(
+                f"{str(self.path)!r} is no regular file, and a job must read its rows again: choose another --out"
+            )
+        self._lock = _lock(self.path)
+        try:
+            self._check_settings(settings)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def read(self) -> Iterator[bytes]:
+        """The complete lines. In the end an incomplete last line is removed."""
+        if not self.path.exists():
+            return
+        complete_bytes = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                complete_bytes += len(line)
+                yield line
+        if complete_bytes < self.path.stat().st_size:
+            os.truncate(self.path, complete_bytes)
+
+    def keep(self, wanted: Callable[[bytes], bool]) -> None:
+        """Replace the file, in one step, by one with the wanted lines alone."""
+        with self.path.open("rb") as lines, open_atomically(self.path, "wb") as file:
+            file.writelines(line for line in lines if wanted(line))
+
+    def begin(self) -> None:
+        """Open the file for `append`; it exists from now on."""
+        # Unbuffered: a line that a full disk refuses must not be written later, when the file is closed.
+        self._file = self.path.open("ab", buffering=0)
+
+    def append(self, line: str) -> None:
+        """Write a line. Once this returns, it survives the end of this process.
+
+        Raises:
+            OSError: the line cannot be written. The file may hold a part of it; the next reading removes that part.
+        """
+        assert self._file is not None
+        left = memoryview(line.encode() + b"\n")
+        while left:
+            left = left[self._file.write(left) :]
+
+    def close(self) -> None:
+        """Release the file for other jobs."""
+        if self._file is not None:
+            with suppress(OSError):
+                os.fsync(self._file.fileno())
+            self._file.close()
+        self._lock.close()
+
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        self._lock.seek(0)
+        text = self._lock.read()
+        begun = self.path.exists() and self.path.stat().st_size > 0
+        try:
+            before = json.loads(text) if begun else {}
+        except ValueError:
+            raise InvalidRequest(
+                f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it: choose"
+                " another --out"
+            ) from None
+        changed = {name for name in {*before, *settings} if before.get(name) != settings.get(name)} if begun else set()
+        if changed:
+            differences = ", ".join(
+                f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in sorted(changed)
+            )
+            raise InvalidRequest(
+                f"{str(self.path)!r} was begun with {differences}: continue with the same settings, or choose another"
+                " --out"
+            )
+        if not begun:
+            self._lock.seek(0)
+            self._lock.truncate()
+            self._lock.write(write_json(dict(settings), indent=2) + "\n")
+            self._lock.flush()
+
+
+def _lock(path: Path) -> IO[str]:
+    """Open and lock the settings file beside `path`. The system releases the lock when this process ends."""
+    import fcntl
+
+    name = path.with_name(path.name + ".job")
+    try:
+        file = name.open("a+", encoding="utf-8")
+    except OSError as exc:
+        raise InvalidRequest(
+            f"cannot write {str(name)!r}, which holds the job's settings beside the results: {exc.strerror}."
+            " The folder must exist and be writable."
+        ) from exc
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        file.close()
+        raise InvalidRequest(f"another job is writing to {str(path)!r}: wait for it, or choose another --out") from exc
+    return file

@@ -1,0 +1,308 @@
+"""`clipserve timeline`: what happens when in long videos."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipserve.classifier import VideoClassifier
+from clipserve.commands.given_sources import GivenSources
+from clipserve.commands.options import (
+    ModelOption,
+    ServerOptions,
+    ShardOption,
+    SourcesArgument,
+    make_option,
+    spread_options,
+)
+from clipserve.commands.output import print_error, tell
+from clipserve.connection import Connection
+from clipserve.errors import ClipserveError
+from clipserve.jobs.job import RETRY_SECONDS, Shard
+from clipserve.names import make_printable
+from clipserve.retry import RETRIED_ERRORS
+from clipserve.runs.summary import SERVER_WIDE_ERRORS
+from clipserve.sources.entries import Entries
+from clipserve.tables.formats import write_json
+from clipserve.timeline.formats import FORMATS, VideoSegments, describe_segment, find_format, write_segments
+from clipserve.timeline.job import describe_settings, run_job
+from clipserve.timeline.many import Part, TimelineRow
+from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
+from clipserve.timeline.segments import SegmentOptions, segments
+from clipserve.timeline.window_file import (
+    JsonLines,
+    Record,
+    VideoTimeline,
+    WindowFile,
+    gather,
+    is_window_file,
+    read_timelines,
+)
+
+
+@spread_options
+def timeline(
+    sources: SourcesArgument,
+    *,
+    model: ModelOption = Connection.model,
+    windows: TimelineOptions,
+    as_segments: Annotated[
+        bool, typer.Option("--segments", help="Write stretches, not windows, as CSV or JSON lines.")
+    ] = False,
+    joining: SegmentOptions,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append each window as CSV or JSON lines; the same command continues where it stopped. With"
+            " --segments, or a name that ends in .vtt, .elan.csv, .via.csv or .json (FiftyOne): the stretches, written"
+            " at the end.",
+            show_default=False,
+        ),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(FORMATS),
+            help="The format of --out, where its name does not say it. For a folder: a file for each video.",
+            show_default=False,
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a page that shows the timelines and plays the videos.", show_default=False
+        ),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a picture of the timelines, for reports.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    shard: ShardOption = "1/1",
+    parallel: Annotated[int, make_option(TimelineRunArguments, "parallel", min=1)] = TimelineRunArguments.parallel,
+    retry_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="With --out: how long to wait for a server that does not answer, where that is longer than --timeout.",
+        ),
+    ] = RETRY_SECONDS,
+    server: ServerOptions,
+) -> None:
+    """Say what happens when in long videos.
+
+    \b
+    clipserve timeline match.mp4
+    clipserve timeline match.mp4 --window 2 --step 1 --out timeline.csv --html timeline.html
+    clipserve timeline match.mp4 --out match.vtt
+    clipserve timeline matches/ --out windows.jsonl --parallel 4
+    clipserve timeline matches/ --segments --enter 0.6 --min-length 2 --out stretches.csv
+    clipserve timeline match.mp4 --json | jq -r '[.start, .labels[0].label] | @tsv'
+
+    Each video is sent once. Without --out and --json a table shows the
+    stretches: windows of one label that follow each other, joined.
+
+    With --out, no window is lost when the program or the server stops. The
+    same command continues with the next one. Formats that are written at the
+    end keep their windows in FILE.windows.jsonl.
+
+    Exits with 0 if every video was classified to its end, 1 if some were not,
+    2 if the server cannot be reached or has no such model, there is no video
+    in the sources, or the output cannot be written.
+    """
+    given = GivenSources(sources)
+    plan = OutputPlan(out, format, html, png, windows, joining, as_segments=as_segments, as_json=as_json)
+    if out and given.has_standard_input:
+        raise typer.BadParameter(
+            "standard input cannot be read again when the job continues: give a file, or leave out --out",
+            param_hint="--out",
+        )
+    with server.open_classifier(model) as classifier:
+        try:
+            share = Shard.parse(shard)
+            if plan.journal:
+                fine = write_file(classifier, given.read(), plan, share, parallel, retry_seconds)
+            else:
+                fine = show_rows(classifier, share.select(given.read()), plan, parallel)
+            given.finish()
+        except (ClipserveError, OSError) as error:
+            print_error(error)
+            raise typer.Exit(2) from error
+    if not fine:
+        raise typer.Exit(1)
+
+
+class OutputPlan:
+    """What to write, and where.
+
+    Attributes:
+        journal: the file that windows are appended to; None without --out.
+
+    Raises:
+        typer.BadParameter: the options do not go together.
+    """
+
+    def __init__(
+        self,
+        out: Path | None,
+        format: str | None,
+        html: Path | None,
+        png: Path | None,
+        windows: TimelineOptions,
+        joining: SegmentOptions,
+        *,
+        as_segments: bool,
+        as_json: bool,
+    ) -> None:
+        self.windows, self.joining, self.as_json, self.as_segments = windows, joining, as_json, as_segments
+        self.out, self.html, self.png = out, html, png
+        self.format: str | None = None
+        self.journal: Path | None = None
+        for option, path in (("--out", out), ("--html", html), ("--png", png)):
+            if path and not path.is_dir() and not path.parent.is_dir():
+                raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+        if format is not None and (format not in FORMATS or not out):
+            raise typer.BadParameter(f"with --out, one of {', '.join(FORMATS)}; got {format!r}", param_hint="--format")
+        if out:
+            if as_json:
+                raise typer.BadParameter("everything is written to the file: leave out --json", param_hint="--out")
+            self._choose_files(out, format)
+        written = self.journal is not None and self.journal.suffix != ".csv"
+        if (windows.features or windows.report) and not (as_json or written):
+            raise typer.BadParameter(
+                "only JSON lines have room for it; add --json, or --out FILE.jsonl", param_hint="--features/--report"
+            )
+
+    @property
+    def wants_segments(self) -> bool:
+        """Whether the windows are needed in the end."""
+        return bool(self.html or self.png or self.format)
+
+    def finish(self, timelines: Callable[[], Iterator[VideoTimeline]]) -> None:
+        """Write what is made of all windows. Raises ClipserveError or OSError."""
+        if self.out and self.format:
+            write_segments(self.out, self.format, (self.join(timeline) for timeline in timelines()))
+        if self.html:
+            from clipserve.timeline.page import write_page
+
+            write_page(self.html, list(timelines()), self.joining)
+        if self.png:
+            from clipserve.timeline.picture import write_picture
+
+            write_picture(self.png, list(timelines()), self.joining)
+
+    def join(self, timeline: VideoTimeline) -> VideoSegments:
+        """The stretches of a video."""
+        return VideoSegments(timeline.video, segments(timeline.windows, self.joining))
+
+    def _choose_files(self, out: Path, format: str | None) -> None:
+        name = format or find_format(out)
+        if name is None:
+            endings = ", ".join(known.suffix for known in FORMATS.values())
+            raise typer.BadParameter(
+                f"the name ends in {endings}, or --format says what to write; got {str(out)!r}", param_hint="--out"
+            )
+        if name in ("csv", "jsonl") and not self.as_segments and not out.is_dir():
+            if not is_window_file(out):
+                raise typer.BadParameter(f"the name ends in {FORMATS[name].suffix}", param_hint="--out")
+            self.journal = out
+        else:
+            self.format = name
+            self.journal = out / "windows.jsonl" if out.is_dir() else out.with_name(f"{out.name}.windows.jsonl")
+
+
+def write_file(
+    classifier: VideoClassifier, entries: Entries, plan: OutputPlan, shard: Shard, parallel: int, retry_seconds: float
+) -> bool:
+    """Continue a file of windows, and write what is made of it. Returns whether no video of it failed."""
+    assert plan.journal is not None
+    path, top_k = plan.journal, plan.windows.top_k
+    count = 0
+    try:
+        with WindowFile(path, describe_settings(classifier.model, shard, plan.windows), top_k) as file:
+            count = before = file.windows
+            try:
+                run_job(
+                    classifier,
+                    entries,
+                    file,
+                    options=plan.windows,
+                    shard=shard,
+                    parallel=parallel,
+                    retry_seconds=retry_seconds,
+                )
+            finally:
+                count = file.windows
+            failures = file.failures
+        plan.finish(lambda: read_timelines(path, top_k))
+        tell(f"{plan.out}: {count} windows, {count - before} of them new, {failures} videos failed")
+        return failures == 0
+    except (*RETRIED_ERRORS, OSError) as error:
+        print_error(error)
+        tell(f"{path}: {count} windows; the same command continues from here")
+        raise typer.Exit(2) from error
+
+
+def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, parallel: int) -> bool:
+    """Print windows as they come, or the stretches of each video at its end. Returns whether no video failed."""
+    # A bar and lines on one terminal would write over each other.
+    progress = False if plan.as_json and sys.stdout.isatty() else None
+    arguments = TimelineRunArguments((), parallel=parallel, progress=progress, **plan.windows.settings())
+    kept: list[VideoTimeline] = []
+    rows = classifier.continue_timelines((Part(*item) for item in enumerate(entries)), arguments)
+    with rows:
+        for timeline in gather(_follow(rows, plan)):
+            if not plan.as_json:
+                print_table(plan.join(timeline))
+            elif plan.as_segments:
+                for one in plan.join(timeline).segments:
+                    print_line({"video": timeline.video, **describe_segment(one)})
+            if plan.wants_segments:
+                kept.append(timeline)
+    plan.finish(lambda: iter(kept))
+    return rows.summary.failures == 0
+
+
+def _follow(rows: Iterable[TimelineRow], plan: OutputPlan) -> Iterator[Record]:
+    """Records of the rows, for the stretches; prints each row that is to be printed now."""
+    lines = JsonLines()
+    for row in rows:
+        if row.error is not None:
+            if isinstance(row.error, SERVER_WIDE_ERRORS):
+                raise row.error
+            print_error(row.error)
+        if plan.as_json and not plan.as_segments:
+            sys.stdout.write(f"{lines.write(row)}\n")
+            sys.stdout.flush()
+            if not plan.wants_segments:
+                continue
+        error = None if row.error is None else {"code": row.error.code, "message": str(row.error)}
+        yield Record(row.number, row.id, row.video, window=row.window, facts=row.facts, error=error)
+
+
+def print_line(record: dict[str, object]) -> None:
+    """Print one JSON object."""
+    sys.stdout.write(write_json(record) + "\n")
+    sys.stdout.flush()  # the next program in the pipe should not wait for a full buffer
+
+
+def print_table(video: VideoSegments) -> None:
+    """The stretches of a video."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("start", "end", "label", "score", title=Text(make_printable(video.video)), title_justify="left")
+    for number in (0, 1, 3):
+        table.columns[number].justify = "right"
+    for one in video.segments:
+        times = (f"{one.start_seconds:.1f} s", f"{one.end_seconds:.1f} s")
+        table.add_row(*times, Text(make_printable(one.label)), f"{one.score:.2f}")
+    if not video.segments:
+        tell(f"{video.video}: no label reaches the score of --enter")
+    else:
+        Console().print(table)

@@ -1,0 +1,181 @@
+"""Stretches of videos in the formats of players and annotation tools."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipserve.atomic_files import open_atomically
+from clipserve.errors import InvalidRequest
+from clipserve.names import make_printable, read_name
+from clipserve.sources.addresses import is_address
+from clipserve.sources.lists import JSON_LINES
+from clipserve.tables.formats import write_json
+from clipserve.timeline.segments import Segment
+from clipserve.timeline.window_file import CSV, write_cells
+
+
+@dataclass(frozen=True)
+class VideoSegments:
+    """The stretches of one video, and its path or address."""
+
+    video: str
+    segments: list[Segment]
+
+
+Writer = Callable[[Iterable[VideoSegments]], Iterator[str]]
+
+
+@dataclass(frozen=True)
+class SegmentFormat:
+    """A format. write: gives the text in parts. single: a file is about one video."""
+
+    title: str
+    suffix: str
+    write: Writer
+    single: bool = False
+
+
+def write_csv(videos: Iterable[VideoSegments]) -> Iterator[str]:
+    """path, start, end, label, score and more: the columns of ground truth first."""
+    yield write_cells(["path", "start", "end", "label", "score", "start_frame", "end_frame"]) + "\n"
+    for video in videos:
+        for one in video.segments:
+            times = (f"{one.start_seconds:.3f}", f"{one.end_seconds:.3f}")
+            cells = [make_printable(video.video), *times, make_printable(one.label), f"{one.score:.6f}"]
+            yield write_cells([*cells, one.start_frame, one.end_frame]) + "\n"
+
+
+def write_json_lines(videos: Iterable[VideoSegments]) -> Iterator[str]:
+    """An object for each stretch."""
+    for video in videos:
+        yield from (write_json({"video": video.video, **describe_segment(one)}) + "\n" for one in video.segments)
+
+
+def write_webvtt(videos: Iterable[VideoSegments]) -> Iterator[str]:
+    """Subtitles: https://www.w3.org/TR/webvtt1/. A player shows the label while it lasts."""
+    yield "WEBVTT\n"
+    for video in videos:
+        for one in video.segments:
+            label = make_printable(one.label).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+            yield f"\n{format_time(one.start_seconds)} --> {format_time(one.end_seconds)}\n{label}\n"
+
+
+def write_elan(videos: Iterable[VideoSegments]) -> Iterator[str]:
+    """For ELAN's File > Import > CSV / Tab-delimited Text File: tier, begin time, end time, annotation.
+
+    Annotations of one tier may not overlap, so each label has a tier of its own.
+    """
+    yield write_cells(["Tier", "Begin Time", "End Time", "Annotation"]) + "\n"
+    for video in videos:
+        for one in video.segments:
+            label = make_printable(one.label)
+            yield write_cells([label, format_time(one.start_seconds), format_time(one.end_seconds), label]) + "\n"
+
+
+def write_via(videos: Iterable[VideoSegments]) -> Iterator[str]:
+    """As the VGG Image Annotator 3 exports the annotations of videos (project_export_csv in its _via_data.js)."""
+    yield "# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)\n"
+    yield '# ATTRIBUTES = {"1":"label"}\n'
+    yield "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata\n"
+    for number, video in enumerate(videos, 1):
+        files = write_json([Path(video.video).name])
+        for one in video.segments:
+            times = f"[{one.start_seconds:.3f},{one.end_seconds:.3f}]"
+            id, labels = f"{number}_{secrets.token_hex(4)}", write_json({"1": one.label})
+            yield f'{_quote(id)},{_quote(files)},0,{_quote(times)},"[]",{_quote(labels)}\n'
+
+
+def write_fiftyone(videos: Iterable[VideoSegments]) -> Iterator[str]:
+    """labels.json of a FiftyOneTemporalDetectionDataset: frames [first, last], counted from 1.
+
+    >>> kind = fiftyone.types.FiftyOneTemporalDetectionDataset
+    >>> fiftyone.Dataset.from_dir(dataset_type=kind, labels_path="timeline.json", data_path="videos/")
+    """
+    yield '{"labels": {'
+    for number, video in enumerate(videos):
+        name = read_name(video.video)
+        key = video.video if is_address(name) else str(Path(name).absolute())
+        detections = [
+            {
+                "label": one.label,
+                "support": [one.start_frame + 1, max(one.end_frame, one.start_frame + 1)],
+                "confidence": round(one.score, 6),
+            }
+            for one in video.segments
+        ]
+        yield f"{',' if number else ''}\n{json.dumps(key)}: {write_json(detections)}"
+    yield "\n}}\n"
+
+
+FORMATS: dict[str, SegmentFormat] = {
+    "csv": SegmentFormat("CSV", CSV, write_csv),
+    "jsonl": SegmentFormat("JSON lines", JSON_LINES[0], write_json_lines),
+    "webvtt": SegmentFormat("WebVTT", ".vtt", write_webvtt, single=True),
+    "elan": SegmentFormat("ELAN", ".elan.csv", write_elan, single=True),
+    "via": SegmentFormat("VIA", ".via.csv", write_via),
+    "fiftyone": SegmentFormat("FiftyOne", ".json", write_fiftyone),
+}
+
+
+def find_format(path: Path) -> str | None:
+    """The name of the format that a file's suffix says: the longest one that fits."""
+    fitting = [name for name, known in FORMATS.items() if path.name.lower().endswith(known.suffix)]
+    if path.suffix.lower() in JSON_LINES:
+        return "jsonl"
+    return max(fitting, key=lambda name: len(FORMATS[name].suffix), default=None)
+
+
+def write_segments(path: Path, name: str, videos: Iterable[VideoSegments]) -> None:
+    """Write a file, or for a folder a file for each video.
+
+    Raises:
+        InvalidRequest: there are several videos, and the format is for one.
+        OSError: the file cannot be written.
+    """
+    known = FORMATS[name]
+    if path.is_dir():
+        for video in videos:
+            with open_atomically(path / f"{Path(video.video).stem or 'video'}{known.suffix}") as file:
+                file.writelines(known.write([video]))
+        return
+    with open_atomically(path) as file:
+        file.writelines(known.write(_take_one(videos, path) if known.single else videos))
+
+
+def _take_one(videos: Iterable[VideoSegments], path: Path) -> Iterator[VideoSegments]:
+    for number, video in enumerate(videos):
+        if number:
+            raise InvalidRequest(
+                f"{str(path)!r} is about one video, and there are several: give a folder that exists, and --format"
+            )
+        yield video
+
+
+def describe_segment(segment: Segment) -> dict[str, Any]:
+    """A stretch as a dict that JSON can hold."""
+    return {
+        "start": round(segment.start_seconds, 6),
+        "end": round(segment.end_seconds, 6),
+        "start_frame": segment.start_frame,
+        "end_frame": segment.end_frame,
+        "label": segment.label,
+        "index": segment.index,
+        "score": round(segment.score, 6),
+        "windows": segment.windows,
+    }
+
+
+def format_time(seconds: float) -> str:
+    """hh:mm:ss.mmm"""
+    milliseconds = round(seconds * 1000)
+    return (
+        f"{milliseconds // 3_600_000:02}:{milliseconds // 60_000 % 60:02}"
+        f":{milliseconds // 1000 % 60:02}.{milliseconds % 1000:03}"
+    )
+
+
+def _quote(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

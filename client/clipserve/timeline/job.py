@@ -1,0 +1,62 @@
+"""The windows of many videos in one file, in as many runs as it takes."""
+
+from collections.abc import Iterable
+
+from clipserve.classifier import VideoClassifier
+from clipserve.errors import InvalidRequest
+from clipserve.jobs.job import RETRY_SECONDS, Shard
+from clipserve.retry import RETRIED_ERRORS
+from clipserve.sources.entries import Entry
+from clipserve.timeline.many import Part, Parts
+from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
+from clipserve.timeline.window_file import WindowFile
+
+
+def run_job(
+    classifier: VideoClassifier,
+    entries: Iterable[Entry],
+    file: WindowFile,
+    *,
+    options: TimelineOptions,
+    shard: Shard,
+    parallel: int = TimelineRunArguments.parallel,
+    progress: bool | None = None,
+    retry_seconds: float = RETRY_SECONDS,
+) -> None:
+    """Write the windows that the file lacks, each once, those of one video in order.
+
+    Each run reads the source from its beginning. Since the first run the source may only have grown at its end.
+
+    Raises:
+        ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The windows
+            that came before are in the file.
+        UnknownModel, AccessDenied: no video can be classified.
+        InvalidRequest: the source is not the one that the file was begun with.
+        OSError: the file cannot be written.
+    """
+    known = file.videos
+
+    def read_parts() -> Parts:
+        found = 0
+        for number, entry in shard.select(enumerate(entries)):
+            found += 1
+            if (first_window := file.find_next(number, entry.spelt_id)) is not None:
+                yield Part(number, entry, first_window)
+        if found < known:
+            raise InvalidRequest(
+                f"{str(file.path)!r} has windows of videos that are not in the source any more: choose another --out"
+            )
+
+    arguments = TimelineRunArguments(
+        (), parallel=parallel, progress=progress, retry_seconds=retry_seconds, **options.settings()
+    )
+    with classifier.continue_timelines(read_parts(), arguments) as rows:
+        for row in rows:
+            if isinstance(row.error, RETRIED_ERRORS):  # about the server, not about this video: no line for it
+                raise row.error
+            file.append(row)
+
+
+def describe_settings(model: str, shard: Shard, options: TimelineOptions) -> dict[str, object]:
+    """The settings that the windows depend on, which must stay the same while a file grows."""
+    return {"model": model, "shard": str(shard), **options.settings()}

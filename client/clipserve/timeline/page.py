@@ -1,0 +1,157 @@
+"""Timelines as one HTML page: a row for each label, thumbnails, the labels under the pointer, click to play there.
+
+The page loads nothing but the videos: small ones are part of it, others are played from where they are.
+"""
+
+import base64
+import mimetypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from clipserve.atomic_files import open_atomically
+from clipserve.extras import load
+from clipserve.names import make_printable, read_name
+from clipserve.showcase.filmstrip import extract_key_frames
+from clipserve.sources.addresses import is_address
+from clipserve.tables.formats import write_json
+from clipserve.timeline.progress import format_time
+from clipserve.timeline.segments import Segment, SegmentOptions, segments
+from clipserve.timeline.window import Window
+from clipserve.timeline.window_file import VideoTimeline
+
+MOST_EMBEDDED_BYTES = 16 * 1024 * 1024
+THUMBNAILS, THUMBNAIL_PIXELS = 16, 72
+MOST_ROWS = 30  # labels; the others have shorter stretches
+# Labels of a window that the page shows under the pointer, and points of a row's curve: a day of video stays light.
+LABELS_SHOWN, MOST_POINTS = 3, 600
+
+
+@dataclass(frozen=True)
+class Row:
+    """One label: its stretches, and its score over time as the points of an SVG path, "" if there is none."""
+
+    label: str
+    segments: list[Segment]
+    curve: str = ""
+
+
+def write_page(path: Path, timelines: Sequence[VideoTimeline], options: SegmentOptions) -> None:
+    """Write the page.
+
+    Raises:
+        InvalidRequest: jinja2 is not installed.
+        OSError: the file cannot be written.
+    """
+    text = render_page([describe_video(timeline, options, path.parent) for timeline in timelines])
+    with open_atomically(path) as file:
+        file.write(text)
+
+
+def render_page(videos: Sequence[dict[str, Any]]) -> str:
+    """The page of the videos that `describe_video` describes. Raises InvalidRequest: jinja2 is not installed."""
+    jinja2 = load("jinja2", "evaluation")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clipserve.timeline"),
+        autoescape=True,  # anybody may have chosen the names of files and labels
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["clock"] = format_time
+    return str(environment.get_template("timeline.html").render(videos=videos))
+
+
+def describe_video(timeline: VideoTimeline, options: SegmentOptions, folder: Path) -> dict[str, Any]:
+    """What the page shows of a video; `folder` is the page's."""
+    windows = timeline.windows
+    length = max([timeline.facts.duration_seconds or 0.0, *(window.end_seconds for window in windows)])
+    file = find_file(timeline.video)
+    return {
+        "name": make_printable(timeline.video),
+        "length": length or 1.0,
+        "windows": len(windows),
+        "truncated": bool(timeline.facts.truncated),
+        "error": make_printable(str(timeline.error["message"])) if timeline.error else "",
+        "source": choose_source(timeline.video, file, folder),
+        "thumbnails": extract_thumbnails(file, length) if file else [],
+        "rows": list_rows(windows, segments(windows, options)),
+        "marks": choose_marks(length),
+        "data": list_windows(windows),
+    }
+
+
+def find_file(video: str) -> Path | None:
+    """The local file of a video, if it has one."""
+    name = read_name(video)
+    path = Path(name)
+    try:
+        return path if not is_address(name) and path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def choose_source(video: str, file: Path | None, folder: Path) -> str:
+    """What the page's player opens: the video itself, its place seen from the page, or its address; "" for nothing."""
+    if file is None:
+        return video if is_address(video) else ""
+    if file.stat().st_size <= MOST_EMBEDDED_BYTES:
+        kind = mimetypes.guess_type(file.name)[0] or "video/mp4"
+        return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    try:
+        return quote(str(file.resolve().relative_to(folder.resolve())))
+    except ValueError:
+        return file.resolve().as_uri()
+
+
+def extract_thumbnails(file: Path, length: float) -> list[str]:
+    """JPEGs in base64, in the middle of equal parts of the video; "" for one that cannot be extracted."""
+    times = [round(length * (number + 0.5) / THUMBNAILS, 3) for number in range(THUMBNAILS)]
+    found = extract_key_frames(file, times, height=THUMBNAIL_PIXELS)
+    return [found.get(time, "") for time in times] if found else []
+
+
+def list_rows(windows: Sequence[Window], found: Iterable[Segment]) -> list[Row]:
+    """A row for each label, the ones with the longest stretches first."""
+    by_label: dict[str, list[Segment]] = {}
+    for segment in found:
+        by_label.setdefault(segment.label, []).append(segment)
+    names = sorted(by_label, key=lambda name: (-sum(one.length_seconds for one in by_label[name]), name))
+    return [Row(make_printable(name), by_label[name], draw_curve(windows, name)) for name in names[:MOST_ROWS]]
+
+
+def draw_curve(windows: Sequence[Window], label: str) -> str:
+    """The score of a label over time as an SVG path in a box of 1000 x 100: the largest score of each point."""
+    if not windows:
+        return ""
+    length = max(window.end_seconds for window in windows)
+    size = -(-len(windows) // MOST_POINTS)
+    points = []
+    for begin in range(0, len(windows), size):
+        part = windows[begin : begin + size]
+        score = max((scored.score for window in part for scored in window if scored.label == label), default=0.0)
+        middle = (part[0].middle_seconds + part[-1].middle_seconds) / 2
+        points.append(f"{1000 * middle / length:.1f} {100 - 100 * score:.1f}")
+    return f"M0 100L{'L'.join(points)}L1000 100Z"
+
+
+def choose_marks(length: float) -> list[float]:
+    """Times for the axis: between five and ten, or one for each second of a short video."""
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+    step = next((step for step in steps if length / step <= 10), steps[-1])
+    return [float(number * step) for number in range(int(length / step) + 1)]
+
+
+def list_windows(windows: Sequence[Window]) -> str:
+    """[start, end, [[label, score], ...]] of each window, as JSON that is safe inside a script element."""
+    described = [
+        [
+            round(window.start_seconds, 3),
+            round(window.end_seconds, 3),
+            [[make_printable(scored.label), round(scored.score, 3)] for scored in window.labels[:LABELS_SHOWN]],
+        ]
+        for window in windows
+    ]
+    return write_json(described).replace("<", "\\u003c")

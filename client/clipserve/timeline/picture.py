@@ -1,0 +1,62 @@
+"""Timelines as a picture, for reports: a row for each label, bars where it lasts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipserve.atomic_files import open_atomically
+from clipserve.extras import load
+from clipserve.names import make_printable
+from clipserve.timeline.page import Row, list_rows
+from clipserve.timeline.progress import format_time, shorten
+from clipserve.timeline.segments import SegmentOptions, segments
+from clipserve.timeline.window_file import VideoTimeline
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOUR = "#1b7ea6"
+WIDTH_INCHES, ROW_INCHES, DPI = 9.0, 0.28, 150
+
+
+def write_picture(path: Path, timelines: Sequence[VideoTimeline], options: SegmentOptions) -> None:
+    """Write the picture, in the format of the suffix: PNG, SVG or PDF.
+
+    Raises:
+        InvalidRequest: matplotlib is not installed.
+        OSError: the file cannot be written.
+    """
+    figure = draw([(timeline, list_rows([], segments(timeline.windows, options))) for timeline in timelines])
+    with open_atomically(path, "wb") as file:
+        figure.savefig(file, format=path.suffix.lstrip(".").lower() or "png", dpi=DPI)
+
+
+def draw(videos: Sequence[tuple[VideoTimeline, Sequence[Row]]]) -> "Figure":
+    """One plot below the other. Raises InvalidRequest: matplotlib is not installed."""
+    kind: Any = load("matplotlib.figure", "evaluation").Figure
+    heights = [max(len(rows), 1) + 2.5 for _, rows in videos] or [1.0]
+    figure: Figure = kind(figsize=(WIDTH_INCHES, ROW_INCHES * sum(heights)), layout="constrained")
+    plots = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (timeline, rows) in zip(plots, videos, strict=False):
+        _draw_video(axes, timeline, rows)
+    return figure
+
+
+def _draw_video(axes: "Axes", timeline: VideoTimeline, rows: Sequence[Row]) -> None:
+    for place, row in enumerate(rows):
+        spans = [(one.start_seconds, one.length_seconds) for one in row.segments]
+        axes.broken_barh(spans, (place - 0.38, 0.76), color=COLOUR)
+    length = max([timeline.facts.duration_seconds or 0.0, *(window.end_seconds for window in timeline.windows)])
+    axes.set(xlim=(0, length or 1.0), ylim=(max(len(rows), 1) - 0.5, -0.5))
+    # $ and \ would start a formula.
+    axes.set_title(_escape(shorten(make_printable(timeline.video))), loc="left", fontsize=9)
+    axes.set_yticks(range(len(rows)), [_escape(row.label) for row in rows], fontsize=8)
+    axes.xaxis.set_major_formatter(lambda seconds, _: format_time(seconds))
+    axes.tick_params(axis="x", labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _escape(text: str) -> str:
+    return text.replace("$", r"\$")

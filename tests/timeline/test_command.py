@@ -1,0 +1,291 @@
+"""`clipserve timeline`: files that go on where they stopped, and the formats of other tools."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from clipserve.command_line import build_app
+from tests.timeline.conftest import FakeTimelines, start_server
+from tests.watching import wait_for
+
+PROGRAM = "from clipserve.command_line import main; main()"
+NOT_A_VIDEO = "[not-a-video] no container that is opened here"
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "match.mp4"
+    path.write_bytes(b"match")
+    return path
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """Run `clipserve timeline`."""
+
+    def run_command(*arguments):
+        words = ["timeline", *map(str, arguments), "--url", server.url, "--model", "x3d_m"]
+        return CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), words)
+
+    return run_command
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def numbers(path, id=None):
+    return [line["window"] for line in lines(path) if "window" in line and id in (None, line["id"])]
+
+
+def test_without_options_a_table_shows_the_stretches(run, video):
+    result = run(video)
+    assert result.exit_code == 0, result.output
+    words = [line.split() for line in result.stdout.splitlines()]
+    rows = [[word for word in row if word not in "│┃"] for row in words if "s" in row]
+    assert [(row[0], row[2], row[4]) for row in rows] == [
+        ("0.0", "2.5", "resting"), ("2.5", "5.5", "running"), ("5.5", "9.5", "jumping"), ("9.5", "11.0", "swimming"),
+    ]  # fmt: skip
+
+
+def test_json_lines_hold_every_window_and_the_end(run, video, tmp_path):
+    out = tmp_path / "windows.jsonl"
+    result = run(video, "--out", out, "--top-k", 2)
+    assert result.exit_code == 0, result.output
+    found = lines(out)
+    assert found[4] == {
+        "row": 0, "id": str(video), "video": str(video), "window": 4, "start": 4.0, "end": 6.0, "start_frame": 100,
+        "end_frame": 150, "labels": [
+            {"label": "running", "index": 1, "score": pytest.approx(0.8)},
+            {"label": "resting", "index": 0, "score": pytest.approx(0.05)},
+        ],
+    }  # fmt: skip
+    assert found[-1] == {
+        "row": 0, "id": str(video), "video": str(video), "windows": 10, "duration": 10.0, "truncated": False,
+        "codec": "h264", "fps": 25.0,
+    }  # fmt: skip
+    assert "10 windows, 10 of them new, 0 videos failed" in result.stderr
+
+
+def test_csv_has_a_line_for_each_window(run, video, tmp_path):
+    out = tmp_path / "timeline.csv"
+    assert run(video, "--out", out, "--top-k", 2).exit_code == 0
+    rows = list(csv.DictReader(out.open()))
+    assert len(rows) == 10
+    assert {**rows[3], "score_1": "", "score_2": ""} == {
+        "row": "0", "id": str(video), "video": str(video), "window": "3", "start": "3.0", "end": "5.0",
+        "start_frame": "75", "end_frame": "125", "label_1": "running", "score_1": "", "label_2": "resting",
+        "score_2": "",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["windows.jsonl", "timeline.csv"])
+def test_the_same_command_goes_on_with_the_window_that_is_missing(run, server, video, tmp_path, name):
+    out = tmp_path / name
+    whole = tmp_path / f"whole.{name}"
+    assert run(video, "--out", whole).exit_code == 0
+    text = whole.read_text()
+    for kept in (0, 1, 200, len(text) // 2, len(text) - 1, len(text)):
+        out.write_text(text[:kept])  # as a killed program leaves it, in the middle of a line
+        (tmp_path / f"{name}.job").write_text((tmp_path / f"whole.{name}.job").read_text())
+        result = run(video, "--out", out)
+        assert result.exit_code == 0, result.output
+        if name.endswith("csv"):
+            assert out.read_text() == text
+        else:
+            assert lines(out)[:-1] == lines(whole)[:-1]
+            assert lines(out)[-1]["windows"] == 10
+    assert server.sent < 5 * 10, "known windows are not asked for again"
+
+
+def test_a_video_that_is_done_is_not_sent_again(run, server, video, tmp_path):
+    out = tmp_path / "windows.jsonl"
+    run(video, "--out", out)
+    result = run(video, "--out", out)
+    assert "10 windows, 0 of them new" in result.stderr
+    assert len(server.requests) == 1
+
+
+def test_other_settings_and_other_videos_are_refused(run, video, tmp_path):
+    out = tmp_path / "windows.jsonl"
+    run(video, "--out", out)
+    result = run(video, "--out", out, "--window", 3)
+    assert result.exit_code == 2
+    assert "was begun with window 2.0, now 3.0" in result.stderr
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"other")
+    assert "video 0 of" in run(other, "--out", out).stderr
+    out.write_text("no line of ours\n")
+    assert "has a line that no job wrote" in run(video, "--out", out).stderr
+
+
+def test_failures_are_written_and_tried_again_unless_they_are_about_the_video(run, server, tmp_path):
+    for name in ("bad", "good", "unlucky"):
+        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
+    server.failures_by_content = {b"bad": NOT_A_VIDEO, b"unlucky": "the server has a problem"}
+    out = tmp_path / "windows.jsonl"
+    videos = [tmp_path / f"{name}.mp4" for name in ("bad", "good", "unlucky")]
+    result = run(*videos, "--out", out, "--parallel", 1)
+    assert result.exit_code == 1
+    assert "2 videos failed" in result.stderr
+    assert [line["error"]["code"] for line in lines(out) if "error" in line] == ["not-a-video", "server-failed"]
+    server.failures_by_content = {}
+    server.requests.clear()
+    assert run(*videos, "--out", out).exit_code == 1
+    assert server.videos == [b"unlucky"]
+    for path in videos:
+        assert numbers(out, str(path)) == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["windows.jsonl", "timeline.csv"])
+def test_a_killed_program_loses_no_window_and_doubles_none(server, video, tmp_path, name):
+    server.windows, server.per_response, server.hold_after = 60, 2, 10
+    out = tmp_path / name
+    command = [sys.executable, "-c", PROGRAM, "timeline", str(video), "--out", str(out), "--url", server.url]
+    process = subprocess.Popen([*command, "--model", "x3d_m"], stderr=subprocess.DEVNULL)
+    assert wait_for(lambda: out.exists() and out.read_text().count("\n") >= 20)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    server.hold_after = None
+    server.release.set()
+    done = subprocess.run([*command, "--model", "x3d_m"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = numbers(out) if name.endswith("jsonl") else [int(row["window"]) for row in csv.DictReader(out.open())]
+    assert found == list(range(60))
+    assert server.parameters()["first_window"] >= 20
+
+
+def test_a_killed_server_is_waited_for(server, video, tmp_path):
+    server.windows, server.per_response, server.hold_after = 60, 2, 10
+    out = tmp_path / "windows.jsonl"
+    command = [sys.executable, "-c", PROGRAM, "timeline", str(video), "--out", str(out), "--url", server.url]
+    process = subprocess.Popen([*command, "--model", "x3d_m"], stderr=subprocess.PIPE, text=True)
+    assert wait_for(lambda: out.exists() and out.read_text().count("\n") >= 20)
+    port = int(server.url.rpartition(":")[2])
+    server.release.set()
+    server.running_server.stop(0).wait(5)
+    time.sleep(1)
+    other = FakeTimelines(windows=60, per_response=2)
+    other.running_server = start_server(other, port)
+    _, text = process.communicate(timeout=60)
+    other.running_server.stop(None).wait(5)
+    assert process.returncode == 0, text
+    assert numbers(out) == list(range(60))
+    assert other.parameters()["first_window"] >= 20
+
+
+def test_many_videos_and_shards(run, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.mp4").write_bytes(b"%d" % number)
+    for part in (1, 2):
+        assert run(folder, "--out", tmp_path / f"{part}.jsonl", "--shard", f"{part}/2").exit_code == 0
+    found = [{line["id"] for line in lines(tmp_path / f"{part}.jsonl")} for part in (1, 2)]
+    assert found == [{str(folder / f"{n}.mp4") for n in (0, 2)}, {str(folder / f"{n}.mp4") for n in (1, 3)}]
+
+
+EXPECTED = [(0, 2.5, "resting"), (2.5, 5.5, "running"), (5.5, 9.5, "jumping"), (9.5, 11, "swimming")]
+
+
+def test_stretches_as_csv_have_the_columns_of_ground_truth(run, video, tmp_path):
+    out = tmp_path / "stretches.csv"
+    assert run(video, "--segments", "--out", out).exit_code == 0
+    rows = list(csv.DictReader(out.open()))
+    assert [(float(row["start"]), float(row["end"]), row["label"]) for row in rows] == EXPECTED
+    assert [(row["path"], row["score"]) for row in rows[:1]] == [(str(video), "0.800000")]
+    assert numbers(tmp_path / "stretches.csv.windows.jsonl") == list(range(10))
+
+
+def test_webvtt(run, server, video, tmp_path):
+    server.change = lambda record: record["top"].__setitem__(0, [0.8, record["top"][0][1], "a <b> & c"])
+    assert run(video, "--out", tmp_path / "match.vtt", "--top-k", 1).exit_code == 0
+    text = (tmp_path / "match.vtt").read_text()
+    assert text.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:02.500\na &lt;b&gt; &amp; c\n\n00:00:02.500 --> ")
+
+
+def test_elan(run, video, tmp_path):
+    assert run(video, "--out", tmp_path / "match.elan.csv").exit_code == 0
+    rows = list(csv.reader((tmp_path / "match.elan.csv").open()))
+    assert rows[0] == ["Tier", "Begin Time", "End Time", "Annotation"]
+    assert rows[2] == ["running", "00:00:02.500", "00:00:05.500", "running"]
+
+
+def test_via(run, video, tmp_path):
+    assert run(video, "--out", tmp_path / "match.via.csv").exit_code == 0
+    text = (tmp_path / "match.via.csv").read_text()
+    header = [line for line in text.splitlines() if line.startswith("#")]
+    names = header[-1].removeprefix("# CSV_HEADER = ").split(",")
+    rows = list(csv.DictReader(io.StringIO(text.partition(header[-1] + "\n")[2]), names))
+    assert json.loads(rows[1]["file_list"]) == ["match.mp4"]
+    assert json.loads(rows[1]["temporal_coordinates"]) == [2.5, 5.5]
+    assert json.loads(rows[1]["spatial_coordinates"]) == []
+    assert json.loads(rows[1]["metadata"]) == {"1": "running"}
+    assert len({row["metadata_id"] for row in rows}) == 4
+
+
+def test_fiftyone(run, video, tmp_path):
+    assert run(video, "--out", tmp_path / "labels.json").exit_code == 0
+    labels = json.loads((tmp_path / "labels.json").read_text())["labels"]
+    assert list(labels) == [str(video)]
+    # 2.5 seconds of 25 frames: 0 to 62, counted from 1; the last one is part of it.
+    assert labels[str(video)][0] == {"label": "resting", "support": [1, 63], "confidence": 0.8}
+    assert [one["support"][0] - 1 for one in labels[str(video)][1:]] == [
+        one["support"][1] for one in labels[str(video)][:-1]
+    ]
+
+
+def test_a_folder_gets_a_file_for_each_video(run, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
+    videos = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    result = run(*videos, "--out", tmp_path / "both.vtt")
+    assert result.exit_code == 2
+    assert "give a folder that exists, and --format" in result.stderr
+    assert run(*videos, "--out", tmp_path / "out", "--format", "webvtt").exit_code == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.vtt")} == {"a.vtt", "b.vtt"}
+
+
+def test_options_of_stretches_count(run, video, tmp_path):
+    out = tmp_path / "stretches.jsonl"
+    assert run(video, "--segments", "--min-length", 2.6, "--max-gap", 2, "--out", out).exit_code == 0
+    assert [line["label"] for line in lines(out)] == ["running", "jumping"]
+
+
+def test_json_goes_to_standard_output(run, video):
+    shown = [json.loads(line) for line in run(video, "--json").stdout.splitlines()]
+    assert [line["window"] for line in shown[:-1]] == list(range(10))
+    shown = [json.loads(line) for line in run(video, "--json", "--segments").stdout.splitlines()]
+    assert [(line["start"], line["end"], line["label"]) for line in shown] == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "timeline.txt"], "the name ends in"),
+        (["--out", "a.csv", "--json"], "leave out --json"),
+        (["--format", "webvtt"], "with --out, one of"),
+        (["--features"], "only JSON lines have room for it"),
+        (["--out", "nowhere/a.csv"], "there is no folder"),
+        (["--enter", "2"], "enter is a score"),
+        (["--window", "0"], "window is a number of seconds"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(run, video, words, message):
+    result = run(video, *words)
+    assert result.exit_code == 2
+    assert message in result.stderr.replace("\n", " ")
+
+
+def test_a_server_that_is_not_there_ends_the_command(video, tmp_path):
+    words = ["timeline", str(video), "--url", "localhost:1", "--timeout", "1"]
+    assert CliRunner().invoke(build_app(), words).exit_code == 2

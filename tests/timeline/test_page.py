@@ -1,0 +1,95 @@
+"""The page and the picture of timelines; the page in a real browser."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from clipserve import SegmentOptions, VideoFacts
+from clipserve.timeline.page import MOST_EMBEDDED_BYTES, choose_source, write_page
+from clipserve.timeline.picture import write_picture
+from clipserve.timeline.window_file import VideoTimeline
+from clipserve_export.motion.videos import write_motion_video
+from tests.conftest import find_browser
+from tests.timeline.test_segments import of
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """Eight seconds that Chromium plays."""
+    path = tmp_path_factory.mktemp("video") / "a <b> & 'c'.webm"
+    write_motion_video(path, "bouncing", 1_234_567, seconds=8, width=160, height=120, codec="libvpx-vp9")
+    return path
+
+
+@pytest.fixture
+def timeline(video):
+    return VideoTimeline(0, "match", str(video), of("AAABBBB"), VideoFacts(duration_seconds=8.0, windows_total=7))
+
+
+@pytest.mark.needs("browser")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_the_timeline_and_plays_where_it_is_clicked(timeline, tmp_path, scheme):
+    path = tmp_path / "timeline.html"
+    write_page(path, [timeline], SegmentOptions())
+    requests, errors = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(path.as_uri())
+        assert page.inner_text("h1") == str(timeline.video)
+        assert page.locator(".thumbnails img").count() == 16
+        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalHeight > 0)")
+        names = page.locator(".strip .name").all_inner_texts()
+        assert [name for name in names if name] == ["B", "A"]
+        track = page.locator(".track[data-label='B']")
+        box, part = track.bounding_box(), track.locator(".part").bounding_box()
+        assert part["x"] - box["x"] == pytest.approx(box["width"] * 3.5 / 8, abs=3)
+        assert part["width"] == pytest.approx(box["width"] * 4.5 / 8, abs=3)
+        page.mouse.move(box["x"] + box["width"] * 5.5 / 8, box["y"] + 5)
+        tip = page.inner_text(".tip")
+        assert tip.startswith("0:00:05  (5.5 s)")
+        assert "0.90  B" in tip
+        assert page.evaluate("document.querySelector('video').readyState") is not None
+        page.wait_for_function("document.querySelector('video').readyState >= 1")
+        page.mouse.click(box["x"] + box["width"] * 5.5 / 8, box["y"] + 5)
+        page.wait_for_function("document.querySelector('video').currentTime >= 5.4")
+        assert page.evaluate("document.querySelector('video').currentTime") < 8
+        page.screenshot(path=tmp_path / "page.png")
+        browser.close()
+    assert errors == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_a_small_video_is_part_of_the_page_and_a_large_one_is_played_from_its_place(tmp_path):
+    small, large = tmp_path / "small.mp4", tmp_path / "sub" / "large é.mp4"
+    small.write_bytes(b"12")
+    large.parent.mkdir()
+    with large.open("wb") as file:
+        file.truncate(MOST_EMBEDDED_BYTES + 1)
+    assert choose_source(str(small), small, tmp_path) == "data:video/mp4;base64,MTI="
+    assert choose_source(str(large), large, tmp_path) == "sub/large%20%C3%A9.mp4"
+    assert choose_source(str(large), large, tmp_path / "elsewhere") == large.as_uri()
+    assert choose_source("https://example.org/a.mp4", None, tmp_path) == "https://example.org/a.mp4"
+    assert choose_source("<bytes>", None, tmp_path) == ""
+
+
+def test_names_and_labels_cannot_break_the_page(tmp_path):
+    hostile = "</script><script>alert(1)</script>"
+    timeline = VideoTimeline(0, hostile, hostile, of("A"), error={"code": "failed", "message": hostile})
+    object.__setattr__(timeline.windows[0].labels[0], "label", hostile)
+    write_page(tmp_path / "page.html", [timeline], SegmentOptions())
+    assert "<script>alert" not in (tmp_path / "page.html").read_text()
+
+
+def test_the_picture_is_a_png(timeline, tmp_path):
+    empty = VideoTimeline(1, "empty", "empty.mp4", of("."))
+    write_picture(tmp_path / "timeline.png", [timeline, empty], SegmentOptions())
+    with Image.open(tmp_path / "timeline.png") as image:
+        assert image.format == "PNG"
+        assert image.width > 1000
+        colours = image.convert("RGB").getcolors(1 << 24)
+    assert any(colour == (0x1B, 0x7E, 0xA6) for _, colour in colours)
