@@ -113,5 +113,7 @@ def test_an_image_that_installs_the_package_has_all_that_its_wheel_is_made_of(na
     lines = re.findall(r"^COPY (.+) /src\S*$", recipe, re.MULTILINE)
     copied = [Path(path) for line in lines for path in line.split()]
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    sent = [Path(line[1:]) for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for path in [*map(Path, wheel["only-include"]), *map(Path, wheel["force-include"])]:
         assert any(path.is_relative_to(folder) for folder in copied), f"{path} is not copied"
+        assert any(path.is_relative_to(folder) for folder in sent), f"{path} is not sent to the builder"
