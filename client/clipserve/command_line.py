@@ -48,6 +48,7 @@ def build_app() -> "typer.Typer":
     from clipserve.plan.command import plan
     from clipserve.showcase.command import demo
     from clipserve.timeline.command import timeline
+    from clipserve.timeline.evaluate_command import evaluate_timelines
     from clipserve_export.adopt_command import adopt
     from clipserve_export.command_line import export
     from clipserve_export.models_command import models
@@ -80,6 +81,7 @@ def build_app() -> "typer.Typer":
     app.command()(embed)
     app.command()(timeline)
     app.command()(evaluate)
+    app.command()(evaluate_timelines)
     app.command()(fit)
     app.command()(demo)
     app.command()(loadtest)

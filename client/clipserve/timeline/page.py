@@ -19,6 +19,7 @@ from clipserve.sources.addresses import is_address
 from clipserve.tables.formats import write_json
 from clipserve.timeline.progress import format_time
 from clipserve.timeline.segments import Segment, SegmentOptions, segments
+from clipserve.timeline.truth import TrueSegment
 from clipserve.timeline.window import Window
 from clipserve.timeline.window_file import VideoTimeline
 
@@ -31,11 +32,17 @@ LABELS_SHOWN, MOST_POINTS = 3, 600
 
 @dataclass(frozen=True)
 class Row:
-    """One label: its stretches, and its score over time as the points of an SVG path, "" if there is none."""
+    """One label and its stretches.
+
+    Attributes:
+        curve: its score over time as an SVG path; "" for none.
+        kind: "truth" or "found", where there is a row of each; else "".
+    """
 
     label: str
-    segments: list[Segment]
+    segments: Sequence[Segment | TrueSegment]
     curve: str = ""
+    kind: str = ""
 
 
 def write_page(path: Path, timelines: Sequence[VideoTimeline], options: SegmentOptions) -> None:

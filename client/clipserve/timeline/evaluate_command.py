@@ -1,0 +1,80 @@
+"""`clipserve evaluate-timelines`: compare timelines with true ones."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipserve.commands.options import ModelOption, ServerOptions, make_option, spread_options
+from clipserve.commands.output import print_error, tell
+from clipserve.connection import Connection
+from clipserve.errors import ClipserveError
+from clipserve.timeline.evaluation import evaluate_timelines as run_evaluation
+from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
+from clipserve.timeline.segments import SegmentOptions
+from clipserve.timeline.truth import Truth
+
+STDOUT = Path("-")
+
+
+@spread_options
+def evaluate_timelines(
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH.csv", help="CSV with the columns path, start, end, label; seconds.")
+    ],
+    *,
+    model: ModelOption = Connection.model,
+    windows: TimelineOptions,
+    joining: SegmentOptions,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the result as JSON; - prints it instead of the table.", show_default=False
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with both timelines of each video.", show_default=False),
+    ] = None,
+    parallel: Annotated[int, make_option(TimelineRunArguments, "parallel", min=1)] = TimelineRunArguments.parallel,
+    server: ServerOptions,
+) -> None:
+    """Measure how well timelines agree with true ones.
+
+    \b
+    clipserve evaluate-timelines truth.csv --model x3d_m
+    clipserve evaluate-timelines truth.csv --enter 0.3 --overlap --html report.html
+    clipserve evaluate-timelines truth.csv --json - | jq .average
+
+    Mean average precision at temporal IoU 0.3 to 0.7, as ActivityNet measures
+    it. Paths are relative to the file. A line with a path alone is a video
+    without any stretch. Underscores in labels match spaces, and case does not
+    count.
+
+    Exits with 0 if every video has a timeline, 1 if some have none,
+    2 if nothing could be measured: no stretches, no server, no such model.
+    """
+    for option, path in (("--json", json), ("--html", html)):
+        if path not in (None, STDOUT) and not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+    try:
+        true = Truth.read(truth)
+        with server.open_classifier(model) as classifier:
+            result = run_evaluation(classifier, true, windows, joining, parallel=parallel)
+        if json == STDOUT:
+            sys.stdout.write(result.to_json())
+        else:
+            result.show()
+        if json not in (None, STDOUT):
+            result.to_json(json)
+        if html:
+            result.to_html(html)
+    except (ClipserveError, OSError) as error:
+        print_error(error)
+        raise typer.Exit(2) from error
+    for video in result.videos:
+        if video.error:
+            tell(f"error: {video.error}")
+    if result.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,235 @@
+"""How well the stretches of timelines agree with true ones: measured, saved, shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipserve.atomic_files import open_atomically
+from clipserve.classifier import VideoClassifier
+from clipserve.errors import InvalidRequest
+from clipserve.evaluation.ground_truth import normalise
+from clipserve.extras import load
+from clipserve.names import make_printable
+from clipserve.runs.summary import SERVER_WIDE_ERRORS
+from clipserve.tables.formats import write_json
+from clipserve.timeline.detection import THRESHOLDS, ClassDetection, measure_classes
+from clipserve.timeline.many import Part
+from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
+from clipserve.timeline.page import Row, choose_marks
+from clipserve.timeline.progress import format_time
+from clipserve.timeline.segments import Segment, SegmentOptions, segments
+from clipserve.timeline.truth import TrueSegment, Truth
+from clipserve.timeline.window import VideoFacts, Window
+
+MOST_VIDEOS_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class EvaluatedVideo:
+    """One video: its true stretches, those that the model gives, and how long it is. error: why it was left out."""
+
+    video: str
+    true: tuple[TrueSegment, ...]
+    found: tuple[Segment, ...] = ()
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class TimelineEvaluation:
+    """The stretches of a model for videos whose true stretches are known, and how well they agree.
+
+    Attributes:
+        model: name of the model.
+        settings: options of the timelines and of the stretches.
+        videos: in the order of the ground truth. Those that failed count in no figure.
+        classes: the result for each label of the ground truth.
+    """
+
+    model: str
+    settings: Mapping[str, Any]
+    videos: tuple[EvaluatedVideo, ...]
+    classes: tuple[ClassDetection, ...]
+    thresholds: tuple[float, ...] = field(default=THRESHOLDS)
+
+    @property
+    def mean_average_precision(self) -> dict[float, float]:
+        """The mean over the classes, by threshold of temporal IoU."""
+        measured = [one for one in self.classes if one.true]
+        return {
+            threshold: sum(one.average_precision[threshold] for one in measured) / len(measured) if measured else 0.0
+            for threshold in self.thresholds
+        }
+
+    @property
+    def average(self) -> float:
+        """The mean over the thresholds."""
+        return sum(self.mean_average_precision.values()) / len(self.thresholds)
+
+    @property
+    def failed(self) -> int:
+        """How many videos have no complete timeline."""
+        return sum(bool(video.error) for video in self.videos)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain dicts, lists, numbers and texts; figures of 0 to 1."""
+        return {
+            "model": self.model,
+            "settings": dict(self.settings),
+            "videos": len(self.videos),
+            "failed": self.failed,
+            "mean_average_precision": {str(key): value for key, value in self.mean_average_precision.items()},
+            "average": self.average,
+            "classes": [
+                {
+                    "label": one.label,
+                    "true": one.true,
+                    "found": one.found,
+                    "average_precision": {str(key): value for key, value in one.average_precision.items()}
+                    if one.true
+                    else None,
+                }
+                for one in self.classes
+            ],
+            "failures": [{"video": video.video, "message": video.error} for video in self.videos if video.error],
+        }
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The result as a JSON object. Also written to `path` if given."""
+        return _write(write_json(self.to_dict(), indent=2) + "\n", path)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The result as a page that loads nothing else: figures, and both timelines of each video.
+
+        Raises:
+            InvalidRequest: jinja2 is not installed.
+        """
+        return _write(_render(self), path)
+
+    def show(self) -> None:
+        """Print the tables. Raises InvalidRequest if rich is not installed."""
+        console, tables, text = load("rich.console", "cli"), load("rich.table", "cli"), load("rich.text", "cli").Text
+        table = tables.Table(
+            "class", "true", "found", *(f"tIoU {threshold:g}" for threshold in self.thresholds), "mean"
+        )
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for one in self.classes:
+            shares = (
+                [_percent(share) for share in one.average_precision.values()] if one.true else ["" for _ in THRESHOLDS]
+            )
+            mean = _percent(one.mean) if one.true else ""
+            table.add_row(text(make_printable(one.label)), str(one.true), str(one.found), *shares, mean)
+        table.add_section()
+        means = [_percent(share) for share in self.mean_average_precision.values()]
+        table.add_row("mean average precision", "", "", *means, _percent(self.average), style="bold")
+        console.Console().print(table)
+
+
+def evaluate_timelines(
+    classifier: VideoClassifier,
+    truth: Truth,
+    options: TimelineOptions | None = None,
+    joining: SegmentOptions | None = None,
+    *,
+    parallel: int = TimelineRunArguments.parallel,
+    progress: bool | None = None,
+) -> TimelineEvaluation:
+    """Follow the timeline of each video of the ground truth, join its windows, and compare.
+
+    >>> with VideoClassifier("x3d_m") as classifier:
+    ...     evaluation = evaluate_timelines(classifier, Truth.read("truth.csv"))
+    >>> evaluation.average
+
+    Labels are matched as by `evaluate`: underscores match spaces, and case does not count. Stretches of other labels
+    than those of the ground truth count in no figure.
+
+    Raises:
+        ClipserveError: no video can be classified, such as without a server. Failures of single videos are in the
+            result.
+    """
+    options, joining = options or TimelineOptions(), joining or SegmentOptions()
+    names = list(truth.videos)
+    windows: dict[int, list[Window]] = {number: [] for number in range(len(names))}
+    lengths: dict[int, float] = {}
+    errors: dict[int, str] = {}
+    arguments = TimelineRunArguments((), parallel=parallel, progress=progress, **options.settings())
+    parts = (Part(number, entry) for number, entry in enumerate(truth.videos.values()))
+    with classifier.continue_timelines(parts, arguments) as rows:
+        for row in rows:
+            if isinstance(row.error, SERVER_WIDE_ERRORS):
+                raise row.error
+            if row.error is not None:
+                errors[row.number] = str(row.error)
+            elif row.window is not None:
+                windows[row.number].append(row.window)
+            lengths[row.number] = _measure_length(row.facts, windows[row.number])
+    videos = tuple(
+        EvaluatedVideo(
+            name,
+            truth.segments[name],
+            tuple(segments(windows[number], joining)) if number not in errors else (),
+            lengths.get(number, 0.0),
+            errors.get(number, ""),
+        )
+        for number, name in enumerate(names)
+    )
+    answered = [video for video in videos if not video.error]
+    if not answered:
+        raise InvalidRequest(f"none of {len(videos)} videos has a timeline; the first error: {videos[0].error}")
+    classes = measure_classes(
+        {video.video: video.true for video in answered}, {video.video: video.found for video in answered}, truth.labels
+    )
+    settings = {**options.settings(), **{f"segments.{name}": value for name, value in vars(joining).items()}}
+    return TimelineEvaluation(classifier.model, settings, videos, tuple(classes))
+
+
+def _measure_length(facts: VideoFacts, windows: Sequence[Window]) -> float:
+    return max(facts.duration_seconds or 0.0, windows[-1].end_seconds if windows else 0.0)
+
+
+def _render(evaluation: TimelineEvaluation) -> str:
+    jinja2 = load("jinja2", "evaluation")
+    environment = jinja2.Environment(
+        # The styles are those of the other reports.
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader("clipserve.timeline"), jinja2.PackageLoader("clipserve.evaluation")]
+        ),
+        autoescape=True,  # anybody may have chosen the names of files and labels
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: make_printable(value) if type(value) is str else value,
+    )
+    environment.filters["clock"] = format_time
+    environment.filters["percent"] = _percent
+    return str(
+        environment.get_template("evaluation_of_timelines.html").render(
+            evaluation=evaluation,
+            strips=[_describe(video) for video in evaluation.videos[:MOST_VIDEOS_SHOWN] if not video.error],
+        )
+    )
+
+
+def _describe(video: EvaluatedVideo) -> dict[str, Any]:
+    """Two rows a label: the true stretches, and below them those of the model."""
+    parts: list[TrueSegment | Segment] = [*video.true, *video.found]
+    length = max([video.seconds, *(one.end_seconds for one in parts)]) or 1.0
+    rows = []
+    for name in dict.fromkeys(normalise(one.label) for one in parts):
+        label = next(one.label for one in parts if normalise(one.label) == name)
+        rows.append(Row(label, [one for one in video.true if normalise(one.label) == name], kind="truth"))
+        rows.append(Row(label, [one for one in video.found if normalise(one.label) == name], kind="found"))
+    return {"name": video.video, "length": length, "thumbnails": [], "rows": rows, "marks": choose_marks(length)}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _write(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        with open_atomically(path) as file:
+            file.write(text)
+    return text

@@ -1,0 +1,102 @@
+"""The true stretches of videos, from a CSV file with the columns path, start, end and label."""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipserve.errors import InvalidRequest
+from clipserve.evaluation.ground_truth import normalise
+from clipserve.names import read_name
+from clipserve.sources.addresses import is_address
+from clipserve.sources.entries import Entry
+
+COLUMNS = ("path", "start", "end", "label")
+
+
+@dataclass(frozen=True)
+class TrueSegment:
+    """A stretch of a video that has a label. start_seconds, end_seconds: from the first frame on."""
+
+    label: str
+    start_seconds: float
+    end_seconds: float
+
+    @property
+    def length_seconds(self) -> float:
+        """How long it is."""
+        return self.end_seconds - self.start_seconds
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Videos and their true stretches, in the order of the file. videos: entries by the path as the file has it."""
+
+    videos: Mapping[str, Entry]
+    segments: Mapping[str, tuple[TrueSegment, ...]]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One spelling of each label, sorted. Case and underscores make no difference."""
+        found: dict[str, str] = {}
+        for one in self._all():
+            found.setdefault(normalise(one.label), one.label)
+        return tuple(sorted(found.values()))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Truth":
+        """Read a file. Paths are relative to its folder. A line with a path alone is a video without any stretch.
+
+        Raises:
+            InvalidRequest: the file cannot be read, lacks a column, or has a line that is wrong; names the line.
+        """
+        name, folder = os.fspath(path), Path(path).parent
+        videos: dict[str, Entry] = {}
+        segments: dict[str, list[TrueSegment]] = {}
+        for place, record in _read_records(name):
+            video = record["path"]
+            if not video:
+                raise InvalidRequest(f"{name!r}, {place}: there is no path")
+            if video not in videos:
+                source = video if is_address(video) else str(folder / read_name(video))
+                videos[video] = Entry(video, source)
+                segments[video] = []
+            if record["start"] or record["end"] or record["label"]:
+                segments[video].append(_read_segment(record, f"{name!r}, {place}"))
+        if not any(segments.values()):
+            raise InvalidRequest(f"{name!r} has no stretch, so there is nothing to evaluate")
+        return cls(videos, {video: tuple(found) for video, found in segments.items()})
+
+    def _all(self) -> Iterable[TrueSegment]:
+        return (one for found in self.segments.values() for one in found)
+
+
+def _read_records(name: str) -> Iterator[tuple[str, dict[str, str]]]:
+    try:
+        with Path(name).open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [(column or "").strip() for column in reader.fieldnames or []]
+            reader.fieldnames = header
+            if missing := [column for column in COLUMNS if column not in header]:
+                raise InvalidRequest(
+                    f"{name!r} has no column {', '.join(missing)}: true stretches are CSV with the columns"
+                    f" {', '.join(COLUMNS)}; it has {', '.join(header) or 'none'}"
+                )
+            for record in reader:
+                yield f"line {reader.line_num}", {column: (record[column] or "").strip() for column in COLUMNS}
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise InvalidRequest(f"cannot read {name!r}: {getattr(exc, 'strerror', None) or exc}") from exc
+
+
+def _read_segment(record: Mapping[str, str], place: str) -> TrueSegment:
+    try:
+        start, end = float(record["start"]), float(record["end"])
+    except ValueError:
+        start, end = 0.0, 0.0
+    if not record["label"] or not 0 <= start < end < float("inf"):
+        raise InvalidRequest(
+            f"{place}: a stretch has a label, and ends after its start, in seconds; got start={record['start']!r},"
+            f" end={record['end']!r}, label={record['label']!r}"
+        )
+    return TrueSegment(record["label"], start, end)
