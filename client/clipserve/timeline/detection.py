@@ -94,7 +94,7 @@ def average_precision(
 
 
 def measure_area(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> float:
-    """The area under precision over recall, [N] each, by falling score. Precision counts as the largest from there on."""
+    """The area under precision over recall, [N] each, by falling score. Precision is the largest from there on."""
     if not len(precision):
         return 0.0
     highest = np.maximum.accumulate(precision[::-1])[::-1]

@@ -148,7 +148,8 @@ def choose_marks(length: float) -> list[float]:
     """Times for the axis: between five and ten, or one for each second of a short video."""
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
     step = next((step for step in steps if length / step <= 10), steps[-1])
-    return [float(number * step) for number in range(int(length / step) + 1)]
+    # A time is written to the right of its mark: at the end of the axis there is no room for it.
+    return [float(number * step) for number in range(int(length / step) + 1) if number * step <= 0.94 * length]
 
 
 def list_windows(windows: Sequence[Window]) -> str:
