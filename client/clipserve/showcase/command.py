@@ -44,9 +44,17 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Start a Triton on this machine for the page, and ignore --url.")
     ] = False,
-    repository: Annotated[Path, typer.Option(metavar="DIR", help="With --serve: the Triton model repository.")] = Path(
-        "model_repository"
-    ),
+    fit: Annotated[
+        bool,
+        typer.Option(
+            "--fit",
+            help="Let visitors fit models to videos of their own, and publish them in --repository. For people whom you"
+            " trust with the server: each fit takes its time and stays as a model.",
+        ),
+    ] = False,
+    repository: Annotated[
+        Path, typer.Option(metavar="DIR", help="With --serve and --fit: the server's Triton model repository.")
+    ] = Path("model_repository"),
     server: ServerOptions,
 ) -> None:
     """Open a page to try the models: labels, frames and times of a video.
@@ -55,6 +63,7 @@ def demo(
     clipserve demo
     clipserve demo --samples videos --model x3d_m
     clipserve demo --serve
+    clipserve demo --serve --fit
 
     Ends on Ctrl-C.
     """
@@ -81,6 +90,7 @@ def demo(
                         port=port,
                         share=share,
                         open_browser=open_browser,
+                        fit_repository=repository if fit else None,
                     )
                 )
         except ClipserveError as error:

@@ -64,6 +64,11 @@ class ModelServer:
         self._open = open_classifier
         self._classifiers: dict[str, VideoClassifier] = {}
 
+    @property
+    def open_classifier(self) -> OpenClassifier:
+        """Makes a classifier of any model, which the caller closes."""
+        return self._open
+
     def models(self) -> list[str]:
         """The models that take videos. Raises ServerError."""
         # Listing needs a classifier, and any model's name will do.

@@ -1,5 +1,6 @@
 """The page: its controls, and what they do."""
 
+import contextlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.options import Quality, RequestOptions, Sampling
 from clipserve.showcase import rendering
 from clipserve.showcase.filmstrip import extract_filmstrip
+from clipserve.showcase.fit_tab import FitTab, add_fit_tab
 from clipserve.showcase.model_server import ModelServer, choose_model
 from clipserve.showcase.samples import Sample
 
@@ -109,15 +111,21 @@ def read_seconds(text: str | None) -> float | None:
         ) from error
 
 
-def build_page(server: ModelServer, *, samples: Sequence[Sample] = (), model: str | None = None) -> "gradio.Blocks":
-    """The page as a Gradio app, ready to launch."""
+def build_page(
+    server: ModelServer, *, samples: Sequence[Sample] = (), model: str | None = None, fit_tab: FitTab | None = None
+) -> "gradio.Blocks":
+    """The page as a Gradio app, ready to launch. With `fit_tab`, visitors can fit models."""
     import gradio as gr
 
     page = Page(server, samples=samples, model=model)
     blocks: gradio.Blocks
     with gr.Blocks(title="clipserve", analytics_enabled=False, delete_cache=CLEAN_SECONDS) as blocks:
         header = gr.HTML(rendering.render_header(server.url, ()), elem_id="cs-top-bar")
-        with gr.Row(elem_id="cs-columns"):
+        with contextlib.ExitStack() as first_tab:
+            if fit_tab:
+                tabs = first_tab.enter_context(gr.Tabs(elem_id="cs-tabs"))
+                first_tab.enter_context(gr.Tab("Classify"))
+            first_tab.enter_context(gr.Row(elem_id="cs-columns"))
             with gr.Column(scale=5, min_width=260, elem_id="cs-left"):
                 preview = gr.HTML(elem_id="cs-preview-place")
                 # Not gr.Video, which reports an error for every file that the browser cannot play, such as AVI.
@@ -172,6 +180,10 @@ def build_page(server: ModelServer, *, samples: Sequence[Sample] = (), model: st
             **quiet,
         }
         blocks.load(page.open, outputs=[header, name], **quiet)
+        if fit_tab:
+            with tabs, gr.Tab("Your own classes"):
+                on = add_fit_tab(fit_tab, name, quiet)
+            blocks.load(lambda: page.open()[1], outputs=on, **quiet)
         sampling.change(
             lambda chosen: gr.update(visible=chosen == "clip"), inputs=sampling, outputs=views, queue=False, **quiet
         )

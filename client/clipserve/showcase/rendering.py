@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipserve.errors import ClipserveError, RequestError, ServerError, VideoError
+from clipserve.evaluation.metric_values import METRICS
+from clipserve.fitting.fitted import Fitted, advise
 from clipserve.showcase.filmstrip import Filmstrip
 from clipserve.showcase.model_server import Classification
+from clipserve.showcase.uploads import MOST_BYTES, MOST_VIDEOS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -47,6 +50,32 @@ def render_failure(error: ClipserveError) -> str:
     """What the answer's place shows after an error."""
     title = next((title for kind, title in TITLES if isinstance(error, kind)), "Something went wrong.")
     return _render("failure", title=title, message=_sentence(str(error)), code=error.code)
+
+
+def render_fit_introduction() -> str:
+    """What the tab for one's own classes asks for."""
+    return _render("fit_introduction", videos=MOST_VIDEOS, megabytes=MOST_BYTES >> 20)
+
+
+def render_fitting(step: str) -> str:
+    """What the report's place shows while a model is fitted."""
+    return _render("fitting", step=_capitalise(step))
+
+
+def render_fitted(fitted: Fitted, *, without: str) -> str:
+    """What a fit has given, and its report, without the folder of the uploaded videos."""
+    accuracy, metric = fitted.held_out.metrics["top_1_accuracy"], METRICS["top_1_accuracy"]
+    interval = accuracy.interval
+    return _render(
+        "fitted",
+        name=fitted.name,
+        accuracy=metric.format(accuracy.value),
+        videos=fitted.held_out.answered,
+        interval=metric.format_interval(interval.low, interval.high) if interval else "",
+        advice=_capitalise(advise(fitted.curve)),
+        notes=[_capitalise(note) for note in fitted.publication.notes] if fitted.publication else [],
+        page=fitted.to_html().replace(without, ""),
+    )
 
 
 def render_answer(classification: Classification) -> str:
@@ -133,6 +162,10 @@ def _environment() -> "Environment":
     environment.filters["seconds"] = lambda seconds: f"{seconds:.2f} s"
     environment.filters["milliseconds"] = lambda value: f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
     return environment
+
+
+def _capitalise(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _sentence(text: str) -> str:

@@ -15,6 +15,7 @@ from clipserve.connection import DEFAULT_URL, Connection, Tls, check_urls
 from clipserve.errors import InvalidRequest
 from clipserve.extras import load
 from clipserve.proxies import except_loopback
+from clipserve.showcase.fit_tab import FitTab, check_fitting
 from clipserve.showcase.model_server import ModelServer, OpenClassifier, choose_model
 from clipserve.showcase.page import build_page
 from clipserve.showcase.samples import open_samples
@@ -61,6 +62,7 @@ def open_showcase(
     port: int = PORT,
     share: bool = False,
     open_browser: bool = False,
+    fit_repository: str | os.PathLike[str] | None = None,
     timeout_seconds: float = Connection.timeout_seconds,
     tls: Tls | None = None,
     headers: Mapping[str, str] | None = None,
@@ -76,6 +78,8 @@ def open_showcase(
         share: also serve it at a public address, through Gradio's tunnel, for a week. Everybody who knows the address
             can use the page.
         open_browser: open the page in the browser of this machine.
+        fit_repository: let visitors fit models to videos of their own, and publish them in this model repository, which
+            is the server's; None: they cannot. Not with `share`.
         timeout_seconds, tls, headers: as for `VideoClassifier`.
 
     Raises:
@@ -95,6 +99,7 @@ def open_showcase(
         port=port,
         share=share,
         open_browser=open_browser,
+        fit_repository=Path(fit_repository) if fit_repository else None,
     ) as showcase:
         yield showcase
 
@@ -110,9 +115,14 @@ def serve_page(
     port: int,
     share: bool,
     open_browser: bool,
+    fit_repository: Path | None = None,
 ) -> Iterator[Showcase]:
     """Like `open_showcase`, with a function that makes classifiers. Raises what `open_showcase` raises."""
     gr = import_gradio()
+    if fit_repository:
+        if share:
+            raise InvalidRequest("visitors of a public page must not publish models: share it, or let them fit")
+        check_fitting(fit_repository)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(ModelServer(open_classifier, url, named=model))
         models = server.models()
@@ -122,7 +132,8 @@ def serve_page(
             model = "motion"
         choose_model(models, model)
         listed = stack.enter_context(open_samples(samples)) if samples or generated else []
-        blocks = build_page(server, samples=listed, model=model)
+        fit_tab = FitTab(server, fit_repository) if fit_repository else None
+        blocks = build_page(server, samples=listed, model=model, fit_tab=fit_tab)
         blocks.queue(max_size=MOST_WAITING, api_open=False)
         address, shared = _launch(
             gr, blocks, host=host, port=port or _free_port(host), share=share, open_browser=open_browser,

@@ -1,0 +1,103 @@
+"""Labelled videos as visitors upload them: zip archives with a folder for each class.
+
+Whoever uploads an archive may lie in it. So names in it are looked at and not opened, bytes are counted as they are
+unpacked, and archives with too many entries are not read at all.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from clipserve.errors import InvalidRequest
+from clipserve.names import UNPRINTABLE
+from clipserve.sources.folders import VIDEO_SUFFIXES
+
+MOST_VIDEOS = 1000
+MOST_BYTES = 1 << 30  # of all unpacked videos
+MOST_NAME_BYTES = 200
+# zipfile reads the whole list of entries, which a small file can make long.
+MOST_DIRECTORY_BYTES = 2 << 20
+CHUNK_BYTES = 1 << 20
+
+END_RECORD, END_RECORD_BYTES, MOST_COMMENT_BYTES = b"PK\x05\x06", 22, 0xFFFF
+DIRECTORY_SIZE = slice(12, 16)  # in the end record
+
+
+def unpack(archives: Sequence[Path], folder: Path) -> int:
+    """Unpack the videos of all archives into folder/CLASS/NAME. Returns how many there are.
+
+    The class is the name of the folder that a video lies in, and the archive's own name for a video in none.
+
+    Raises:
+        InvalidRequest: an archive cannot be read, or there are too many videos, too large ones, or none.
+    """
+    videos = unpacked = 0
+    for archive in archives:
+        require_short_directory(archive)
+        try:
+            with zipfile.ZipFile(archive) as opened:
+                for entry in opened.infolist():
+                    place = place_of(entry.filename, archive.stem)
+                    if entry.is_dir() or place is None:
+                        continue
+                    videos += 1
+                    if videos > MOST_VIDEOS:
+                        raise InvalidRequest(f"there are more than {MOST_VIDEOS} videos: upload fewer")
+                    unpacked = copy(opened, entry, free_path(folder / place), unpacked)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+            reason = str(error).replace(f"{archive.parent}/", "")
+            message = f"{archive.name!r} cannot be read as a zip archive without a password: {reason}"
+            raise InvalidRequest(message) from error
+    if not videos:
+        raise InvalidRequest("there is no video in what was uploaded: give a zip archive with a folder for each class")
+    return videos
+
+
+def place_of(name: str, archive: str) -> PurePosixPath | None:
+    """CLASS/NAME for a video; None for what is no video by its name, or hidden.
+
+    Raises:
+        InvalidRequest: a name cannot be that of a file.
+    """
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    if not parts or hidden or Path(parts[-1]).suffix.lower() not in VIDEO_SUFFIXES:
+        return None
+    label = parts[-2] if len(parts) > 1 else archive
+    for part in (label, parts[-1]):
+        if len(part.encode("utf-8", "replace")) > MOST_NAME_BYTES or UNPRINTABLE.search(part):
+            raise InvalidRequest(f"a name in the archive is too long or has invisible characters: {part[:60]!r}")
+    return PurePosixPath(label, parts[-1])
+
+
+def free_path(path: Path) -> Path:
+    """The path, or one with a number where there is such a file."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{number}-{path.name}")
+    free.parent.mkdir(parents=True, exist_ok=True)
+    return free
+
+
+def copy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, unpacked: int) -> int:
+    """Unpack one file. Returns the bytes that are unpacked so far. Raises InvalidRequest beyond MOST_BYTES."""
+    with archive.open(entry) as source, path.open("wb") as target:
+        while chunk := source.read(CHUNK_BYTES):
+            unpacked += len(chunk)
+            if unpacked > MOST_BYTES:
+                raise InvalidRequest(f"the videos take more than {MOST_BYTES >> 20} MiB unpacked: upload fewer")
+            target.write(chunk)
+    return unpacked
+
+
+def require_short_directory(path: Path) -> None:
+    """Raise InvalidRequest where the list of entries is too long to be read."""
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - END_RECORD_BYTES - MOST_COMMENT_BYTES))
+        tail = file.read()
+    record = tail[tail.rfind(END_RECORD) :] if END_RECORD in tail else b""
+    if int.from_bytes(record[DIRECTORY_SIZE], "little") > MOST_DIRECTORY_BYTES:
+        raise InvalidRequest(f"{path.name!r} has too many files: {MOST_VIDEOS} videos are possible")
