@@ -2,9 +2,12 @@
 
 import json
 import os
+import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,13 @@ from tests.decode.synthesis import Clip, repeat
 from tests.end_to_end.timeline_caller import AnsweredWindow, TimelineCaller
 from tests.exports import copy_model
 from tests.motion_repository import ANY_PORTS
-from tests.watching import metric, stubs, wait_for, window_workers
+from tests.watching import decode_workers, metric, stubs, wait_for, window_workers
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve import VideoClassifier
+from clipserve.errors import DecodeCrashed
+from clipserve_export.capacity import MAX_VIDEOS
 from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
 from clipserve_export.specs import SPECS, ModelSpec
@@ -35,8 +40,8 @@ def film() -> bytes:
 
 @pytest.fixture(scope="module")
 def long_film(film: bytes) -> bytes:
-    """Ten minutes: 1200 windows."""
-    return repeat(film, 60)
+    """Three minutes: 400 windows."""
+    return repeat(film, 20)
 
 
 @pytest.fixture
@@ -163,47 +168,85 @@ def test_no_ffmpeg_in_the_process_that_talks_to_triton(motion_server: Triton) ->
     assert "libavcodec" not in Path(f"/proc/{pid}/maps").read_text()
 
 
-def test_a_decoder_that_is_killed_costs_no_window_and_limits_hold(
-    serve: Callable[..., Triton], long_film: bytes
-) -> None:
-    triton = serve(max_timelines="1", max_timeline_windows="2000")
-    parameters = {**WINDOW, "timeline": "one", "max_unacknowledged": 50}
-    with TimelineCaller(triton.grpc_url) as caller, TimelineCaller(triton.grpc_url) as other:
-        caller.send(long_film, **parameters)
-        numbers: list[int] = []
-        killed: list[int] = []
-        acknowledged = 0
-        for windows in caller.receive():
-            numbers += [window.facts["index"] for window in windows]
-            if len(killed) < 2 and numbers[-1] >= 20 * (len(killed) + 1):
-                killed += window_workers(triton)
-                os.kill(killed[-1], signal.SIGKILL)
-            if len(numbers) >= 40 and not acknowledged:
-                # It waits for an acknowledgement: so another one finds no room.
-                with pytest.raises(InferenceServerException, match=r"\[busy\] 1 timelines run already"):
-                    list(other.ask(b"", **WINDOW))
-            if numbers[-1] >= 300:
-                break
-            if len(numbers) >= acknowledged + 40:
-                acknowledged = len(numbers)
-                other.send(b"", acknowledge="one", windows=acknowledged)
-                list(other.receive())
-        assert numbers == list(range(len(numbers)))
+def test_no_more_is_sent_than_a_client_acknowledges(motion_server: Triton, long_film: bytes) -> None:
+    def sent() -> float:
+        return metric(motion_server, "clipserve_timeline_windows_total") - before
+
+    before = metric(motion_server, "clipserve_timeline_windows_total")
+    most = 20 + MAX_VIDEOS  # A response has several windows.
+    with TimelineCaller(motion_server.grpc_url) as caller, TimelineCaller(motion_server.grpc_url) as other:
+        caller.send(long_film, **WINDOW, timeline="one", max_unacknowledged=20)
+        assert wait_for(lambda: sent() >= 20)
+        time.sleep(0.5)
+        assert sent() <= most
+        other.send(b"", acknowledge="one", windows=20)
+        assert list(other.receive()) == []
+        assert wait_for(lambda: sent() >= 40)
+        time.sleep(0.5)
+        assert sent() <= 20 + most
+        # A client that goes away ends the decoding within a second.
+        assert window_workers(motion_server)
         caller.cancel()
         gone = time.monotonic()
-        assert wait_for(lambda: not window_workers(triton), 5)
+        assert wait_for(lambda: not window_workers(motion_server), 5)
         assert time.monotonic() - gone < 1.0
-        assert wait_for(lambda: metric(triton, "clipserve_timeline_running") == 0, 5)
-    assert metric(triton, 'clipserve_timeline_total{outcome="cancelled"}') == 1
-    assert metric(triton, 'clipserve_timeline_total{outcome="busy"}') == 1
-    assert metric(triton, "clipserve_timeline_worker_restarts_total") == 2
-    with TimelineCaller(triton.grpc_url) as caller, pytest.raises(InferenceServerException, match="but 2000 are"):
-        list(caller.ask(long_film, **{**WINDOW, "step_seconds": 0.1}))
-    # A server that stops ends timelines with an error that says where to go on.
-    with TimelineCaller(triton.grpc_url) as caller:
+
+
+@pytest.mark.long
+def test_a_decoder_that_is_killed_costs_no_window(serve: Callable[..., Triton], long_film: bytes) -> None:
+    triton = serve(max_timelines="1", max_timeline_windows="1000")
+    numbers: list[int] = []
+    killed: list[int] = []
+    with TimelineCaller(triton.grpc_url) as caller, TimelineCaller(triton.grpc_url) as other:
+        caller.send(long_film, **WINDOW)
+        for windows in caller.receive():
+            numbers += [window.facts["index"] for window in windows]
+            if len(killed) < 2 and numbers[-1] >= 20 * (len(killed) + 1) and (found := window_workers(triton)):
+                killed += found
+                os.kill(killed[-1], signal.SIGKILL)
+                with pytest.raises(InferenceServerException, match=r"\[busy\] 1 timelines run already"):
+                    list(other.ask(b"", **WINDOW))
+        assert numbers == list(range(400))
+        with pytest.raises(InferenceServerException, match=r"2000 windows .* but 1000 are allowed"):
+            list(caller.ask(long_film, **{**WINDOW, "step_seconds": 0.1}))
+        assert metric(triton, 'clipserve_timeline_total{outcome="ok"}') == 1
+        assert metric(triton, 'clipserve_timeline_total{outcome="busy"}') == 2
+        assert metric(triton, "clipserve_timeline_worker_restarts_total") == 2
+        # A server that stops ends timelines with an error, after which a client goes on elsewhere.
         caller.send(long_film, **WINDOW)
         responses = caller.receive()
         next(responses)
         triton.stop()
         with pytest.raises(InferenceServerException, match=r"\[busy\] the server is stopping"):
             list(responses)
+
+
+@pytest.mark.long
+def test_timelines_and_single_requests_at_once_lose_nothing_to_kill_9(
+    serve: Callable[..., Triton], film: bytes, long_film: bytes
+) -> None:
+    triton, chance = serve(), random.Random(3)
+
+    def read_timeline(_: int) -> list[int]:
+        with TimelineCaller(triton.grpc_url) as caller:
+            return [window.facts["index"] for window in caller.ask(long_film, **WINDOW)]
+
+    def classify(_: int) -> str:
+        try:
+            return classifier.classify(film).top.label
+        except DecodeCrashed:
+            return "crashed"
+
+    with VideoClassifier("motion", triton.grpc_url) as classifier, ThreadPoolExecutor(12) as pool:
+        expected = classify(0)
+        timelines = pool.map(read_timeline, range(3))
+        labels = pool.map(classify, range(50))
+        assert wait_for(lambda: len(window_workers(triton)) == 3)
+        for find in (window_workers, decode_workers, window_workers):
+            os.kill(chance.choice(find(triton)), signal.SIGKILL)
+            time.sleep(0.5)
+        assert list(timelines) == [list(range(400))] * 3
+        answers = Counter(labels)
+    assert set(answers) <= {expected, "crashed"}
+    assert answers["crashed"] <= 1
+    assert metric(triton, "clipserve_timeline_worker_restarts_total") == 2

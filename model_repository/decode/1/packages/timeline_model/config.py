@@ -59,7 +59,9 @@ class TimelineSettings:
         max_worker_megabytes: memory in MiB that a decode process may take, on top of what it starts with and the video.
         run_milliseconds: how long a run of a network for timelines may take, as far as the number of windows in it
             decides that. Other requests wait for it.
-        max_bytes, max_pixels, max_frames: of a video, as in the decode step.
+        max_bytes: of a file. A message of gRPC has less than 2 GiB; the file is in memory about four times: in Triton's
+            message, in shared memory of Triton's backend, for the decode process, and for a moment as Python's bytes.
+        max_pixels, max_frames: of a video, as in the decode step.
 
     Raises:
         ValueError: a value is out of bounds.
@@ -73,7 +75,7 @@ class TimelineSettings:
     max_paused_seconds: int = 600
     max_worker_megabytes: int = 2048
     run_milliseconds: int = 50
-    max_bytes: int = Limits.max_bytes
+    max_bytes: int = 2000 * 2**20
     max_pixels: int = Limits.max_pixels
     max_frames: int = Limits.max_frames
 
@@ -123,5 +125,7 @@ class TimelineConfig:
         # A server with little shared memory lets in smaller files.
         lowered = json.loads(environment.get(LIMITS_VARIABLE, "{}"))
         if "max_bytes" in lowered:
-            settings["max_bytes"] = min(settings.get("max_bytes", Limits.max_bytes), int(lowered["max_bytes"]))
+            settings["max_bytes"] = min(
+                settings.get("max_bytes", TimelineSettings.max_bytes), int(lowered["max_bytes"])
+            )
         return cls(TimelineSettings(**settings), networks)

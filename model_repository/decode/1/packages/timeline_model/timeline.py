@@ -77,7 +77,6 @@ class Timeline:
         self._ending: Exception | None = None  # Why it ends early.
         self._labels: Sequence[str] = ()
         self._lock = threading.Lock()
-        self._is_answered = False
         self._thread = threading.Thread(target=self._run, name="timeline", daemon=True)
         self._decoder = threading.Thread(target=self._decode, name="timeline-decode", daemon=True)
 
@@ -98,7 +97,7 @@ class Timeline:
     def check(self) -> None:
         """End it if the client has gone, or its time is over. Call it often, from one thread."""
         with self._lock:
-            if self._is_answered:
+            if self._sender is None:
                 return
             if self._sender.is_cancelled():
                 self.end(Cancelled())
@@ -246,9 +245,10 @@ class Timeline:
     def _send_end(self, error: DecodeError | None) -> None:
         """The final response: empty, or the error."""
         with self._lock:
-            self._is_answered = True
+            # Let go of: Triton does not unload a model, and so does not stop, while a sender exists.
+            sender, self._sender = self._sender, None
             final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
             if error is None:
-                self._sender.send(flags=final)
+                sender.send(flags=final)
             else:
-                self._sender.send(pb_utils.InferenceResponse(error=as_triton_error(error)), flags=final)
+                sender.send(pb_utils.InferenceResponse(error=as_triton_error(error)), flags=final)
