@@ -55,9 +55,13 @@ def test_a_server_with_nvdec_says_so_and_its_answers_are_those_of_the_cpu(
         VideoClassifier("motion", url=motion_url) as by_cpu,
     ):
         assert triton.gpu_use() == "NVDEC decodes beside the CPU"
-        answers = [classifier.classify(video, report=True) for classifier in (by_nvdec, by_cpu)]
-    assert [(answer.report or {}).get("decoder") for answer in answers] == ["nvdec", "cpu"]
-    assert [*answers[0]] == [*answers[1]]
+        expected = by_cpu.classify(video, report=True)
+        answers = [by_nvdec.classify(video, report=True) for _ in range(10)]
+    decoders = [(answer.report or {})["decoder"] for answer in answers]
+    # On a busy machine none of NVDEC's threads may be ready to take a video, and then a CPU does.
+    assert "nvdec" in decoders
+    assert (expected.report or {})["decoder"] == "cpu"
+    assert all([*answer] == [*expected] for answer in answers)
 
 
 @pytest.mark.needs("gpu")
