@@ -14,6 +14,7 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve.connection import choose_channel_options
+from clipserve_export.configs import DECODE, TIMELINE
 from clipserve_export.errors import RepositoryError, VersionError
 from clipserve_export.formats import Format
 from clipserve_export.repository import LABELS, RECORD, label_text, read_chosen, write_serving
@@ -167,14 +168,24 @@ def explain_publication(repository: Path, spec: ModelSpec, number: int) -> list[
 def reload_model(spec: ModelSpec, url: str) -> None:
     """Let the server at `url` (host:port of gRPC) reload the network and its ensemble from its repository.
 
-    The old version answers until Triton has loaded the new one. If that fails, the old version stays.
+    The old version answers until Triton has loaded the new one. If that fails, the old version stays. The decode step
+    and timelines are reloaded as well where they do not know the model yet.
 
     Raises:
         RepositoryError: no server answers there, it does not allow control of its repository, or it cannot load.
     """
     try:
         with triton_grpc.InferenceServerClient(url, channel_args=choose_channel_options(url)) as client:
-            for name in (spec.net_name, spec.name):
+            for name in (*_find_unaware(client, spec), spec.net_name, spec.name):
                 client.load_model(name, client_timeout=LOAD_SECONDS)
     except InferenceServerException as error:
         raise RepositoryError(f"{url} could not reload {spec.name}: {error.message()}") from error
+
+
+def _find_unaware(client: triton_grpc.InferenceServerClient, spec: ModelSpec) -> list[str]:
+    """Which of the shared models were loaded before this one was published: they lack its clips, or its name."""
+    unaware = []
+    for name, parameter in ((DECODE, spec.geometry.output_name), (TIMELINE, f"MODEL_{spec.name}")):
+        if client.is_model_ready(name) and parameter not in client.get_model_config(name).config.parameters:
+            unaware.append(name)
+    return unaware

@@ -161,7 +161,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
-        raise WeightsError(f"{path} needs {error.name}: pip install 'clipserve[hf]'") from error
+        raise WeightsError(f"{path} needs {error.name}: pip install 'clipserve[export,hf]'") from error
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -9,8 +9,10 @@ from tests.exports import copy_model
 from typer import Typer
 from typer.testing import CliRunner
 
+from clipserve_export.adopt_command import adopt
 from clipserve_export.command_line import export
 from clipserve_export.formats import FormatName
+from clipserve_export.models_command import models
 from clipserve_export.specs import SPECS
 from clipserve_export.versions_command import versions
 from clipserve_export.weights import pretrained_path
@@ -24,6 +26,8 @@ def run() -> Run:
     """`clipserve` with these arguments: its status and what it said, in one line."""
     app = Typer(add_completion=False)
     app.command()(export)
+    app.command()(adopt)
+    app.command()(models)
     app.command()(versions)
 
     def invoke(*arguments: str | Path | int) -> tuple[int, str]:

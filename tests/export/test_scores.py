@@ -12,9 +12,7 @@ from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import Weights, random_weights
 from clipserve_export.zoo import pytorchvideo
 
-KINETICS = [
-    spec for spec in SPECS.values() if spec.family in ("x3d", "mvit")
-]  # tests/export/test_families.py: the rest
+KINETICS = [spec for spec in SPECS.values() if spec.family in ("x3d", "mvit")]  # the rest: test_families.py
 MEAN, STD = 0.45, 0.225
 
 

@@ -7,5 +7,5 @@ network        any module as a served network; finds its embedding; compares it 
 source         a user's module with its weights, as the source of an export
 adopted        ready files: ONNX and TorchScript
 hugging_face   checkpoints of transformers
-memory         what a clip takes in the file's runtime
+memory         what a clip takes in the file's runtime; memory_program runs it
 """

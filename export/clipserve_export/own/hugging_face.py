@@ -116,7 +116,7 @@ def find_folder(argument: str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
-        raise WeightsError(f"hf:{argument} needs {error.name}: pip install 'clipserve[hf]'") from error
+        raise WeightsError(f"hf:{argument} needs {error.name}: pip install 'clipserve[export,hf]'") from error
     try:
         # Without a network it answers from its cache.
         return Path(snapshot_download(argument, allow_patterns=list(NEEDED_FILES)))
@@ -236,13 +236,15 @@ def load_module(folder: Path) -> nn.Module:
     """The network with its weights. Raises WeightsError."""
     try:
         from transformers import AutoModelForVideoClassification
+        from transformers.utils.logging import disable_progress_bar
     except ModuleNotFoundError as error:
-        raise WeightsError(f"hf: needs {error.name}: pip install 'clipserve[hf]'") from error
+        raise WeightsError(f"hf: needs {error.name}: pip install 'clipserve[export,hf]'") from error
     if not list(folder.glob("*.safetensors")):
         raise WeightsError(
             f"{folder} has no *.safetensors. Other files of weights can run code when they are read: where you trust"
             " them, load the model in transformers, and save it by model.save_pretrained(FOLDER)"
         )
+    disable_progress_bar()
     try:
         module: nn.Module = AutoModelForVideoClassification.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
@@ -262,4 +264,4 @@ def installed_version() -> str:
     try:
         return version("transformers")
     except ModuleNotFoundError as error:  # PackageNotFoundError is one
-        raise WeightsError("hf: needs transformers: pip install 'clipserve[hf]'") from error
+        raise WeightsError("hf: needs transformers: pip install 'clipserve[export,hf]'") from error

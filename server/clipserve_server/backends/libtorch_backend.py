@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from clipserve_server.backends.substitute import Arrays, SubstituteBackend
 from clipserve_server.backends.torch_memory import TorchMemory, choose_device
@@ -16,7 +17,7 @@ SWITCHES: dict[str, Callable[[bool], object]] = {
 
 
 class TritonPythonModel(SubstituteBackend):
-    """Runs model.pt, which returns a tuple of the config's outputs in its order, as for the C++ backend."""
+    """Runs model.pt, which returns the config's only output, or a tuple in its order, as for the C++ backend."""
 
     module: torch.jit.ScriptModule
 
@@ -35,5 +36,5 @@ class TritonPythonModel(SubstituteBackend):
     def run(self, inputs: Arrays) -> Arrays:
         """Call the module. A GPU may still be computing when this returns."""
         with torch.inference_mode():
-            outputs: Arrays = self.module(*inputs)
-        return outputs
+            outputs: Tensor | Arrays = self.module(*inputs)
+        return [outputs] if isinstance(outputs, Tensor) else outputs

@@ -1,0 +1,87 @@
+"""A network of one's own joins a running server, and answers there as it does in its file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.motion_repository import ANY_PORTS
+
+from clipserve import UnexpectedAnswer, VideoClassifier
+from clipserve.errors import RequestError
+from clipserve_export.exporting import export_network
+from clipserve_export.own.contract_file import read_contract_file
+from clipserve_export.own.source import OwnSource, own_spec
+from clipserve_export.repository import read_config
+from clipserve_export.versions import reload_model
+from clipserve_server.triton import Triton
+
+CODE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, frames):
+        return self.head(frames.mean((3, 4)).flatten(1))
+
+
+def build():
+    return Net()
+
+
+def without_embedding():
+    return nn.Sequential(Net(), nn.Tanh())
+"""
+CONTRACT = "frames = 4\nstride = 8\nshort_side = 40\ncrop = 32\nmean = [0.4, 0.5, 0.6]\nweights_licence = 'MIT'\n"
+
+
+def publish(repository: Path, folder: Path, name: str, function: str) -> None:
+    (folder / "nets.py").write_text(CODE)
+    (folder / "nets.toml").write_text(CONTRACT)
+    (folder / "nets.txt").write_text("one\ntwo\nthree\n")
+    contract, interface = read_contract_file(folder / "nets.toml")
+    source = OwnSource(own_spec(name, contract), interface, f"{folder / 'nets.py'}:{function}")
+    export_network(source, format_name="torchscript", labels_file=folder / "nets.txt", repository=repository)
+
+
+@pytest.mark.long
+def test_it_is_reloaded_into_a_running_server_with_the_clips_that_it_takes(
+    motion_repository: Path, tmp_path: Path, real_videos: list[Path]
+) -> None:
+    repository = motion_repository
+    with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
+        before = VideoClassifier("motion", triton.grpc_url).classify(real_videos[0])
+        for name, function in (("mine", "build"), ("plain", "without_embedding")):
+            publish(repository, tmp_path, name, function)
+            contract, _ = read_contract_file(tmp_path / "nets.toml")
+            reload_model(own_spec(name, contract), triton.grpc_url)
+        with VideoClassifier("mine", triton.grpc_url) as mine:
+            answer = mine.classify(real_videos[0], features=True, sampling="clip", views=2)
+            told = mine.contract()
+        assert answer.features is not None
+        assert answer.features.shape == (12,)
+        assert (told.frames, told.classes, told.feature_size, told.weights_licence) == (4, 3, 12, "MIT")
+        assert told.mean == (0.4, 0.5, 0.6)
+        assert {scored.label for scored in answer.labels} == {"one", "two", "three"}
+        with VideoClassifier("mine", triton.grpc_url) as mine:
+            single = mine.classify(real_videos[0], features=True)
+        assert single.features is not None
+        torch.manual_seed(0)  # as the user's code makes the head
+        with torch.no_grad():
+            expected = torch.nn.Linear(12, 3)(torch.from_numpy(single.features)).softmax(-1).numpy()
+        found = {scored.index: scored.score for scored in single.labels}
+        np.testing.assert_allclose([found[number] for number in range(3)], expected, atol=1e-5)
+        with VideoClassifier("plain", triton.grpc_url) as plain:
+            assert len(plain.classify(real_videos[0]).labels) == 3
+            assert plain.contract().feature_size is None
+            with pytest.raises((RequestError, UnexpectedAnswer), match="FEATURES"):
+                plain.classify(real_videos[0], features=True)
+        after = VideoClassifier("motion", triton.grpc_url).classify(real_videos[0])
+    assert after.labels == before.labels
+    assert "CLIP_4X8_40_32" in [output.name for output in read_config(repository, "decode").output]

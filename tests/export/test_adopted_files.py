@@ -1,0 +1,193 @@
+"""A ready ONNX or TorchScript file becomes a model, or a sentence says what to do."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from tests.export.conftest import Run
+from torch import nn
+
+from clipserve_export.clips import random_clips
+from clipserve_export.formats import load_onnx, load_torchscript
+from clipserve_export.own.adopted import read_onnx
+from clipserve_export.own.contract_file import read_contract_file
+from clipserve_export.own.source import own_spec
+from clipserve_export.repository import read_config
+from clipserve_export.specs import Geometry
+
+CONTRACT = """
+frames = 4
+stride = 8
+short_side = 24
+crop = 16
+mean = [0.485, 0.456, 0.406]
+deviation = [0.229, 0.224, 0.225]
+channel_order = "BGR"
+
+[network]
+layout = "BTCHW"
+scores = "logits"
+features = "embedding"
+"""
+GEOMETRY = Geometry(frames=4, stride=8, short_side=24, crop=16)
+MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+WEIGHTS = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+
+
+def write_file(
+    path: Path,
+    *,
+    batch: str | int = "batch",
+    opset: int = 17,
+    kind: int = TensorProto.FLOAT,
+    fixed_inside: bool = False,
+    softmax: bool = False,
+) -> Path:
+    """A network of a few nodes: means over height and width of [batch, 4, 3, 16, 16], then a matrix."""
+    rows = 1 if fixed_inside else -1
+    shape = numpy_helper.from_array(np.array([rows, 12]), "shape")
+    weights = numpy_helper.from_array(WEIGHTS, "weights")
+    constants = [shape, weights]
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["flat"], ["pooled"]),
+        helper.make_node("Reshape", ["pooled", "shape"], ["embedding"]),
+        helper.make_node("MatMul", ["embedding", "weights"], ["raw" if softmax else "logits"]),
+    ]
+    constants.append(numpy_helper.from_array(np.array([0, 12, 16, 16]), "channels"))
+    nodes.insert(1, helper.make_node("Reshape", ["pixels", "channels"], ["flat"]))
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["raw"], ["logits"], axis=1))
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("frames", kind, [batch, 4, 3, 16, 16])],
+        [
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 12]),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3]),
+        ],
+        constants,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the files of a user."""
+    (tmp_path / "mine.toml").write_text(CONTRACT)
+    (tmp_path / "mine.txt").write_text("one\ntwo\nthree\n")
+    return tmp_path
+
+
+def adopt(run: Run, folder: Path, path: Path, *more: str | Path) -> tuple[int, str]:
+    files = ["--contract", folder / "mine.toml", "--labels", folder / "mine.txt"]
+    return run("adopt", path, *files, "--name", "mine", "--repository", folder / "repository", *more)
+
+
+def expected_answers(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """SCORES and FEATURES, written out apart from the code under test."""
+    batch, views = clip.shape[:2]
+    normalised = (clip.reshape(-1, *clip.shape[2:])[..., ::-1].astype(np.float32) / 255 - MEAN) / DEVIATION
+    embedding = normalised.mean((2, 3)).reshape(batch * views, 12)
+    logits = np.exp(embedding @ WEIGHTS)
+    scores = logits / logits.sum(1, keepdims=True)
+    return scores.reshape(batch, views, 3).mean(1), embedding.reshape(batch, views, 12).mean(1)
+
+
+def test_an_onnx_file_is_extended_by_what_is_around_the_network(folder: Path, run: Run) -> None:
+    status, said = adopt(run, folder, write_file(folder / "net.onnx"))
+    assert status == 0, said
+    net = folder / "repository" / "mine_net"
+    assert (net / "labels.txt").read_text() == "one\ntwo\nthree\n"
+    clip = random_clips(GEOMETRY, batch=3, views=2, seed=4).numpy()
+    scores, features = load_onnx(net / "1" / "model.onnx")(clip)
+    expected_scores, expected_features = expected_answers(clip)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
+    np.testing.assert_allclose(features, expected_features, atol=1e-4)
+    config = read_config(folder / "repository", "mine_net")
+    assert (config.backend, list(config.output[1].dims)) == ("onnxruntime", [12])
+
+
+@pytest.mark.parametrize("opset", [13, 18, 21])
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8])
+def test_files_of_other_opsets_and_types_are_adopted(folder: Path, opset: int, kind: int) -> None:
+    names = {TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
+    text = CONTRACT.replace("[network]", f'[network]\ntype = "{names[kind]}"')
+    if kind == TensorProto.UINT8:
+        text = "\n".join(line for line in text.splitlines() if not line.startswith(("mean", "deviation")))
+    (folder / "mine.toml").write_text(text)
+    contract, interface = read_contract_file(folder / "mine.toml")
+    path = write_file(folder / "net.onnx", opset=opset, kind=kind)
+    network = read_onnx(path, own_spec("mine", contract), interface)
+    network.write(folder / "model.onnx")
+    clip = random_clips(GEOMETRY, batch=2, views=3, seed=4)
+    got = load_onnx(folder / "model.onnx")(clip.numpy())
+    for values, wanted in zip(got, network(clip), strict=True):
+        np.testing.assert_allclose(values, wanted.numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_a_torchscript_file_is_adopted(folder: Path, run: Run) -> None:
+    module = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, 3)))
+    module.save(str(folder / "net.pt"))
+    (folder / "mine.toml").write_text(CONTRACT.partition("scores")[0])
+    status, said = adopt(run, folder, folder / "net.pt")
+    assert status == 0, said
+    clip = random_clips(GEOMETRY, batch=2, views=1, seed=4)
+    answers = load_torchscript(folder / "repository" / "mine_net" / "1" / "model.pt")(clip.numpy())
+    frames = (clip[:, 0].flip(-1) / 255 - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
+    with torch.no_grad():
+        expected = module(frames.permute(0, 1, 4, 2, 3).contiguous()).softmax(-1)
+    np.testing.assert_allclose(answers[0], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("written", "contract", "said"),
+    [
+        ({"batch": 1}, CONTRACT, "it takes 1 clips and no other number"),
+        ({"fixed_inside": True}, CONTRACT, "does not take 2 clips at once"),
+        ({"softmax": True}, CONTRACT, 'write answers = "probabilities"'),
+        ({"opset": 12}, CONTRACT, "has opset 12, and 13 to 21 are possible"),
+        ({"kind": TensorProto.FLOAT16}, CONTRACT, "is tensor(float16), and the contract says float32"),
+        ({}, CONTRACT.replace("frames = 4", "frames = 8"), "correct frames, crop, or layout"),
+        ({}, CONTRACT.replace("BTCHW", "BCTHW"), "float32 [batch, 3, 4, 16, 16]: correct frames, crop, or layout"),
+        ({}, CONTRACT.replace('scores = "logits"', ""), "has 2 of them, embedding, logits: name one by scores = "),
+        ({}, CONTRACT.replace('"logits"', '"classes"'), "has no scores 'classes'; it has embedding, logits"),
+        ({}, CONTRACT.replace('"embedding"', '"pool"'), "has no features 'pool'"),
+        ({}, CONTRACT.replace("[network]", "classes = 4\n[network]"), "classes = 4, and the network answers 3 values"),
+        ({}, CONTRACT + 'type = "uint8"\n', "leave mean and deviation out"),
+    ],
+)
+def test_a_file_that_a_server_cannot_batch_or_its_contract_contradicts_is_refused(
+    folder: Path, run: Run, written: dict[str, object], contract: str, said: str
+) -> None:
+    (folder / "mine.toml").write_text(contract)
+    status, output = adopt(run, folder, write_file(folder / "net.onnx", **written))  # type: ignore[arg-type]
+    assert status == 1
+    assert said in output
+    assert not list((folder / "repository").rglob("model.onnx"))
+
+
+def test_another_file_is_told_what_is_wanted(folder: Path, run: Run) -> None:
+    (folder / "net.onnx").write_bytes(b"no network")
+    assert "cannot be read as ONNX" in adopt(run, folder, folder / "net.onnx")[1]
+    (folder / "mine.toml").write_text(CONTRACT.partition("scores")[0])
+    torch.save({"weight": torch.ones(3)}, folder / "net.pt")
+    assert "A file of weights alone has no network" in adopt(run, folder, folder / "net.pt")[1]
+    assert "there is no file" in adopt(run, folder, folder / "absent.onnx")[1]
+    assert "ends in .onnx" in adopt(run, folder, folder / "mine.txt")[1]
+
+
+def test_the_files_own_nodes_stay_as_they_are(folder: Path) -> None:
+    contract, interface = read_contract_file(folder / "mine.toml")
+    path = write_file(folder / "net.onnx")
+    read_onnx(path, own_spec("mine", contract), interface).write(folder / "model.onnx")
+    before, after = onnx.load(path), onnx.load(folder / "model.onnx")
+    assert [node.op_type for node in before.graph.node] == [
+        node.op_type for node in after.graph.node if node.output[0].startswith("adopted/") and node.name != "input"
+    ][-len(before.graph.node) :]
+    assert onnxruntime.InferenceSession(folder / "model.onnx").get_inputs()[0].type == "tensor(uint8)"

@@ -1,0 +1,183 @@
+"""Checkpoints of Hugging Face give the scores that transformers' own processor and model give for the same frames.
+
+The checkpoints are tiny and random, and saved by transformers itself. V-JEPA 2's processor needs torchvision, which no
+CPU build of torch has here; VideoMAE's has the same steps and the numbers of the checkpoint's file.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tests.export.conftest import Run
+
+from clipserve_export.clips import random_clips
+from clipserve_export.errors import ContractError, WeightsError
+from clipserve_export.formats import FORMATS, FormatName
+from clipserve_export.own.hugging_face import HuggingFaceSource
+from clipserve_export.specs import Geometry
+
+transformers = pytest.importorskip("transformers")
+
+SHORT_SIDE, CROP, FRAMES = 40, 32, 4
+LABELS = {0: "waving", 1: "clapping", 2: "running"}
+MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+SIZES = {"size": {"shortest_edge": SHORT_SIDE}, "crop_size": {"height": CROP, "width": CROP}}
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 37,
+    "id2label": LABELS,
+}
+PICTURE = {"image_size": CROP, "num_frames": FRAMES, **SMALL}
+
+
+def build_videomae() -> Any:
+    return transformers.VideoMAEForVideoClassification(
+        transformers.VideoMAEConfig(patch_size=8, tubelet_size=2, **PICTURE)
+    )
+
+
+def build_timesformer() -> Any:
+    return transformers.TimesformerForVideoClassification(transformers.TimesformerConfig(patch_size=8, **PICTURE))
+
+
+def build_vivit() -> Any:
+    return transformers.VivitForVideoClassification(transformers.VivitConfig(tubelet_size=[2, 8, 8], **PICTURE))
+
+
+def build_vjepa2() -> Any:
+    sizes = {"crop_size": CROP, "patch_size": 8, "frames_per_clip": FRAMES, "tubelet_size": 2, "mlp_ratio": 2}
+    predictor = {"pred_hidden_size": 32, "pred_num_hidden_layers": 2, "pred_num_attention_heads": 2}
+    config = transformers.VJEPA2Config(num_pooler_layers=1, **sizes, **predictor, **SMALL)
+    return transformers.VJEPA2ForVideoClassification(config)
+
+
+def make_processor(kind: str) -> Any:
+    if kind == "vivit":
+        return transformers.VivitImageProcessor(**SIZES)
+    return transformers.VideoMAEImageProcessorPil(image_mean=MEAN, image_std=DEVIATION, **SIZES)
+
+
+BUILDERS: dict[str, Callable[[], Any]] = {
+    "videomae": build_videomae,
+    "timesformer": build_timesformer,
+    "vivit": build_vivit,
+    "vjepa2": build_vjepa2,
+}
+
+
+def save(kind: str, folder: Path) -> Any:
+    """A checkpoint as its authors would save it. Returns the model."""
+    torch.manual_seed(0)
+    model = BUILDERS[kind]().eval()
+    with torch.no_grad():
+        model.classifier.weight.mul_(200)  # far from even scores, so that a wrong pixel shows
+    model.save_pretrained(folder)
+    if kind == "vjepa2":
+        steps = {"do_resize": True, "do_center_crop": True, "do_rescale": True, "rescale_factor": 1 / 255}
+        numbers = {"do_normalize": True, "image_mean": MEAN, "image_std": DEVIATION}
+        (folder / "video_preprocessor_config.json").write_text(json.dumps({**SIZES, **steps, **numbers}))
+    else:
+        make_processor(kind).save_pretrained(folder)
+    return model
+
+
+def expected_scores(kind: str, model: Any, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """By transformers alone: its processor, its model, and one softmax."""
+    pixels = make_processor(kind)(list(frames), return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, FRAMES, 3, CROP, CROP)
+    with torch.no_grad():
+        logits = model(pixels).logits
+    scores: NDArray[np.float32] = logits.softmax(-1)[0].numpy()
+    return scores
+
+
+FORM_CASES = [
+    pytest.param(kind, form, marks=() if (kind, form) == ("videomae", "torchscript") else pytest.mark.long)
+    for kind in BUILDERS
+    for form in FORMATS
+]
+
+
+@pytest.mark.parametrize(("kind", "form"), FORM_CASES)
+def test_scores_are_those_of_transformers_for_the_same_frames(kind: str, form: FormatName, tmp_path: Path) -> None:
+    model = save(kind, tmp_path)
+    source = HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None)
+    loaded = source.load()
+    contract = loaded.contract
+    assert (contract.frames, contract.short_side, contract.crop) == (FRAMES, SHORT_SIDE, CROP)
+    assert (contract.classes, contract.feature_size, list(loaded.labels or ())) == (3, 32, list(LABELS.values()))
+    path = tmp_path / FORMATS[form].filename
+    FORMATS[form].write(loaded.network, source.spec.geometry, path)
+    # Frames of the size that the resize makes, so that only its rounding is left out.
+    size = Geometry(frames=FRAMES, stride=1, short_side=SHORT_SIDE, crop=SHORT_SIDE)
+    frames = random_clips(size, batch=2, views=1, seed=3)[:, 0].numpy()
+    margin = (SHORT_SIDE - CROP) // 2
+    clips = frames[:, :, margin : margin + CROP, margin : margin + CROP]
+    scores, features = FORMATS[form].load(path)(np.ascontiguousarray(clips[:, None]))
+    expected = np.stack([expected_scores(kind, model, each) for each in frames])
+    assert np.abs(expected[0] - expected[1]).max() > 0.01, "these weights do not tell one clip from another"
+    np.testing.assert_allclose(scores, expected, atol=1e-3)
+    assert features.shape == (2, 32)
+
+
+def test_an_export_shows_the_licence_and_keeps_the_labels(tmp_path: Path, run: Run) -> None:
+    save("videomae", tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A model\n")
+    repository = tmp_path / "repository"
+    arguments = ["--name", "mine", "--format", "torchscript", "--repository", repository]
+    status, said = run("export", f"hf:{tmp_path / 'checkpoint'}", *arguments)
+    assert status == 0, said
+    assert "licence of the weights: cc-by-nc-4.0" in said
+    assert (repository / "mine_net" / "labels.txt").read_text() == "waving\nclapping\nrunning\n"
+    contract = json.loads((repository / "mine_net" / "1" / "contract.json").read_text())
+    assert contract["weights_licence"] == "cc-by-nc-4.0"
+    assert contract["mean"] == MEAN
+
+
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+    model = save("videomae", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=r"has no \*\.safetensors.*save_pretrained"):
+        HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None).load()
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "said"),
+    [
+        ("config.json", {"model_type": "bert"}, "is of a bert, and there are videomae, timesformer, vivit, vjepa2"),
+        ("preprocessor_config.json", {"size": {"height": 32, "width": 32}}, "do not say short_side"),
+        ("preprocessor_config.json", {"do_center_crop": False}, "do not say short_side, crop"),
+        ("preprocessor_config.json", {"crop_size": 48}, "crop 48 does not fit"),
+        ("preprocessor_config.json", {"image_mean": [0.5]}, "a number for each of 3 channels"),
+    ],
+)
+def test_files_that_say_what_decoding_cannot_do_are_refused(
+    file: str, changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    save("videomae", tmp_path)
+    values = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps(values | changes))
+    with pytest.raises(ContractError, match=said):
+        HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None)
+
+
+def test_a_contract_file_replaces_values_of_the_checkpoint(tmp_path: Path) -> None:
+    save("videomae", tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    (tmp_path / "mine.toml").write_text("stride = 2\nshort_side = 36\ncrop = 32\nmean = 0.5\ndeviation = 0.5\n")
+    source = HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=tmp_path / "mine.toml")
+    contract = source.spec.contract
+    assert (contract.stride, contract.short_side, contract.mean) == (2, 36, (0.5, 0.5, 0.5))
+
+
+def test_a_folder_that_is_not_there_is_no_repository_of_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="there is no such folder"):
+        HuggingFaceSource.named(str(tmp_path / "absent"), name="mine", contract_file=None)
