@@ -116,6 +116,32 @@ def _mvit(name: str, frames: int, stride: int, top: tuple[float, float], megabyt
     return ModelSpec(name=name, family="mvit", contract=contract, clip_megabytes=megabytes)
 
 
+def _convolutional(
+    name: str,
+    family: str,
+    frames: int,
+    stride: int,
+    top: tuple[float, float],
+    megabytes: int,
+    *,
+    feature_size: int = 2048,
+) -> ModelSpec:
+    contract = _published(
+        frames=frames,
+        stride=stride,
+        short_side=256,
+        crop=256,
+        views=10,
+        crops=3,
+        feature_size=feature_size,
+        accuracy=_accuracy(*top),
+    )
+    return ModelSpec(name=name, family=family, contract=contract, clip_megabytes=megabytes)
+
+
+# The frames of the fast pathway, which has four times as many as the slow one; 2048 + 256 features.
+_slowfast = partial(_convolutional, family="slowfast", stride=2, feature_size=2304)
+
 _X3D_M = _x3d("x3d_m", 16, 5, 256, (75.94, 92.72), 152)
 
 SPECS: dict[str, ModelSpec] = {
@@ -127,6 +153,14 @@ SPECS: dict[str, ModelSpec] = {
         _x3d("x3d_l", 16, 5, 356, (77.44, 93.31), 294),
         _mvit("mvit_base_16x4", 16, 4, (78.85, 93.85), 235),
         _mvit("mvit_base_32x3", 32, 3, (80.30, 94.69), 740),
+        _convolutional("c2d_r50", "resnet", 8, 8, (71.46, 89.68), 143),
+        _convolutional("i3d_r50", "resnet", 8, 8, (73.27, 90.70), 147),
+        _convolutional("slow_r50", "resnet", 8, 8, (74.58, 91.63), 155),
+        _slowfast("slowfast_r50", frames=32, top=(76.94, 92.69), megabytes=175),
+        _slowfast("slowfast_r101", frames=32, top=(77.90, 93.27), megabytes=166),
+        _slowfast("slowfast_16x8_r101_50_50", frames=64, top=(78.70, 93.61), megabytes=329),
+        _convolutional("csn_r101", "csn", 32, 2, (77.00, 92.90), 491),
+        _convolutional("r2plus1d_r50", "r2plus1d", 16, 4, (76.01, 92.23), 243),
         # Trained on generated clips (clipserve_export.motion), so that there is a trained model without a download.
         ModelSpec(
             name="motion",

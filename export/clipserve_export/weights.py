@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import WeightsError
-from clipserve_export.families.adapter import adapter_of, build_model, projection_key, shape_only
+from clipserve_export.families.adapter import adapter_of, build_model, projection_key
 from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import ModelSpec
 
@@ -251,8 +251,7 @@ def require_fit(spec: ModelSpec, state: Mapping[str, Tensor], path: Path) -> Non
         )
     if not projection.shape[0]:
         raise WeightsError(f"{path}: {projection_key(spec)!r} has 0 rows, and each class needs one: there is no class")
-    with shape_only():
-        expected = build_model(spec, classes=projection.shape[0]).state_dict()
+    expected = adapter_of(spec).shapes(spec, classes=projection.shape[0])
     require_names(spec.name, expected, state, path)
 
 

@@ -46,7 +46,7 @@ def exported(repositories: Callable[[FormatName], Path]) -> Path:
 @pytest.fixture
 def repository(exported: Path, tmp_path: Path) -> Path:
     """A copy of it, of `motion` alone."""
-    return copy_model(exported, tmp_path)
+    return copy_model(exported, tmp_path, timeline=True)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,12 @@ class Adapter(ActionNetwork):
         raise NotImplementedError
 
     @classmethod
+    def shapes(cls, spec: ModelSpec, *, classes: int) -> dict[str, Tensor]:
+        """The state dict of the built model: names, shapes and types. The values mean nothing."""
+        with torch.device("meta"):
+            return cls.build(spec, classes=classes).state_dict()
+
+    @classmethod
     def projection_name(cls, spec: ModelSpec) -> str:
         """The name of the projection in the built model."""
         raise NotImplementedError
@@ -84,8 +90,3 @@ def served_network(spec: ModelSpec, state: Mapping[str, Tensor]) -> ActionNetwor
     model = build_model(spec, classes=state[projection_key(spec)].shape[0])
     model.load_state_dict(state)
     return adapter_of(spec)(model, spec.contract).eval().requires_grad_(False)
-
-
-def shape_only() -> torch.device:
-    """As a context: modules that are built in it have shapes and no values."""
-    return torch.device("meta")

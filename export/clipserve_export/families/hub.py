@@ -6,7 +6,7 @@ from typing import ClassVar, cast
 from torch import Tensor, nn
 
 from clipserve.contract import ClipContract
-from clipserve_export.families.adapter import Adapter, shape_only
+from clipserve_export.families.adapter import Adapter
 from clipserve_export.specs import ModelSpec
 from clipserve_export.zoo import pytorchvideo
 
@@ -40,10 +40,9 @@ class HubNetwork(Adapter):
 
     @classmethod
     def projection_name(cls, spec: ModelSpec) -> str:
-        """The head is the last block. How many there are depends on the model."""
-        with shape_only():
-            blocks = cls.build(spec, classes=1).get_submodule("blocks")
-        return f"blocks.{len(list(blocks.children())) - 1}.proj"
+        """In the last block. How many there are depends on the model."""
+        (name,) = (name for name in cls.shapes(spec, classes=1) if name.endswith(".proj.weight"))
+        return name.removesuffix(".weight")
 
     @classmethod
     def published_weights(cls, spec: ModelSpec) -> str | Path:

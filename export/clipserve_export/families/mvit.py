@@ -40,6 +40,11 @@ class MViTNetwork(Adapter):
         return cast(nn.Module, build(head_num_classes=classes, head_activation=None))
 
     @classmethod
+    def shapes(cls, spec: ModelSpec, *, classes: int) -> dict[str, Tensor]:
+        """Built with values, because the hub's function reads some of them while it builds."""
+        return cls.build(spec, classes=classes).state_dict()
+
+    @classmethod
     def projection_name(cls, spec: ModelSpec) -> str:
         """The head's."""
         return "head.proj"

@@ -244,7 +244,7 @@ def load_module(folder: Path) -> nn.Module:
             f"{folder} has no *.safetensors. Other files of weights can run code when they are read: where you trust"
             " them, load the model in transformers, and save it by model.save_pretrained(FOLDER)"
         )
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     try:
         module: nn.Module = AutoModelForVideoClassification.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, trust_remote_code=False

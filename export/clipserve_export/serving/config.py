@@ -150,14 +150,22 @@ def write_queues(decode: pb.ModelConfig, specs: Iterable[ModelSpec], servings: M
             "requests": min(servings.get(spec.name, Serving()).waiting_for(spec) for spec in sharing),
             "megabytes": WAITING_MEGABYTES,
         }
+        if len(sharing) > 1:
+            # The smallest bound holds for all of them, so it does not tell who chose it. The decode step ignores this.
+            bound["chosen"] = {
+                spec.net_name: serving.max_queue
+                for spec in sharing
+                if (serving := servings.get(spec.name)) and serving.max_queue
+            }
         decode.parameters[f"QUEUE_{output}"].string_value = json.dumps(bound)
 
 
 def _read_max_queue(decode: pb.ModelConfig, spec: ModelSpec, net: pb.ModelConfig) -> int | None:
     name = f"QUEUE_{spec.geometry.output_name}"
     try:
-        requests = json.loads(decode.parameters[name].string_value)["requests"] if name in decode.parameters else None
-    except (ValueError, KeyError, TypeError):
+        bound = json.loads(decode.parameters[name].string_value) if name in decode.parameters else {}
+        requests = bound["chosen"].get(spec.net_name) if "chosen" in bound else bound.get("requests")
+    except (ValueError, AttributeError, TypeError):
         return None
     return requests if isinstance(requests, int) and 0 < requests != max_waiting(net.max_batch_size) else None
 
