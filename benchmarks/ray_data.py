@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +24,7 @@ from benchmarks.growth import on_core
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.models import export_for_benchmark, serve
 from benchmarks.harness.results import new_parser, table, write_page
-from benchmarks.harness.rounds import take_turns
+from benchmarks.harness.rounds import Samples, take_turns
 from clipserve import VideoClassifier
 from clipserve_export.specs import SPECS
 
@@ -99,24 +100,24 @@ def in_cluster(nodes: int, model: str, video: Path, repository: Path) -> Work:
     return work
 
 
-def measure(contestants: Mapping[str, Work], count: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """By contestant: videos a second without the start, and the seconds of the start; medians of rounds in turns."""
+def measure(contestants: Mapping[str, Work], count: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """By contestant, one for each round, in turns: videos a second without the start, and the seconds of the start."""
 
     def both(work: Work) -> tuple[float, float]:
         few, many = work(count), work(MORE * count)
         each = max(many - few, 1e-9) / ((MORE - 1) * count)
         return 1 / each, max(few - count * each, 0.0)
 
-    turns = take_turns(
-        {name: lambda work=work: both(work) for name, work in contestants.items()}, rounds=rounds, warm_up=0
-    )
-    return {name: tuple(median(values) for values in zip(*found, strict=True)) for name, found in turns.items()}  # type: ignore[misc]
+    return take_turns({name: partial(both, work) for name, work in contestants.items()}, rounds=rounds, warm_up=0)
 
 
-def report(found: Mapping[str, tuple[float, float]], about: str, goal: str) -> list[str]:
-    """The page."""
-    first = next(iter(found.values()))[0]
-    rows = [[name, f"{rate:.2f}", f"{rate / first:.2f}", f"{start:.1f}"] for name, (rate, start) in found.items()]
+def report(found: Mapping[str, list[tuple[float, float]]], about: str, goal: str) -> list[str]:
+    """The page: medians, in brackets the smallest and the largest of the rounds."""
+    first = median(rate for rate, _ in next(iter(found.values())))
+    rows = []
+    for name, samples in found.items():
+        rates, starts = (Samples(values) for values in zip(*samples, strict=True))
+        rows.append([name, str(rates), f"{rates.median / first:.2f}", str(starts)])
     columns = ["", "videos a second, without the start", "against the first", "seconds of the start"]
     return [about, "", goal, "", *table(columns, rows)]
 

@@ -1,10 +1,12 @@
 """A folder of results: what is done, what is tried again, and what cannot be mixed."""
 
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from clipserve import InvalidRequest
 from clipserve.ray.results import DoneIds, ResultFolder
@@ -76,3 +78,24 @@ def test_files_of_no_job_are_not_mixed_with_results(tmp_path: Path) -> None:
 def test_an_address_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="cannot be written to 'nowhere://bucket'"):
         ResultFolder("nowhere://bucket")
+
+
+@pytest.mark.long  # a server for S3, in this process
+def test_results_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    for name, value in (("ACCESS_KEY_ID", "any"), ("SECRET_ACCESS_KEY", "any"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    server.start()
+    try:
+        url = "http://{}:{}".format(*server.get_host_and_port())
+        fs.S3FileSystem(endpoint_override=url, allow_bucket_creation=True).create_dir("bucket")
+        folder = ResultFolder(f"s3://bucket/results?endpoint_override={url}")
+        folder.check_settings(SETTINGS)
+        folder.write(make_table({"good": None, "late": "deadline-exceeded"}))
+        folder.write(make_table({"bad": "not-a-video"}))
+        again = pickle.loads(pickle.dumps(folder))  # as Ray sends it to its tasks
+        again.check_settings(SETTINGS)
+        assert again.find_done().find(["good", "bad", "late"]).tolist() == [True, True, False]
+        assert len(again.find_done()) == 2
+    finally:
+        server.stop()
