@@ -1,11 +1,16 @@
-"""Files that are written whole or not at all, whatever ends the writer."""
+"""Files, and objects in stores, that are written whole or not at all, whatever ends the writer."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
+
+from clipserve.sources.remote_paths import RemotePath, is_remote
+from clipserve.sources.stores import Store, describe
 
 
 @contextmanager
@@ -13,12 +18,18 @@ def open_atomically(path: str | os.PathLike[str], mode: str = "w") -> Iterator[I
     """Open a file for writing ("w" as UTF-8, or "wb"), which gets its name when the block ends without an error.
 
     Until then it has another name in the same folder, such as x.1f3a9c0e.part for x.csv, and an older file stays as it
-    is. Anything but a regular file, such as /dev/stdout or a named pipe, is written directly.
+    is. Anything but a regular file, such as /dev/stdout or a named pipe, is written directly. An object in a store,
+    such as s3://bucket/x.csv, is written to a temporary file of this machine first.
 
     Raises:
         OSError: the file cannot be written; names `path`.
+        InvalidRequest: fsspec, or what it needs for the store, is not installed.
     """
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
+    if is_remote(path):
+        with _open_remote(str(path), mode, text) as file:
+            yield file
+        return
     try:
         if _is_device(Path(path)):
             with Path(path).open(mode, **text) as file:
@@ -34,6 +45,21 @@ def open_atomically(path: str | os.PathLike[str], mode: str = "w") -> Iterator[I
                 partial.replace(target)
     except OSError as exc:
         raise OSError(exc.errno, exc.strerror or str(exc), os.fspath(path)) from exc
+
+
+@contextmanager
+def _open_remote(address: str, mode: str, text: dict[str, Any]) -> Iterator[IO[Any]]:
+    remote = RemotePath.parse(address)
+    store = Store(remote)
+    # Stores cannot write at an earlier position, as a .npy file needs, and some would keep half of an object.
+    with TemporaryDirectory(prefix="clipserve-") as folder:
+        partial = Path(folder) / "object"
+        with partial.open(mode, **text) as file:
+            yield file
+        try:
+            store.put(str(partial))
+        except Exception as exc:  # each store has errors of its own
+            raise OSError(getattr(exc, "errno", None) or errno.EIO, describe(exc), remote.shown) from None
 
 
 def _is_device(path: Path) -> bool:

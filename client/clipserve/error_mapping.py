@@ -21,7 +21,7 @@ from clipserve import errors
 from clipserve.errors import ClipserveError
 from clipserve.proxies import find_proxy, read_host
 from clipserve.request import REPORT, list_public_models
-from clipserve.sources.addresses import is_address
+from clipserve.sources.addresses import is_elsewhere
 
 STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
     grpc.StatusCode.OK: errors.UnexpectedAnswer,  # a failure that calls itself a success
@@ -270,7 +270,7 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
 
 def _may_be_list(name: str) -> bool:
     """Whether this is a path without a suffix, such as a shell's /dev/fd/63, or standard input."""
-    return name not in ("<bytes>", "<file>") and not is_address(name) and not PurePath(name).suffix
+    return name not in ("<bytes>", "<file>") and not is_elsewhere(name) and not PurePath(name).suffix
 
 
 def _describe_proxy(call: CallContext) -> str:

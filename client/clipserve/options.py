@@ -136,8 +136,8 @@ class ClassifyArguments(RequestOptions):
     video: Annotated[
         VideoSource,
         Argument(
-            "path of a video file, an http(s) address, its bytes, or a file opened with mode 'rb', which is read from"
-            " its current position on"
+            "path of a video file, an address (http, https, or of a store, such as s3://bucket/key), its bytes, or a"
+            " file opened with mode 'rb', which is read from its current position on"
         ),
     ] = field(repr=False)
     _: KW_ONLY
@@ -162,7 +162,8 @@ class RunArguments(RequestOptions):
         Source,
         Argument(
             "a path, pattern, folder, http(s) address, CSV or JSON lines file, data frame, bytes, open file, or any"
-            " iterable of these, read only as far as it is needed; see `read_entries`"
+            " iterable of these, read only as far as it is needed; see `read_entries`. Paths, patterns, folders and"
+            " lists may be in a store, such as s3://bucket/videos"
         ),
     ] = field(repr=False)
     _: KW_ONLY

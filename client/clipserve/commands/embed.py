@@ -1,7 +1,6 @@
 """`clipserve embed`: feature vectors of videos, in one file."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,9 +30,12 @@ def embed(
     sources: SourcesArgument,
     *,
     out: Annotated[
-        Path,
+        str,
         typer.Option(
-            metavar="FILE", help=".npy, with a .csv beside it that names its rows, or .parquet.", show_default=False
+            metavar="FILE",
+            help=".npy, with a .csv beside it that names its rows, or .parquet; may be in a store, such as"
+            " s3://bucket/features.parquet.",
+            show_default=False,
         ),
     ],
     model: ModelOption = Connection.model,

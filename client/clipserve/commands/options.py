@@ -87,7 +87,8 @@ SourcesArgument = Annotated[
     typer.Argument(
         metavar="SOURCES...",
         help="Video files, patterns, folders, http(s) addresses, - for a video from standard input, and lists: CSV with"
-        " the columns id, path, label, or JSON lines with these keys.",
+        " the columns id, path, label, or JSON lines with these keys. Files, patterns, folders and lists may be in"
+        " stores, such as s3://bucket/videos.",
     ),
 ]
 ModelOption = Annotated[

@@ -17,9 +17,10 @@ from clipserve.evaluation.report import Report
 from clipserve.evaluation.run import EvaluationOptions, EvaluationRun, UnknownLabels, check_installed, execute_all
 from clipserve.extras import load
 from clipserve.options import RunArguments, SamplingOptions
+from clipserve.sources.remote_paths import is_remote
 from clipserve.sources.source import read_entries
 
-STDOUT = Path("-")
+STDOUT = "-"
 PIPE_COLUMNS = 80  # a pipe has no width of its own
 HTML_MODULES = ("matplotlib", "jinja2")
 
@@ -43,13 +44,13 @@ def evaluate(
         ),
     ] = None,
     json: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE", help="Write the report as JSON; - prints it instead of the tables.", show_default=False
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
+        str | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
     ] = None,
     unknown_labels: Annotated[
         UnknownLabels, typer.Option(help="If a true label is no class of the model: stop, or count it as missed.")
@@ -75,8 +76,8 @@ def evaluate(
     """
     models = list(dict.fromkeys(model or [Connection.model]))
     for option, path in (("--json", json), ("--html", html)):
-        if path not in (None, STDOUT) and not path.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+        if path not in (None, STDOUT) and not is_remote(path) and not Path(path).parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
     try:
         check_installed()
         for module in HTML_MODULES if html else ():
@@ -97,7 +98,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def write_reports(report: Report, json: Path | None, html: Path | None) -> None:
+def write_reports(report: Report, json: str | None, html: str | None) -> None:
     """Print the tables, or the JSON if it goes to stdout; write the files."""
     try:
         if json == STDOUT:

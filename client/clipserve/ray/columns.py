@@ -30,7 +30,7 @@ from clipserve.names import spell_name
 from clipserve.ray.calls import Video
 from clipserve.ray.options import DatasetOptions
 from clipserve.results import Row
-from clipserve.sources.addresses import hide_credentials, is_address
+from clipserve.sources.addresses import hide_credentials, is_elsewhere
 
 ID, PATH, BYTES = "id", "path", "bytes"
 
@@ -79,7 +79,7 @@ def read_ids(table: pa.Table) -> list[str]:
 
 def _name_path(path: object) -> str:
     text = str(path)
-    return spell_name(hide_credentials(text) if is_address(text) else text)
+    return spell_name(hide_credentials(text) if is_elsewhere(text) else text)
 
 
 def read_videos(table: pa.Table) -> list[Video]:

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes
 from urllib.request import Request
 
 from clipserve.proxies import is_loopback
+from clipserve.sources.remote_paths import RemotePath, is_remote
 
 # Scheme, user:password@host:port, and the rest.
 _PARTS = re.compile(r"(https?://)([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -21,9 +22,14 @@ def is_address(source: object) -> bool:
     return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
 
 
+def is_elsewhere(source: object) -> bool:
+    """Whether this is an address, and no path of a file: http(s), or a store that fsspec opens."""
+    return is_address(source) or is_remote(source)
+
+
 def hide_credentials(address: str) -> str:
-    """The address without `user:password@`, for rows and messages."""
-    return Address.parse(address).shown
+    """The address without credentials, for rows and messages."""
+    return Address.parse(address).shown if is_address(address) else RemotePath.parse(address).shown
 
 
 @dataclass(frozen=True, repr=False)

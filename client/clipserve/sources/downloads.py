@@ -68,7 +68,7 @@ def download(address: str, limits: DownloadLimits, cancellation: Cancellation) -
 
 def _read(response: Any, name: str, limits: DownloadLimits, transfer: "_Transfer") -> bytes:
     stated = _read_length(response)
-    _check_size(stated, name, limits)
+    check_size(stated, name, limits)
     chunks, size = [], 0
     while True:
         transfer.limit_next_wait()
@@ -81,7 +81,7 @@ def _read(response: Any, name: str, limits: DownloadLimits, transfer: "_Transfer
         if not chunk:
             break
         size += len(chunk)
-        _check_size(size, name, limits)
+        check_size(size, name, limits)
         chunks.append(chunk)
     if size < stated:
         raise http.client.HTTPException(f"it ended after {size:,} of {stated:,} bytes")
@@ -98,7 +98,8 @@ def _read_length(response: Any) -> int:
     return int(stated)
 
 
-def _check_size(size: int, name: str, limits: DownloadLimits) -> None:
+def check_size(size: int, name: str, limits: DownloadLimits) -> None:
+    """Raise VideoTooLarge for a video of more bytes than the limits allow."""
     if size > limits.max_bytes:
         raise VideoTooLarge(
             f"{name!r} has more than the {limits.max_bytes:,} bytes that one download may have: take a smaller"

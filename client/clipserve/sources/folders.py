@@ -1,7 +1,6 @@
 """The videos of a folder, and what a scan of it leaves out."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TypeAlias
 from clipserve.errors import ClipserveError, VideoNotReadable
 from clipserve.names import make_printable, spell_name
 from clipserve.sources.entries import Entries, Entry
+from clipserve.sources.natural_order import order_naturally
 
 # Suffixes that FFmpeg and cameras give to files of the containers that the decode step opens, except those of pictures
 # and of sound alone.
@@ -26,8 +26,6 @@ VIDEO_SUFFIXES = frozenset(
 # Suffixes that are counted apart; a folder of frames may number them in the suffix.
 MOST_SUFFIXES = 50
 SHOWN_SUFFIXES = 3
-
-_DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass
@@ -89,11 +87,6 @@ def fail(name: str, message: str) -> Entry:
     """An entry for a source without a video."""
     error: ClipserveError = VideoNotReadable(message, video=spell_name(name))
     return Entry(name, error)
-
-
-def order_naturally(name: str) -> tuple[list[str | int], str]:
-    """A sort key: 2 comes before 10, and no two names are equal, because a job relies on the order."""
-    return [int(part) if number % 2 else part.casefold() for number, part in enumerate(_DIGITS.split(name))], name
 
 
 def walk_folders(top: str, skipped: Skipped) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:

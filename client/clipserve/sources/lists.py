@@ -4,38 +4,70 @@ import csv
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from clipserve.errors import InvalidRequest, VideoNotReadable
 from clipserve.names import read_name, spell_name
-from clipserve.sources.addresses import hide_credentials, is_address
+from clipserve.sources.addresses import hide_credentials, is_elsewhere
 from clipserve.sources.entries import Entries, Entry
+from clipserve.sources.remote_paths import hide_secrets
 
 COLUMNS = ("id", "path", "label")  # a list needs path; other columns are ignored
 JSON_LINES = (".jsonl", ".ndjson")
 LISTS = (".csv", *JSON_LINES)
 
 
+@dataclass(frozen=True)
+class ListFile:
+    """A CSV or JSON lines file, wherever it is.
+
+    Attributes:
+        name: for messages.
+        suffix: in lower case; says which of both it is.
+        open: opens it as text, with this handling of line ends.
+        join: the path or address of a file by its path in the list.
+    """
+
+    name: str
+    suffix: str
+    open: Callable[[str | None], IO[str]]
+    join: Callable[[str], str]
+
+
 def open_list(path: Path) -> Entries:
+    """A list on this machine; see `open_list_file`. Relative paths in it are relative to its own folder."""
+    folder = os.path.dirname(path)  # noqa: PTH120 - "" for a list in the working folder, not "."
+    return open_list_file(
+        ListFile(
+            str(path),
+            path.suffix.lower(),
+            open=lambda newline: path.open(encoding="utf-8-sig", newline=newline),
+            join=lambda name: os.path.join(folder, name),  # noqa: PTH118 - pathlib interns it, a million times
+        )
+    )
+
+
+def open_list_file(file: ListFile) -> Entries:
     """Check the beginning of a CSV or JSON lines file now, and read it line by line.
 
-    The file is opened once, so that it may be a pipe. Relative paths in it are relative to its own folder. It is UTF-8,
-    with or without a byte order mark; names that are not UTF-8 are escaped as names.py says. In CSV, blanks around
-    columns and values are dropped, except from a path where a file has them in its name.
+    The file is opened once, so that it may be a pipe. It is UTF-8, with or without a byte order mark; names that are
+    not UTF-8 are escaped as names.py says. In CSV, blanks around columns and values are dropped, except from a path
+    where a file has them in its name.
 
     Raises:
         InvalidRequest: it does not open, is not UTF-8, or has no column `path` (lists those it has). Later, with the
             line: a CSV has a quote that is not closed, or a field of more than 128 Ki characters.
     """
-    read = _read_json_lines if path.suffix.lower() in JSON_LINES else _read_csv
-    entries = read(path)
+    read = _read_json_lines if file.suffix in JSON_LINES else _read_csv
+    entries = read(file)
     try:
         first = list(itertools.islice(entries, 1))
     except OSError as exc:
-        raise InvalidRequest(f"cannot read the list {str(path)!r}: {exc.strerror}") from exc
+        reason = hide_secrets(exc.strerror or str(exc))
+        raise InvalidRequest(f"cannot read the list {file.name!r}: {reason}") from exc
     return itertools.chain(first, entries)
 
 
@@ -56,10 +88,10 @@ def read_frame(frame: Any) -> Entries:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where records come from: a name for messages, and the folder that paths are relative to."""
+    """Where records come from: a name for messages, and what makes a path of one in a list."""
 
     name: str
-    folder: str | None
+    join: Callable[[str], str] | None
 
 
 def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
@@ -74,11 +106,11 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
         return Entry(name if given is None else str(given), error, _write_label(label))
     if isinstance(path, str | os.PathLike):
         name = text = os.fspath(path)
-        if is_address(text):
+        if is_elsewhere(text):
             name = hide_credentials(text)
-        elif origin.folder is not None:
+        elif origin.join is not None:
             name = read_name(text)
-            path = os.path.join(origin.folder, name)  # noqa: PTH118 - pathlib interns what it joins, a million times
+            path = origin.join(name)
     elif isinstance(path, bytes | bytearray | memoryview) or hasattr(path, "read"):
         name = ""
     else:
@@ -88,41 +120,40 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
     return Entry(name if given is None else str(given), path, _write_label(label))
 
 
-def _read_csv(path: Path) -> Entries:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = _CsvLines(_decoded(file, path))
+def _read_csv(source: ListFile) -> Entries:
+    with source.open("") as file:
+        lines = _CsvLines(_decoded(file, source.name))
         # Strict: otherwise a quote that is not closed silently takes the rows after it into its field.
         records = csv.DictReader(lines, restkey="", strict=True, skipinitialspace=True)
-        folder = os.path.dirname(path)  # noqa: PTH120 - "" for a list in the working folder, not "."
         try:
             header = next(filter(None, records.reader), [])  # blank lines may come first
             records.fieldnames = [column.strip() for column in header]
-            _check_columns(records.fieldnames, repr(str(path)))
-            origin = Origin(str(path), folder)
+            _check_columns(records.fieldnames, repr(source.name))
+            origin = Origin(source.name, source.join)
             lines.begin_record()
             for record in records:
-                yield read_record(_strip(record, folder), origin, f"line {records.line_num}")
+                yield read_record(_strip(record, source), origin, f"line {records.line_num}")
                 lines.begin_record()
         except csv.Error as exc:
-            raise InvalidRequest(f"the list {str(path)!r}, {lines.describe(exc)}") from exc
+            raise InvalidRequest(f"the list {source.name!r}, {lines.describe(exc)}") from exc
 
 
-def _strip(record: dict[str, Any], folder: str) -> dict[str, Any]:
+def _strip(record: dict[str, Any], source: ListFile) -> dict[str, Any]:
     """The record without blanks around its values."""
     for column in COLUMNS:
         value = record.get(column)
         if value and value != value.strip():
-            if column == "path" and os.path.lexists(os.path.join(folder, value)):  # noqa: PTH118
+            if column == "path" and os.path.lexists(source.join(value)):
                 continue
             record[column] = value.strip()
     return record
 
 
-def _read_json_lines(path: Path) -> Entries:
-    with path.open(encoding="utf-8-sig") as file:
-        origin = Origin(str(path), os.path.dirname(path))  # noqa: PTH120 - "" for a list in the working folder, not "."
+def _read_json_lines(source: ListFile) -> Entries:
+    with source.open(None) as file:
+        origin = Origin(source.name, source.join)
         checked = False
-        for number, line in enumerate(_decoded(file, path), 1):
+        for number, line in enumerate(_decoded(file, source.name), 1):
             if not line.strip():
                 continue
             place = f"line {number}"
@@ -134,22 +165,22 @@ def _read_json_lines(path: Path) -> Entries:
                 record = {"path": record}
             if isinstance(record, Mapping):
                 if not checked:
-                    _check_columns([str(key) for key in record], f"{str(path)!r}, {place}")
+                    _check_columns([str(key) for key in record], f"{source.name!r}, {place}")
                     checked = True
                 yield read_record(record, origin, place)
             else:
-                name = f"{path}, {place}"
+                name = f"{source.name}, {place}"
                 reason = record if isinstance(record, Exception) else f"got {type(record).__name__}"
                 said = f"{name}: a line is a JSON object; {reason}"
                 yield Entry(name, VideoNotReadable(said, video=spell_name(name)))
 
 
-def _decoded(file: Iterable[str], path: Path) -> Iterator[str]:
+def _decoded(file: Iterable[str], name: str) -> Iterator[str]:
     try:
         yield from file
     except UnicodeDecodeError as exc:
         raise InvalidRequest(
-            f"the list {str(path)!r} is not UTF-8 ({exc}): save it as UTF-8, and write bytes of file names that are not"
+            f"the list {name!r} is not UTF-8 ({exc}): save it as UTF-8, and write bytes of file names that are not"
             r" as \xe9 (in JSON \\xe9)"
         ) from exc
 

@@ -1,7 +1,8 @@
 """A source of videos, read into a stream of entries only as far as it is needed.
 
 A source is a path, a glob pattern, a folder, an http(s) address, a CSV or JSON lines file, a data frame, bytes, an open
-file, a mapping with the key `path`, or any iterable of these. Memory holds the names of one folder at a time.
+file, a mapping with the key `path`, or any iterable of these. Paths, patterns, folders and lists may be in a store that
+fsspec opens, such as s3://bucket/videos. Memory holds the names of one folder at a time.
 """
 
 import glob
@@ -15,8 +16,11 @@ from typing import Any, TypeAlias
 from clipserve.errors import InvalidRequest
 from clipserve.sources.addresses import hide_credentials, is_address
 from clipserve.sources.entries import Entries, Entry
-from clipserve.sources.folders import Skipped, fail, order_naturally, read_folder, walk_folders
+from clipserve.sources.folders import Skipped, fail, read_folder, walk_folders
 from clipserve.sources.lists import LISTS, Origin, open_list, read_frame, read_record
+from clipserve.sources.natural_order import order_naturally
+from clipserve.sources.remote_folders import read_remote
+from clipserve.sources.remote_paths import is_remote
 from clipserve.sources.videos import VideoSource
 
 Source: TypeAlias = VideoSource | Entry | Mapping[str, Any] | Iterable[Any]
@@ -102,6 +106,8 @@ def _read_each(sources: Iterable[Any], skipped: Skipped) -> Entries:
 def _read_path(path: str, skipped: Skipped) -> Entries:
     if is_address(path):
         return iter((Entry(hide_credentials(path), path),))
+    if is_remote(path):
+        return read_remote(path, skipped)
     # A file may have brackets in its name.
     if glob.has_magic(path) and not os.path.lexists(path):
         return _read_pattern(path, skipped)

@@ -10,8 +10,10 @@ from clipserve.cancellation import Cancellation
 from clipserve.checks import MAX_VIDEO_BYTES
 from clipserve.errors import EmptyVideo, InvalidRequest, VideoNotReadable, VideoTooLarge
 from clipserve.names import spell_name
-from clipserve.sources.addresses import hide_credentials, is_address
+from clipserve.sources.addresses import hide_credentials, is_address, is_elsewhere
 from clipserve.sources.downloads import DownloadLimits, download
+from clipserve.sources.remote_paths import is_remote
+from clipserve.sources.stores import read_object
 
 VideoSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -30,7 +32,7 @@ def name_video(source: VideoSource) -> str:
     """The name of `source` in results and messages, escaped as names.py says."""
     if isinstance(source, str | os.PathLike):
         text = os.fspath(source)
-        return spell_name(hide_credentials(text) if is_address(source) else text)
+        return spell_name(hide_credentials(text) if is_elsewhere(source) else text)
     name = getattr(source, "name", None)
     # open(3).name is the descriptor's number, which names nothing.
     if isinstance(name, str) and name:
@@ -41,7 +43,8 @@ def name_video(source: VideoSource) -> str:
 def read_video(
     source: VideoSource, limits: DownloadLimits | None = None, cancellation: Cancellation | None = None
 ) -> Video:
-    """Read a path, an http(s) address, bytes, or a file opened in binary from its current position on.
+    """Read a path, an address (http, https, or a store such as s3://bucket/key), bytes, or a file opened in binary from
+    its current position on.
 
     Raises:
         InvalidRequest: `source` is none of these.
@@ -53,6 +56,8 @@ def read_video(
     try:
         if isinstance(source, str) and is_address(source):
             content = download(source, limits or DownloadLimits(), cancellation or Cancellation())
+        elif isinstance(source, str) and is_remote(source):
+            content = read_object(source, limits or DownloadLimits(), cancellation or Cancellation())
         else:
             content = _read_content(source, name)
     except (OSError, ValueError) as exc:  # ValueError: a closed file, a NUL byte in a path

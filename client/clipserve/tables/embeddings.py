@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -125,12 +125,13 @@ def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     Raises:
         InvalidRequest: the name has another suffix, or pyarrow is not installed.
     """
-    kinds: dict[str, Callable[[Path], AbstractContextManager[NpyFile | ParquetFile]]]
+    kinds: dict[str, Callable[[str], AbstractContextManager[NpyFile | ParquetFile]]]
     kinds = {".npy": _open_npy, ".parquet": _open_parquet}
-    open_file = kinds.get(Path(path).suffix.lower())
+    name = os.fspath(path)
+    open_file = kinds.get(PurePosixPath(name).suffix.lower())
     if open_file is None:
-        raise InvalidRequest(f"vectors are written to {' or '.join(kinds)}; got {os.fspath(path)!r}")
-    with open_file(Path(path)) as file:
+        raise InvalidRequest(f"vectors are written to {' or '.join(kinds)}; got {name!r}")
+    with open_file(name) as file:
         for row in rows:
             if row.prediction is not None and row.prediction.features is not None:
                 facts = (row.id, row.video, row.label, row.prediction.truncated)
@@ -143,14 +144,14 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 
 
 @contextmanager
-def _open_npy(path: Path) -> Iterator["NpyFile"]:
+def _open_npy(path: str) -> Iterator["NpyFile"]:
     # The vectors get their name last: where there is an x.npy, its x.csv is there, too.
-    with open_atomically(path, "wb") as vectors, open_atomically(path.with_suffix(".csv")) as names:
+    with open_atomically(path, "wb") as vectors, open_atomically(path[: -len(".npy")] + ".csv") as names:
         yield NpyFile(vectors, names)
 
 
 @contextmanager
-def _open_parquet(path: Path) -> Iterator["ParquetFile"]:
+def _open_parquet(path: str) -> Iterator["ParquetFile"]:
     pyarrow, parquet = load("pyarrow", "data"), load("pyarrow.parquet", "data")
     text, vector = pyarrow.string(), pyarrow.list_(pyarrow.float32())
     schema = pyarrow.schema([*zip(FACTS, (text, text, text, pyarrow.bool_()), strict=True), ("features", vector)])

@@ -1,0 +1,140 @@
+"""The videos of folders and patterns in object stores and archives."""
+
+import fnmatch
+import glob
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+
+from clipserve.errors import VideoNotReadable
+from clipserve.sources.entries import Entries, Entry
+from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped, fail
+from clipserve.sources.lists import LISTS, ListFile, open_list_file
+from clipserve.sources.remote_paths import RemotePath
+from clipserve.sources.stores import Store, store_errors
+
+
+def read_remote(text: str, skipped: Skipped) -> Entries:
+    """What an address stands for: a video, a list, a folder, or what a pattern matches.
+
+    Nothing is asked of the store about a name that ends as a video's.
+
+    Raises:
+        InvalidRequest: the store cannot be used here, or the list not read.
+    """
+    address = RemotePath.parse(text)
+    store = Store(address)
+    if glob.has_magic(address.path) and not _ask(store.exists, address):
+        return _read_pattern(address, skipped)
+    if address.suffix in VIDEO_SUFFIXES:
+        return iter((_make_entry(address),))
+    return _read_found(address, skipped)
+
+
+def _read_found(address: RemotePath, skipped: Skipped) -> Entries:
+    if address.suffix in LISTS:
+        store = Store(address)
+        folder = address.parent
+        return open_list_file(
+            ListFile(address.shown, address.suffix, store.open_text, lambda name: str(folder.join(name)))
+        )
+    if address.path.endswith("/") or not address.path or _ask(Store(address).is_folder, address):
+        return _read_folder(address, skipped)
+    return iter((_make_entry(address),))
+
+
+def _make_entry(address: RemotePath) -> Entry:
+    return Entry(address.shown, str(address))
+
+
+def _read_folder(address: RemotePath, skipped: Skipped) -> Entries:
+    found = False
+    try:
+        with store_errors(f"cannot list {address.shown!r}", address.shown):
+            for item in Store(address).walk():
+                suffix = PurePosixPath(item.name).suffix.lower()
+                if suffix not in VIDEO_SUFFIXES:
+                    skipped.note_file(suffix)
+                elif _is_hidden(item.address, address):
+                    skipped.hidden += 1
+                else:
+                    found = True
+                    yield _make_entry(item.address)
+    except VideoNotReadable as error:
+        yield Entry(address.shown, error)
+        return
+    if not found:
+        yield fail(
+            address.shown,
+            f"there is no video in {address.shown!r}{f' (left out: {skipped})' if skipped else ''}; videos end in"
+            f" {' '.join(sorted(VIDEO_SUFFIXES))}",
+        )
+
+
+def _is_hidden(address: RemotePath, folder: RemotePath) -> bool:
+    below = address.path.removeprefix(folder.path)
+    return any(part.startswith(".") for part in below.split("/"))
+
+
+def _read_pattern(pattern: RemotePath, skipped: Skipped) -> Entries:
+    found = False
+    try:
+        with store_errors(f"cannot list {pattern.shown!r}", pattern.shown):
+            for address, is_folder in _match(pattern):
+                found = True
+                if not (is_folder and "**" in pattern.path):
+                    yield from (
+                        _read_found(address, skipped)
+                        if is_folder or address.suffix in LISTS
+                        else iter((_make_entry(address),))
+                    )
+    except VideoNotReadable as error:
+        yield Entry(pattern.shown, error)
+        return
+    if not found:
+        yield fail(pattern.shown, f"no object matches the pattern {pattern.shown!r}")
+
+
+def _match(pattern: RemotePath) -> Iterator[tuple[RemotePath, bool]]:
+    """What matches, and whether it is a folder; level by level, so that only folders on the way are listed."""
+    parts = pattern.path.split("/")
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    base = RemotePath(pattern.caches, pattern.scheme, "/".join(parts[:first]), pattern.holder)
+    yield from _match_below(base, parts[first:])
+
+
+def _match_below(folder: RemotePath, parts: list[str]) -> Iterator[tuple[RemotePath, bool]]:
+    part, *rest = parts
+    if not glob.has_magic(part):
+        below = folder.join(part)
+        if rest:
+            yield from _match_below(below, rest)
+        elif Store(below).exists():
+            yield below, Store(below).is_folder()
+        return
+    if part == "**":
+        if rest in ([], ["*"]):
+            for item in Store(folder).walk():
+                if not _is_hidden(item.address, folder):
+                    yield item.address, False
+            return
+        yield from _match_below(folder, rest)
+        for item in Store(folder).list():
+            if item.is_folder and not item.name.startswith("."):
+                yield from _match_below(item.address, parts)
+        return
+    for item in Store(folder).list():
+        if not fnmatch.fnmatchcase(item.name, part) or (item.name.startswith(".") and not part.startswith(".")):
+            continue
+        if not rest:
+            yield item.address, item.is_folder
+        elif item.is_folder:
+            yield from _match_below(item.address, rest)
+
+
+def _ask(question: Callable[[], bool], address: RemotePath) -> bool:
+    """The answer of a store; False where it gives none: reading the address will say why."""
+    try:
+        with store_errors(f"cannot read {address.shown!r}", address.shown):
+            return question()
+    except VideoNotReadable:
+        return False
