@@ -27,6 +27,7 @@ from clipserve.retry import RETRIED_ERRORS
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
 from clipserve.sources.lists import JSON_LINES
+from clipserve.sources.remote_paths import is_remote
 
 
 @spread_options
@@ -37,10 +38,11 @@ def classify(
     request: RequestOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE.jsonl",
-            help="Append a line of JSON for each video. The same command continues where it stopped.",
+            help="Append a line of JSON for each video. The same command continues where it stopped. In a store: a"
+            " folder, such as s3://bucket/results, which gets a file of lines each minute.",
             show_default=False,
         ),
     ] = None,
@@ -95,9 +97,9 @@ def classify(
             "standard input cannot be read again when the job continues: give a file, or leave out --out",
             param_hint="--out",
         )
-    if out and out.suffix.lower() not in JSON_LINES:
+    if out and not is_remote(out) and Path(out).suffix.lower() not in JSON_LINES:
         raise typer.BadParameter(
-            f"rows are written as JSON lines, so the file ends in {' or '.join(JSON_LINES)}; got {str(out)!r}",
+            f"rows are written as JSON lines, so the file ends in {' or '.join(JSON_LINES)}; got {out!r}",
             param_hint="--out",
         )
     with server.open_classifier(model) as classifier:
@@ -150,13 +152,13 @@ def show_rows(
 def write_file(
     classifier: VideoClassifier,
     entries: Entries,
-    path: Path,
+    path: str,
     shard: Shard,
     parallel: int,
     retry_seconds: float,
     request: RequestOptions,
 ) -> bool:
-    """Continue a file of results. Returns whether every row of it is a success."""
+    """Continue a file of results, or parts in a store. Returns whether every row is a success."""
     rows = 0
     try:
         with ResultFile(path, describe_settings(classifier.model, shard, request)) as file:

@@ -9,11 +9,12 @@ from clipserve.commands.options import ParallelOption, ServerOptions, make_optio
 from clipserve.commands.output import print_error
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.evaluation.command import HTML_MODULES, write_reports
+from clipserve.evaluation.command import HTML_MODULES, STDOUT, write_reports
 from clipserve.evaluation.run import check_installed
 from clipserve.extras import load
 from clipserve.fitting.run import REPOSITORY, FitOptions, FitRun
 from clipserve.options import RunArguments, SamplingOptions
+from clipserve.sources.remote_paths import is_remote
 
 
 @spread_options
@@ -50,13 +51,13 @@ def fit(
         Path, typer.Option(metavar="DIR", help="The Triton model repository that the server serves.")
     ] = REPOSITORY,
     json: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE", help="Write the report as JSON; - prints it instead of the tables.", show_default=False
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
+        str | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
     ] = None,
     parallel: ParallelOption = RunArguments.parallel,
     frames: SamplingOptions,
@@ -82,8 +83,8 @@ def fit(
     from rich.console import Console
 
     for option, path in (("--json", json), ("--html", html)):
-        if path is not None and str(path) != "-" and not path.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+        if path not in (None, STDOUT) and not is_remote(path) and not Path(path).parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         check_installed()

@@ -83,7 +83,7 @@ def run_job(
                 yield entry
         if found < rows:
             raise InvalidRequest(
-                f"{str(file.path)!r} has rows of videos that are not in the source any more: choose another --out"
+                f"{file.name!r} has rows of videos that are not in the source any more: choose another --out"
             )
 
     stream = classifier.classify_many(

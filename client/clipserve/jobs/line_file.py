@@ -90,20 +90,27 @@ class LineFile:
                 f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it: choose"
                 " another --out"
             ) from None
-        changed = {name for name in {*before, *settings} if before.get(name) != settings.get(name)} if begun else set()
-        if changed:
-            differences = ", ".join(
-                f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in sorted(changed)
-            )
-            raise InvalidRequest(
-                f"{str(self.path)!r} was begun with {differences}: continue with the same settings, or choose another"
-                " --out"
-            )
+        if begun:
+            check_settings(str(self.path), before, settings)
         if not begun:
             self._lock.seek(0)
             self._lock.truncate()
             self._lock.write(write_json(dict(settings), indent=2) + "\n")
             self._lock.flush()
+
+
+def check_settings(name: str, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest if the lines were begun with other settings.
+
+    Args:
+        name: of the file, for the message.
+    """
+    changed = {key for key in {*before, *settings} if before.get(key) != settings.get(key)}
+    if changed:
+        differences = ", ".join(f"{key} {before.get(key)!r}, now {settings.get(key)!r}" for key in sorted(changed))
+        raise InvalidRequest(
+            f"{name!r} was begun with {differences}: continue with the same settings, or choose another --out"
+        )
 
 
 def _lock(path: Path) -> IO[str]:

@@ -1,17 +1,20 @@
-"""A file of results that grows by one line per row. Another run can continue it, however the last one ended."""
+"""A file of results that grows by one line per row. Another run can continue it, however the last one ended.
+
+With the address of a folder in an object store the results are parts there, see line_parts.py.
+"""
 
 import json
 import os
 import zlib
 from array import array
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from clipserve.errors import ClipserveError, InvalidRequest, VideoError
-from clipserve.jobs.line_file import LineFile
+from clipserve.jobs.line_parts import open_lines
 from clipserve.results import Row
+from clipserve.sources.remote_paths import hide_secrets
 from clipserve.tables.formats import write_line
 
 
@@ -26,12 +29,12 @@ class ResultFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-        self.path = Path(path)
+        self.name = hide_secrets(os.fspath(path))
         self.failures = 0
         self.rows = 0
         # By row number: 0 for a missing row, else a checksum of the id, which shows whether the video is the same.
         self._done = array("I")
-        self._lines = LineFile(path, settings)
+        self._lines = open_lines(path, settings)
         try:
             self._read()
             self._lines.begin()
@@ -45,7 +48,7 @@ class ResultFile:
             return False
         if self._done[number] != _checksum(id):
             raise InvalidRequest(
-                f"row {number} of {str(self.path)!r} is about another video than {id!r}: the source has changed since"
+                f"row {number} of {self.name!r} is about another video than {id!r}: the source has changed since"
                 " the job began. Choose another --out, or restore the source."
             )
         return True
@@ -92,13 +95,13 @@ class ResultFile:
                 return dict(record)
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
-        raise InvalidRequest(f"{str(self.path)!r} has a line that no job wrote: {line[:80]!r}. Choose another --out.")
+        raise InvalidRequest(f"{self.name!r} has a line that no job wrote: {line[:80]!r}. Choose another --out.")
 
     def _record(self, number: int, id: str) -> None:
         if number >= len(self._done):
             self._done.frombytes(bytes(self._done.itemsize * (number + 1 - len(self._done))))
         if self._done[number]:
-            raise InvalidRequest(f"row {number} is in {str(self.path)!r} twice: choose another --out")
+            raise InvalidRequest(f"row {number} is in {self.name!r} twice: choose another --out")
         self._done[number] = _checksum(id)
         self.rows += 1
 

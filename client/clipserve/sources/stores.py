@@ -74,6 +74,7 @@ class Store:
 
     def list(self) -> Iterator[Item]:
         """The items of the folder, in natural order. Memory holds the names of one folder."""
+        self._system.invalidate_cache(self._path)
         listed = self._system.ls(self._path, detail=True)
         found = {str(item["name"]).rstrip("/"): item["type"] == "directory" for item in listed}
         found.pop(self._path.rstrip("/"), None)
@@ -116,7 +117,12 @@ class Store:
 
     def open_text(self, newline: str | None) -> IO[str]:
         """The object as UTF-8, read as it is needed."""
-        return io.TextIOWrapper(self._system.open(self._path, "rb"), encoding="utf-8-sig", newline=newline)
+        return io.TextIOWrapper(self.open_binary(), encoding="utf-8-sig", newline=newline)
+
+    def open_binary(self) -> IO[bytes]:
+        """The object, read as it is needed."""
+        opened: IO[bytes] = self._system.open(self._path, "rb")
+        return opened
 
     def put(self, file: str) -> None:
         """Store a file of this machine; the object appears whole."""
