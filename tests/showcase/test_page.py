@@ -188,3 +188,38 @@ def test_a_server_that_does_not_list_its_models_answers_for_the_one_that_is_name
         page.locator("#cs-samples button:has-text('crossing')").click()
         expect(page.locator("#cs-top")).to_contain_text("crossing", timeout=WAIT_MILLISECONDS)
         page.close()
+
+
+def test_a_long_video_gets_its_timeline_in_a_tab_of_its_own(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "long <b>.webm"
+    write_motion_video(file, "bouncing", UNSEEN_SEED, seconds=6, width=160, height=120, codec="libvpx-vp9")
+    page.get_by_role("tab", name="Timeline").click()
+    page.set_input_files("#cs-long-file input[type=file]", file)
+    expect(page.locator("#cs-long-file")).to_contain_text("long")
+    page.locator("#cs-follow").click()
+    inside = page.frame_locator("#cs-timeline-page")
+    expect(inside.locator(".facts")).to_contain_text("0:00:06, 6 windows", timeout=WAIT_MILLISECONDS)
+    assert inside.locator(".thumbnails img").count() == 16
+    inside.locator(".track.thumbnails").click()  # in the middle
+    video = inside.locator("video")
+    expect(video).to_be_visible()
+    page.wait_for_function(
+        "document.querySelector('#cs-timeline-page').contentDocument.querySelector('video').currentTime >= 2.5"
+    )
+
+
+def test_what_is_wrong_with_a_timeline_is_said_in_its_tab(page: Page, tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Timeline").click()
+    page.locator("#cs-follow").click()
+    failure = page.locator("#cs-timeline-place")
+    expect(failure).to_contain_text("there is no video yet", timeout=WAIT_MILLISECONDS)
+    page.set_input_files("#cs-long-file input[type=file]", _damaged(tmp_path))
+    expect(page.locator("#cs-long-file")).to_contain_text("damaged")
+    page.locator("#cs-follow").click()
+    expect(failure).to_contain_text("This video cannot be classified.", timeout=WAIT_MILLISECONDS)
+
+
+def _damaged(folder: Path) -> Path:
+    path = folder / "damaged.mp4"
+    path.write_bytes(b"no video at all" * 100)
+    return path

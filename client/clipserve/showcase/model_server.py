@@ -13,6 +13,8 @@ from clipserve.connection import Connection
 from clipserve.errors import AccessDenied, InvalidRequest, ServerUnavailable, VideoNotReadable
 from clipserve.options import RequestOptions
 from clipserve.results import Prediction
+from clipserve.timeline.options import TimelineOptions
+from clipserve.timeline.timelines import Timeline
 
 OpenClassifier = Callable[[str], VideoClassifier]
 
@@ -95,6 +97,14 @@ class ModelServer:
             raise
         milliseconds = (time.perf_counter() - started) * 1000
         return Classification(file.name, video, options, prediction, milliseconds)
+
+    def follow(self, file: Path, model: str, options: TimelineOptions) -> Timeline:
+        """Begin the timeline of a file. Raises ClipserveError, whose messages name the file without its folder."""
+        try:
+            video = file.read_bytes()
+        except OSError as error:
+            raise VideoNotReadable(f"{file.name!r} is no longer here: upload it again", video=file.name) from error
+        return self._classifier(model).timeline(NamedBytes(video, file.name), progress=False, **options.settings())
 
     def _classifier(self, model: str) -> VideoClassifier:
         # setdefault is atomic. A classifier that lost a race has not connected, so nothing needs to close it.

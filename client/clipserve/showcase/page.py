@@ -14,6 +14,7 @@ from clipserve.showcase.filmstrip import extract_filmstrip
 from clipserve.showcase.fit_tab import FitTab, add_fit_tab
 from clipserve.showcase.model_server import ModelServer, choose_model
 from clipserve.showcase.samples import Sample
+from clipserve.showcase.timeline_tab import TimelineTab, add_timeline_tab
 
 if TYPE_CHECKING:
     import gradio
@@ -122,9 +123,8 @@ def build_page(
     with gr.Blocks(title="clipserve", analytics_enabled=False, delete_cache=CLEAN_SECONDS) as blocks:
         header = gr.HTML(rendering.render_header(server.url, ()), elem_id="cs-top-bar")
         with contextlib.ExitStack() as first_tab:
-            if fit_tab:
-                tabs = first_tab.enter_context(gr.Tabs(elem_id="cs-tabs"))
-                first_tab.enter_context(gr.Tab("Classify"))
+            tabs = first_tab.enter_context(gr.Tabs(elem_id="cs-tabs"))
+            first_tab.enter_context(gr.Tab("Classify"))
             first_tab.enter_context(gr.Row(elem_id="cs-columns"))
             with gr.Column(scale=5, min_width=260, elem_id="cs-left"):
                 preview = gr.HTML(elem_id="cs-preview-place")
@@ -180,10 +180,13 @@ def build_page(
             **quiet,
         }
         blocks.load(page.open, outputs=[header, name], **quiet)
+        with tabs, gr.Tab("Timeline"):
+            choices = [add_timeline_tab(TimelineTab(server), quiet)]
         if fit_tab:
             with tabs, gr.Tab("Your own classes"):
-                on = add_fit_tab(fit_tab, name, quiet)
-            blocks.load(lambda: page.open()[1], outputs=on, **quiet)
+                choices.append(add_fit_tab(fit_tab, name, quiet))
+        for choice in choices:
+            blocks.load(lambda: page.open()[1], outputs=choice, **quiet)
         sampling.change(
             lambda chosen: gr.update(visible=chosen == "clip"), inputs=sampling, outputs=views, queue=False, **quiet
         )

@@ -46,6 +46,16 @@ def render_pending(name: str, model: str | None) -> str:
     return _render("pending", name=name, model=model)
 
 
+def render_following(name: str, model: str, time: str) -> str:
+    """What the timeline's place shows while the server works; `time`: how far it is."""
+    return _render("following", name=name, model=model, time=time)
+
+
+def render_timeline(page: str) -> str:
+    """A page of its own inside this one, whose scripts run there."""
+    return _render("timeline", page=page)
+
+
 def render_failure(error: ClipserveError) -> str:
     """What the answer's place shows after an error."""
     title = next((title for kind, title in TITLES if isinstance(error, kind)), "Something went wrong.")

@@ -52,7 +52,12 @@ def write_page(path: Path, timelines: Sequence[VideoTimeline], options: SegmentO
         InvalidRequest: jinja2 is not installed.
         OSError: the file cannot be written.
     """
-    text = render_page([describe_video(timeline, options, path.parent) for timeline in timelines])
+    videos = []
+    for timeline in timelines:
+        found = find_file(timeline.video)
+        source = choose_source(timeline.video, found, path.parent)
+        videos.append(describe_video(timeline, options, file=found, source=source))
+    text = render_page(videos)
     with open_atomically(path) as file:
         file.write(text)
 
@@ -71,18 +76,19 @@ def render_page(videos: Sequence[dict[str, Any]]) -> str:
     return str(environment.get_template("timeline.html").render(videos=videos))
 
 
-def describe_video(timeline: VideoTimeline, options: SegmentOptions, folder: Path) -> dict[str, Any]:
-    """What the page shows of a video; `folder` is the page's."""
+def describe_video(
+    timeline: VideoTimeline, options: SegmentOptions, *, file: Path | None, source: str
+) -> dict[str, Any]:
+    """What the page shows of a video. file: for the thumbnails; source: what the player opens, "" for no player."""
     windows = timeline.windows
     length = max([timeline.facts.duration_seconds or 0.0, *(window.end_seconds for window in windows)])
-    file = find_file(timeline.video)
     return {
         "name": make_printable(timeline.video),
         "length": length or 1.0,
         "windows": len(windows),
         "truncated": bool(timeline.facts.truncated),
         "error": make_printable(str(timeline.error["message"])) if timeline.error else "",
-        "source": choose_source(timeline.video, file, folder),
+        "source": source,
         "thumbnails": extract_thumbnails(file, length) if file else [],
         "rows": list_rows(windows, segments(windows, options)),
         "marks": choose_marks(length),
