@@ -17,6 +17,7 @@ from tests.deploy.engine import run
 from tests.deploy.helm import pods_of
 from tests.deploy.pod import Pod
 from tests.deploy.stack import KILL_DECODE_STEP, Stack
+from tests.watching import wait_for
 
 pytestmark = pytest.mark.skipif(not os.environ.get("CLIPSERVE_COMPOSE"), reason="make test-compose runs it")
 
@@ -99,7 +100,7 @@ def test_a_dead_model_fails_the_probes(start: Callable[..., Pod]) -> None:
     pod = start(server={"watchSeconds": 2, "restartAfter": 0})
     pod.wait_until_ready()
     pod.docker("exec", pod.name, "python3", "-c", KILL_DECODE_STEP)
-    assert not pod.probe(pod.container["readinessProbe"])
+    assert wait_for(lambda: not pod.probe(pod.container["readinessProbe"]))
     assert not pod.probe(pod.container["livenessProbe"])
 
 
