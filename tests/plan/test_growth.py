@@ -4,12 +4,12 @@ import csv
 from typing import Any
 
 import pytest
-from tests.exports import ROOT
 
 from clipserve.plan.costs import decode_cost, length_growth
 from clipserve.plan.figures import interpolate, load_figures
 from clipserve.plan.planning import make_plan
 from clipserve.plan.workload import Workload
+from tests.exports import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 # What growth was measured with; two cores.

@@ -1,10 +1,10 @@
 """What docs/planning.md shows is what the command prints."""
 
 import pytest
-from tests.docs.pages import ROOT, read_blocks
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
+from tests.docs.pages import ROOT, read_blocks
 
 
 def test_the_page_shows_the_plan_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
