@@ -145,7 +145,7 @@ def test_shared_memory_is_what_the_server_asks_for(render, every_model, monkeypa
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     settings = Settings(repository=every_model, views=views, video_megabytes=20)
     needed = shared_memory_needed(settings, gpus=gpus) / 2**20
-    # Rounded up for the largest clip alone, 5.8 MiB.
+    # Rounded up to whole MiB for the largest clip alone.
     assert needed <= size <= needed + (80 + 18 * gpus) * views * 0.2 + 1
 
 

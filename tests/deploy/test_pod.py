@@ -88,8 +88,8 @@ def test_a_pod_serves_with_nothing_to_write_and_no_privilege(start: Callable[...
     words = pod.docker("exec", pod.name, "sh", "-c", probe, check=False).split()
     assert words[:7] == ["1000", "CapEff:", "0000000000000000", "NoNewPrivs:", "1", "Seccomp:", "2"]
     assert " ".join(words).count("Read-only file system") == 2
-    # 64 + (64 + 2 cores) x (8 + 6): what the chart computed, and the server's own check let through.
-    assert "988" in words
+    # 64 + (64 + 2 cores) x (8 + 12): what the chart computed, and the server's own check let through.
+    assert "1384" in words
     status, seconds = pod.terminate()
     assert status == 0
     # Nothing was under way.
