@@ -463,3 +463,12 @@ def test_a_classifier_that_nobody_closed_leaves_no_watcher(fleet, free_port):
     assert any(thread.name == "clipserve-fleet" for thread in threading.enumerate())
     del classifier
     assert wait_for(lambda: not any(thread.name == "clipserve-fleet" for thread in threading.enumerate()))
+
+
+def test_many_threads_begin_with_one_look_up(pods, name_server):
+    """All of them wait for the name server, and none goes on without it."""
+    port, tritons = pods
+    name_server += ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+    with VideoClassifier(url=f"dns:///fleet.test:{port}") as classifier, ThreadPoolExecutor(24) as pool:
+        assert all(pool.map(lambda _: classifier.classify(VIDEO).top, range(48)))
+    assert min(shares(tritons)) > 5

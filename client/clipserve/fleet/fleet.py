@@ -60,11 +60,12 @@ class Fleet:
         with self._looking_up:
             if self._first_look_up is None:
                 self._first_look_up = run_beside(lambda: [name.look_up() for name in self.names])
+            looking_up = self._first_look_up
         try:
-            self.take_names(self._first_look_up.result(FIRST_LOOK_UP_SECONDS))
+            found = looking_up.result(FIRST_LOOK_UP_SECONDS)
         except TimeoutError:
-            self.take_names([])
-        self._first_look_up = None
+            found = []
+        self.take_names(found)
 
     def take_names(self, found: Sequence[Sequence[Target]]) -> None:
         """The servers that the names have now. A look-up that finds nothing changes nothing."""
