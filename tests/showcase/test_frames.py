@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipserve.showcase.filmstrip import MOST_FRAMES, extract, extract_filmstrip, extract_thumbnail
-from clipserve.showcase.frame_program import FrameReader, extract_frames
+from clipserve.frames.extraction import extract, extract_thumbnail
+from clipserve.frames.frame_program import FrameReader, extract_frames
+from clipserve.showcase.filmstrip import MOST_FRAMES, extract_filmstrip
 from clipserve_export.motion.videos import write_video
 
 FPS = 10

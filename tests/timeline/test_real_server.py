@@ -1,10 +1,14 @@
 """Timelines of a real Triton: films joined from generated motions whose boundaries are known."""
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, NotAVideo, UnknownModel, VideoClassifier, segments
@@ -15,6 +19,7 @@ from clipserve_server.triton import Triton
 from tests.decode.synthesis import repeat
 from tests.exports import copy_model
 from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.watching import wait_for
 
 MOTION_SECONDS, FPS = 2, 30
 # Each label for three motions in a row, so for six seconds.
@@ -122,3 +127,43 @@ def test_the_errors_of_the_server_have_their_types(triton, film):
             list(classifier.timeline(film, start=500))
     with VideoClassifier("nothing", triton.grpc_url) as classifier, pytest.raises(UnknownModel, match="it has motion"):
         list(classifier.timeline(film))
+
+
+@pytest.mark.long
+def test_a_file_loses_nothing_when_client_and_server_are_killed(triton, film, tmp_path):
+    long = tmp_path / "long.mp4"
+    long.write_bytes(repeat(film.read_bytes(), 8))
+    out = tmp_path / "windows.jsonl"
+    command = [sys.executable, "-c", "from clipserve.command_line import main; main()", "timeline", str(long)]
+    command += ["--out", str(out), "--model", "motion", "--step", "0.5", "--window", "1"]
+
+    def count() -> int:
+        return out.read_text().count("\n") if out.exists() else 0
+
+    repository = copy_model(triton.repository, tmp_path / "repository", timeline=True)
+    first = Triton(repository, log=tmp_path / "first.log", **ANY_PORTS)
+    first.start()
+    command += ["--url", first.grpc_url]
+    client = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    assert wait_for(lambda: count() > 50)
+    client.kill()
+    client.wait()
+    before = count()
+    client = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert wait_for(lambda: count() > before + 100)
+    (server,) = [one for one in psutil.Process().children(True) if is_server(one, first)]
+    server.kill()
+    first.stop()
+    ports = {**ANY_PORTS, "grpc_port": int(first.grpc_url.rpartition(":")[2])}
+    with Triton(repository, log=tmp_path / "second.log", **ports):
+        _, text = client.communicate(timeout=120)
+    assert client.returncode == 0, text
+    *windows, end = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["window"] for line in windows] == list(range(8 * 144))
+    assert end["windows"] == 8 * 144
+
+
+def is_server(process: psutil.Process, triton: Triton) -> bool:
+    """Whether this is the server that `triton` started."""
+    words = process.cmdline()
+    return bool(words) and words[0].endswith("tritonserver") and triton.grpc_url.rpartition(":")[2] in " ".join(words)

@@ -3,6 +3,7 @@
 import copy
 import threading
 import time
+import tracemalloc
 
 import grpc
 import numpy as np
@@ -317,3 +318,19 @@ def test_of_two_servers_the_other_goes_on(connect, server):
         assert other.sent
     finally:
         other.running_server.stop(None).wait(5)
+
+
+def test_the_memory_of_the_client_does_not_grow_with_the_video(connect, server):
+    server.windows, server.per_response = 4000, 40
+    timeline = connect().timeline(VIDEO)
+    taken = iter(timeline)
+    for _ in range(1000):
+        next(taken)
+    tracemalloc.start()
+    for _ in range(200):
+        next(taken)
+    before, _ = tracemalloc.get_traced_memory()
+    assert sum(1 for _ in taken) == 2800
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 300_000, "2800 windows of 4 classes take more than 2 MB"

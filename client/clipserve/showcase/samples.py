@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from clipserve.errors import InvalidRequest
-from clipserve.showcase.filmstrip import extract_thumbnail
+from clipserve.frames.extraction import extract_thumbnail
 from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped, read_folder
 
 # Visitors can look through that many. The thumbnail of each delays the start.

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from clipserve.atomic_files import open_atomically
 from clipserve.extras import load
+from clipserve.frames.extraction import extract_key_frames
 from clipserve.names import make_printable, read_name
-from clipserve.showcase.filmstrip import extract_key_frames
 from clipserve.sources.addresses import is_address
 from clipserve.tables.formats import write_json
 from clipserve.timeline.progress import format_time
