@@ -59,8 +59,10 @@ def tabulate_comparison(report: dict[str, Any]) -> list[RenderableType]:
 
 def summarise(report: dict[str, Any]) -> str:
     """One sentence: how many videos were answered, how fast, and what failed."""
-    text = f"{report['answered']} of {report['videos']} videos answered in {report['seconds']:.1f} s"
-    if report["answered"]:
+    text = f"{report['answered']} of {report['videos']} videos answered"
+    if report["seconds"]:  # not of vectors from a file
+        text += f" in {report['seconds']:.1f} s"
+    if report["seconds"] and report["answered"]:
         text += f", {report['videos_per_second']:.1f} per second"
     if report["truncated"]:
         text += f"; {report['truncated']} of them from damaged or truncated files"

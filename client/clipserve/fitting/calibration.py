@@ -17,11 +17,12 @@ BOUNDS = (-5.0, 5.0)
 def find_temperature(logits: Floats, truths: Integers) -> float:
     """The number that held-out logits [N, K] are divided by, so that the scores fit the true classes [N] best.
 
-    By the log loss. Without a mistake among N videos the best temperature is 0, and all scores are 1. So, by the rule
-    of succession, one mistake among N + 2 videos more is assumed, spread over all classes.
+    By the log loss. Without a mistake among N videos the best temperature is 0, and all scores are 1. Then, by the rule
+    of succession, one mistake among N + 2 videos is assumed, spread over all classes.
     """
     optimize = load("scipy.optimize", "evaluation")
-    assumed = 1 / (len(truths) + 2)
+    faultless = bool((logits.argmax(axis=1) == truths).all())
+    assumed = 1 / (len(truths) + 2) if faultless else 0.0
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)

@@ -57,6 +57,12 @@ class Fitted(Report):
         """Whether any video does not count."""
         return self.held_out.failed
 
+    @property
+    def advice(self) -> str:
+        """Whether more videos would help, as a sentence."""
+        videos = [result.videos for result in self.held_out.class_results]
+        return advise(self.curve, guess=max(videos) / sum(videos))
+
     def __getitem__(self, name: str) -> float:
         """A metric of the held-out videos: fitted["top_1_accuracy"]."""
         return self.held_out[name]
@@ -79,7 +85,7 @@ class Fitted(Report):
             "temperature": round_number(self.temperature),
             "calibration": {"before": self.before.describe(), "after": self.after.describe()},
             "learning_curve": [point.describe() for point in self.curve],
-            "advice": advise(self.curve),
+            "advice": self.advice,
             "fitting_seconds": round_number(self.fitting_seconds),
             "publication": None if self.publication is None else asdict(self.publication),
             "held_out": self.held_out.to_dict(),
@@ -99,9 +105,17 @@ class Fitted(Report):
         return tabulate_fit(self.to_dict())
 
 
-def advise(curve: tuple[CurvePoint, ...]) -> str:
-    """Whether more videos would help, as a sentence."""
+def advise(curve: tuple[CurvePoint, ...], *, guess: float) -> str:
+    """Whether more videos would help, as a sentence.
+
+    guess: the accuracy of always naming the most frequent class.
+    """
     last = curve[-1]
+    if last.interval is not None and last.interval.low <= guess:
+        return (
+            f"the accuracy, {100 * last.accuracy:.1f} %, may be chance: naming the most frequent class each time gives"
+            f" {100 * guess:.1f} %, so these features may not tell the classes apart"
+        )
     near = next(point for point in curve if last.accuracy - point.accuracy <= SMALL_LOSS)
     reached = f"{100 * last.accuracy:.1f} %"
     if near is not last:

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
+from clipserve.evaluation.report import MOST_OPEN_ROWS
 from clipserve.evaluation.terminal_report import make_table, show_text, tabulate_evaluation
 
 
@@ -17,11 +18,12 @@ def tabulate_fit(report: dict[str, Any]) -> RenderableType:
         ),
         *tabulate_evaluation(held_out),
     ]
-    table = make_table("class", "videos", "accuracy", "average precision", right=(1, 2, 3))
-    for one in held_out["classes"]:
-        shares = (f"{100 * one[key]:.1f} %" for key in ("accuracy", "average_precision"))
-        table.add_row(show_text(one["label"]), str(one["videos"]), *shares)
-    parts.append(table)
+    if len(held_out["classes"]) <= MOST_OPEN_ROWS:
+        table = make_table("class", "videos", "accuracy", "average precision", right=(1, 2, 3))
+        for one in held_out["classes"]:
+            shares = (f"{100 * one[key]:.1f} %" for key in ("accuracy", "average_precision"))
+            table.add_row(show_text(one["label"]), str(one["videos"]), *shares)
+        parts.append(table)
     table = make_table("videos a class", "accuracy", "95 % interval", right=(0, 1, 2))
     for point in report["learning_curve"]:
         low, high = (100 * point[key] if point[key] is not None else None for key in ("low", "high"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipserve.errors import ClipserveError, RequestError, ServerError, VideoError
 from clipserve.evaluation.metric_values import METRICS
-from clipserve.fitting.fitted import Fitted, advise
+from clipserve.fitting.fitted import Fitted
 from clipserve.showcase.filmstrip import Filmstrip
 from clipserve.showcase.model_server import Classification
 from clipserve.showcase.uploads import MOST_BYTES, MOST_VIDEOS
@@ -82,7 +82,7 @@ def render_fitted(fitted: Fitted, *, without: str) -> str:
         accuracy=metric.format(accuracy.value),
         videos=fitted.held_out.answered,
         interval=metric.format_interval(interval.low, interval.high) if interval else "",
-        advice=_capitalise(advise(fitted.curve)),
+        advice=_capitalise(fitted.advice),
         notes=[_capitalise(note) for note in fitted.publication.notes] if fitted.publication else [],
         page=fitted.to_html().replace(without, ""),
     )

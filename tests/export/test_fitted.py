@@ -1,0 +1,116 @@
+"""A head behind the file of its trunk: both formats, several views, and a head on a model that has one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tests.exports import copy_model
+
+from clipserve.fitting import Head
+from clipserve_export.clips import random_clips
+from clipserve_export.errors import ContractError, RepositoryError, VersionError
+from clipserve_export.exporting import export_model
+from clipserve_export.formats import FORMATS, FormatName
+from clipserve_export.own.fitted import Trunk, find_trunk, publish_head
+from clipserve_export.repository import find_drift, find_spec, read_chosen
+from clipserve_export.specs import SPECS
+
+D = 192  # features of `motion`
+
+
+def make_head(classes: int = 3, *, seed: int = 0, size: int = D) -> Head:
+    rng = np.random.default_rng(seed)
+    weights, bias = rng.normal(size=(classes, size)) * 3, rng.normal(size=classes)
+    return Head(tuple("abcdefgh"[:classes]), weights.astype(np.float32), bias.astype(np.float32))
+
+
+def publish(repository: Path, head: Head, *, on: str = "motion", name: str = "mine", **facts: object) -> Path:
+    """Publish a head. Returns the model's file."""
+    trunk = find_trunk(repository, on, name=name)
+    record = publish_head(trunk, head, name, **facts)  # type: ignore[arg-type]
+    return repository / f"{name}_net" / str(record.version) / trunk.form.filename
+
+
+@pytest.fixture(params=["onnx", "torchscript"])
+def repository(request: pytest.FixtureRequest, repositories: Callable[[FormatName], Path], tmp_path: Path) -> Path:
+    """With `motion`, to change."""
+    return copy_model(repositories(request.param), tmp_path / "repository")
+
+
+def require_head(trunk: Trunk, file: Path, head: Head) -> None:
+    """The file's scores are those of the head for the features of each view, averaged over views."""
+    run, trunk_run = trunk.form.load(file), trunk.form.load(trunk.path)
+    for batch, views in ((1, 1), (3, 1), (2, 3)):
+        clip = random_clips(trunk.spec.geometry, batch=batch, views=views, seed=batch).numpy()
+        scores, features = run(clip)
+        np.testing.assert_allclose(features, trunk_run(clip)[1], atol=1e-5)
+        by_view = [head.score(trunk_run(clip[:, view : view + 1])[1]) for view in range(views)]
+        np.testing.assert_allclose(scores, np.mean(by_view, axis=0), atol=1e-5)
+        assert scores.shape == (batch, len(head.classes))
+
+
+def test_the_file_is_the_trunk_with_the_head_behind_it(repository: Path) -> None:
+    head = make_head()
+    file = publish(repository, head, accuracy="top-1 90.0", protocol=("clip", 3, 1), report='{"on": "motion"}')
+    require_head(find_trunk(repository, "motion", name="mine"), file, head)
+    assert (repository / "mine_net" / "labels.txt").read_text() == "a\nb\nc\n"
+    assert (file.parent / "fit.json").read_text() == '{"on": "motion"}'
+    chosen = read_chosen(repository, find_spec(repository, "mine"))
+    assert chosen is not None
+    contract = chosen.contract
+    assert (contract.classes, contract.views, contract.accuracy) == (3, 3, "top-1 90.0")
+    assert contract.weights_source.startswith("clipserve fit on motion")
+    assert not [diff for diff in find_drift(repository) if "/mine" in diff.partition("\n")[0]]
+
+
+def test_a_head_on_a_model_with_a_head(repository: Path) -> None:
+    """It takes the same features, and leaves nothing of the first head in the file."""
+    publish(repository, make_head())
+    head = make_head(8, seed=1)
+    file = publish(repository, head, on="mine", name="other")
+    require_head(find_trunk(repository, "motion", name="x"), file, head)
+    if file.suffix == ".onnx":
+        shapes = [tuple(tensor.dims) for tensor in onnx.load(file).graph.initializer]
+        assert (D, 8) in shapes
+        assert not {(D, 3), (D, 12), (12, D)} & set(shapes)
+
+
+def test_versions_share_their_classes_and_leave_others_alone(repository: Path) -> None:
+    publish(repository, make_head())
+    assert publish(repository, make_head(seed=1)).parent.name == "2"
+    trunk = find_trunk(repository, "motion", name="mine")
+    with pytest.raises(VersionError, match=r"names other classes.*or choose another --name"):
+        publish_head(trunk, make_head(4), "mine")
+    assert sorted(path.name for path in (repository / "mine_net").glob("[0-9]*")) == ["1", "2"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("format_name", ["onnx", "torchscript"])
+def test_a_trunk_in_half_precision(format_name: FormatName, tmp_path: Path) -> None:
+    export_model(
+        SPECS["motion"],
+        format_name=format_name,
+        weights_source="pretrained",
+        labels_file=None,
+        repository=tmp_path,
+        precision="fp16",
+    )
+    file = publish(tmp_path, make_head())
+    trunk = find_trunk(tmp_path, "motion", name="mine")
+    assert trunk.precision == "fp16"
+    require_head(trunk, file, make_head())
+
+
+def test_what_has_no_features_or_no_version_is_no_trunk(repository: Path) -> None:
+    for on, error, said in (
+        ("x3d_m", RepositoryError, "has no version of x3d_m"),
+        ("nothing", RepositoryError, "there is no model 'nothing'"),
+    ):
+        with pytest.raises(error, match=said):
+            find_trunk(repository, on, name="mine")
+    for name in ("motion", "decode", "a/b", "mine_net", ""):
+        with pytest.raises(ContractError, match="--name"):
+            find_trunk(repository, "motion", name=name)
+    assert set(FORMATS) == {"onnx", "torchscript"}
