@@ -49,7 +49,7 @@ def test_the_wheel_has_every_file_of_a_package(wheel_files: list[str], package_f
     assert names <= set(wheel_files)
 
 
-def test_an_export_from_the_wheel_puts_the_decode_step_into_a_repository(
+def test_an_export_from_the_wheel_puts_the_python_models_into_a_repository(
     distributions: Distributions, tmp_path: Path
 ) -> None:
     with ZipFile(distributions.wheel) as wheel:
@@ -57,10 +57,11 @@ def test_an_export_from_the_wheel_puts_the_decode_step_into_a_repository(
     place = "from pathlib import Path; from clipserve_export.repository import place_code; place_code(Path('made'))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site-packages")}
     subprocess.run([sys.executable, "-c", place], cwd=tmp_path, env=environment, check=True)
-    expected, made = ROOT / "model_repository" / "decode" / "1", tmp_path / "made" / "decode" / "1"
-    assert {str(path.relative_to(expected)): path.read_text() for path in expected.rglob("*.py")} == {
-        str(path.relative_to(made)): path.read_text() for path in made.rglob("*.py")
-    }
+    for model in ("decode", "timeline"):
+        expected, made = ROOT / "model_repository" / model / "1", tmp_path / "made" / model / "1"
+        code = {str(path.relative_to(expected)): path.read_text() for path in expected.rglob("*.py")}
+        assert "model.py" in code
+        assert {str(path.relative_to(made)): path.read_text() for path in made.rglob("*.py")} == code
 
 
 @pytest.mark.parametrize("kind", ["wheel_files", "sdist_files"])
