@@ -20,7 +20,10 @@ PORTS = ("PORT", "METRICS_PORT", "PROXY_PORT", "PROMETHEUS_PORT", "DEMO_PORT")
 KILL_DECODE_STEP = """
 import glob, os
 for path in glob.glob('/proc/[0-9]*/cmdline'):
-    words = open(path).read().split(chr(0))
+    try:
+        words = open(path).read().split(chr(0))
+    except OSError:
+        continue  # it has ended
     if words[0].endswith('triton_python_backend_stub') and '/decode/' in words[1]:
         os.kill(int(path.split('/')[2]), 9)
 """
