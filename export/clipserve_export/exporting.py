@@ -35,7 +35,13 @@ from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import NetworkSource, PublishedSource
 from clipserve_export.specs import Geometry, ModelSpec
 from clipserve_export.target import LAYOUTS, Precision, Target
-from clipserve_export.versions import published_numbers, read_record, require_compatible, require_versions
+from clipserve_export.versions import (
+    answering_contract,
+    published_numbers,
+    read_record,
+    require_compatible,
+    require_versions,
+)
 
 Progress = Callable[[str], None]
 # Of every export. A source names the rest, and the contract is added.
@@ -236,7 +242,8 @@ class _Export:
             (folder / RECORD).write_text(record.to_json())
             (folder / CONTRACT).write_text(contract.to_json(indent=2) + "\n")
             progress("publishing")
-            publish(repository, spec, form, labels, folder, version=self.number, serving=serving, contract=contract)
+            told = answering_contract(repository, spec, serving.keep, self.number, contract)
+            publish(repository, spec, form, labels, folder, version=self.number, serving=serving, contract=told)
         return record
 
     def is_current(self) -> bool:
@@ -252,7 +259,8 @@ class _Export:
             return False
         wanted_labels = read_labels(self.labels_file or published_labels(spec))
         contract = source.contract(classes=len(wanted_labels))
-        configs = model_configs(repository, spec, Chosen(form=form, contract=contract, serving=serving))
+        told = answering_contract(repository, spec, serving.keep, self.number, contract)
+        configs = model_configs(repository, spec, Chosen(form=form, contract=told, serving=serving))
         try:
             configs_agree = all((repository / path).read_text() == text for path, text in configs.items())
             labels = (net / LABELS).read_text()

@@ -274,8 +274,12 @@ def publish(
     return folder
 
 
-def write_serving(repository: Path, spec: ModelSpec, serving: Serving) -> list[Path]:
+def write_serving(
+    repository: Path, spec: ModelSpec, serving: Serving, *, contract: ClipContract | None = None
+) -> list[Path]:
     """Change nothing but the serving options in a model's configs. Returns the files written.
+
+    contract: of the version that answers then; None: as it is.
 
     Raises RepositoryError.
     """
@@ -283,7 +287,8 @@ def write_serving(repository: Path, spec: ModelSpec, serving: Serving) -> list[P
     if chosen is None:
         raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
     written = []
-    for path, text in model_configs(repository, spec, replace(chosen, serving=serving)).items():
+    chosen = replace(chosen, serving=serving, contract=contract or chosen.contract)
+    for path, text in model_configs(repository, spec, chosen).items():
         if not (repository / path).exists() or (repository / path).read_text() != text:
             replace_text(repository / path, text)
             written.append(repository / path)

@@ -14,10 +14,11 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve.connection import choose_channel_options
+from clipserve.contract import ClipContract
 from clipserve_export.configs import DECODE, TIMELINE
 from clipserve_export.errors import RepositoryError, VersionError
 from clipserve_export.formats import Format
-from clipserve_export.repository import LABELS, RECORD, label_text, read_chosen, write_serving
+from clipserve_export.repository import CONTRACT, LABELS, RECORD, label_text, read_chosen, write_serving
 from clipserve_export.serving.choices import Serving, choose_versions, parse_keep
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision
@@ -57,6 +58,22 @@ def read_record(repository: Path, spec: ModelSpec, number: int) -> dict[str, Any
     return record if isinstance(record, dict) else {}
 
 
+def read_version_contract(repository: Path, spec: ModelSpec, number: int) -> ClipContract | None:
+    """The contract.json of a version; None if it has none that can be read."""
+    try:
+        return ClipContract.from_json((repository / spec.net_name / str(number) / CONTRACT).read_text())
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def answering_contract(
+    repository: Path, spec: ModelSpec, keep: str, number: int, contract: ClipContract
+) -> ClipContract:
+    """The contract that clients are told once version `number`, which has `contract`, is published."""
+    answering = max(choose_versions(keep, [*published_numbers(repository, spec), number]), default=number)
+    return contract if answering == number else read_version_contract(repository, spec, answering) or contract
+
+
 def read_versions(repository: Path, spec: ModelSpec) -> list[PublishedVersion]:
     """Every version of a model, ascending."""
     numbers, chosen = published_numbers(repository, spec), read_chosen(repository, spec)
@@ -86,7 +103,9 @@ def serve_versions(repository: Path, spec: ModelSpec, keep: str) -> str:
     if chosen is None or not numbers:
         raise VersionError(f"{spec.name} has no version in {repository}: clipserve export {spec.name} makes the first")
     require_versions(spec, keep, numbers)
-    write_serving(repository, spec, replace(chosen.serving, keep=keep))
+    answering = max(choose_versions(keep, numbers), default=numbers[-1])
+    contract = read_version_contract(repository, spec, answering)
+    write_serving(repository, spec, replace(chosen.serving, keep=keep), contract=contract)
     return keep
 
 
