@@ -6,15 +6,17 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from clipserve import ClipContract
 from tests.docs.pages import BLOCKS, ROOT, Block, blocks_of
 
-LANGUAGES = {"python", "console", "text", "mermaid", "yaml"}
+LANGUAGES = {"python", "console", "text", "mermaid", "toml", "yaml"}
 NUMBER = re.compile(r"\d+\.\d+")
 TARGETS = re.compile(r"^([a-z-]+):.*## ", re.MULTILINE)
 
@@ -77,6 +79,11 @@ def test_commands_run(block: Block, folder_of: Callable[[str], Path], served_her
 def test_yaml_can_be_read(block: Block) -> None:
     """tests/deploy/test_chart.py renders the chart with the values in it."""
     assert isinstance(yaml.safe_load(block.text), dict)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=str)
+def test_a_contract_can_be_read(block: Block) -> None:
+    assert ClipContract.from_values(tomllib.loads(block.text)).frames
 
 
 @pytest.mark.parametrize("block", blocks_of("python", run=False), ids=str)
