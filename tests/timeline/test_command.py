@@ -145,7 +145,7 @@ def test_failures_are_written_and_tried_again_unless_they_are_about_the_video(ru
         assert numbers(out, str(path)) == list(range(10))
 
 
-@pytest.mark.parametrize("name", ["windows.jsonl", "timeline.csv"])
+@pytest.mark.parametrize("name", ["timeline.csv", pytest.param("windows.jsonl", marks=pytest.mark.long)])
 def test_a_killed_program_loses_no_window_and_doubles_none(server, video, tmp_path, name):
     server.windows, server.per_response, server.hold_after = 60, 2, 10
     out = tmp_path / name

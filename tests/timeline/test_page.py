@@ -29,7 +29,7 @@ def timeline(video):
 
 
 @pytest.mark.needs("browser")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_a_browser_shows_the_timeline_and_plays_where_it_is_clicked(timeline, tmp_path, scheme):
     path = tmp_path / "timeline.html"
     write_page(path, [timeline], SegmentOptions())

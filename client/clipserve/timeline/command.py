@@ -248,33 +248,41 @@ def write_file(
 
 
 def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, parallel: int) -> bool:
-    """Print windows as they come, or the stretches of each video at its end. Returns whether no video failed."""
+    """Print windows as they come, or tables of stretches and messages at the end. Returns whether no video failed."""
     # A bar and lines on one terminal would write over each other.
     progress = False if plan.as_json and sys.stdout.isatty() else None
     arguments = TimelineRunArguments((), parallel=parallel, progress=progress, **plan.windows.settings())
     kept: list[VideoTimeline] = []
+    tables: list[VideoSegments] = []
+    errors: list[ClipserveError] = []
     rows = classifier.continue_timelines((Part(*item) for item in enumerate(entries)), arguments)
-    with rows:
-        for timeline in gather(_follow(rows, plan)):
-            if not plan.as_json:
-                print_table(plan.join(timeline))
-            elif plan.as_segments:
-                for one in plan.join(timeline).segments:
-                    print_line({"video": timeline.video, **describe_segment(one)})
-            if plan.wants_segments:
-                kept.append(timeline)
+    try:
+        with rows:
+            for timeline in gather(_follow(rows, plan, errors)):
+                if not plan.as_json:
+                    tables.append(plan.join(timeline))
+                elif plan.as_segments:
+                    for one in plan.join(timeline).segments:
+                        print_line({"video": timeline.video, **describe_segment(one)})
+                if plan.wants_segments:
+                    kept.append(timeline)
+    finally:
+        for table in tables:
+            print_table(table)
+        for error in errors:
+            print_error(error)
     plan.finish(lambda: iter(kept))
     return rows.summary.failures == 0
 
 
-def _follow(rows: Iterable[TimelineRow], plan: OutputPlan) -> Iterator[Record]:
-    """Records of the rows, for the stretches; prints each row that is to be printed now."""
+def _follow(rows: Iterable[TimelineRow], plan: OutputPlan, errors: list[ClipserveError]) -> Iterator[Record]:
+    """Records of the rows, for the stretches; prints each row that is to be printed now. Adds to `errors`."""
     lines = JsonLines()
     for row in rows:
         if row.error is not None:
             if isinstance(row.error, SERVER_WIDE_ERRORS):
                 raise row.error
-            print_error(row.error)
+            errors.append(row.error)
         if plan.as_json and not plan.as_segments:
             sys.stdout.write(f"{lines.write(row)}\n")
             sys.stdout.flush()

@@ -22,6 +22,8 @@ from clipserve.timeline.window import VideoFacts, Window
 CLOSED = "the run was closed before all of its videos were done"
 # Rows that wait for the caller, for each video at work.
 ROWS_AHEAD = 16
+# A thread ends as soon as its call is cancelled. Only one that reads a source which hangs takes longer.
+LONGEST_END_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class TimelineRows:
             self._changed.notify_all()
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join()
+                thread.join(LONGEST_END_SECONDS)
         self._record.close()
 
     def __iter__(self) -> Self:
