@@ -137,6 +137,7 @@ def test_options_in_prose_exist(page: Path) -> None:
         *("--help", "--version", "--profile", "--shm-size", "--strict", "--check", "--data", "--other"),
         *("--client", "--days", "--model-control-mode", "--load-model", "--exit-on-error"),
         *("--disable-auto-complete-config", "--cache-config", "--binary-search", "--profile-export-file"),
+        *("--model-repository", "--create-empty-src-dirs"),
         *("--set", "--values"),
     }
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
