@@ -44,7 +44,7 @@ def test_a_browser_shows_the_timeline_and_plays_where_it_is_clicked(timeline, tm
         assert page.locator(".thumbnails img").count() == 16
         assert page.evaluate("[...document.images].every(image => image.complete && image.naturalHeight > 0)")
         names = page.locator(".strip .name").all_inner_texts()
-        assert [name for name in names if name] == ["B", "A"]
+        assert [name for name in names if name] == ["A", "B"]
         track = page.locator(".track[data-label='B']")
         box, part = track.bounding_box(), track.locator(".part").bounding_box()
         assert part["x"] - box["x"] == pytest.approx(box["width"] * 3.5 / 8, abs=3)

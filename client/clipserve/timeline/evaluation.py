@@ -110,20 +110,18 @@ class TimelineEvaluation:
     def show(self) -> None:
         """Print the tables. Raises InvalidRequest if rich is not installed."""
         console, tables, text = load("rich.console", "cli"), load("rich.table", "cli"), load("rich.text", "cli").Text
-        table = tables.Table(
-            "class", "true", "found", *(f"tIoU {threshold:g}" for threshold in self.thresholds), "mean"
-        )
+        columns = [f"{threshold:g}" for threshold in self.thresholds]
+        title = "Average precision in %, by temporal IoU"
+        table = tables.Table("class", "true", "found", *columns, "mean", title=title, title_justify="left")
         for column in table.columns[1:]:
             column.justify = "right"
         for one in self.classes:
-            shares = (
-                [_percent(share) for share in one.average_precision.values()] if one.true else ["" for _ in THRESHOLDS]
-            )
-            mean = _percent(one.mean) if one.true else ""
-            table.add_row(text(make_printable(one.label)), str(one.true), str(one.found), *shares, mean)
+            shares = [*one.average_precision.values(), one.mean] if one.true else []
+            cells = [f"{100 * share:.1f}" for share in shares]
+            table.add_row(text(make_printable(one.label)), str(one.true), str(one.found), *cells)
         table.add_section()
-        means = [_percent(share) for share in self.mean_average_precision.values()]
-        table.add_row("mean average precision", "", "", *means, _percent(self.average), style="bold")
+        means = [*self.mean_average_precision.values(), self.average]
+        table.add_row("mean", "", "", *(f"{100 * share:.1f}" for share in means), style="bold")
         console.Console().print(table)
 
 

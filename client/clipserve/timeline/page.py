@@ -127,12 +127,14 @@ def extract_thumbnails(file: Path, length: float) -> list[str]:
 
 
 def list_rows(windows: Sequence[Window], found: Iterable[Segment]) -> list[Row]:
-    """A row for each label, the ones with the longest stretches first."""
+    """A row for each label, in the order in which they first appear; of many those with the longest stretches."""
     by_label: dict[str, list[Segment]] = {}
     for segment in found:
         by_label.setdefault(segment.label, []).append(segment)
-    names = sorted(by_label, key=lambda name: (-sum(one.length_seconds for one in by_label[name]), name))
-    return [Row(make_printable(name), by_label[name], draw_curve(windows, name)) for name in names[:MOST_ROWS]]
+    longest = sorted(by_label, key=lambda name: -sum(one.length_seconds for one in by_label[name]))[:MOST_ROWS]
+    return [
+        Row(make_printable(name), by_label[name], draw_curve(windows, name)) for name in by_label if name in longest
+    ]
 
 
 def draw_curve(windows: Sequence[Window], label: str) -> str:
