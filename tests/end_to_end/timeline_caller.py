@@ -33,6 +33,7 @@ class TimelineCaller:
     def __init__(self, url: str) -> None:
         self._client = triton_grpc.InferenceServerClient(url)
         self._answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        self._in_flight = 0
         self._client.start_stream(callback=lambda result, error: self._answers.put((result, error)))
 
     def __enter__(self) -> Self:
@@ -41,11 +42,16 @@ class TimelineCaller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cancel()
+        # Not a finished stream: Triton 2.51 then often keeps the model, and stops only after its exit timeout.
+        if self._in_flight:
+            self.cancel()
+        else:
+            self._client.stop_stream()
         self._client.close()
 
     def cancel(self) -> None:
         """End the stream, whatever is in flight."""
+        self._in_flight = 0
         self._client.stop_stream(cancel_requests=True)
 
     def send(self, video: bytes, **parameters: Any) -> None:
@@ -57,6 +63,7 @@ class TimelineCaller:
         outputs = [triton_grpc.InferRequestedOutput(name) for name in ("WINDOWS", "SCORES", "PROGRESS")]
         if parameters.get("features"):
             outputs.append(triton_grpc.InferRequestedOutput("FEATURES"))
+        self._in_flight += 1
         self._client.async_stream_infer(
             "timeline",
             [tensor],
@@ -71,11 +78,13 @@ class TimelineCaller:
         while True:
             result, error = self._answers.get(timeout=PATIENCE_SECONDS)
             if error is not None:
+                self._in_flight -= 1
                 raise error
             response = result.get_response()
             if response.outputs:
                 yield list(_read(result))
             if response.parameters["triton_final_response"].bool_param:
+                self._in_flight -= 1
                 return
 
     def ask(self, video: bytes, **parameters: Any) -> Iterator[AnsweredWindow]:
