@@ -211,7 +211,7 @@ def export_and_report(
     from clipserve_export.errors import ExportError
     from clipserve_export.exporting import export_network
     from clipserve_export.formats import FORMATS
-    from clipserve_export.repository import read_chosen
+    from clipserve_export.repository import find_spec, read_chosen
     from clipserve_export.serving.changes import present_serving
     from clipserve_export.versions import explain_publication
 
@@ -245,7 +245,7 @@ def export_and_report(
         console.print(f"  removed from every name in the weights: {record.weights_prefix!r}", markup=False)
     if target != record.checked_on and record.precision != "fp32":
         console.print(f"  whether {record.precision} holds on a GPU was not checked", markup=False)
-    chosen = read_chosen(repository, spec)
+    chosen = read_chosen(repository, find_spec(repository, spec.name))
     notes = explain_contract(chosen.contract) if chosen else []
     for note in [*notes, *explain_publication(repository, spec, record.version)]:
         console.print(f"  {note}", markup=False)

@@ -10,9 +10,12 @@ from tests.export.conftest import Run
 
 from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
+from clipserve_export.configs import print_config
 from clipserve_export.formats import FORMATS
 from clipserve_export.own.builder import build_network
-from clipserve_export.repository import find_drift, read_config, write_configs
+from clipserve_export.own.source import own_spec
+from clipserve_export.repository import find_drift, find_spec, read_config, write_configs
+from clipserve_export.serving.changes import present_serving
 from clipserve_export.specs import Geometry
 
 CODE = """
@@ -98,6 +101,7 @@ def test_a_network_is_published_with_its_contract_and_its_features(folder: Path,
     status, said = export(run, folder, "build", "--weights", folder / "mine.pt")
     assert status == 0, said
     assert "'module.'" in said
+    assert "it has no embedding" not in said
     repository = folder / "repository"
     contract = ClipContract.from_json((repository / "mine_net" / "1" / "contract.json").read_text())
     assert (contract.classes, contract.feature_size, contract.mean) == (3, 8, (0.485, 0.456, 0.406))
@@ -127,6 +131,14 @@ def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says
     assert "it has no embedding" in said
     names = [output.name for output in read_config(folder / "repository", "mine").output]
     assert names == ["SCORES", "REPORT"]
+    # Exported again, when its clips took so much that fewer share a run.
+    net = read_config(folder / "repository", "mine_net")
+    net.max_batch_size, net.parameters["clip_megabytes"].string_value = 4, "150"
+    (folder / "repository" / "mine_net" / "config.pbtxt").write_text(print_config(net))
+    spec = find_spec(folder / "repository", "mine")
+    assert spec.clip_megabytes == 150
+    source = own_spec("mine", spec.contract)
+    assert present_serving(folder / "repository", source, FORMATS["torchscript"]).max_batch is None, "nobody chose it"
 
 
 def test_probabilities_get_no_second_softmax(folder: Path, run: Run) -> None:

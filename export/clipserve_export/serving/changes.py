@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import Format
-from clipserve_export.repository import read_chosen, write_serving
+from clipserve_export.repository import read_chosen, read_specs, write_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
@@ -20,7 +20,8 @@ from clipserve_export.versions import (
 
 def present_serving(repository: Path, spec: ModelSpec, form: Format, target: Target = "cpu") -> Serving:
     """The options of the model's configs, as far as they fit a file of this format for this target."""
-    chosen = read_chosen(repository, spec)
+    # What clips of an own network take is known from its last export, and not yet from its source.
+    chosen = read_chosen(repository, read_specs(repository).get(spec.name, spec))
     serving = chosen.serving.for_format(form.backend, before=chosen.form.backend) if chosen else Serving()
     return serving.for_target(target)
 
