@@ -1,13 +1,23 @@
 """The head, its penalty and its temperature, on made-up vectors."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from clipserve.evaluation.metrics import measure_reliability
 from clipserve.fitting.calibration import find_temperature, scale_held_out
 from clipserve.fitting.cross_validation import cross_validate, draw, list_sizes, split
 from clipserve.fitting.fitted import advise
 from clipserve.fitting.head import Coordinates, Head, fit_weights, softmax
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As `fit` does for few videos: on a busy machine threads wait for each other."""
+    with threadpool_limits(1):
+        yield
 
 
 def make_vectors(classes: int, videos: int, size: int, *, distance: float = 4.0, seed: int = 0):
@@ -78,7 +88,7 @@ def test_each_video_is_held_out_once_with_its_class_in_every_fold() -> None:
 
 def test_held_out_videos_of_noise_are_guessed() -> None:
     """A head that had seen them would know them: there are more values than videos."""
-    vectors, truths = make_vectors(4, 20, 300, distance=0.0)
+    vectors, truths = make_vectors(4, 12, 60, distance=0.0)
     points = Coordinates.of(vectors).apply(vectors)
     held_out = cross_validate(points, truths, classes=4, progress=lambda _: None)
     assert (held_out.logits.argmax(axis=1) == truths).mean() < 0.45
@@ -87,10 +97,10 @@ def test_held_out_videos_of_noise_are_guessed() -> None:
 
 
 def test_the_learning_curve_rises_to_the_held_out_accuracy() -> None:
-    vectors, truths = make_vectors(4, 30, 60, distance=3.0)
+    vectors, truths = make_vectors(4, 20, 30, distance=3.0)
     held_out = cross_validate(Coordinates.of(vectors).apply(vectors), truths, classes=4, progress=lambda _: None)
     accuracies = [point.accuracy for point in held_out.curve]
-    assert [round(point.videos_per_class) for point in held_out.curve] == [1, 2, 4, 8, 16, 24]
+    assert [round(point.videos_per_class) for point in held_out.curve] == [1, 2, 4, 8, 16]
     assert accuracies[-1] == (held_out.logits.argmax(axis=1) == truths).mean()
     assert accuracies[-1] > accuracies[0] + 0.1
     assert all(point.interval and point.accuracy in point.interval for point in held_out.curve)
