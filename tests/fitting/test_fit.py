@@ -148,6 +148,7 @@ def test_what_cannot_be_published_is_said_before_anything_is_sent(
         fit(tmp_path / "labels.csv", **{"on": "motion", **options}, url="localhost:1", repository=fit_server.repository)
 
 
+@pytest.mark.long
 def test_the_command_prints_the_report_and_serves_the_model(
     fit_server: Triton, training_folder: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +163,9 @@ def test_the_command_prints_the_report_and_serves_the_model(
     for text in ("95 % interval", "changes size", "videos a class", "log loss", "broken.mp4", "by_command is served"):
         assert text in done.stdout, done.stdout
     assert json.loads((tmp_path / "r.json").read_text())["publication"]["loaded"] is True
+
+
+def test_the_command_refuses_in_a_sentence(training_folder: Path) -> None:
     refused = subprocess.run(
         [PROGRAM, "fit", str(training_folder / "turns"), "--on", "motion", "--name", "x", "--no-publish"],
         capture_output=True,

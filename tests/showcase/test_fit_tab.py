@@ -78,7 +78,7 @@ def test_folders_of_videos_become_a_model_that_answers(fit_page: Page, archive: 
 
 @pytest.mark.needs("browser")
 def test_without_the_option_there_is_no_such_tab(page: Page) -> None:
-    assert page.get_by_role("tab").count() == 0
+    assert page.get_by_role("tab", name="Your own classes").count() == 0
     assert page.locator("#cs-fit").count() == 0
 
 
