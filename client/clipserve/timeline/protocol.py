@@ -29,14 +29,14 @@ UPLOAD_BYTES_PER_SECOND = 1_000_000
 class Open:
     """Open a stream, in place of the last one, and send this message."""
 
-    message: Any = field(repr=False)
+    message: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Send:
     """Send another message on the stream."""
 
-    message: Any = field(repr=False)
+    message: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ ACKNOWLEDGE_EVERY = 16
 
 _ID, _ACKNOWLEDGEMENT_ID = "windows", "acknowledgement"
 _FINAL = "triton_final_response"
+_RAW_INPUT_CONTENTS = service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class TimelineRequest:
     options: TimelineOptions
     name: str = field(default_factory=lambda: secrets.token_hex(8))
 
-    def build(self, first_window: int, attempt: int) -> Any:
-        """The ModelInferRequest for the windows from `first_window` on."""
+    def build(self, first_window: int, attempt: int) -> bytes:
+        """The ModelInferRequest for the windows from `first_window` on, serialized."""
         outputs = [WINDOWS, PROGRESS, SCORES, *([FEATURES] if self.options.features else [])]
-        message = self._begin(_ID, self.video.content)
+        message = _begin(_ID)
         for name in outputs:
             message.outputs.add(name=name)
         parameters = self.options.parameters() | {
@@ -53,13 +54,13 @@ class TimelineRequest:
             "max_unacknowledged": MOST_UNACKNOWLEDGED,
         }
         _set_parameters(message, parameters | {"triton_enable_empty_final_response": True})
-        return message
+        return _serialize(message, self.video.content)
 
-    def acknowledge(self, windows: int, attempt: int) -> Any:
-        """The ModelInferRequest which says that the client has the windows before this number."""
-        message = self._begin(_ACKNOWLEDGEMENT_ID, b"")
+    def acknowledge(self, windows: int, attempt: int) -> bytes:
+        """The ModelInferRequest which says that the client has the windows before this number, serialized."""
+        message = _begin(_ACKNOWLEDGEMENT_ID)
         _set_parameters(message, {"acknowledge": self._name(attempt), "windows": windows})
-        return message
+        return _serialize(message, b"")
 
     def parse(self, response: Any, first_window: int) -> tuple[list[Window], VideoFacts | None]:
         """The windows of a ModelInferResponse, which begin with `first_window`; (no windows, None) if it has none.
@@ -95,11 +96,31 @@ class TimelineRequest:
         # The server may not have noticed yet that the last attempt has ended, and refuses a name that is in use.
         return f"{self.name}.{attempt}"
 
-    def _begin(self, id: str, content: bytes) -> Any:
-        message = service_pb2.ModelInferRequest(model_name=MODEL, id=id)
-        message.inputs.add(name=VIDEO, datatype="BYTES", shape=[1])
-        message.raw_input_contents.append(struct.pack("<I", len(content)) + content)
-        return message
+
+def _begin(id: str) -> Any:
+    message = service_pb2.ModelInferRequest(model_name=MODEL, id=id)
+    message.inputs.add(name=VIDEO, datatype="BYTES", shape=[1])
+    return message
+
+
+def _serialize(message: Any, video: bytes) -> bytes:
+    """The message with the video in `raw_input_contents`.
+
+    Written by hand, because protobuf would copy the video twice: a field is its tag, its length and its bytes
+    (protobuf.dev/programming-guides/encoding), and a message may be continued by further fields.
+    """
+    length = struct.pack("<I", len(video))  # ahead of each element of a BYTES tensor
+    tag = _RAW_INPUT_CONTENTS << 3 | 2
+    return b"".join((message.SerializeToString(), _encode(tag), _encode(len(length) + len(video)), length, video))
+
+
+def _encode(number: int) -> bytes:
+    """protobuf's varint: seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*encoded, number))
 
 
 def is_last(response: Any) -> bool:

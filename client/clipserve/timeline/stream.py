@@ -1,8 +1,8 @@
 """The gRPC stream of one timeline, blocking and awaiting.
 
 tritonclient's own streams hand responses to a callback as they come, which bounds nothing, and its asyncio stream does
-not ask for the empty last response. So both kinds here call the stub of tritonclient: a response is taken from the
-network when the caller wants it.
+not ask for the empty last response. So both kinds here call the method itself: a response is taken from the network
+when the caller wants it.
 """
 
 import asyncio
@@ -14,13 +14,14 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
-from tritonclient.grpc import service_pb2_grpc
+from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from clipserve.fleet.fleet import Fleet
 from clipserve.fleet.members import Member
 from clipserve.transport import client_arguments
 
+_METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 _BROKEN = "the stream ended before its last window"
 # Triton 2.51 and our model put no status into the message of a failed response, only text. These are NOT_FOUND.
 _NOT_FOUND = ("is not found", "has no available versions", "timelines have no")
@@ -29,18 +30,17 @@ _NOT_FOUND = ("is not found", "has no available versions", "timelines have no")
 class Stream:
     """A stream and a connection of its own; closing ends both. Any thread may call `cancel`."""
 
-    def __init__(self, fleet: Fleet, member: Member, message: Any) -> None:
+    def __init__(self, fleet: Fleet, member: Member, message: bytes) -> None:
         self.member = member
-        self._requests: SimpleQueue[Any] = SimpleQueue()
+        self._requests: SimpleQueue[bytes | None] = SimpleQueue()
         self._requests.put(message)
         self._channel = _open_channel(fleet, member, grpc)
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         # Called by a thread of gRPC, which ends at None.
         requests = iter(self._requests.get, None)
-        self._call = stub.ModelStreamInfer(requests, metadata=_list_metadata(fleet.connection.headers))
+        self._call = _open_call(self._channel)(requests, metadata=_list_metadata(fleet.connection.headers))
         self._late = False
 
-    def send(self, message: Any) -> None:
+    def send(self, message: bytes) -> None:
         """Send another request."""
         self._requests.put(message)
 
@@ -75,16 +75,15 @@ class Stream:
 class AsyncStream:
     """`Stream` for asyncio. It belongs to the loop that opens it."""
 
-    def __init__(self, fleet: Fleet, member: Member, message: Any) -> None:
+    def __init__(self, fleet: Fleet, member: Member, message: bytes) -> None:
         self.member = member
-        self._requests: asyncio.Queue[Any] = asyncio.Queue()
+        self._requests: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._requests.put_nowait(message)
         self._channel = _open_channel(fleet, member, grpc.aio)
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._call = stub.ModelStreamInfer(self._list_requests(), metadata=_list_metadata(fleet.connection.headers))
+        self._call = _open_call(self._channel)(self._list_requests(), metadata=_list_metadata(fleet.connection.headers))
         self._responses = aiter(self._call)
 
-    def send(self, message: Any) -> None:
+    def send(self, message: bytes) -> None:
         """Send another request."""
         self._requests.put_nowait(message)
 
@@ -109,7 +108,7 @@ class AsyncStream:
         with suppress(asyncio.CancelledError):
             await self._channel.close()
 
-    async def _list_requests(self) -> AsyncIterator[Any]:
+    async def _list_requests(self) -> AsyncIterator[bytes]:
         while (message := await self._requests.get()) is not None:
             yield message
 
@@ -119,6 +118,12 @@ def _open_channel(fleet: Fleet, member: Member, module: Any) -> Any:
     if arguments["creds"] is None:
         return module.insecure_channel(arguments["url"], options=arguments["channel_args"])
     return module.secure_channel(arguments["url"], arguments["creds"], options=arguments["channel_args"])
+
+
+def _open_call(channel: Any) -> Any:
+    """The method ModelStreamInfer, for requests that are serialized: the stub would serialize, and copy, the video."""
+    read = service_pb2.ModelStreamInferResponse.FromString
+    return channel.stream_stream(_METHOD, request_serializer=bytes, response_deserializer=read)
 
 
 def _list_metadata(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
