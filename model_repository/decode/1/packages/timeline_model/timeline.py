@@ -32,6 +32,10 @@ POLL_SECONDS = 0.25
 WAITING_BYTES, MIN_WAITING = 64 * 2**20, 2
 
 
+# Held while Triton is asked whether a client has gone, and while a last response is sent: see Timeline.check.
+_ASKING = threading.Lock()
+
+
 class Cancelled(Exception):
     """The client has gone, or asked to stop."""
 
@@ -96,7 +100,9 @@ class Timeline:
 
     def check(self) -> None:
         """End it if the client has gone, or its time is over. Call it often, from one thread."""
-        with self._lock:
+        # Triton 2.51 may lose the end of one request when it is asked about another meanwhile. It then keeps the model,
+        # and stops only after its exit timeout.
+        with self._lock, _ASKING:
             if self._sender is None:
                 return
             if self._sender.is_cancelled():
@@ -244,7 +250,7 @@ class Timeline:
 
     def _send_end(self, error: DecodeError | None) -> None:
         """The final response: empty, or the error."""
-        with self._lock:
+        with self._lock, _ASKING:
             # Let go of: Triton does not unload a model, and so does not stop, while a sender exists.
             sender, self._sender = self._sender, None
             final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
