@@ -273,6 +273,7 @@ def test_a_server_that_stays_away_ends_the_job_with_what_is_done(run, folder, tr
     assert run("--retry-seconds", "0.5", "--timeout", "0.5").exit_code == 0
 
 
+@pytest.mark.long
 def test_a_job_waits_for_a_real_server_that_dies_or_stops(motion_repository, motion_videos, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     videos = sorted(motion_videos.glob("*.mp4"))

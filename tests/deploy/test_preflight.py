@@ -180,7 +180,7 @@ def test_too_little_shared_memory_says_how_much_is_needed(every_model, tmp_path)
 
 def test_the_formula_of_shared_memory_is_the_stated_one(every_model):
     workers = available_cores()
-    clip = 16 * 356 * 356 * 3  # x3d_l's, the largest
+    clip = 64 * 256 * 256 * 3  # that of slowfast_16x8_r101_50_50, the largest
     one = 8 * 2**20 + 2 * clip
     settings = Settings(repository=every_model, video_megabytes=8, views=2)
     assert shared_memory_needed(settings, gpus=0) == 64 * 2**20 + (64 + workers) * one
@@ -188,6 +188,12 @@ def test_the_formula_of_shared_memory_is_the_stated_one(every_model):
     assert shared_memory_needed(settings, gpus=2) == with_nvdec
     for without in ({"decoder": "cpu"}, {"gpu": "none"}):
         assert shared_memory_needed(replace(settings, **without), gpus=2) == shared_memory_needed(settings, gpus=0)
+
+
+def test_only_the_clips_of_the_served_models_count(every_model):
+    settings = Settings(repository=every_model, models=("x3d_xs", "x3d_l"), video_megabytes=8)
+    one = 8 * 2**20 + 16 * 356 * 356 * 3  # x3d_l's clip
+    assert shared_memory_needed(settings, gpus=0) == 64 * 2**20 + (64 + available_cores()) * one
 
 
 def test_the_embedded_server_has_the_same_formula(every_model):

@@ -55,6 +55,7 @@ def check_crowded_server(repository: str) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small /dev/shm")
+@pytest.mark.long
 def test_a_response_that_shared_memory_has_no_room_for_is_refused_and_the_next_one_served(
     repositories: Callable[[FormatName], Path], tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_cached_ahead_of_the_network_a_request_for_one_part_gets_the_answer_of_a
     assert part.top == whole.top, "request parameters are in the key by now"
 
 
+@pytest.mark.long
 def test_the_key_leaves_out_shapes_and_outputs(repository: Path) -> None:
     """So an ensemble with a cached network takes one video a request; only it and tests should ask the network."""
     write_serving(repository, MOTION, Serving(cache=True))

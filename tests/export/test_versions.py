@@ -87,6 +87,7 @@ class Crowd:
         return wait_for(lambda: self.outcomes[label] >= before + count, 30)
 
 
+@pytest.mark.long
 def test_a_version_is_rolled_out_and_back_by_one_line_each_and_no_request_fails(
     versions: Path, video: Path, run: Run
 ) -> None:

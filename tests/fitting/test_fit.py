@@ -45,6 +45,7 @@ def test_it_names_many_new_videos(fitted: Fitted, fit_server: Triton, tmp_path: 
     assert measure(fit_server.grpc_url, "groups", folder) >= LEAST_ACCURACY
 
 
+@pytest.mark.long
 def test_left_or_not(fit_server: Triton, training_folder: Path, new_folder: Path, tmp_path: Path) -> None:
     lines = [f"{path},{'left' if 'moving_left' in path.name else 'not'}" for path in training_folder.glob("*/*-*.mp4")]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]))
@@ -103,6 +104,7 @@ def test_its_facts_lie_beside_it_and_in_its_contract(fitted: Fitted, fit_server:
     assert contract.weights_licence == "Apache-2.0"
 
 
+@pytest.mark.long
 def test_a_second_fit_is_version_2_and_version_1_comes_back(
     fitted: Fitted, fit_server: Triton, training_folder: Path, tmp_path: Path
 ) -> None:

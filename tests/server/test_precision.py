@@ -42,6 +42,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:  # type: ignore[typ
     return float(np.abs(one - other).max() / np.abs(other).max())
 
 
+@pytest.mark.long
 def test_openvino_and_onnx_runtime_give_one_answer(exported: Path, tmp_path: Path) -> None:
     by_openvino, log = ask(exported, "fp32")
     assert "runs in OpenVINO: fp32" in log

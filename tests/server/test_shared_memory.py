@@ -86,6 +86,7 @@ def check_small_server(repository: str) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small /dev/shm")
+@pytest.mark.long
 def test_a_server_in_little_shared_memory_answers_everything_it_lets_in(
     repositories: Callable[[FormatName], Path], tmp_path: Path
 ) -> None:

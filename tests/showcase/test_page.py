@@ -153,6 +153,7 @@ def test_what_a_visitor_types_is_shown_and_never_run(page: Page) -> None:
     assert page.title() == "clipserve"
 
 
+@pytest.mark.long
 def test_a_server_that_goes_away_gets_a_sentence_and_one_that_comes_back_an_answer(
     browser: Browser, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,22 +60,28 @@ def largest_runs(repository: Path, models: list[PublicModel]) -> list[LargestRun
     decode = read_parameters(repository, "decode")
     runs = []
     for model in models:
-        output = re.search(r'key: "(CLIP_[^"]+)"', (repository / model.name / "config.pbtxt").read_text())
+        output = _read_clip_output(repository, model)
         for step in model.steps:
             megabytes = read_parameters(repository, step).get("clip_megabytes")
             if output and megabytes:
                 most = _MAX_BATCH.search((repository / step / "config.pbtxt").read_text())
-                clips = int(decode.get(f"MAX_{output[1]}", MAX_CLIPS))
+                clips = int(decode.get(f"MAX_{output}", MAX_CLIPS))
                 runs.append(LargestRun(step, int(most[1]) if most else 1, clips, int(megabytes)))
     return runs
 
 
-def largest_clip_bytes(repository: Path) -> int:
-    """Bytes of the decode step's largest clip: frames x crop x crop x 3."""
-    clips = [
-        json.loads(value) for name, value in read_parameters(repository, "decode").items() if name.startswith("CLIP_")
-    ]
+def largest_clip_bytes(repository: Path, models: list[PublicModel]) -> int:
+    """Bytes of the largest clip that the decode step makes for `models`: frames x crop x crop x 3."""
+    decode = read_parameters(repository, "decode")
+    outputs = filter(None, {_read_clip_output(repository, model) for model in models})
+    clips = [json.loads(decode[output]) for output in outputs]
     return max((clip["frames"] * clip["crop"] ** 2 * 3 for clip in clips), default=0)
+
+
+def _read_clip_output(repository: Path, model: PublicModel) -> str | None:
+    """The output of the decode step that this ensemble takes."""
+    output = re.search(r'key: "(CLIP_[^"]+)"', (repository / model.name / "config.pbtxt").read_text())
+    return output[1] if output else None
 
 
 def shared_memory_needed(settings: Settings, gpus: int | None = None) -> int:
@@ -83,15 +89,16 @@ def shared_memory_needed(settings: Settings, gpus: int | None = None) -> int:
 
     The videos that go to the decode step, and the clips that it returns, share a region that grows and never shrinks.
 
-    gpus: of the server's container. None: those that there are.
+    gpus: of the server's container. None: those that there are. Raises RepositoryError when there is no model.
     """
+    models = choose_models(settings.repository, settings.models)
     parameters = read_parameters(settings.repository, "decode")
     workers = int(parameters.get("workers", "0")) or available_cores()
     requests = int(parameters.get("max_waiting", "64")) + workers
     if settings.gpu == "required":
         processes, streams, _ = read_nvdec(settings)
         requests += (count_gpus() if gpus is None else gpus) * processes * streams
-    clip = largest_clip_bytes(settings.repository)
+    clip = largest_clip_bytes(settings.repository, models)
     return SHARED_MEMORY_FOR_BACKEND + requests * (settings.video_megabytes * 2**20 + settings.views * clip)
 
 

@@ -175,8 +175,8 @@ def check_shared_memory(settings: Settings, folder: Path = SHARED_MEMORY) -> Ite
     """Shared memory has room for as many requests as the decode step allows."""
     try:
         needed = shared_memory_needed(settings)
-    except (OSError, ValueError, KeyError):
-        return  # the decode step is missing or broken: check_repository and Triton report it
+    except (OSError, ValueError, KeyError, RepositoryError):
+        return  # a model or the decode step is missing or broken: check_repository and Triton report it
     have = shutil.disk_usage(folder).total
     if have < needed:
         yield (
