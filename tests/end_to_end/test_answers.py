@@ -52,7 +52,7 @@ def infer(url: str, model: str, name: str, array: np.ndarray, **parameters: obje
         return {output: result.as_numpy(output) for output in ("SCORES", "FEATURES")}
 
 
-# Not PyTorchVideo's ResNets, whose exports take minutes each: tests/export/test_families.py compares them at small clips.
+# Not PyTorchVideo's ResNets, whose exports take minutes: tests/export/test_families.py compares them at small clips.
 SERVED_FAMILIES = ("motion", "x3d", "mvit")
 SERVED = [
     pytest.param(spec, id=spec.name, marks=() if spec.name in ("motion", "x3d_s") else pytest.mark.long)
