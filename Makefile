@@ -83,8 +83,9 @@ test-gpu: $(READY) ## The tests that need a GPU; without one they fail (three mi
 	CLIPSERVE_REQUIRE=gpu,nvdec $(BIN)/pytest -m "gpu or nvdec"
 
 .PHONY: test-compose
-test-compose: $(READY) ## Bring the compose stack up in a real Docker engine, break it, take it down (ten minutes, root).
-	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py tests/loadtest/test_in_compose.py
+test-compose: $(READY) ## Bring the compose stack and the pods of the chart up in a real Docker engine, break them, take them down (a quarter of an hour, root).
+	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py tests/deploy/test_pod.py \
+		tests/loadtest/test_in_compose.py
 
 .PHONY: test-bare
 test-bare: $(READY) ## Run `make demo` in a Debian with what README names and nothing else (a quarter of an hour, root).
