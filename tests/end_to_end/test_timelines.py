@@ -198,7 +198,8 @@ def test_a_decoder_that_is_killed_costs_no_window(serve: Callable[..., Triton], 
     numbers: list[int] = []
     killed: list[int] = []
     with TimelineCaller(triton.grpc_url) as caller, TimelineCaller(triton.grpc_url) as other:
-        caller.send(long_film, **WINDOW)
+        # Acknowledged, so that it runs until the last window is read.
+        caller.send(long_film, **WINDOW, timeline="one", max_unacknowledged=40)
         for windows in caller.receive():
             numbers += [window.facts["index"] for window in windows]
             if len(killed) < 2 and numbers[-1] >= 20 * (len(killed) + 1) and (found := window_workers(triton)):
@@ -206,9 +207,13 @@ def test_a_decoder_that_is_killed_costs_no_window(serve: Callable[..., Triton], 
                 os.kill(killed[-1], signal.SIGKILL)
                 with pytest.raises(InferenceServerException, match=r"\[busy\] 1 timelines run already"):
                     list(other.ask(b"", **WINDOW))
+            other.send(b"", acknowledge="one", windows=numbers[-1] + 1)
+            list(other.receive())
         assert numbers == list(range(400))
         with pytest.raises(InferenceServerException, match=r"2000 windows .* but 1000 are allowed"):
             list(caller.ask(long_film, **{**WINDOW, "step_seconds": 0.1}))
+        with pytest.raises(InferenceServerException, match=r"\[not-a-video\] the file is empty"):
+            list(other.ask(b"", **WINDOW))
         assert metric(triton, 'clipserve_timeline_total{outcome="ok"}') == 1
         assert metric(triton, 'clipserve_timeline_total{outcome="busy"}') == 2
         assert metric(triton, "clipserve_timeline_worker_restarts_total") == 2

@@ -122,7 +122,7 @@ def test_scores_are_those_of_transformers_for_the_same_frames(kind: str, form: F
     clips = frames[:, :, margin : margin + CROP, margin : margin + CROP]
     scores, features = FORMATS[form].load(path)(np.ascontiguousarray(clips[:, None]))
     expected = np.stack([expected_scores(kind, model, each) for each in frames])
-    assert np.abs(expected[0] - expected[1]).max() > 0.01, "these weights do not tell one clip from another"
+    assert np.abs(expected[0] - expected[1]).max() > 0.005, "these weights do not tell one clip from another"
     np.testing.assert_allclose(scores, expected, atol=1e-3)
     assert features.shape == (2, 32)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
-from clip_decode.errors import Busy, InvalidRequest
+from clip_decode.errors import Busy, InvalidRequest, NotAVideo
 from clip_decode.limits import check_bytes
 from decode_model.in_flight import STOPPING, InFlight
 from decode_model.request import as_decode_error, as_triton_error, read_parameters
@@ -113,6 +113,8 @@ class TimelineService:
         if len(videos) != 1:
             raise InvalidRequest(f"VIDEO has {len(videos)} videos, but one is needed")
         check_bytes(len(videos[0]), self._config.settings.limits)
+        if not videos[0]:
+            raise NotAVideo("the file is empty")
         try:
             return VideoMemory(videos[0])
         except OSError as error:
