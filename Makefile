@@ -89,7 +89,7 @@ test-compose: $(READY) ## Bring the compose stack and the pods of the chart up i
 
 .PHONY: test-bare
 test-bare: $(READY) ## Run `make demo` in a Debian with what README names and nothing else (a quarter of an hour, root).
-	CLIPSERVE_BARE=required $(BIN)/pytest tests/deploy/test_bare_machine.py
+	CLIPSERVE_BARE=required $(BIN)/pytest -o faulthandler_timeout=1500 tests/deploy/test_bare_machine.py
 
 .PHONY: check
 check: $(READY) ## Lint, format, types, and the committed configs against the specs.
