@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness.machine import installed_versions
 from benchmarks.harness.processes import answer_orders, redirect_output
+from clipserve_server.packages import find_versions
 
 SIDE = 256
 PACKETS_ALONE = "packets alone"  # libavcodec on the packets needed, without anything around it
@@ -177,7 +177,7 @@ def handle_order(name: str, order: dict[str, Any]) -> dict[str, Any]:
     With "pixels", the frames go to this file. An order with "packages" asks for their versions instead.
     """
     if "packages" in order:
-        return installed_versions(tuple(order["packages"]))
+        return find_versions(order["packages"])
     task = Task(**order["task"])
     data = Path(task.path).read_bytes()
     before = peak_mebibytes()

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness.machine import installed_versions, processor_name
+from benchmarks.harness.machine import processor_name
+from clipserve_server.packages import find_versions
 
 QUERY = (
     *("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm", "clocks.max.memory"),
@@ -23,7 +24,7 @@ def describe_gpu(device: torch.device) -> dict[str, Any]:
     described: dict[str, Any] = {
         "device": processor_name(),
         "python": sys.version.split()[0],
-        "versions": installed_versions(PACKAGES),
+        "versions": find_versions(PACKAGES),
     }
     if device.type == "cuda":
         facts = torch.cuda.get_device_properties(device)

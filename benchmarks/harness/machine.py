@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from clipserve_server.packages import find_versions
 
 if TYPE_CHECKING:
     import psutil
@@ -27,20 +28,9 @@ def describe_machine(*packages: str) -> str:
             " ".join(flag for flag in FLAGS if flag in flags) or "no AVX2",
             f"{memory:.0f} GiB",
             f"Python {platform.python_version()}",
-            *(f"{package} {number}" for package, number in installed_versions(packages).items()),
+            *(f"{package} {number}" for package, number in find_versions(packages).items()),
         ]
     )
-
-
-def installed_versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """The versions of those that are installed."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def processor_name() -> str:

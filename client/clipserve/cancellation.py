@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar, cast
 
 from clipserve.errors import RequestCancelled
@@ -51,6 +51,15 @@ class Cancellation:
         self._cancelled.wait(seconds)
         self.check()
 
+    async def sleep_in_loop(self, seconds: float) -> None:
+        """`sleep` for asyncio."""
+        loop = asyncio.get_running_loop()
+        cancelled = asyncio.Event()
+        with self.calls(lambda: call_soon(loop, cancelled.set)), suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await cancelled.wait()
+        self.check()
+
     @contextmanager
     def calls(self, callback: Callable[[], object]) -> Iterator[None]:
         """Call `callback`, maybe from another thread, if the cancellation comes before the block ends."""
@@ -63,6 +72,12 @@ class Cancellation:
         finally:
             with self._lock:
                 self._callbacks.discard(callback)
+
+
+def call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Let an event loop call `callback`, from any thread. Does nothing if the loop is closed: nothing runs in it."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
 
 
 async def run_in_thread(work: Callable[[], Result], cancellation: Cancellation) -> Result:

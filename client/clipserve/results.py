@@ -1,7 +1,7 @@
 """What a classification returns: labels with scores, the prediction for one video, the row of one video among many."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,11 +61,7 @@ class Prediction:
     truncated: bool | None = None
 
     def __post_init__(self) -> None:
-        if not self.labels:
-            raise ValueError("a prediction has at least one label, got none")
-        scores = [scored.score for scored in self.labels]
-        if scores != sorted(scores, reverse=True):
-            raise ValueError(f"labels come best first, got the scores {scores}")
+        check_labels(self.labels, "a prediction")
         if self.features is not None and self.features.ndim != 1:
             raise ValueError(f"features have the shape [D], got {list(self.features.shape)}")
 
@@ -81,11 +77,23 @@ class Prediction:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        best = [str(scored) for scored in self.labels[:LABELS_IN_REPR]]
-        if len(self.labels) > LABELS_IN_REPR:
-            best.append("...")
         remark = "; truncated" if self.truncated else ""
-        return f"Prediction({self.video!r}: {', '.join(best)}{remark})"
+        return f"Prediction({self.video!r}: {list_best(self.labels)}{remark})"
+
+
+def check_labels(labels: Sequence[ScoredLabel], owner: str) -> None:
+    """Raise ValueError where there are none, or the best is not first."""
+    if not labels:
+        raise ValueError(f"{owner} has at least one label, got none")
+    scores = [scored.score for scored in labels]
+    if scores != sorted(scores, reverse=True):
+        raise ValueError(f"labels come best first, got the scores {scores}")
+
+
+def list_best(labels: Sequence[ScoredLabel]) -> str:
+    """The first labels, as a repr shows them."""
+    best = [str(scored) for scored in labels[:LABELS_IN_REPR]]
+    return ", ".join(best + ["..."] * (len(labels) > LABELS_IN_REPR))
 
 
 @dataclass(frozen=True)

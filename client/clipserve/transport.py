@@ -9,7 +9,7 @@ for an answer, sleeps, or is between two commands. A call that begins later is r
 
 import asyncio
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any, cast
 
 import grpc  # type: ignore[import-untyped]
@@ -17,7 +17,7 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 from tritonclient.utils import InferenceServerException
 
-from clipserve.cancellation import Cancellation
+from clipserve.cancellation import Cancellation, call_soon
 from clipserve.connection import Connection
 from clipserve.errors import InvalidRequest
 from clipserve.fleet.fleet import Fleet, Route
@@ -185,7 +185,7 @@ class AsyncTransport:
     async def _execute(self, command: Command, route: Route) -> Any:
         self.cancellation.check()
         if isinstance(command, Sleep):
-            return await self._sleep(command.seconds)
+            return await self.cancellation.sleep_in_loop(command.seconds)
         if isinstance(command, Failed):
             return route.note_failure(command.error)
         if not self.fleet.is_known:
@@ -210,14 +210,6 @@ class AsyncTransport:
             raise
         member.note_answer()
         return answer
-
-    async def _sleep(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        closed = asyncio.Event()
-        with self.cancellation.calls(lambda: _call_soon(loop, closed.set)), suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await closed.wait()
-        self.cancellation.check()
 
 
 def client_arguments(fleet: Fleet, member: Member) -> dict[str, Any]:
@@ -251,9 +243,4 @@ def _check_open(cancellation: Cancellation, connection: Connection) -> None:
 
 def _close_in(loop: asyncio.AbstractEventLoop, client: Any) -> None:
     # The loop keeps the task until it has run, so nobody waits for the loop here.
-    _call_soon(loop, lambda: loop.create_task(client.close()))
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Any) -> None:
-    with suppress(RuntimeError):  # the loop is closed, and nothing is in flight in it
-        loop.call_soon_threadsafe(callback)
+    call_soon(loop, lambda: loop.create_task(client.close()))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -42,11 +42,13 @@ from clipserve_export.versions import (
     require_compatible,
     require_versions,
 )
+from clipserve_server.packages import find_versions
 
 Progress = Callable[[str], None]
 # Of every export. A source names the rest, and the contract is added.
 RECIPE = ("zoo.py", "clips.py", "network.py", "weights.py", "tuning.py", "formats.py")
 REDUCED_RECIPE = ("precision.py",)  # for precisions other than fp32
+# The packages that take part. ONNX Runtime has one of two names.
 VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
@@ -235,7 +237,7 @@ class _Export:
                 parity=parity,
                 checked_on="gpu" if device == "cuda" else "cpu",
                 bf16=check_bf16(network, path, spec.geometry) if form.name == "onnx" else None,
-                versions=installed_versions(),
+                versions=find_versions(VERSIONED),
                 recipe=recipe(self.source, precision),
                 tensor_suffix=suffix,
             )
@@ -296,17 +298,6 @@ def write_network(form: Format, network: ActionNetwork, geometry: Geometry, path
 def comparing_device(form: Format, target: Target) -> str:
     """The device on which a file is compared with its network: a GPU if the file is for one and the machine has one."""
     return "cuda" if (form.name, target) == ("torchscript", "gpu") and torch.cuda.is_available() else "cpu"
-
-
-def installed_versions() -> dict[str, str]:
-    """The versions of the packages that take part in an export. ONNX Runtime has one of two names."""
-    versions = {}
-    for package in VERSIONED:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def recipe(source: NetworkSource, precision: Precision = "fp32") -> str:

@@ -8,31 +8,20 @@ names the GPUs and the packages, or exits with status 1 and says what to install
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_server.errors import ServerStartError
 from clipserve_server.gpu_devices import available_gpus
+from clipserve_server.packages import find_versions
 
 # Both install the folder onnxruntime.
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 NVDEC = "PyNvVideoCodec"
 # What the decode step logs as it starts.
 _NVDEC_IN_USE = re.compile(r"NVDEC on [1-9]\d* GPUs")
-
-
-def find_versions(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of the packages that are installed."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def find_conflict() -> str | None:

@@ -11,6 +11,7 @@ from clipserve.commands.given_sources import GivenSources
 from clipserve.commands.options import (
     ModelOption,
     ParallelOption,
+    RetrySecondsOption,
     ServerOptions,
     ShardOption,
     SourcesArgument,
@@ -49,14 +50,7 @@ def classify(
     shard: ShardOption = "1/1",
     parallel: ParallelOption = RunArguments.parallel,
     on_error: Annotated[OnError, make_option(RunArguments, "on_error")] = RunArguments.on_error,
-    retry_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            help="With --out: how long to wait for a server that does not answer, where that is longer than --timeout.",
-        ),
-    ] = RETRY_SECONDS,
+    retry_seconds: RetrySecondsOption = RETRY_SECONDS,
     patience: Annotated[float | None, typer.Option(min=0, hidden=True)] = None,
     server: ServerOptions,
 ) -> None:

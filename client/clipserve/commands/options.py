@@ -95,6 +95,14 @@ ModelOption = Annotated[
     str, typer.Option(metavar="NAME", help="A model of the server; with a wrong name, the error lists its models.")
 ]
 ParallelOption = Annotated[int, make_option(RunArguments, "parallel", min=1)]
+RetrySecondsOption = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        help="With --out: how long to wait for a server that does not answer, where that is longer than --timeout.",
+    ),
+]
 ShardOption = Annotated[
     str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
 ]

@@ -24,6 +24,16 @@ STDOUT = "-"
 PIPE_COLUMNS = 80  # a pipe has no width of its own
 HTML_MODULES = ("matplotlib", "jinja2")
 
+JsonOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Write the report as JSON; - prints it instead of the tables.", show_default=False
+    ),
+]
+HtmlOption = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
+]
+
 
 @spread_options
 def evaluate(
@@ -43,15 +53,8 @@ def evaluate(
             show_default=Connection.model,
         ),
     ] = None,
-    json: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Write the report as JSON; - prints it instead of the tables.", show_default=False
-        ),
-    ] = None,
-    html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
-    ] = None,
+    json: JsonOption = None,
+    html: HtmlOption = None,
     unknown_labels: Annotated[
         UnknownLabels, typer.Option(help="If a true label is no class of the model: stop, or count it as missed.")
     ] = "raise",
@@ -75,13 +78,9 @@ def evaluate(
     2 if nothing could be measured: no labels, no server, no such model.
     """
     models = list(dict.fromkeys(model or [Connection.model]))
-    for option, path in (("--json", json), ("--html", html)):
-        if path not in (None, STDOUT) and not is_remote(path) and not Path(path).parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
+    check_outputs(json, html)
     try:
-        check_installed()
-        for module in HTML_MODULES if html else ():
-            load(module, "evaluation")
+        load_modules(html)
         options = EvaluationOptions(**vars(frames), parallel=parallel, unknown_labels=unknown_labels)
         with ExitStack() as stack:
             runs = [
@@ -96,6 +95,20 @@ def evaluate(
         raise typer.Exit(2) from error
     if report.failed:
         raise typer.Exit(1)
+
+
+def check_outputs(json: str | None, html: str | None) -> None:
+    """Raise typer.BadParameter where the folder of an output is missing."""
+    for option, path in (("--json", json), ("--html", html)):
+        if path not in (None, STDOUT) and not is_remote(path) and not Path(path).parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
+
+
+def load_modules(html: str | None) -> None:
+    """Load what a report needs before the work begins. Raises MissingExtra."""
+    check_installed()
+    for module in HTML_MODULES if html else ():
+        load(module, "evaluation")
 
 
 def write_reports(report: Report, json: str | None, html: str | None) -> None:

@@ -9,12 +9,9 @@ from clipserve.commands.options import ParallelOption, ServerOptions, make_optio
 from clipserve.commands.output import print_error
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.evaluation.command import HTML_MODULES, STDOUT, write_reports
-from clipserve.evaluation.run import check_installed
-from clipserve.extras import load
+from clipserve.evaluation.command import HtmlOption, JsonOption, check_outputs, load_modules, write_reports
 from clipserve.fitting.run import REPOSITORY, FitOptions, FitRun
 from clipserve.options import RunArguments, SamplingOptions
-from clipserve.sources.remote_paths import is_remote
 
 
 @spread_options
@@ -50,15 +47,8 @@ def fit(
     repository: Annotated[
         Path, typer.Option(metavar="DIR", help="The Triton model repository that the server serves.")
     ] = REPOSITORY,
-    json: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Write the report as JSON; - prints it instead of the tables.", show_default=False
-        ),
-    ] = None,
-    html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the report as a page with plots.", show_default=False)
-    ] = None,
+    json: JsonOption = None,
+    html: HtmlOption = None,
     parallel: ParallelOption = RunArguments.parallel,
     frames: SamplingOptions,
     server: ServerOptions,
@@ -82,14 +72,10 @@ def fit(
     """
     from rich.console import Console
 
-    for option, path in (("--json", json), ("--html", html)):
-        if path not in (None, STDOUT) and not is_remote(path) and not Path(path).parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
+    check_outputs(json, html)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        check_installed()
-        for module in HTML_MODULES if html else ():
-            load(module, "evaluation")
+        load_modules(html)
         options = FitOptions(
             **vars(frames),
             features=features,

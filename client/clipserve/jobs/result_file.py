@@ -46,7 +46,7 @@ class ResultFile:
         """Whether the file has row `number`. Raises InvalidRequest if that row belongs to a video with another id."""
         if number >= len(self._done) or not self._done[number]:
             return False
-        if self._done[number] != _checksum(id):
+        if self._done[number] != make_checksum(id):
             raise InvalidRequest(
                 f"row {number} of {self.name!r} is about another video than {id!r}: the source has changed since"
                 " the job began. Choose another --out, or restore the source."
@@ -102,7 +102,7 @@ class ResultFile:
             self._done.frombytes(bytes(self._done.itemsize * (number + 1 - len(self._done))))
         if self._done[number]:
             raise InvalidRequest(f"row {number} is in {self.name!r} twice: choose another --out")
-        self._done[number] = _checksum(id)
+        self._done[number] = make_checksum(id)
         self.rows += 1
 
 
@@ -121,5 +121,6 @@ def _list_codes(kind: type[ClipserveError]) -> set[str]:
 FINAL_CODES = _list_codes(VideoError)
 
 
-def _checksum(id: str) -> int:
-    return zlib.crc32(id.encode(errors="surrogatepass")) or 1  # 0 means that the row is missing
+def make_checksum(id: str) -> int:
+    """A number that shows whether two ids are the same; never 0."""
+    return zlib.crc32(id.encode(errors="surrogatepass")) or 1

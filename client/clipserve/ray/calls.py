@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from clipserve.async_classifier import AsyncVideoClassifier
+from clipserve.cancellation import call_soon
 from clipserve.errors import ClipserveError, RequestCancelled
 from clipserve.results import Row
 from clipserve.retry import RETRIED_ERRORS
@@ -105,7 +106,7 @@ class Calls:
     async def _classify(self) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        self._cancel = lambda: _call_soon(loop, task.cancel)
+        self._cancel = lambda: call_soon(loop, task.cancel)
         async with self._make_classifier() as classifier:
             if self._ended is not None:
                 return
@@ -148,8 +149,3 @@ class Calls:
         self._entries.put(None)
         for batch, _ in waiting.values():
             batch.fail(self._ended)
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    with suppress(RuntimeError):  # the loop has ended
-        loop.call_soon_threadsafe(callback)

@@ -3,12 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from clipserve.cancellation import call_soon
 from clipserve.errors import InvalidRequest, RequestCancelled
 from clipserve.results import Row
+from clipserve.runs.iteration import AsyncRowIterator
 from clipserve.runs.prefetch import Prefetcher
 from clipserve.runs.run import Run
 from clipserve.runs.streams import CLOSED
@@ -17,7 +17,7 @@ from clipserve.sources.entries import Entry
 from clipserve.tables.table import Table
 
 
-class AsyncRowStream:
+class AsyncRowStream(AsyncRowIterator[Row]):
     """`RowStream` for asyncio: `async for row in ...`, or `await stream.table()`.
 
     It belongs to the event loop that takes its first row. Leave an unfinished stream by `await stream.close()`, by
@@ -34,7 +34,6 @@ class AsyncRowStream:
         self._ordered = run.options.ordered
         self._pending: deque[asyncio.Task[Row]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended = False
         self._closed = False
 
     @property
@@ -68,38 +67,16 @@ class AsyncRowStream:
             await asyncio.gather(*self._pending, return_exceptions=True)
             self._pending.clear()
         elif self._loop is not None:
-            with suppress(RuntimeError):  # its loop is closed, and every task of it has ended
-                self._loop.call_soon_threadsafe(self._cancel_calls)
+            call_soon(self._loop, self._cancel_calls)
         self._errors.close()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Row:
-        try:
-            while (row := await self._take()) is not None:
-                if not self._errors.drops(row):
-                    return row
-        except BaseException:  # a cancelled task, too
-            self._ended = True
-            await self.close()
-            raise
-        await self.close()
-        raise StopAsyncIteration
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
+    def _drops(self, row: Row) -> bool:
+        return self._errors.drops(row)
 
     def __del__(self) -> None:
         self._entries.close()
 
     async def _take(self) -> Row | None:
-        """The next row; None at the end."""
         if self._ended:
             return None
         self._check_loop()

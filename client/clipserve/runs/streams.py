@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from clipserve.errors import RequestCancelled
 from clipserve.results import Row
+from clipserve.runs.iteration import RowIterator
 from clipserve.runs.run import Run
 from clipserve.runs.summary import Summary
 from clipserve.sources.entries import Entries, Entry
@@ -18,7 +18,7 @@ from clipserve.tables.table import Table
 CLOSED = "the run was closed before all of its videos were classified"
 
 
-class RowStream:
+class RowStream(RowIterator[Row]):
     """Rows of many videos: iterate over them, or collect them in a `Table`.
 
     >>> for row in classifier.classify_many("videos/"):
@@ -43,7 +43,6 @@ class RowStream:
         self._pending: PendingRows = InOrder() if run.options.ordered else AsFinished()
         # One worker does all that one video needs, reading included, so each row passes between two threads only.
         self._workers = ThreadPoolExecutor(run.options.parallel, "clipserve")
-        self._ended = False
         self._closing = threading.Lock()
         self._closed = False
 
@@ -76,34 +75,10 @@ class RowStream:
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._errors.close()
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Row:
-        try:
-            while (row := self._take()) is not None:
-                if not self._errors.drops(row):
-                    return row
-        except BaseException:  # Ctrl-C, too
-            self._ended = True
-            self.close()
-            raise
-        self.close()
-        raise StopIteration
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
+    def _drops(self, row: Row) -> bool:
+        return self._errors.drops(row)
 
     def _take(self) -> Row | None:
-        """The next row; None at the end."""
         if self._ended:
             return None
         row: Row | None = None

@@ -11,6 +11,7 @@ from clipserve.classifier import VideoClassifier
 from clipserve.commands.given_sources import GivenSources
 from clipserve.commands.options import (
     ModelOption,
+    RetrySecondsOption,
     ServerOptions,
     ShardOption,
     SourcesArgument,
@@ -20,14 +21,14 @@ from clipserve.commands.options import (
 from clipserve.commands.output import print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.jobs.job import RETRY_SECONDS, Shard
+from clipserve.jobs.job import RETRY_SECONDS, Shard, describe_settings
 from clipserve.names import make_printable
 from clipserve.retry import RETRIED_ERRORS
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
 from clipserve.tables.formats import write_json
 from clipserve.timeline.formats import FORMATS, VideoSegments, describe_segment, find_format, write_segments
-from clipserve.timeline.job import describe_settings, run_job
+from clipserve.timeline.job import run_job
 from clipserve.timeline.many import Part, TimelineRow
 from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
 from clipserve.timeline.segments import SegmentOptions, segments
@@ -83,14 +84,7 @@ def timeline(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     shard: ShardOption = "1/1",
     parallel: Annotated[int, make_option(TimelineRunArguments, "parallel", min=1)] = TimelineRunArguments.parallel,
-    retry_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            help="With --out: how long to wait for a server that does not answer, where that is longer than --timeout.",
-        ),
-    ] = RETRY_SECONDS,
+    retry_seconds: RetrySecondsOption = RETRY_SECONDS,
     server: ServerOptions,
 ) -> None:
     """Say what happens when in long videos.

@@ -55,8 +55,3 @@ def run_job(
             if isinstance(row.error, RETRIED_ERRORS):  # about the server, not about this video: no line for it
                 raise row.error
             file.append(row)
-
-
-def describe_settings(model: str, shard: Shard, options: TimelineOptions) -> dict[str, object]:
-    """The settings that the windows depend on, which must stay the same while a file grows."""
-    return {"model": model, "shard": str(shard), **options.settings()}

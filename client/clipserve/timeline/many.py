@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from clipserve.cancellation import Cancellation
 from clipserve.errors import ClipserveError, RequestCancelled
 from clipserve.options import OnError
+from clipserve.runs.iteration import AsyncRowIterator, RowIterator
 from clipserve.runs.prefetch import Prefetcher
 from clipserve.runs.summary import FATAL_ERRORS, Summary
 from clipserve.sources.entries import Entries, Entry, forget_frames
@@ -94,7 +94,7 @@ class RunRecord:
         self._progress.close()
 
 
-class TimelineRows:
+class TimelineRows(RowIterator[TimelineRow]):
     """Windows of many videos: iterate over them. Those of one video come in order; those of several are mixed.
 
     >>> for row in classifier.timeline_many("matches/"):
@@ -121,7 +121,6 @@ class TimelineRows:
         self._working = 0
         self._error: BaseException | None = None  # of the source
         self._threads: list[threading.Thread] = []
-        self._ended = False
 
     @property
     def summary(self) -> Summary:
@@ -139,35 +138,10 @@ class TimelineRows:
                 thread.join(LONGEST_END_SECONDS)
         self._record.close()
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> TimelineRow:
-        try:
-            while (row := self._take()) is not None:
-                if not self._record.drops(row):
-                    return row
-        except BaseException:  # Ctrl-C, too
-            self._ended = True
-            self.close()
-            raise
-        self._ended = True
-        self.close()
-        raise StopIteration
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
+    def _drops(self, row: TimelineRow) -> bool:
+        return self._record.drops(row)
 
     def _take(self) -> TimelineRow | None:
-        """The next row; None at the end."""
         if self._ended:
             return None
         self._cancellation.check()
@@ -235,7 +209,7 @@ class TimelineRows:
             self._changed.notify_all()
 
 
-class AsyncTimelineRows:
+class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
     """`TimelineRows` for asyncio: `async for row in ...`.
 
     It belongs to the event loop that takes its first row. Leave an unfinished run by `await rows.close()`, by
@@ -253,7 +227,6 @@ class AsyncTimelineRows:
         self._tasks: set[asyncio.Task[None]] = set()
         self._rows: asyncio.Queue[TimelineRow | None] = asyncio.Queue(ROWS_AHEAD * parallel)
         self._feeder: asyncio.Task[None] | None = None
-        self._ended = False
         self._closed = False
 
     @property
@@ -275,35 +248,13 @@ class AsyncTimelineRows:
             self._rows.put_nowait(None)
         self._record.close()
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> TimelineRow:
-        try:
-            while (row := await self._take()) is not None:
-                if not self._record.drops(row):
-                    return row
-        except BaseException:  # a cancelled task, too
-            self._ended = True
-            await self.close()
-            raise
-        self._ended = True
-        await self.close()
-        raise StopAsyncIteration
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
+    def _drops(self, row: TimelineRow) -> bool:
+        return self._record.drops(row)
 
     def __del__(self) -> None:
         self._entries.close()
 
     async def _take(self) -> TimelineRow | None:
-        """The next row; None at the end."""
         if self._ended:
             return None
         if self._closed:

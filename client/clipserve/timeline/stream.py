@@ -7,8 +7,8 @@ when the caller wants it.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -54,16 +54,11 @@ class Stream:
 
     def receive(self, timeout_seconds: float) -> Any:
         """The next ModelInferResponse. Raises InferenceServerException."""
-        timer = threading.Timer(timeout_seconds, self._give_up)
-        timer.daemon = True
-        timer.start()
         try:
-            response = next(self._call, None)
+            with _call_after(timeout_seconds, self._give_up):
+                response = next(self._call, None)
         except grpc.RpcError as exc:
             raise _convert(exc, late=self._late) from exc
-        finally:
-            timer.cancel()
-            timer.join()
         self._answered = _is_end(response)
         return _read(response)
 
@@ -75,14 +70,9 @@ class Stream:
         """End the call and the connection. May be called twice."""
         self._requests.put(None)
         if self._answered:
-            timer = threading.Timer(_END_SECONDS, self._call.cancel)
-            timer.daemon = True
-            timer.start()
-            with suppress(grpc.RpcError):
+            with suppress(grpc.RpcError), _call_after(_END_SECONDS, self._call.cancel):
                 for _ in self._call:
                     pass
-            timer.cancel()
-            timer.join()
         self._call.cancel()
         self._channel.close()
 
@@ -140,6 +130,19 @@ class AsyncStream:
     async def _list_requests(self) -> AsyncIterator[bytes]:
         while (message := await self._requests.get()) is not None:
             yield message
+
+
+@contextmanager
+def _call_after(seconds: float, callback: Callable[[], object]) -> Iterator[None]:
+    """Call `callback`, from another thread, if the block takes longer."""
+    timer = threading.Timer(seconds, callback)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _open_channel(fleet: Fleet, member: Member, module: Any) -> Any:

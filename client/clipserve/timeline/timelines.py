@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from tritonclient.utils import InferenceServerException
 
-from clipserve.cancellation import Cancellation
+from clipserve.cancellation import Cancellation, call_soon
 from clipserve.connection import Connection
 from clipserve.fleet.fleet import Fleet
 from clipserve.fleet.members import Member
@@ -197,7 +196,7 @@ class AsyncTimeline:
         """End the stream if it comes from this member, which does not answer."""
         stream, loop = self._stream, self._loop
         if stream is not None and loop is not None and stream.member is member:
-            _call_soon(loop, stream.cancel)
+            call_soon(loop, stream.cancel)
 
     async def close(self) -> None:
         """End the work on the server; windows that were not taken are lost. May be called twice, and from any loop."""
@@ -298,14 +297,14 @@ class AsyncTimeline:
             case Failed(error):
                 return self._route.note_failure(error)
             case Sleep(seconds):
-                await self._sleep(seconds)
+                await self._cancellation.sleep_in_loop(seconds)
         return None
 
     async def _receive(self, seconds: float) -> Any:
         stream, loop = self._stream, asyncio.get_running_loop()
         assert stream is not None
         try:
-            with self._cancellation.calls(lambda: _call_soon(loop, stream.cancel)):
+            with self._cancellation.calls(lambda: call_soon(loop, stream.cancel)):
                 return await stream.receive(seconds)
         except asyncio.CancelledError:
             # gRPC also raises it in a call that close() ended; only a cancelled task may see it.
@@ -313,16 +312,3 @@ class AsyncTimeline:
             if not (task and task.cancelling()):
                 self._cancellation.check()
             raise
-
-    async def _sleep(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        closed = asyncio.Event()
-        with self._cancellation.calls(lambda: _call_soon(loop, closed.set)), suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await closed.wait()
-        self._cancellation.check()
-
-
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    with suppress(RuntimeError):  # the loop is closed, and nothing is in flight in it
-        loop.call_soon_threadsafe(callback)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipserve.results import LABELS_IN_REPR, ScoredLabel
+from clipserve.results import ScoredLabel, check_labels, list_best
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,11 +44,7 @@ class Window:
             raise ValueError(f"a window ends after its start, got {self.start_seconds} to {self.end_seconds} s")
         if not 0 <= self.start_frame <= self.end_frame:
             raise ValueError(f"frames are counted from 0 on, got {self.start_frame} to {self.end_frame}")
-        if not self.labels:
-            raise ValueError("a window has at least one label, got none")
-        scores = [scored.score for scored in self.labels]
-        if scores != sorted(scores, reverse=True):
-            raise ValueError(f"labels come best first, got the scores {scores}")
+        check_labels(self.labels, "a window")
 
     @property
     def top(self) -> ScoredLabel:
@@ -67,10 +63,7 @@ class Window:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        best = [str(scored) for scored in self.labels[:LABELS_IN_REPR]]
-        if len(self.labels) > LABELS_IN_REPR:
-            best.append("...")
-        return f"Window({self.index}, {self.start_seconds:g} to {self.end_seconds:g} s: {', '.join(best)})"
+        return f"Window({self.index}, {self.start_seconds:g} to {self.end_seconds:g} s: {list_best(self.labels)})"
 
 
 @dataclass(frozen=True)

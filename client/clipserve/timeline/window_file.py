@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from clipserve.errors import InvalidRequest
 from clipserve.jobs.line_file import LineFile
-from clipserve.jobs.result_file import FINAL_CODES
+from clipserve.jobs.result_file import FINAL_CODES, make_checksum
 from clipserve.names import make_printable
 from clipserve.results import ScoredLabel
 from clipserve.sources.lists import JSON_LINES
@@ -171,7 +170,8 @@ class WindowFile:
         Raises:
             InvalidRequest: the file has another video at this place of the source.
         """
-        if self._checksums.get(number, _checksum(id)) != _checksum(id):
+        checksum = make_checksum(make_printable(id))
+        if self._checksums.get(number, checksum) != checksum:
             raise InvalidRequest(
                 f"video {number} of {str(self.path)!r} is another one than {id!r}: the source has changed since the job"
                 " began. Choose another --out, or restore the source."
@@ -230,7 +230,7 @@ class WindowFile:
             ) from None
 
     def _record(self, record: Record) -> None:
-        self._checksums.setdefault(record.number, _checksum(record.id))
+        self._checksums.setdefault(record.number, make_checksum(make_printable(record.id)))
         if record.window is None:
             return
         expected = self._next.get(record.number, 0)
@@ -308,7 +308,3 @@ def write_cells(cells: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(cells)
     return text.getvalue()
-
-
-def _checksum(id: str) -> int:
-    return zlib.crc32(make_printable(id).encode(errors="surrogatepass"))

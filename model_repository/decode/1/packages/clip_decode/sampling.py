@@ -129,13 +129,18 @@ def _shown(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
+def read_float(value: object) -> float:
+    """A number, or the text of one, as a float; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
+
+
 def _read_seconds(name: str, value: object) -> float | None:
     if value is None:
         return None
-    try:
-        number = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
+    number = read_float(value)
+    if not math.isfinite(number):
         raise InvalidRequest(f"{name} is {_shown(value)}, but a number is needed")
     return number

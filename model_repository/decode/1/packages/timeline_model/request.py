@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clip_decode.errors import InvalidRequest
 from clip_decode.geometry import read_digits
-from clip_decode.sampling import Sampling
+from clip_decode.sampling import Sampling, read_float
 from clip_decode.windows import Windows
 
 MAX_TOP_K, DEFAULT_TOP_K = 1000, 5
@@ -88,11 +88,8 @@ class Acknowledgement:
 
 
 def _read_seconds(name: str, value: object) -> float:
-    try:
-        number = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
+    number = read_float(value)
+    if not math.isfinite(number):
         raise InvalidRequest(f"{name} is {value!r:.40}, but a number of seconds is needed")
     return number
 

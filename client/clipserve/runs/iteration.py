@@ -1,0 +1,92 @@
+"""How a caller takes the rows of a run: one by one, until none is left, one raises, or the run is closed."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+Item = TypeVar("Item")
+
+
+class RowIterator(ABC, Generic[Item]):
+    """Rows for blocking code. The last row, an error, Ctrl-C and leaving it as a context close it."""
+
+    _ended = False  # by the last row or an error, not by close()
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _take(self) -> Item | None:
+        """The next row; None at the end."""
+
+    @abstractmethod
+    def _drops(self, row: Item) -> bool:
+        """Count a row. Returns whether to leave it out, or raises its error."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item:
+        try:
+            while (row := self._take()) is not None:
+                if not self._drops(row):
+                    return row
+        except BaseException:  # Ctrl-C, too
+            self._ended = True
+            self.close()
+            raise
+        self._ended = True
+        self.close()
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class AsyncRowIterator(ABC, Generic[Item]):
+    """`RowIterator` for asyncio."""
+
+    _ended = False
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    async def _take(self) -> Item | None:
+        """The next row; None at the end."""
+
+    @abstractmethod
+    def _drops(self, row: Item) -> bool:
+        """Count a row. Returns whether to leave it out, or raises its error."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        try:
+            while (row := await self._take()) is not None:
+                if not self._drops(row):
+                    return row
+        except BaseException:  # a cancelled task, too
+            self._ended = True
+            await self.close()
+            raise
+        self._ended = True
+        await self.close()
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
