@@ -17,7 +17,7 @@ from benchmarks.alternatives.shared_model import SharedModel
 from benchmarks.harness.processes import ContestantFailed, ContestantProcess
 from benchmarks.harness.results import ROOT
 from benchmarks.side_by_side_report import Turn, summarise
-from tests.interrupts import hear_interrupts
+from tests.interrupts import interruptible
 
 COMMAND = [sys.executable, "-m", "benchmarks.side_by_side", "--quick"]
 ALWAYS = {"clipserve", "clipserve-fp32", "clipserve-one", "codelab", "codelab-frames", "codelab-five"}
@@ -70,12 +70,11 @@ def test_stopped_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, scratch:
     results = tmp_path / "results"
     command = [*COMMAND, "--out", str(results), "--only", "codelab"]
     process = subprocess.Popen(
-        command,
+        interruptible(command),
         cwd=ROOT,
         env=environment(scratch),
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_interrupts,
     )
     assert process.stdout is not None
     assert any("warming up" in line for line in process.stdout)

@@ -10,7 +10,7 @@ import sys
 
 import grpc
 import pytest
-from tests.interrupts import hear_interrupts
+from tests.interrupts import interruptible
 from tests.watching import HANG_SECONDS, wait_for
 from typer.testing import CliRunner
 
@@ -189,11 +189,10 @@ def test_the_address_may_come_from_the_environment(files, triton):
 def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
     triton.hold = True
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "classify", *files, *options, "--url", triton.url],
+        interruptible([sys.executable, "-c", PROGRAM, "classify", *files, *options, "--url", triton.url]),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_interrupts,
     )
     try:
         assert wait_for(lambda: triton.requests)

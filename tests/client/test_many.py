@@ -11,7 +11,7 @@ import weakref
 
 import grpc
 import pytest
-from tests.interrupts import hear_interrupts
+from tests.interrupts import interruptible
 from tests.watching import HANG_SECONDS, at_once, wait_for, when
 
 from clipserve import AsyncVideoClassifier, NotAVideo, RequestCancelled, UnknownModel, VideoClassifier, VideoNotReadable
@@ -257,11 +257,10 @@ with VideoClassifier("x3d_m", {triton.url!r}) as classifier:
         print(threading.active_count())
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        interruptible([sys.executable, "-c", program]),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_interrupts,
     )
     try:
         wait_until(lambda: triton.in_flight == 4)

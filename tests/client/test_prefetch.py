@@ -15,7 +15,7 @@ import time
 from array import array
 
 import pytest
-from tests.interrupts import hear_interrupts
+from tests.interrupts import interruptible
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, RequestCancelled
 
@@ -190,11 +190,10 @@ except KeyboardInterrupt:
     print("stopped")
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        interruptible([sys.executable, "-c", program]),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_interrupts,
     )
     try:
         assert process.stdout.readline() == "begun\n"

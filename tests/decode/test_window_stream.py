@@ -62,6 +62,19 @@ def test_a_worker_that_is_killed_costs_no_window(video: bytes) -> None:
     assert len(set(killed)) == 3
 
 
+def test_two_workers_that_die_as_they_start_cost_no_window(video: bytes, tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "with open(sys.argv[1], 'a') as starts:\n"
+        "    starts.write('.')\n"
+        "if os.path.getsize(sys.argv[1]) < 3:\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'decode_pool.window_worker', *sys.argv[2:]])\n"
+    )
+    stream = start(video, program=[sys.executable, "-c", code, str(tmp_path / "starts")])
+    assert [window.window.span.number for window in stream] == list(range(16))
+
+
 def program(code: str) -> list[str]:
     """A worker that runs this code in place of decoding, after it is ready."""
     ready = (

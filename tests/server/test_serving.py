@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import NEEDS
 from tests.exports import copy_model
-from tests.interrupts import hear_interrupts
+from tests.interrupts import interruptible
 from tests.motion_repository import ANY_PORTS
 from tests.watching import read_metric, wait_for
 
@@ -186,10 +186,9 @@ main()
 """
     for name in interrupted:
         done = subprocess.run(
-            [sys.executable, "-c", code, name, str(int(number)), tmp_path],
+            interruptible([sys.executable, "-c", code, name, str(int(number)), tmp_path]),
             capture_output=True,
             text=True,
-            preexec_fn=hear_interrupts,
         )
         assert done.returncode in ((130,) if number == signal.SIGINT else (130, -number)), (name, done)
         assert len((done.stdout + done.stderr).splitlines()) <= 1, name

@@ -15,8 +15,8 @@ from .process import WorkerGone, WorkerProcess, python, start_worker
 from .settings import PoolSettings
 from .window_messages import WindowJob
 
-# Workers that may die in a row without having sent a window.
-ATTEMPTS = 2
+# Workers in a row that may die without having sent a window: as many as may die before they take a single clip.
+ATTEMPTS = 3
 
 
 class WindowStream:
@@ -33,7 +33,7 @@ class WindowStream:
         on_restart: called each time a dead worker is replaced.
 
     Iterating raises:
-        DecodeError: the worker's own; TimedOut or OutOfMemory; Crashed when two workers in a row died without having
+        DecodeError: the worker's own; TimedOut or OutOfMemory; Crashed when three workers in a row died without having
             sent a window; Busy when no worker starts, or after `close`.
     """
 
