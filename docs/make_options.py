@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from clipserve.command_line import build_app
 
 PAGE = Path(__file__).with_name("command-line.md")
 NUMBERS = {"integer": "N", "integer range": "N", "float": "NUMBER", "float range": "NUMBER"}
+HEAD = ["| option | default | meaning |", "| --- | --- | --- |"]
+LEAST_SHARED = 6  # an option of so many commands is in the table of shared options alone
 BEGIN, END = "<!-- options: made by python docs/make_options.py -->", "<!-- end of options -->"
 
 
@@ -31,16 +34,33 @@ def list_options(command: Any) -> list[Any]:
 
 
 def write_tables() -> str:
-    """One table a command, in Markdown."""
-    lines = []
-    for name, command in list_commands().items():
-        first = inspect.cleandoc(command.help or "").partition("\n\n")[0].replace("\n", " ")
-        lines += ["", f"### clipserve {name}", "", first, "", "| option | default | meaning |", "| --- | --- | --- |"]
-        lines += [" | ".join(["", *cells, ""]).strip() for cells in map(describe, list_options(command))]
+    """A table of the commands, one of the options that most of them share, and one a command, in Markdown."""
+    commands = list_commands()
+    rows = {name: {describe(option): option.opts[0] for option in list_options(commands[name])} for name in commands}
+    counts = Counter(row for found in rows.values() for row in found)
+    shared = [row for row, count in counts.items() if count >= LEAST_SHARED]
+    lines = ["", "| command | what it does |", "| --- | --- |"]
+    lines += [f"| [`clipserve {name}`](#clipserve-{name}) | {summarise(commands[name])} |" for name in commands]
+    lines += ["", "### Shared options", "", "Most commands that call a server have these:", "", *HEAD, *shared]
+    for name, found in rows.items():
+        lines += ["", f"### clipserve {name}", "", summarise(commands[name])]
+        lines += ["", *HEAD, *(row for row in found if row not in shared)]
+        if also := ", ".join(f"`{option}`" for row, option in found.items() if row in shared):
+            lines += ["", f"[Shared options](#shared-options): {also}."]
     return "\n".join([*lines, ""])
 
 
-def describe(option: Any) -> Iterator[str]:
+def summarise(command: Any) -> str:
+    """The first paragraph of its help."""
+    return inspect.cleandoc(command.help or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def describe(option: Any) -> str:
+    """Its row of a table."""
+    return " | ".join(["", *describe_cells(option), ""]).strip()
+
+
+def describe_cells(option: Any) -> Iterator[str]:
     """The cells of its row."""
     names = [f"`{name}{describe_value(option)}`" for name in option.opts]
     names += [f"`{name}`" for name in option.secondary_opts]
