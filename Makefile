@@ -10,6 +10,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ifndef DEVICE
 DEVICE := $(shell timeout 20 nvidia-smi -L 2>/dev/null | grep -q '^GPU ' && echo gpu || echo cpu)
 endif
+DEMO_READY_cpu := $(VENV)/.ready-demo
+DEMO_READY_gpu := $(VENV)/.ready-demo-gpu
+DEMO_EXTRAS_cpu := demo
+DEMO_EXTRAS_gpu := demo-core,gpu
 READY_cpu := $(VENV)/.ready
 READY_gpu := $(VENV)/.ready-gpu
 EXTRAS_cpu := test
@@ -18,9 +22,11 @@ OTHER_cpu := gpu
 OTHER_gpu := cpu
 SIZE_cpu := 1.5 GB
 SIZE_gpu := several GB
+TEST_SIZE := SIZE_TBD
 ifeq ($(filter cpu gpu,$(DEVICE)),)
 $(error DEVICE is '$(DEVICE)', but it is cpu or gpu)
 endif
+DEMO_READY := $(DEMO_READY_$(DEVICE))
 READY := $(READY_$(DEVICE))
 
 # What is made here asks servers on this machine, which a proxy cannot reach.
@@ -34,7 +40,7 @@ help: ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 .PHONY: env
-env: $(READY) ## Make the environment (.venv) that everything runs in.
+env: $(READY) ## Make the environment (.venv) that everything runs in; make demo makes the part it needs.
 
 # Debian's Python comes without ensurepip unless python3-venv is there; its pip can fill a bare environment.
 define make_environment
@@ -45,26 +51,31 @@ endef
 # torch goes first and alone, so that nothing that depends on it chooses another build.
 # Not Python 3.13: Triton's Python backend needs numpy < 2, and ml-dtypes, which onnx and tritonclient need, wants
 # numpy >= 2.1 there.
-$(READY): pyproject.toml constraints.txt
+$(DEMO_READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 		|| { echo "the embedded server needs Python 3.11 or 3.12, and $(PYTHON) is another: make PYTHON=/path/to/python3.12 (the client alone, 'pip install .', runs on 3.11 to 3.13)"; exit 1; }
 	@PYTHONPATH=server $(PYTHON) -m clipserve_server.python_stubs
 	$(call make_environment,$(VENV))
-	@test ! -e $(READY_$(OTHER_$(DEVICE))) || { echo "$(VENV) is for a $(OTHER_$(DEVICE)): changing it for a $(DEVICE)"; \
-		$(PIP) uninstall -q -y torch onnxruntime onnxruntime-gpu PyNvVideoCodec && rm $(READY_$(OTHER_$(DEVICE))); }
-	@echo "installing into $(VENV) for a $(DEVICE): torch, the Triton wheel and the rest, $(SIZE_$(DEVICE)); minutes, once"
+	@test ! -e $(DEMO_READY_$(OTHER_$(DEVICE))) || { echo "$(VENV) is for a $(OTHER_$(DEVICE)): changing it for a $(DEVICE)"; \
+		$(PIP) uninstall -q -y torch onnxruntime onnxruntime-gpu PyNvVideoCodec \
+		&& rm -f $(DEMO_READY_$(OTHER_$(DEVICE))) $(READY_$(OTHER_$(DEVICE))); }
+	@echo "installing into $(VENV) for a $(DEVICE): torch and the Triton wheel, $(SIZE_$(DEVICE)); minutes, once"
 	$(PIP) install -q torch==2.13.0
-	$(PIP) install -q -c constraints.txt -e '.[$(EXTRAS_$(DEVICE))]'
+	$(PIP) install -q -c constraints.txt -e '.[$(DEMO_EXTRAS_$(DEVICE))]'
 	$(if $(filter gpu,$(DEVICE)),$(BIN)/python -m clipserve_server.gpu)
 	@touch $@
 
+$(READY): $(DEMO_READY)
+	@echo "installing what the tests need into $(VENV), $(TEST_SIZE) more"
+	$(PIP) install -q -c constraints.txt -e '.[$(EXTRAS_$(DEVICE))]'
+	@touch $@
+
 .PHONY: demo
-demo: $(READY) ## Export models, start Triton, classify real videos through gRPC, stop.
+demo: $(DEMO_READY) ## Export models, start Triton, classify real videos through gRPC, stop.
 	@$(BIN)/python examples/demo.py
 
 # Three processes on two cores, because tests often wait; a file's tests stay in one, because they share servers.
 PARALLEL := -n 3 --dist loadfile
-LONG_PARALLEL := -n 2 --dist loadfile
 
 .PHONY: test
 test: $(READY) check ## The checks and the tests, a browser and a real Triton among them (ten minutes on two cores).
@@ -72,7 +83,7 @@ test: $(READY) check ## The checks and the tests, a browser and a real Triton am
 
 .PHONY: test-long
 test-long: $(READY) ## The tests that take long: every model in every format, endurance, slow footage.
-	$(BIN)/pytest $(LONG_PARALLEL) -m long
+	$(BIN)/pytest $(PARALLEL) -m long
 
 .PHONY: test-all
 test-all: $(READY) check ## The checks and every test.

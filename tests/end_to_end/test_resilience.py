@@ -78,9 +78,9 @@ def test_more_than_the_queue_holds_is_refused_as_busy_and_the_service_goes_on(
     ("parameters", "error"),
     [
         ({"max_bytes": "1000"}, VideoTooLarge),
-        ({"max_pixels": "1000"}, VideoTooLarge),
+        pytest.param({"max_pixels": "1000"}, VideoTooLarge, marks=pytest.mark.long),
         ({"max_seconds": "1"}, VideoTooLong),
-        ({"max_frames": "10"}, VideoTooLong),
+        pytest.param({"max_frames": "10"}, VideoTooLong, marks=pytest.mark.long),
     ],
 )
 def test_each_limit_is_set_in_the_config_and_has_its_own_error(

@@ -20,6 +20,7 @@ from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
 
 
+@pytest.mark.long
 def test_a_warm_network_has_run_alone_and_in_full_before_anybody_asks(repository: Path) -> None:
     """Through the substitute backend: Triton warms Python-based backends as it does its own."""
     write_serving(repository, MOTION, Serving(warm_up=True, max_batch=4, instances=2))

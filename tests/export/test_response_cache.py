@@ -24,6 +24,8 @@ from clipserve_export.serving.choices import Serving
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
 
+pytestmark = pytest.mark.long
+
 CLIP = random_clips(MOTION.geometry, batch=1, views=2, seed=1).numpy()
 
 
@@ -58,7 +60,6 @@ def enable(repository: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["motion", "decode"])
-@pytest.mark.long
 def test_cached_ahead_of_the_network_a_request_for_one_part_gets_the_answer_of_another(
     repository: Path, model: str, real_videos: list[Path]
 ) -> None:
@@ -70,7 +71,6 @@ def test_cached_ahead_of_the_network_a_request_for_one_part_gets_the_answer_of_a
     assert part.top == whole.top, "request parameters are in the key by now"
 
 
-@pytest.mark.long
 def test_the_key_leaves_out_shapes_and_outputs(repository: Path) -> None:
     """So an ensemble with a cached network takes one video a request; only it and tests should ask the network."""
     write_serving(repository, MOTION, Serving(cache=True))
@@ -81,7 +81,6 @@ def test_the_key_leaves_out_shapes_and_outputs(repository: Path) -> None:
         assert infer(client, CLIP, "FEATURES").as_numpy("FEATURES") is None, "outputs are in the key by now"
 
 
-@pytest.mark.long
 def test_with_the_cache_every_question_about_a_video_gets_its_own_answer(
     repository: Path, real_videos: list[Path]
 ) -> None:

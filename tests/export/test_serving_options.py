@@ -139,6 +139,7 @@ def test_options_come_one_by_one_and_stay_until_they_are_reset(repository: Path,
     assert configs("--reset") == before
 
 
+@pytest.mark.long
 def test_a_bound_on_what_waits_is_the_decode_steps_and_leaves_that_of_other_networks(
     repository: Path, run: Run
 ) -> None:

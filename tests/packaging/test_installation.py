@@ -26,7 +26,6 @@ MATRIX = [
     ("3.12", "2", "[cli]"),
     ("3.13", "2", "[cli]"),
 ]
-SHORT = MATRIX[1:2]
 NUMPY = {"1.26": "numpy==1.26.*", "2": "numpy>=2"}
 
 
@@ -49,9 +48,10 @@ def install(python: Path, *what: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("version", "numpy", "extra"),
-    [pytest.param(*each, marks=[] if each in SHORT else [pytest.mark.long]) for each in MATRIX],
+    MATRIX,
 )
 def test_the_client_works_in_a_fresh_environment(
     distributions: Distributions, motion_url: str, tmp_path: Path, version: str, numpy: str, extra: str

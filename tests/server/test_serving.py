@@ -30,6 +30,8 @@ from clipserve_server.options import Decoder
 from clipserve_server.triton import STOP_SECONDS, Triton
 
 STARTED_SECONDS, STOPPED_SECONDS = 60, 40
+# It ends the server as SIGTERM does.
+LONG_INTERRUPT = pytest.param(signal.SIGINT, marks=pytest.mark.long)
 PROCESSORS = len(os.sched_getaffinity(0))  # as many decoders
 
 
@@ -119,7 +121,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
         each.process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [LONG_INTERRUPT, signal.SIGTERM, signal.SIGKILL])
 def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     serve: Callable[..., Serve], exported: Path, number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -136,7 +138,7 @@ def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     assert wait_for(lambda: not (traces_of(names) or list(server.scratch.iterdir())), STOPPED_SECONDS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [LONG_INTERRUPT, signal.SIGTERM])
 def test_requests_in_flight_are_answered_before_serving_ends(
     serve: Callable[..., Serve], exported: Path, number: signal.Signals, slow_video: Path
 ) -> None:
@@ -332,6 +334,7 @@ def test_a_repository_with_nothing_exported_says_how_to(tmp_path: Path) -> None:
         Triton(tmp_path, **ANY_PORTS).start()
 
 
+@pytest.mark.long
 def test_two_servers_run_beside_each_other_and_shared_memory_is_given_back(exported: Path) -> None:
     with Triton(exported, **ANY_PORTS) as first, Triton(exported, **ANY_PORTS) as second:
         assert first.grpc_url != second.grpc_url
@@ -371,6 +374,7 @@ def test_the_log_stays_when_triton_ends_by_itself_and_its_place_is_told_again(
         log.unlink()
 
 
+@pytest.mark.long
 def test_a_log_that_was_asked_for_is_appended_to_and_stays(exported: Path, tmp_path: Path) -> None:
     path = tmp_path / "triton.log"
     path.write_text("of an earlier start\n")
@@ -383,6 +387,7 @@ def test_a_log_that_was_asked_for_is_appended_to_and_stays(exported: Path, tmp_p
     assert "Started GRPCInferenceService" in text
 
 
+@pytest.mark.long
 def test_why_an_earlier_start_failed_is_not_why_this_one_does(repository: Path, tmp_path: Path) -> None:
     path = tmp_path / "triton.log"
     path.write_text("failed to load 'x3d_m' version 1: Internal: of an earlier start\n")

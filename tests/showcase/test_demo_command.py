@@ -1,4 +1,4 @@
-"""`clipserve demo` in a process of its own."""
+"""`clipserve demo`."""
 
 import os
 import re
@@ -8,46 +8,49 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from click.testing import Result
+from typer.testing import CliRunner
+
+from clipserve.command_line import build_app
+
 DEMO = [sys.executable, "-m", "clipserve", "demo", "--no-open", "--port", "0"]
 NO_SERVER = "127.0.0.1:9"  # the port of the discard service, which does not run here
 
 
-def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=120)
+def run_demo(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), ["demo", "--no-open", "--port", "0", *arguments])
 
 
 def test_without_a_server_it_says_how_to_start_one() -> None:
     done = run_demo("--url", NO_SERVER)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert f"no server answers at {NO_SERVER}" in done.stderr
     assert "clipserve demo --serve" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_folder_without_videos_is_refused(motion_url: str, tmp_path: Path) -> None:
     done = run_demo("--url", motion_url, "--samples", str(tmp_path))
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "has no video" in done.stderr
 
 
 def test_a_model_that_the_server_lacks_is_refused_with_those_it_has(motion_url: str) -> None:
     done = run_demo("--url", motion_url, "--model", "x3d_q")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "the server has no model 'x3d_q'; it has motion" in done.stderr
 
 
 def test_a_server_that_does_not_list_its_models_wants_a_key_or_a_model_s_name(restricted_url: str) -> None:
     done = run_demo("--url", restricted_url)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "--header 'triton-grpc-protocol-admin-key: KEY'" in done.stderr
     assert "With --model NAME the page needs no list of models" in done.stderr
 
 
 def test_an_empty_repository_cannot_be_served(tmp_path: Path) -> None:
     done = run_demo("--serve", "--repository", str(tmp_path))
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert str(tmp_path) in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_the_page_is_up_until_ctrl_c(motion_url: str, sample_folder: Path) -> None:

@@ -55,6 +55,7 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+@pytest.mark.long
 def test_what_is_left_behind_fails_the_run_by_its_name(tmp_path: Path) -> None:
     status, said = run_tests(tmp_path, LEAVES_MUCH)
     assert "1 passed" in said
