@@ -1,5 +1,7 @@
 """Measures a timeline of a long video: `python -m benchmarks.timeline`, or `--minutes 5` for a short run.
 
+`--minutes 180 --memory` measures the memory alone.
+
 One film of H.264, 640 x 360, on one server with one network, in one run:
 
 * the timeline, against its own work without a service: decoding the needed frames once, and then the network on as
@@ -9,7 +11,8 @@ One film of H.264, 640 x 360, on one server with one network, in one run:
 * the memory of Triton, of the timeline's process and of its decoder while the film passes;
 * single requests alone, and beside two timelines.
 
-Writes timeline.md, timeline.csv (the memory) and timeline.png to benchmarks/results/.
+Writes timeline.md, timeline.csv (the memory) and timeline.png to benchmarks/results/, or with `--memory` the same files
+named timeline_memory.
 """
 
 from __future__ import annotations
@@ -227,16 +230,21 @@ def _read_until_cancelled(caller: TimelineCaller, spec: ModelSpec, film: Film) -
         return
 
 
+def run_watched(triton: Triton, spec: ModelSpec, film: Film, memory: Memory) -> float:
+    """Seconds of the timeline. Notes the memory meanwhile."""
+    # A short one first: the first calls of a network are slower.
+    run_timeline(triton.grpc_url, spec, Film(encode(MINUTE), 1, film.window, 10))
+    with watch_memory(triton, memory):
+        return seconds_of(lambda: run_timeline(triton.grpc_url, spec, film))
+
+
 def measure(spec: ModelSpec, film: Film, out: Path) -> None:
     """Measure, and write the results."""
     repository = export_for_benchmark(spec)
     memory, rows = Memory(), []
     with serve(repository, spec.name) as triton:
         url = triton.grpc_url
-        # A short one first: the first calls of a network are slower.
-        run_timeline(url, spec, Film(encode(MINUTE), 1, film.window, 10))
-        with watch_memory(triton, memory):
-            timeline = seconds_of(lambda: run_timeline(url, spec, film))
+        timeline = run_watched(triton, spec, film, memory)
         decoding, network = run_alone(spec, repository, film)
         ways: dict[str, Callable[[], float]] = {
             "the timeline": lambda: timeline,
@@ -249,47 +257,15 @@ def measure(spec: ModelSpec, film: Film, out: Path) -> None:
             seconds = way()
             rows.append((name, f"{seconds:.1f}", f"{seconds / timeline:.2f}"))
         fairness = measure_fairness(url, spec, film)
-    write_report(out, spec, film, memory, rows, fairness, decoding=decoding, network=network)
-
-
-def write_report(
-    out: Path,
-    spec: ModelSpec,
-    film: Film,
-    memory: Memory,
-    rows: list[tuple[str, str, str]],
-    fairness: dict[str, Calls],
-    *,
-    decoding: float,
-    network: float,
-) -> None:
-    """Write the page, the memory as CSV, and the plot."""
-    size = film.path.stat().st_size / MIB
-    names = [name for name in memory.rows[0] if name != "seconds"]
-    halves = [(name, f"{memory.peak(name, 0, 0.5):.0f}", f"{memory.peak(name, 0.5, 1):.0f}") for name in names]
     alone = fairness["alone"]
-    write_csv(out / "timeline.csv", [{name: round(value, 1) for name, value in row.items()} for row in memory.rows])
-    write_page(
+    write_report(
         out / "timeline.md",
+        film,
+        f"--minutes {film.minutes} --model {spec.name}",
         [
-            "# A timeline of a long video",
-            "",
-            f"`python -m benchmarks.timeline --minutes {film.minutes} --model {spec.name}`:"
-            f" {film.minutes} minutes of H.264, 640 x 360, {size:.0f} MiB; {len(film.starts)} windows of"
-            f" {film.window:g} s, one every {film.step:g} s.",
-            describe_machine("av", "numpy", "openvino", "tritonclient") + ".",
-            "",
             *table(["", "seconds", "times the timeline"], rows),
             "",
             f"Decoding alone takes {decoding:.1f} s in one thread, the network alone {network:.1f} s on all cores.",
-            "",
-            "## Memory",
-            "",
-            "The largest MiB in the first and in the second half of the film.",
-            "",
-            *table(["", "first half", "second half"], halves),
-            "",
-            "![memory over time](timeline.png)",
             "",
             "## Single requests beside timelines",
             "",
@@ -306,6 +282,45 @@ def write_report(
                 ],
             ),
         ],
+        memory,
+    )
+
+
+def measure_memory(spec: ModelSpec, film: Film, out: Path) -> None:
+    """Measure the memory alone, and write it."""
+    memory = Memory()
+    with serve(export_for_benchmark(spec), spec.name) as triton:
+        seconds = run_watched(triton, spec, film, memory)
+    options = f"--minutes {film.minutes} --model {spec.name} --memory"
+    write_report(out / "timeline_memory.md", film, options, [f"The timeline takes {seconds:.1f} s."], memory)
+
+
+def write_report(page: Path, film: Film, options: str, lines: list[str], memory: Memory) -> None:
+    """Write the page with these lines about the time; and the memory to it, to a CSV and to a plot beside it."""
+    size = film.path.stat().st_size / MIB
+    names = [name for name in memory.rows[0] if name != "seconds"]
+    halves = [(name, f"{memory.peak(name, 0, 0.5):.0f}", f"{memory.peak(name, 0.5, 1):.0f}") for name in names]
+    write_csv(page.with_suffix(".csv"), [{name: round(value, 1) for name, value in row.items()} for row in memory.rows])
+    write_page(
+        page,
+        [
+            "# A timeline of a long video",
+            "",
+            f"`python -m benchmarks.timeline {options}`:"
+            f" {film.minutes} minutes of H.264, 640 x 360, {size:.0f} MiB; {len(film.starts)} windows of"
+            f" {film.window:g} s, one every {film.step:g} s.",
+            describe_machine("av", "numpy", "openvino", "tritonclient") + ".",
+            "",
+            *lines,
+            "",
+            "## Memory",
+            "",
+            "The largest MiB in the first and in the second half of the film.",
+            "",
+            *table(["", "first half", "second half"], halves),
+            "",
+            f"![memory over time]({page.stem}.png)",
+        ],
     )
     figure, (panel,) = new_figure(1, figsize=(8, 4))
     for name, color in zip(names, (GREY, BLUE, ORANGE), strict=True):
@@ -314,7 +329,7 @@ def write_report(
     panel.set_ylabel("MiB")
     panel.set_ylim(bottom=0)
     panel.legend()
-    save_figure(figure, out / "timeline.png")
+    save_figure(figure, page.with_suffix(".png"))
 
 
 def main() -> None:
@@ -324,9 +339,10 @@ def main() -> None:
     parser.add_argument("--window", type=float, default=2, help="seconds of a window")
     parser.add_argument("--step", type=float, default=1, help="seconds from window to window")
     parser.add_argument("--model", choices=SPECS, default="x3d_s")
+    parser.add_argument("--memory", action="store_true", help="measure the memory alone")
     given: Any = parser.parse_args()
     film = Film(make_film(given.minutes), given.minutes, given.window, given.step)
-    measure(SPECS[given.model], film, given.out)
+    (measure_memory if given.memory else measure)(SPECS[given.model], film, given.out)
 
 
 if __name__ == "__main__":
