@@ -22,7 +22,6 @@ OTHER_cpu := gpu
 OTHER_gpu := cpu
 SIZE_cpu := 1.5 GB
 SIZE_gpu := several GB
-TEST_SIZE := SIZE_TBD
 ifeq ($(filter cpu gpu,$(DEVICE)),)
 $(error DEVICE is '$(DEVICE)', but it is cpu or gpu)
 endif
@@ -66,7 +65,7 @@ $(DEMO_READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(READY): $(DEMO_READY)
-	@echo "installing what the tests need into $(VENV), $(TEST_SIZE) more"
+	@echo "installing what the tests need into $(VENV)"
 	$(PIP) install -q -c constraints.txt -e '.[$(EXTRAS_$(DEVICE))]'
 	@touch $@
 
