@@ -19,6 +19,7 @@ from clipserve.loadtest.perf_analyzer import find_perf_analyzer
 from clipserve.plan.load_test import read_load_test
 from clipserve.plan.planning import make_plan
 from clipserve.plan.workload import Workload
+from tests.interrupts import interruptible
 from tests.loadtest.conftest import Restricted
 from tests.loadtest.falsifying_server import falsifying_server
 
@@ -189,7 +190,7 @@ def test_stopped_early_it_leaves_no_process_and_no_model_but_the_results_so_far(
     options = ("--videos", videos, "--out", tmp_path, "--seconds", "1.5", "--concurrency", "1,2", "--rate", "5")
     command = [*COMMAND, *map(str, (*at(restricted), "--through", "ensemble,decode", *options))]
     with (tmp_path / "output").open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(interruptible(command), stdout=output, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
     while "[2/" not in (tmp_path / "output").read_text() and time.monotonic() < deadline:
         time.sleep(0.1)

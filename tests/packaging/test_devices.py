@@ -42,9 +42,9 @@ def driver(folder: Path, prints: str, status: int = 0) -> Path:
 @pytest.mark.parametrize(
     ("prints", "status", "extras"),
     [
-        ("GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)", 0, "test-core,gpu"),
-        ("NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.", 9, "test"),
-        ("No devices were found", 6, "test"),
+        ("GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)", 0, "demo-core,gpu"),
+        ("NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.", 9, "demo"),
+        ("No devices were found", 6, "demo"),
     ],
 )
 def test_a_machine_whose_driver_names_a_gpu_gets_the_environment_for_one(

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from click.testing import Result
+from tests.interrupts import interruptible
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
@@ -55,7 +56,9 @@ def test_an_empty_repository_cannot_be_served(tmp_path: Path) -> None:
 
 def test_the_page_is_up_until_ctrl_c(motion_url: str, sample_folder: Path) -> None:
     command = [*DEMO, "--url", motion_url, "--samples", str(sample_folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}) as demo:
+    with subprocess.Popen(
+        interruptible(command), stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
+    ) as demo:
         assert demo.stdout is not None
         line = demo.stdout.readline()
         address = re.search(r"http://127\.0\.0\.1:\d+", line)
