@@ -76,6 +76,10 @@ def test_odd_windows_equal_clips() -> None:
     assert len(check(film, Windows(0.01, 0.25))) == 10
     assert [window.window.span.number for window in check(film, Windows(0.5, 0.5, first_window=3))] == [3, 4]
     assert check(film, Windows(0.5, 0.5, first_window=99)) == []
+    # As a float 0.4 is a little more than 0.4, and 0.7 a little less than 0.7.
+    for end in (0.4, 0.7):
+        part = Sampling(start_seconds=round(end - 0.3, 1), end_seconds=end)
+        assert len(check(film, Windows(0.3, 0.1), part)) == 1, "a part that is not longer than a window is one window"
 
 
 def test_uneven_timestamps_edit_lists_and_offsets_equal_clips() -> None:
@@ -140,6 +144,15 @@ def test_memory_does_not_grow_with_the_number_of_windows() -> None:
     wide = decode_windows(data, Geometry(256, 1, 64, 64), Windows(10, 0.5), window_limits=WindowLimits(max_megabytes=1))
     with pytest.raises(InvalidRequest, match="different frames, 3 MiB, but 1 MiB are allowed"):
         next(wide)
+
+
+def test_signs_of_life_come_while_windows_are_planned() -> None:
+    """A server ends the timeline of a decoder that is silent for long."""
+    ticks: list[None] = []
+    windows = Windows(0.5, 0.01)
+    decoded = decode_windows(Clip(frames=30).make(), GEOMETRY, windows, tick=lambda: ticks.append(None))
+    assert next(decoded).video.windows == 100
+    assert len(ticks) >= 100 + 30, "for each window, and for each packet that was read"
 
 
 def test_limits_are_errors_that_say_what_is_allowed() -> None:

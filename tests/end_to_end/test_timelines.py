@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -190,6 +191,50 @@ def test_no_more_is_sent_than_a_client_acknowledges(motion_server: Triton, long_
         gone = time.monotonic()
         assert wait_for(lambda: not window_workers(motion_server), 5)
         assert time.monotonic() - gone < 1.0
+
+
+def test_a_window_that_takes_long_is_waited_for(serve: Callable[..., Triton], long_film: bytes) -> None:
+    """Neither the client's limit for a silent server counts it, nor the server's for a client that reads slowly."""
+    triton = serve(max_paused_seconds="2")
+    with VideoClassifier("motion", triton.grpc_url) as classifier:
+        timeline = classifier.timeline(long_film, window=1, step=0.5, timeout_seconds=2)
+        windows = [next(timeline)]
+        (worker,) = window_workers(triton)
+        os.kill(worker, signal.SIGSTOP)
+        wake = threading.Timer(5, os.kill, (worker, signal.SIGCONT))
+        wake.start()
+        windows += timeline
+        wake.join()
+    assert [window.index for window in windows] == list(range(400))
+
+
+def test_a_client_that_takes_no_window_for_long_is_told(serve: Callable[..., Triton], long_film: bytes) -> None:
+    triton = serve(max_paused_seconds="1")
+    with TimelineCaller(triton.grpc_url) as caller:
+        caller.send(long_film, **WINDOW, timeline="one", max_unacknowledged=20)
+        with pytest.raises(
+            InferenceServerException, match=r"\[timed-out\] the client has acknowledged no window for 1 s"
+        ):
+            list(caller.receive())
+
+
+def test_labels_are_those_of_single_requests_whatever_is_in_them(
+    repositories: Callable[[FormatName], Path], film: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")  # As in a container: labels are UTF-8 all the same.
+    repository = copy_model(repositories("onnx"), tmp_path / "repository", timeline=True)
+    file = repository / "motion_net" / "labels.txt"
+    names = file.read_text().splitlines()
+    odd = ['l\u00e4uft, "schnell"', "next\x85line", "para\u2028graph <i>", "co:lon", "form\ffeed", "tab\there", ""]
+    file.write_bytes("".join(f"{name}\n" for name in [*odd, *names[len(odd) :]]).encode())
+    with (
+        Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS) as triton,
+        VideoClassifier("motion", triton.grpc_url) as classifier,
+    ):
+        alone = {scored.index: scored.label for scored in classifier.classify(film, top_k=12)}
+        window = next(classifier.timeline(film, top_k=12))
+    assert alone[0] == odd[0]
+    assert {scored.index: scored.label for scored in window} == alone
 
 
 @pytest.mark.long

@@ -74,8 +74,8 @@ _retry_seconds = Argument(
     metavar="SECONDS",
 )
 _timeout_seconds = Argument(
-    "the longest wait for the next window; None takes the classifier's deadline of a call. The first one may take"
-    " longer, by a second for each MB of the video",
+    "how long the server may be silent; while it is at work on a window it says so each second. None takes the"
+    " classifier's deadline of a call. The first answer may take longer, by a second for each MB of the video",
     check_timeout,
     metavar="SECONDS",
 )

@@ -67,7 +67,8 @@ def decode_windows(
             last window.
         limits: upper bounds for the video.
         window_limits: upper bounds for the windows.
-        tick: called for each packet that is read, so that the caller sees that work goes on.
+        tick: called for each packet that is read, and for each window that is planned, so that the caller sees that
+            work goes on.
 
     Raises:
         VideoError: the bytes cannot be decoded; its subclasses say why.
@@ -80,25 +81,26 @@ def decode_windows(
         def open_source() -> Source:
             return resources.enter_context(Source(data, index, limits, tick))
 
-        request = WindowRequest(geometry, windows, sampling, window_limits)
+        request = WindowRequest(geometry, windows, sampling, window_limits, tick)
         truncated = index.damaged or is_truncated(data, video.container_name)
         yield from _WindowDecoder(video, request, open_source, truncated=truncated).decode()
 
 
 @dataclass(frozen=True)
 class WindowRequest:
-    """The windows wanted of one video, and their limits; see `decode_windows`."""
+    """The windows wanted of one video, their limits, and what to call while work goes on; see `decode_windows`."""
 
     geometry: Geometry
     windows: Windows
     sampling: Sampling
     limits: WindowLimits
+    tick: Callable[[], None]
 
     def start_pass(
         self, timeline: Timeline, spans: Sequence[Span], read: ReadFrames, method: Method, move: Move | None = None
     ) -> WindowPass:
         """A pass over a video for these windows."""
-        planned = plan_windows(spans, timeline, self.geometry, self.sampling, move)
+        planned = plan_windows(spans, timeline, self.geometry, self.sampling, move, tick=self.tick)
         return WindowPass(timeline, planned, self.geometry, self.sampling, self.limits, read, method)
 
     def within(self, span: Span, limits: Limits) -> DecodeRequest:

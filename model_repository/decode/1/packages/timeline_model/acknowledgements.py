@@ -21,7 +21,7 @@ class Acknowledgements:
     def __init__(self, most: int, first: int) -> None:
         self._most = most
         self._sent = self._acknowledged = first
-        self._heard = time.monotonic()
+        self._heard = time.monotonic()  # or since when there is something to wait for
         self._changed = threading.Condition()
 
     def receive(self, windows: int) -> None:
@@ -34,17 +34,24 @@ class Acknowledgements:
     def may_send(self, seconds: float) -> bool:
         """Wait for so many seconds until more windows may be sent, and return whether they may."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._sent - self._acknowledged < self._most, seconds)
+            return self._changed.wait_for(lambda: not self._is_full, seconds)
 
     def record_sent(self, windows: int) -> None:
         """The windows before this number are sent."""
         with self._changed:
-            if self._sent <= self._acknowledged:
+            if not self._is_full:
                 self._heard = time.monotonic()
             self._sent = max(self._sent, windows)
 
     @property
     def silent_seconds(self) -> float:
-        """How long the client owes an acknowledgement."""
+        """How long the client has let the timeline wait.
+
+        0 while more may be sent: clients acknowledge many windows at once, and those may take an hour to decode.
+        """
         with self._changed:
-            return time.monotonic() - self._heard if self._sent > self._acknowledged else 0.0
+            return time.monotonic() - self._heard if self._is_full else 0.0
+
+    @property
+    def _is_full(self) -> bool:
+        return self._sent - self._acknowledged >= self._most

@@ -59,9 +59,12 @@ class Network:
         return ready
 
     def read_labels(self) -> list[str]:
-        """The names of its classes; an empty list where the model has no file of them."""
+        """The names of its classes; an empty list where the model has no file of them.
+
+        As Triton reads them: only a line feed ends a line, and the text is UTF-8 whatever the locale is.
+        """
         try:
-            return self._labels_file.read_text().splitlines()
+            return self._labels_file.read_bytes().decode(errors="replace").split("\n")
         except OSError:
             return []
 

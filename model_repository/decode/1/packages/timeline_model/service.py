@@ -83,7 +83,12 @@ class TimelineService:
         with self._lock:
             self._running.add(timeline)
             self._metrics.set_running(len(self._running))
-        timeline.start()
+        try:
+            timeline.start()
+        except BaseException:  # The machine allows no more threads.
+            self._remove(timeline)
+            video.close()
+            raise
 
     def _find_network(self, wish: TimelineRequest) -> Network:
         network = self._networks.get(wish.model)

@@ -28,6 +28,9 @@ from .request import TimelineRequest
 
 WINDOWS, PROGRESS = "WINDOWS", "PROGRESS"
 POLL_SECONDS = 0.25
+# While no window is ready, the client hears so often that its timeline goes on. A damaged film of two hours is decoded
+# once as a whole before its first window: minutes, in which a server that hangs would look the same.
+SIGN_OF_LIFE_SECONDS = 1.0
 # Decoded windows that wait for the network, as long as they are small.
 WAITING_BYTES, MIN_WAITING = 64 * 2**20, 2
 
@@ -131,7 +134,8 @@ class Timeline:
             outcome = error.code
         finally:
             self.end(Ended())
-            self._decoder.join()
+            if self._decoder.ident is not None:  # It has started.
+                self._decoder.join()
             self._video.close()
             self._metrics.count_outcome(outcome)
             try:
@@ -177,6 +181,7 @@ class Timeline:
 
     def _take(self, *, wait: bool) -> WindowClips | Exception | None:
         """What comes next; None where nothing is there yet and nothing is waited for."""
+        due = time.monotonic() + SIGN_OF_LIFE_SECONDS
         while True:
             if self._ending is not None:
                 raise self._ending
@@ -185,6 +190,9 @@ class Timeline:
             except queue.Empty:
                 if not wait:
                     return None
+                if time.monotonic() >= due:
+                    due = time.monotonic() + SIGN_OF_LIFE_SECONDS
+                    self._send_response([])
 
     def _answer(self, windows: Sequence[WindowClips]) -> None:
         request = self.request
@@ -210,9 +218,13 @@ class Timeline:
         if not store(tensors, sum(map(len, texts)) + sum(values.nbytes for values in answers.values())):
             tensors.clear()  # The error needs the room that the stored tensors take.
             raise Busy("the server's shared memory, /dev/shm, has no room for an answer; try again later")
+        self._send_response(tensors)
+
+    def _send_response(self, tensors: Sequence[Any]) -> None:
+        """Send windows, or a response without any: a sign of life."""
         with self._lock:
             if self._ending is None:
-                self._sender.send(pb_utils.InferenceResponse(tensors))
+                self._sender.send(pb_utils.InferenceResponse(list(tensors)))
 
     def _describe(self, decoded: WindowClips, scores: Any) -> str:
         window = decoded.window

@@ -34,7 +34,7 @@ def count_windows(windows: Windows, timeline: Timeline, sampling: Sampling, limi
             f"a window every {windows.step_seconds:g} s makes {total} windows of this video, but {limits.max_windows}"
             " are allowed; choose a larger step_seconds, or a part of the video"
         )
-    while total > 1 and float(start + step * (total - 1)) >= end:
+    while total > 1 and float(start + step * (total - 1)) >= float(end):
         total -= 1  # Rounding moved its start to the end.
     return total
 
@@ -57,15 +57,19 @@ def plan_windows(
     geometry: Geometry,
     sampling: Sampling,
     move: Move | None = None,
+    *,
+    tick: Callable[[], None] = lambda: None,
 ) -> list[PlannedWindow]:
     """The frames of each window: those that `decode_clips` selects for its start and end.
 
     Spans that begin after the video ends are left out.
 
     move: takes the shortcuts that the sampling allows.
+    tick: called for each window. With ten views a window takes a millisecond, and a video may have 100,000 of them.
     """
     planned = []
     for span in spans:
+        tick()
         if span.start_seconds >= timeline.duration:
             break
         within = replace(sampling, start_seconds=span.start_seconds, end_seconds=span.end_seconds)
@@ -90,7 +94,7 @@ def count_shared(windows: Sequence[PlannedWindow], frames: int) -> int:
 def _end(timeline: Timeline, sampling: Sampling) -> Fraction:
     if sampling.end_seconds is None:
         return timeline.duration
-    return min(timeline.duration, Fraction(sampling.end_seconds))
+    return min(timeline.duration, _decimal(sampling.end_seconds))
 
 
 def _decimal(seconds: float) -> Fraction:
