@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
+from clipserve.timeline.formats import VideoSegments, name_files, write_fiftyone
 from tests.timeline.conftest import FakeTimelines, start_server
 from tests.watching import wait_for
 
@@ -243,6 +244,12 @@ def test_fiftyone(run, video, tmp_path):
     ]
 
 
+def test_fiftyone_has_the_address_of_a_video_that_is_elsewhere():
+    for address in ("s3://bucket/match.mp4", "https://example.org/match.mp4"):
+        text = "".join(write_fiftyone([VideoSegments(address, [])]))
+        assert list(json.loads(text)["labels"]) == [address]
+
+
 def test_a_folder_gets_a_file_for_each_video(run, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("a", "b"):
@@ -253,6 +260,37 @@ def test_a_folder_gets_a_file_for_each_video(run, tmp_path):
     assert "give a folder that exists, and --format" in result.stderr
     assert run(*videos, "--out", tmp_path / "out", "--format", "webvtt").exit_code == 0
     assert {path.name for path in (tmp_path / "out").glob("*.vtt")} == {"a.vtt", "b.vtt"}
+
+
+def test_videos_of_one_name_have_files_of_their_own(run, server, tmp_path):
+    (tmp_path / "out").mkdir()
+    paths = ["a/match.mp4", "b/match.mp4", "b/match.mkv", "windows.mp4", "other.mp4"]
+    for number, path in enumerate(paths):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"%d" % number)
+    server.windows_by_content = {b"%d" % number: 2 * number + 2 for number in range(5)}
+    sources = [tmp_path / path for path in paths]
+    for _ in range(2):  # the second run reads the windows of the first
+        assert run(*sources, "--out", tmp_path / "out", "--format", "jsonl", "--segments").exit_code == 0
+    ends = {path.stem: lines(path)[-1]["end"] for path in (tmp_path / "out").glob("*.jsonl") if path.stem != "windows"}
+    assert ends == {"a_match.mp4": 3, "b_match.mp4": 5, "match.mkv": 7, "windows-2": 9, "other": 11}
+
+
+@pytest.mark.parametrize(
+    ("videos", "names"),
+    [
+        (["match.mp4", "x/y.tar.mp4"], ["match", "y.tar"]),
+        (["match.mp4", "MATCH.mp4"], ["match.mp4-2", "MATCH.mp4"]),
+        (["match.mp4", "match.mp4"], ["match.mp4", "match.mp4-2"]),
+        (["/a/x.mp4", "/b/a/x.mp4", "a_x.mp4"], ["a_x.mp4", "b_a_x.mp4", "a_x"]),
+        (["https://a.org/x.mp4", "s3://b/x.mp4"], ["a.org_x.mp4", "b_x.mp4"]),
+        ([".mp4", "/"], [".mp4", "video"]),
+        ([], []),
+    ],
+)
+def test_each_video_of_a_folder_has_a_name_that_no_other_has(videos, names):
+    assert name_files(videos) == names
+    assert len({name.lower() for name in names}) == len(names)
 
 
 def test_options_of_stretches_count(run, video, tmp_path):
@@ -276,6 +314,9 @@ def test_json_goes_to_standard_output(run, video):
         (["--format", "webvtt"], "with --out, one of"),
         (["--features"], "only JSON lines have room for it"),
         (["--out", "nowhere/a.csv"], "there is no folder"),
+        (["--png", "a.xyz"], "the name ends in .png, .svg, .pdf"),
+        (["--png", "."], "'.' is a folder"),
+        (["--html", "."], "'.' is a folder"),
         (["--enter", "2"], "enter is a score"),
         (["--window", "0"], "window is a number of seconds"),
     ],
@@ -284,6 +325,17 @@ def test_options_that_do_not_go_together_are_wrong_usage(run, video, words, mess
     result = run(video, *words)
     assert result.exit_code == 2
     assert message in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("option", "package"), [("--html", "jinja2"), ("--png", "matplotlib")])
+def test_a_missing_package_is_told_before_the_work(run, server, video, tmp_path, monkeypatch, option, package):
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)  # as Python marks what cannot be imported
+    result = run(video, option, tmp_path / f"report.{option[2:]}")
+    assert result.exit_code == 2
+    assert "pip install 'clipserve[evaluation]'" in result.stderr.replace("\n", " ")
+    assert server.requests == []
 
 
 def test_a_server_that_is_not_there_ends_the_command(video, tmp_path):

@@ -174,3 +174,10 @@ def test_the_page_shows_both_timelines_one_above_the_other(server, truth, tmp_pa
     assert 0 < below["y"] - above["y"] < 60
     assert errors == []
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_path_may_be_an_address(tmp_path):
+    videos = ["s3://bucket/a.mp4", "https://example.org/b.mp4", "c.mp4"]
+    (tmp_path / "truth.csv").write_text("path,start,end,label\n" + "".join(f"{video},0,1,A\n" for video in videos))
+    truth = Truth.read(tmp_path / "truth.csv")
+    assert [entry.video for entry in truth.videos.values()] == [*videos[:2], str(tmp_path / "c.mp4")]

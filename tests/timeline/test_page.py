@@ -1,5 +1,6 @@
 """The page and the picture of timelines; the page in a real browser."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,20 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from clipserve import SegmentOptions, VideoFacts
-from clipserve.timeline.page import MOST_EMBEDDED_BYTES, choose_source, write_page
+from clipserve.timeline.page import (
+    MOST_EMBEDDED_BYTES,
+    MOST_EMBEDDED_TOTAL,
+    choose_source,
+    draw_curve,
+    write_page,
+)
 from clipserve.timeline.picture import write_picture
 from clipserve.timeline.window_file import VideoTimeline
 from clipserve_export.motion.videos import write_motion_video
 from tests.conftest import find_browser
 from tests.timeline.test_segments import of
+
+OPTIONS = SegmentOptions()
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +79,34 @@ def test_a_small_video_is_part_of_the_page_and_a_large_one_is_played_from_its_pl
     large.parent.mkdir()
     with large.open("wb") as file:
         file.truncate(MOST_EMBEDDED_BYTES + 1)
-    assert choose_source(str(small), small, tmp_path) == "data:video/mp4;base64,MTI="
-    assert choose_source(str(large), large, tmp_path) == "sub/large%20%C3%A9.mp4"
-    assert choose_source(str(large), large, tmp_path / "elsewhere") == large.as_uri()
-    assert choose_source("https://example.org/a.mp4", None, tmp_path) == "https://example.org/a.mp4"
-    assert choose_source("<bytes>", None, tmp_path) == ""
+    write_page(tmp_path / "page.html", [VideoTimeline(0, "", str(path), of("A")) for path in (small, large)], OPTIONS)
+    sources = re.findall(r'<video src="([^"]*)"', (tmp_path / "page.html").read_text())
+    assert sources == ["data:video/mp4;base64,MTI=", "sub/large%20%C3%A9.mp4"]
+    assert choose_source(str(large), large, tmp_path / "elsewhere", embed=False) == large.as_uri()
+    assert choose_source("https://example.org/a.mp4", None, tmp_path, embed=True) == "https://example.org/a.mp4"
+    assert choose_source("<bytes>", None, tmp_path, embed=True) == ""
+
+
+def test_a_page_of_many_videos_stays_of_a_size_that_a_browser_opens(tmp_path):
+    timelines = []
+    for number in range(6):
+        path = tmp_path / f"{number}.mp4"
+        with path.open("wb") as file:
+            file.truncate(MOST_EMBEDDED_BYTES)
+        timelines.append(VideoTimeline(number, path.name, str(path), of("A")))
+    write_page(tmp_path / "page.html", timelines, OPTIONS)
+    assert (tmp_path / "page.html").stat().st_size < 1.4 * MOST_EMBEDDED_TOTAL
+    assert 'src="5.mp4"' in (tmp_path / "page.html").read_text()
+
+
+def test_the_curve_of_a_label_is_where_its_windows_are():
+    """Half of the video has no windows: its timeline ended early, or `end` left it out."""
+    windows = of("..AA")
+    length = 2 * windows[-1].end_seconds
+    points = [float(x) for x in re.findall(r"[ML]([0-9.]+) ", draw_curve(windows, "A", length))]
+    assert points[0] == 0
+    assert points[-1] == pytest.approx(500)
+    assert points[1:-1] == pytest.approx([1000 * window.middle_seconds / length for window in windows], abs=0.1)
 
 
 def test_names_and_labels_cannot_break_the_page(tmp_path):
@@ -83,6 +115,15 @@ def test_names_and_labels_cannot_break_the_page(tmp_path):
     object.__setattr__(timeline.windows[0].labels[0], "label", hostile)
     write_page(tmp_path / "page.html", [timeline], SegmentOptions())
     assert "<script>alert" not in (tmp_path / "page.html").read_text()
+
+
+def test_a_picture_of_very_many_videos_shows_the_first_ones(tmp_path):
+    timelines = [
+        VideoTimeline(number, "", f"{number}.mp4", of("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 2)) for number in range(60)
+    ]
+    write_picture(tmp_path / "timeline.png", timelines, OPTIONS)
+    with Image.open(tmp_path / "timeline.png") as image:
+        assert 10_000 < image.height < 20_000
 
 
 def test_the_picture_is_a_png(timeline, tmp_path):

@@ -20,17 +20,19 @@ from clipserve.commands.options import (
 )
 from clipserve.commands.output import print_error, tell
 from clipserve.connection import Connection
-from clipserve.errors import ClipserveError
+from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.extras import load
 from clipserve.jobs.job import RETRY_SECONDS, Shard, describe_settings
 from clipserve.names import make_printable
 from clipserve.retry import RETRIED_ERRORS
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
 from clipserve.tables.formats import write_json
-from clipserve.timeline.formats import FORMATS, VideoSegments, describe_segment, find_format, write_segments
+from clipserve.timeline.formats import FORMATS, JOURNAL, VideoSegments, describe_segment, find_format, write_segments
 from clipserve.timeline.job import run_job
 from clipserve.timeline.many import Part, TimelineRow
 from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
+from clipserve.timeline.picture import PICTURES
 from clipserve.timeline.segments import SegmentOptions, segments
 from clipserve.timeline.window_file import (
     JsonLines,
@@ -159,6 +161,7 @@ class OutputPlan:
         for option, path in (("--out", out), ("--html", html), ("--png", png)):
             if path and not path.is_dir() and not path.parent.is_dir():
                 raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+        check_extras(html, png)
         if format is not None and (format not in FORMATS or not out):
             raise typer.BadParameter(f"with --out, one of {', '.join(FORMATS)}; got {format!r}", param_hint="--format")
         if out:
@@ -206,7 +209,22 @@ class OutputPlan:
             self.journal = out
         else:
             self.format = name
-            self.journal = out / "windows.jsonl" if out.is_dir() else out.with_name(f"{out.name}.windows.jsonl")
+            self.journal = out / JOURNAL if out.is_dir() else out.with_name(f"{out.name}.{JOURNAL}")
+
+
+def check_extras(html: Path | None, png: Path | None = None) -> None:
+    """Refuse what cannot be written before the work of hours, not after it. Raises typer.BadParameter."""
+    for option, path, module in (("--html", html, "jinja2"), ("--png", png, "matplotlib.figure")):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise typer.BadParameter(f"{str(path)!r} is a folder: give a file", param_hint=option)
+        try:
+            load(module, "evaluation")
+        except InvalidRequest as error:
+            raise typer.BadParameter(str(error), param_hint=option) from error
+    if png and png.suffix and png.suffix.lower() not in PICTURES:
+        raise typer.BadParameter(f"the name ends in {', '.join(PICTURES)}; got {str(png)!r}", param_hint="--png")
 
 
 def write_file(

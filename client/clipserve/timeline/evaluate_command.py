@@ -10,6 +10,7 @@ from clipserve.commands.options import ModelOption, ServerOptions, make_option, 
 from clipserve.commands.output import print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
+from clipserve.timeline.command import check_extras
 from clipserve.timeline.evaluation import evaluate_timelines as run_evaluation
 from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
 from clipserve.timeline.segments import SegmentOptions
@@ -58,6 +59,7 @@ def evaluate_timelines(
     for option, path in (("--json", json), ("--html", html)):
         if path not in (None, STDOUT) and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+    check_extras(html)
     try:
         true = Truth.read(truth)
         with server.open_classifier(model) as classifier:

@@ -2,19 +2,23 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clipserve.atomic_files import open_atomically
 from clipserve.errors import InvalidRequest
 from clipserve.names import make_printable, read_name
-from clipserve.sources.addresses import is_address
+from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.lists import JSON_LINES
 from clipserve.tables.formats import write_json
 from clipserve.timeline.segments import Segment
 from clipserve.timeline.window_file import CSV, write_cells
+
+# The windows of all videos, in a folder that gets a file for each.
+JOURNAL = "windows.jsonl"
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def write_fiftyone(videos: Iterable[VideoSegments]) -> Iterator[str]:
     yield '{"labels": {'
     for number, video in enumerate(videos):
         name = read_name(video.video)
-        key = video.video if is_address(name) else str(Path(name).absolute())
+        key = video.video if is_elsewhere(name) else str(Path(name).absolute())
         detections = [
             {
                 "label": one.label,
@@ -129,7 +133,7 @@ def find_format(path: Path) -> str | None:
 
 
 def write_segments(path: Path, name: str, videos: Iterable[VideoSegments]) -> None:
-    """Write a file, or for a folder a file for each video.
+    """Write a file, or for a folder a file for each video, see `name_files`.
 
     Raises:
         InvalidRequest: there are several videos, and the format is for one.
@@ -137,12 +141,37 @@ def write_segments(path: Path, name: str, videos: Iterable[VideoSegments]) -> No
     """
     known = FORMATS[name]
     if path.is_dir():
-        for video in videos:
-            with open_atomically(path / f"{Path(video.video).stem or 'video'}{known.suffix}") as file:
+        found = list(videos)
+        for video, stem in zip(found, name_files([video.video for video in found]), strict=True):
+            with open_atomically(path / f"{stem}{known.suffix}") as file:
                 file.writelines(known.write([video]))
         return
     with open_atomically(path) as file:
         file.writelines(known.write(_take_one(videos, path) if known.single else videos))
+
+
+def name_files(videos: Sequence[str]) -> list[str]:
+    """A name, without a suffix, for the file about each video: each one differs from all others.
+
+    It is the video's own name. Videos that share it have their suffix and their folders in it, as many as tell them
+    apart: a_match.mp4 and b_match.mp4. The same video, given twice, gets a number.
+    """
+    parts = [[part for part in PurePosixPath(video).parts if part != "/"] or ["video"] for video in videos]
+    names = [PurePosixPath(own[-1]).stem or own[-1] for own in parts]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        # Case makes no difference in the file systems of some machines.
+        counts = Counter(name.lower() for name in names)
+        names = [
+            "_".join(own[-depth:]) if counts[name.lower()] > 1 else name for own, name in zip(parts, names, strict=True)
+        ]
+    taken = {Path(JOURNAL).stem}
+    for place in sorted(range(len(names)), key=lambda place: videos[place]):
+        name, number = names[place], 1
+        while names[place].lower() in taken:
+            number += 1
+            names[place] = f"{name}-{number}"
+        taken.add(names[place].lower())
+    return names
 
 
 def _take_one(videos: Iterable[VideoSegments], path: Path) -> Iterator[VideoSegments]:

@@ -23,7 +23,8 @@ from clipserve.timeline.truth import TrueSegment
 from clipserve.timeline.window import Window
 from clipserve.timeline.window_file import VideoTimeline
 
-MOST_EMBEDDED_BYTES = 16 * 1024 * 1024
+MOST_EMBEDDED_BYTES = 16 * 1024 * 1024  # of one video
+MOST_EMBEDDED_TOTAL = 64 * 1024 * 1024
 THUMBNAILS, THUMBNAIL_PIXELS = 16, 72
 MOST_ROWS = 30  # labels; the others have shorter stretches
 # Labels of a window that the page shows under the pointer, and points of a row's curve: a day of video stays light.
@@ -53,9 +54,13 @@ def write_page(path: Path, timelines: Sequence[VideoTimeline], options: SegmentO
         OSError: the file cannot be written.
     """
     videos = []
+    room = MOST_EMBEDDED_TOTAL
     for timeline in timelines:
         found = find_file(timeline.video)
-        source = choose_source(timeline.video, found, path.parent)
+        size = found.stat().st_size if found else 0
+        embed = size <= min(MOST_EMBEDDED_BYTES, room)
+        room -= size if embed else 0
+        source = choose_source(timeline.video, found, path.parent, embed=embed)
         videos.append(describe_video(timeline, options, file=found, source=source))
     text = render_page(videos)
     with open_atomically(path) as file:
@@ -90,7 +95,7 @@ def describe_video(
         "error": make_printable(str(timeline.error["message"])) if timeline.error else "",
         "source": source,
         "thumbnails": extract_thumbnails(file, length) if file else [],
-        "rows": list_rows(windows, segments(windows, options)),
+        "rows": list_rows(windows, segments(windows, options), length or 1.0),
         "marks": choose_marks(length),
         "data": list_windows(windows),
     }
@@ -106,11 +111,11 @@ def find_file(video: str) -> Path | None:
         return None
 
 
-def choose_source(video: str, file: Path | None, folder: Path) -> str:
+def choose_source(video: str, file: Path | None, folder: Path, *, embed: bool) -> str:
     """What the page's player opens: the video itself, its place seen from the page, or its address; "" for nothing."""
     if file is None:
         return video if is_address(video) else ""
-    if file.stat().st_size <= MOST_EMBEDDED_BYTES:
+    if embed:
         kind = mimetypes.guess_type(file.name)[0] or "video/mp4"
         return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
     try:
@@ -126,22 +131,26 @@ def extract_thumbnails(file: Path, length: float) -> list[str]:
     return [found.get(time, "") for time in times] if found else []
 
 
-def list_rows(windows: Sequence[Window], found: Iterable[Segment]) -> list[Row]:
-    """A row for each label, in the order in which they first appear; of many those with the longest stretches."""
+def list_rows(windows: Sequence[Window], found: Iterable[Segment], length: float) -> list[Row]:
+    """A row for each label, in the order in which they first appear; of many those with the longest stretches.
+
+    windows: for the curves of the scores; length: of the video, in seconds.
+    """
     by_label: dict[str, list[Segment]] = {}
     for segment in found:
         by_label.setdefault(segment.label, []).append(segment)
     longest = sorted(by_label, key=lambda name: -sum(one.length_seconds for one in by_label[name]))[:MOST_ROWS]
     return [
-        Row(make_printable(name), by_label[name], draw_curve(windows, name)) for name in by_label if name in longest
+        Row(make_printable(name), parts, draw_curve(windows, name, length))
+        for name, parts in by_label.items()
+        if name in longest
     ]
 
 
-def draw_curve(windows: Sequence[Window], label: str) -> str:
-    """The score of a label over time as an SVG path in a box of 1000 x 100: the largest score of each point."""
+def draw_curve(windows: Sequence[Window], label: str, length: float) -> str:
+    """The score of a label over `length` seconds as an SVG path in a box of 1000 x 100: the largest of each point."""
     if not windows:
         return ""
-    length = max(window.end_seconds for window in windows)
     size = -(-len(windows) // MOST_POINTS)
     points = []
     for begin in range(0, len(windows), size):
@@ -149,7 +158,9 @@ def draw_curve(windows: Sequence[Window], label: str) -> str:
         score = max((scored.score for window in part for scored in window if scored.label == label), default=0.0)
         middle = (part[0].middle_seconds + part[-1].middle_seconds) / 2
         points.append(f"{1000 * middle / length:.1f} {100 - 100 * score:.1f}")
-    return f"M0 100L{'L'.join(points)}L1000 100Z"
+    # Windows need not begin with the video, nor reach its end.
+    first, last = (1000 * seconds / length for seconds in (windows[0].start_seconds, windows[-1].end_seconds))
+    return f"M{first:.1f} 100L{'L'.join(points)}L{last:.1f} 100Z"
 
 
 def choose_marks(length: float) -> list[float]:

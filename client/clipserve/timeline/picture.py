@@ -16,31 +16,50 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PICTURES = (".png", ".svg", ".pdf")
 COLOUR = "#1b7ea6"
 WIDTH_INCHES, ROW_INCHES, DPI = 9.0, 0.28, 150
+# Of all videos: a picture of 16,800 pixels. matplotlib's limit is 65,535, and its layout takes long for many plots.
+MOST_ROWS_SHOWN = 400
+# Ahead of the rows of a video: its name; below them: the axis.
+_ROWS_AROUND = 2.5
 
 
 def write_picture(path: Path, timelines: Sequence[VideoTimeline], options: SegmentOptions) -> None:
-    """Write the picture, in the format of the suffix: PNG, SVG or PDF.
+    """Write the picture, in the format of the suffix: PNG, SVG or PDF. Of very many videos it shows the first ones.
 
     Raises:
         InvalidRequest: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    figure = draw([(timeline, list_rows([], segments(timeline.windows, options))) for timeline in timelines])
+    videos: list[tuple[VideoTimeline, list[Row]]] = []
+    height = 0.0
+    for timeline in timelines:
+        rows = list_rows([], segments(timeline.windows, options), 1.0)
+        height += _measure(rows)
+        if height > MOST_ROWS_SHOWN:
+            break
+        videos.append((timeline, rows))
+    figure = draw(videos, left_out=len(timelines) - len(videos))
     with open_atomically(path, "wb") as file:
         figure.savefig(file, format=path.suffix.lstrip(".").lower() or "png", dpi=DPI)
 
 
-def draw(videos: Sequence[tuple[VideoTimeline, Sequence[Row]]]) -> "Figure":
-    """One plot below the other. Raises InvalidRequest: matplotlib is not installed."""
+def draw(videos: Sequence[tuple[VideoTimeline, Sequence[Row]]], *, left_out: int = 0) -> "Figure":
+    """One plot below the other. left_out: how many more videos there are. Raises InvalidRequest: no matplotlib."""
     kind: Any = load("matplotlib.figure", "evaluation").Figure
-    heights = [max(len(rows), 1) + 2.5 for _, rows in videos] or [1.0]
+    heights = [_measure(rows) for _, rows in videos] or [1.0]
     figure: Figure = kind(figsize=(WIDTH_INCHES, ROW_INCHES * sum(heights)), layout="constrained")
     plots = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (timeline, rows) in zip(plots, videos, strict=False):
         _draw_video(axes, timeline, rows)
+    if left_out:
+        figure.supxlabel(f"and {left_out} more videos", fontsize=9)
     return figure
+
+
+def _measure(rows: Sequence[Row]) -> float:
+    return max(len(rows), 1) + _ROWS_AROUND
 
 
 def _draw_video(axes: "Axes", timeline: VideoTimeline, rows: Sequence[Row]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from clipserve.errors import InvalidRequest
 from clipserve.evaluation.ground_truth import normalise
 from clipserve.names import read_name
-from clipserve.sources.addresses import is_address
+from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.entries import Entry
 
 COLUMNS = ("path", "start", "end", "label")
@@ -59,7 +59,7 @@ class Truth:
             if not video:
                 raise InvalidRequest(f"{name!r}, {place}: there is no path")
             if video not in videos:
-                source = video if is_address(video) else str(folder / read_name(video))
+                source = video if is_elsewhere(video) else str(folder / read_name(video))
                 videos[video] = Entry(video, source)
                 segments[video] = []
             if record["start"] or record["end"] or record["label"]:
