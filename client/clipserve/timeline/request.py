@@ -167,7 +167,9 @@ def _read_window(
     report: bool,
 ) -> Window:
     labels = [
-        ScoredLabel(label=str(label), index=int(index), score=float(score)) for score, index, label in record["top"]
+        # A class without a name is called by its number, as `classify` does.
+        ScoredLabel(label=str(label or index), index=int(index), score=float(score))
+        for score, index, label in record["top"]
     ]
     return Window(
         index=int(record["index"]),
