@@ -6,6 +6,7 @@ guard            the process that runs Triton and ends it; in_flight (waits for 
 wheel            the parts of the wheel; python_stubs (the Python of Triton's Python models)
 backends/        Python backends that substitute Triton's C++ backends
 repository       which models there are; shared_memory (how much they need); device_fit
+packages         the versions of installed packages
 log, errors      what Triton says, and why it does not start
 """
 

@@ -49,10 +49,7 @@ def install(python: Path, *what: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("version", "numpy", "extra"),
-    MATRIX,
-)
+@pytest.mark.parametrize(("version", "numpy", "extra"), MATRIX)
 def test_the_client_works_in_a_fresh_environment(
     distributions: Distributions, motion_url: str, tmp_path: Path, version: str, numpy: str, extra: str
 ) -> None:

@@ -27,6 +27,7 @@ def test_without_a_server_it_says_how_to_start_one() -> None:
     assert done.exit_code == 2
     assert f"no server answers at {NO_SERVER}" in done.stderr
     assert "clipserve demo --serve" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_folder_without_videos_is_refused(motion_url: str, tmp_path: Path) -> None:
@@ -52,6 +53,7 @@ def test_an_empty_repository_cannot_be_served(tmp_path: Path) -> None:
     done = run_demo("--serve", "--repository", str(tmp_path))
     assert done.exit_code == 2
     assert str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_page_is_up_until_ctrl_c(motion_url: str, sample_folder: Path) -> None:

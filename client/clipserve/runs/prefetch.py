@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import threading
 from collections import deque
 
+from clipserve.cancellation import call_soon
 from clipserve.sources.entries import Entries, Entry
 
 
@@ -96,8 +96,7 @@ class Prefetcher:
         if self._loop is None or self._notifying:
             return
         self._notifying = True
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._loop.call_soon_threadsafe(self._set_change)
+        call_soon(self._loop, self._set_change)
 
     def _set_change(self) -> None:
         self._notifying = False

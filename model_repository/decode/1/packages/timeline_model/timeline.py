@@ -220,11 +220,11 @@ class Timeline:
             raise Busy("the server's shared memory, /dev/shm, has no room for an answer; try again later")
         self._send_response(tensors)
 
-    def _send_response(self, tensors: Sequence[Any]) -> None:
+    def _send_response(self, tensors: list[Any]) -> None:
         """Send windows, or a response without any: a sign of life."""
         with self._lock:
             if self._ending is None:
-                self._sender.send(pb_utils.InferenceResponse(list(tensors)))
+                self._sender.send(pb_utils.InferenceResponse(tensors))
 
     def _describe(self, decoded: WindowClips, scores: Any) -> str:
         window = decoded.window
