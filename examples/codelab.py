@@ -4,9 +4,10 @@
 # # A video classification system in five lines
 #
 # This is the codelab of that name, done with clipserve: classify a folder, evaluate the model, try another model, run
-# in parallel, handle bad files, show the result on a page. By default it uses `motion`, a small model that knows twelve
-# motions, on videos that it generates, so it downloads nothing. If you have the 200 Kinetics-400 videos of the original
-# codelab and a Kinetics model, it runs on these unchanged:
+# in parallel, handle bad files, show the result on a page. Two steps are new: serve a network of your own, and fit a
+# model to classes of your own. By default it uses `motion`, a small model that knows twelve motions, on videos that it
+# generates, so it downloads nothing. If you have the 200 Kinetics-400 videos of the original codelab and a Kinetics
+# model, it runs on these unchanged:
 #
 # ```console
 # $ python examples/codelab.py --data reverse_video_search --model x3d_m
@@ -20,15 +21,15 @@ import argparse
 import os
 
 parser = argparse.ArgumentParser(
-    description="The steps of the video classification codelab: classify, evaluate, compare, run in parallel, handle"
-    " bad files, show a page.",
+    description="The steps of the video classification codelab: classify, evaluate, compare, serve a network of your"
+    " own, fit your own classes, run in parallel, handle bad files, show a page.",
     epilog="Each option is also an environment variable (CODELAB_DATA and so on), which the notebook reads.",
 )
 parser.add_argument("--data", metavar="FOLDER", help="videos and one CSV (id, path, label); default: generated videos")
 parser.add_argument("--model", help="the model; default: motion, or x3d_m with --data")
 parser.add_argument("--other", metavar="MODEL", help="a second model; default: the same one with other settings")
 parser.add_argument("--url", help="host:port of a running server; default: start one")
-parser.add_argument("--repository", metavar="DIR", help="the repository of a started server; default: model_repository")
+parser.add_argument("--repository", metavar="DIR", help="the server's repository; without --url: model_repository")
 parser.add_argument("--videos", type=int, help="how many videos of each motion to generate; default: 4")
 parser.add_argument("--wait", action="store_true", default=None, help="keep the page open until Ctrl-C")
 for name, value in vars(parser.parse_args()).items():
@@ -46,7 +47,7 @@ MODEL = os.environ.get("CODELAB_MODEL", "x3d_m" if DATA else "motion")
 OTHER = os.environ.get("CODELAB_OTHER")
 URL = os.environ.get("CODELAB_URL")
 HERE = "." if Path("model_repository").is_dir() else ".."  # a notebook runs in the folder examples/
-REPOSITORY = Path(os.environ.get("CODELAB_REPOSITORY", f"{HERE}/model_repository"))
+REPOSITORY = os.environ.get("CODELAB_REPOSITORY")
 VIDEOS_PER_MOTION = int(os.environ.get("CODELAB_VIDEOS", "4"))
 WAIT = "CODELAB_WAIT" in os.environ
 
@@ -56,9 +57,14 @@ cleanup = ExitStack()  # the last step stops the server and removes the generate
 # ## Start a server
 #
 # On the command line, `clipserve export MODEL` exports a model and `clipserve serve` starts Triton. This cell does
-# both, unless you named a running server.
+# both, unless you named a running server. It serves a copy of the model, because two steps below publish models of
+# their own.
 
 # %%
+import shutil
+
+repository = Path(REPOSITORY or f"{HERE}/model_repository")
+can_publish = URL is None or REPOSITORY is not None
 if URL is None:
     from clipserve_export.exporting import export_model
     from clipserve_export.specs import SPECS
@@ -71,12 +77,18 @@ if URL is None:
             format_name="onnx",
             weights_source="pretrained",
             labels_file=None,
-            repository=REPOSITORY,
+            repository=repository,
             reuse=True,  # does nothing if the model is already exported
         )
-    server = Triton(REPOSITORY, models=served, http_port=0, grpc_port=0, metrics_port=0)
+    copy = Path(cleanup.enter_context(TemporaryDirectory(prefix="clipserve-codelab-")))
+    for name in ("decode", "timeline", *served, *(SPECS[model].net_name for model in served)):
+        shutil.copytree(repository / name, copy / name)
+    repository = copy
+    server = Triton(repository, models=served, http_port=0, grpc_port=0, metrics_port=0)
     URL = cleanup.enter_context(server).grpc_url
 print(f"the model {MODEL} is served at {URL}")
+if not can_publish:
+    print("two steps are left out, because they publish models: name the server's repository, by --repository")
 
 # %% [markdown]
 # ## Prepare the data
@@ -159,8 +171,28 @@ show_hit_ratios(evaluation)
 # %% [markdown]
 # ## Try another model
 #
-# Another model is another name. If you named none, this cell uses the same model with other settings: instead of frames
-# from the whole video, three clips as long as those that the model was trained on.
+# Another model is another name. `clipserve models` lists what `clipserve export` can make: the classifiers of
+# PyTorchVideo, with the accuracy that their authors published. [Models and export](../docs/models.md) compares them.
+
+# %%
+import shlex
+
+from clipserve.command_line import build_app
+
+
+def run(command, *paths):
+    """Run a command of clipserve, as a terminal would."""
+    words = [*shlex.split(command), *map(str, paths)]
+    print("$", shlex.join(words))
+    if status := build_app()(words[1:], standalone_mode=False):
+        raise SystemExit(status)
+
+
+run("clipserve models --repository", repository)
+
+# %% [markdown]
+# If you named no other model, this cell uses the same one with other settings: instead of frames from the whole video,
+# three clips as long as those that the model was trained on.
 
 # %%
 from clipserve.evaluation import Comparison
@@ -171,6 +203,73 @@ else:
     other = evaluate(labels_csv, model=MODEL, url=URL, sampling="clip", views=3, name=f"{MODEL}, 3 clips")
 show_hit_ratios(other)
 Comparison({one.name: one for one in (evaluation, other)}).show()
+
+# %% [markdown]
+# ## Serve a network of your own
+#
+# Any network that gives a clip a score for each class becomes a model. The command depends on what you have:
+#
+# | you have | command |
+# | --- | --- |
+# | an `nn.Module`, with or without a file of weights | `clipserve export my_nets.py:build --name mine ...` |
+# | an ONNX or TorchScript file | `clipserve adopt my_net.onnx --name mine ...` |
+# | a checkpoint of Hugging Face, such as VideoMAE | `clipserve export hf:OWNER/NAME --name mine` |
+#
+# [Models and export](../docs/models.md#your-own-network) has each in full. This cell does the first, with the network
+# in `examples/still_or_moving.py`. Two files beside it say what a server must know: the names of the classes, and the
+# contract, which is how many frames the network takes, how far apart, and of which size. `clipserve versions --reload`
+# makes the running server load the model.
+
+# %%
+NETWORK = Path(HERE, "examples", "still_or_moving")
+
+if can_publish:
+    run(
+        f"clipserve export {NETWORK}.py:StillOrMoving --name still_or_moving"
+        f" --contract {NETWORK}.toml --labels {NETWORK}.txt --repository",
+        repository,
+    )
+    run(f"clipserve versions still_or_moving --reload {URL} --repository", repository)
+    with VideoClassifier("still_or_moving", url=URL) as classifier:
+        answers = classifier.classify_many(labels_csv).table().to_pandas()
+    print(pd.crosstab(answers["label"], answers["label_1"].rename("predicted")))
+
+# %% [markdown]
+# ## Fit a model to your own classes
+#
+# If no model knows your classes, label some videos. `fit` trains one layer for them on the features of a served model.
+# That takes seconds, because the network stays as it is. The server loads the result at once, as a model with a name of
+# its own. On the command line: `clipserve fit labels.csv --on motion --name my_actions`.
+# [A model of your own classes](../docs/fit.md) says what the report means, and how many videos are enough.
+#
+# Here the twelve motions become four classes that `motion` was not trained on. Your own data keep their labels. One
+# video of each class is left out of the fit, and classified at the end.
+
+# %%
+from clipserve import InvalidRequest, fit
+
+CLASSES = {
+    **dict.fromkeys(("moving", "bouncing", "crossing"), "moves"),
+    **dict.fromkeys(("growing", "shrinking"), "changes size"),
+    **dict.fromkeys(("blinking", "still"), "stays"),
+    "rotating": "turns",
+}
+
+if can_publish:
+    labelled = videos.assign(path=[labels_csv.parent / path for path in videos["path"]])
+    if DATA is None:
+        labelled["label"] = labelled["label"].str.split("_").str[0].map(CLASSES)
+    left_out = labelled.groupby("label").head(1)
+    try:
+        fitted = fit(labelled.drop(left_out.index), on=MODEL, name="my_actions", url=URL, repository=repository)
+    except InvalidRequest as error:  # such as too few videos
+        print(error)
+    else:
+        print(fitted)  # fitted.show() prints the whole report, fitted.to_html(FILE) writes it as a page
+        print(fitted.advice)
+        with VideoClassifier("my_actions", url=URL) as classifier:
+            for row in classifier.classify_many(left_out, on_error="drop"):
+                print(f"{row.label}: the model answers {row.prediction.top}")
 
 # %% [markdown]
 # ## Run in parallel

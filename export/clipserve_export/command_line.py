@@ -185,7 +185,8 @@ def make_console() -> "Console":
     """Where the commands say what they do."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    # A notebook may run a command in its process, and rich would then show progress by widgets.
+    return Console(stderr=True, highlight=False, soft_wrap=True, force_jupyter=False)
 
 
 def fail(console: "Console", message: str, status: int) -> typer.Exit:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipserve_export.command_line import REPOSITORY, RepositoryOption
+from clipserve_export.command_line import REPOSITORY, RepositoryOption, make_console
 
 if TYPE_CHECKING:
     from clipserve_export.versions import PublishedVersion
@@ -43,9 +43,7 @@ def versions(
     clipserve versions x3d_m --serve 1
     clipserve versions x3d_m --serve latest --reload localhost:8001
     """
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = make_console()
     try:
         from clipserve_export.errors import ExportError
         from clipserve_export.repository import find_spec, read_specs

@@ -5,20 +5,24 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from tests.motion_repository import UNSEEN_SEED
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
+from clipserve import VideoClassifier
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
+from clipserve_server.triton import Triton
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT, NOTEBOOK = EXAMPLES / "codelab.py", EXAMPLES / "codelab.ipynb"
-MOTIONS = ("moving left", "moving right", "rotating clockwise", "growing")
+MOTIONS = ("moving left", "rotating clockwise", "growing", "still")
+VIDEOS = 4  # of each motion: one is left out of the fit, which needs three
 LONGEST_SECONDS = 300
 
 
@@ -27,14 +31,22 @@ def data(tmp_path: Path) -> Path:
     """A typical data set: folders of videos and a CSV with a byte order mark."""
     folder = tmp_path / "my videos"
     rows = []
-    for number, label in enumerate(MOTIONS):
+    for number, label in enumerate(MOTIONS * VIDEOS):
         path = folder / "train" / label.replace(" ", "_") / f"{number}.mp4"
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_motion_video(path, label, UNSEEN_SEED + number, width=160, height=120, seconds=1.5)
         rows.append([number, f"./{path.relative_to(folder)}", label.replace(" ", "_")])
     with (folder / "videos.csv").open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([["id", "path", "label"], *rows])
     return folder
+
+
+@pytest.fixture
+def server(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Iterator[Triton]:
+    """A Triton with `motion`, over a repository of its own."""
+    repository = copy_model(repositories("onnx"), tmp_path / "repository")
+    with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
+        yield triton
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -62,10 +74,30 @@ def check_steps(output: str, *, videos: int) -> None:
     assert re.search(r"the page at http://\S+ answers with status 200", output)
 
 
-def test_the_script_runs_on_videos_and_a_server_that_are_there(motion_url: str, data: Path) -> None:
-    done = run_script("--data", str(data), "--model", "motion", "--url", motion_url)
+def check_models(output: str, *, classes: int) -> None:
+    """Check what the steps about other models print: the list, a network of one's own, a head for one's own classes."""
+    assert re.search(r"^slowfast_r50 +32 x 2 .* Apache-2.0 .*76\.94", output, re.MULTILINE)
+    assert re.search(r"^motion .* 1: onnx fp32 ", output, re.MULTILINE)
+    # Rows are true labels; columns are the answers, in alphabetical order.
+    answers = {label: (moving, still) for label, moving, still in re.findall(r"^(\w+) +(\d+) +(\d+)$", output, re.M)}
+    assert answers["moving_left"][1] == answers["still"][0] == "0"
+    found = re.search(rf"Fitted\('my_actions' on 'motion': {classes} classes, top-1 ([\d.]+)", output)
+    assert found
+    assert float(found[1]) >= 0.85
+
+
+def test_the_script_runs_on_videos_and_a_server_that_are_there(server: Triton, data: Path, tmp_path: Path) -> None:
+    place = ("--url", server.grpc_url, "--repository", str(server.repository))
+    done = run_script("--data", str(data), "--model", "motion", *place)
     assert done.returncode == 0, done.stderr
-    check_steps(done.stdout, videos=len(MOTIONS))
+    check_steps(done.stdout, videos=len(MOTIONS) * VIDEOS)
+    check_models(done.stdout, classes=len(MOTIONS))
+    # Both models are served, and right about a new video.
+    new = tmp_path / "new.mp4"
+    write_motion_video(new, "growing", UNSEEN_SEED + 100, width=160, height=120, seconds=1.5)
+    for model, label in (("my_actions", "growing"), ("still_or_moving", "moving")):
+        with VideoClassifier(model, server.grpc_url) as classifier:
+            assert classifier.classify(new).top.label == label
 
 
 @pytest.mark.long
@@ -74,18 +106,24 @@ def test_the_script_starts_a_server_and_makes_its_own_videos(repositories: Calla
     assert done.returncode == 0, done.stderr
     assert "24 videos of 12 classes" in done.stdout
     check_steps(done.stdout, videos=24)
+    check_models(done.stdout, classes=4)
+    assert not list(repositories("onnx").glob("my_actions*"))
 
 
 @pytest.mark.long
 def test_the_notebook_runs_on_videos_and_a_server_that_are_there(
-    motion_url: str, data: Path, monkeypatch: pytest.MonkeyPatch
+    server: Triton, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"DATA": str(data), "MODEL": "motion", "URL": motion_url}.items():
+    place = {"URL": server.grpc_url, "REPOSITORY": str(server.repository)}
+    for name, value in {"DATA": str(data), "MODEL": "motion", **place}.items():
         monkeypatch.setenv(f"CODELAB_{name}", value)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=LONGEST_SECONDS, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    check_steps("".join(output.text for output in outputs if output.output_type == "stream"), videos=len(MOTIONS))
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    check_steps(printed, videos=len(MOTIONS) * VIDEOS)
+    assert "has reloaded still_or_moving" in printed
+    assert 'install "ipywidgets"' not in printed  # rich would
     # In a notebook a table shows itself as HTML.
     shown = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
     assert any("moving left" in html for html in shown)
@@ -97,6 +135,8 @@ def test_a_folder_without_one_csv_is_refused_with_a_sentence(motion_url: str, da
     assert done.returncode == 1
     assert "has 2 CSV files; one is needed, with the columns id, path and label" in done.stderr
     assert "Traceback" not in done.stderr
+    # No folder of the server's was named.
+    assert "two steps are left out, because they publish models" in done.stdout
 
 
 def test_the_notebook_is_what_the_script_gives_and_holds_no_outputs() -> None:
