@@ -57,8 +57,7 @@ cleanup = ExitStack()  # the last step stops the server and removes the generate
 # ## Start a server
 #
 # On the command line, `clipserve export MODEL` exports a model and `clipserve serve` starts Triton. This cell does
-# both, unless you named a running server. It serves a copy of the model, because two steps below publish models of
-# their own.
+# both, unless you named a running server. It serves a copy of the model's files, because two steps below add models.
 
 # %%
 import shutil
@@ -88,7 +87,7 @@ if URL is None:
     URL = cleanup.enter_context(server).grpc_url
 print(f"the model {MODEL} is served at {URL}")
 if not can_publish:
-    print("two steps are left out, because they publish models: name the server's repository, by --repository")
+    print("two steps that add models are left out: name the server's model repository by --repository")
 
 # %% [markdown]
 # ## Prepare the data

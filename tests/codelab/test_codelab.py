@@ -139,7 +139,7 @@ def test_a_folder_without_one_csv_is_refused_with_a_sentence(data: Path) -> None
     assert "has 2 CSV files; one is needed, with the columns id, path and label" in done.stderr
     assert "Traceback" not in done.stderr
     # No folder of the server's was named.
-    assert "two steps are left out, because they publish models" in done.stdout
+    assert "two steps that add models are left out" in done.stdout
 
 
 def test_the_notebook_is_what_the_script_gives_and_holds_no_outputs() -> None:
