@@ -2,9 +2,10 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from clipserve.proxies import except_loopback
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_video
+from clipserve_server.errors import ServerStartError
 from clipserve_server.triton import Triton
 from tests.exports import FOLDER, ROOT, Export, exports_of, make_exports
 from tests.motion_repository import ANY_PORTS
@@ -89,6 +91,19 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     policy = os.sched_getscheduler(0)
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     assert policy == os.SCHED_OTHER, f"{item.name} left its thread under scheduling policy {policy}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed start reports the end of Triton's log: where tests run elsewhere, nobody can read the file."""
+    report = yield
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, ServerStartError) and (log := re.search(r"\(log: (.+)\)", str(error))):
+        text = Path(log[1]).read_text(errors="replace") if Path(log[1]).is_file() else "the log is gone"
+        report.sections.append(("Triton's log", text[-6000:]))
+    return report
 
 
 @pytest.hookimpl(trylast=True)

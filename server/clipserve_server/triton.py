@@ -247,9 +247,7 @@ class Triton:
                     return
                 if time.monotonic() > deadline:
                     late = ", ".join(name for name in names if name not in ready)
-                    raise ServerStartError(
-                        self._log.with_path(f"{late} did not become ready within {self._start_seconds:.0f} s")
-                    )
+                    raise self._log.explain(f"{late} did not become ready within {self._start_seconds:.0f} s")
                 time.sleep(POLL_SECONDS)
 
     def _check_processes(self, stub_died: float | None) -> float | None:

@@ -306,6 +306,14 @@ def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path, t
     assert processes_naming(str(repository)) == []
 
 
+def test_a_start_that_takes_too_long_ends_with_the_end_of_the_log(exported: Path) -> None:
+    with pytest.raises(
+        ServerStartError, match=r"^motion, timeline did not become ready within 0 s: .*\S.* \(log: "
+    ) as raised:
+        Triton(exported, **ANY_PORTS, start_seconds=0.0).start()
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.skipif(NEEDS["nvdec"](), reason="this machine has what must be missing")
 def test_a_decoder_that_this_machine_lacks_is_named_with_what_is_missing(exported: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"decode does not load: .*decoder is nvdec, but .*PyNvVideoCodec"):
