@@ -3,7 +3,10 @@
 ServerStartError
 ├── PortTaken         another program listens on a port
 ├── RepositoryEmpty   the repository has no model to serve, or not the one that was named
-└── ModelLoadError    Triton could not load a model
+├── ModelLoadError    Triton could not load a model
+└── UnstableStart     another start may succeed
+    ├── StartCrashed  Triton crashed
+    └── StartStuck    nothing happens any more
 """
 
 
@@ -21,3 +24,15 @@ class RepositoryEmpty(ServerStartError):
 
 class ModelLoadError(ServerStartError):
     """Triton could not load a model."""
+
+
+class UnstableStart(ServerStartError):
+    """Triton did not become ready for a reason that another start may not meet."""
+
+
+class StartCrashed(UnstableStart):
+    """Triton crashed as it started."""
+
+
+class StartStuck(UnstableStart):
+    """Triton's processes wait for each other."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import tempfile
 from pathlib import Path
 
@@ -43,6 +44,10 @@ class TritonLog:
             place = path or tempfile.gettempdir()
             raise ServerStartError(f"the log {place} cannot be written: {error.strerror}") from error
 
+    def size(self) -> int:
+        """Its bytes. 0 where the log is no regular file."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
     def text(self) -> str:
         """What was written since this start. Empty where the log is no regular file."""
         if not self.path.is_file():
@@ -63,6 +68,18 @@ class TritonLog:
             return ServerStartError(self.with_path(f"a process of Triton does not start: {reason}"))
         last = self.last_error() or " ".join(text.split("\n")[-_LAST_LINES:]).strip() or "its log is empty"
         return ServerStartError(self.with_path(f"{what_happened}: {last}"))
+
+    def explain_exit(self, status: int | None, *, was_ready: bool) -> ServerStartError:
+        """The error of a server that ended by itself. status: 128 + a signal's number where that killed it."""
+        if status is not None and status > 128:
+            # A killed Triton does not log that. The end of its log is about something else.
+            signal_name = signal.Signals(status - 128).name
+            return ServerStartError(self.with_path(f"Triton ended by itself ({signal_name})"))
+        if was_ready:
+            reason = self.last_error()
+            message = f"Triton ended by itself (status {status}){': ' if reason else ''}{reason}"
+            return ServerStartError(self.with_path(message))
+        return self.explain("Triton ended by itself")
 
     def last_error(self) -> str:
         """The last error that Triton wrote; empty where it wrote none."""

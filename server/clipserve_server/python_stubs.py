@@ -1,4 +1,4 @@
-"""The stubs of Triton's Python backend: the processes that run Python models. What they need, and whether one died.
+"""What the stubs of Triton's Python backend need. They are the processes that run Python models.
 
 A stub embeds Python in isolated mode, which ignores PYTHONPATH and a user's own packages. It uses the first python3 on
 PATH and the virtual environment of that. So the server makes an environment of its own, puts it first on PATH, and
@@ -26,7 +26,6 @@ from clipserve_server.wheel import TritonWheel
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{_VERSION}.so.1.0"
-_STUB = "triton_python_b"  # the kernel keeps 15 letters of a name
 
 
 def make_environment(folder: Path, wheel: TritonWheel) -> dict[str, str]:
@@ -93,26 +92,6 @@ def _library_folders() -> Iterator[Path]:
         yield Path(built)
         if multiarch := sysconfig.get_config_var("MULTIARCH"):
             yield Path(built) / multiarch
-
-
-def dead_stubs(guard: int) -> set[int]:
-    """Process ids of dead stubs that no process has waited for, of the Triton that the process `guard` runs.
-
-    Triton 2.51 waits for ever for the first message of a stub, so the death of one before it is noticed here.
-    """
-    parents: dict[int, int] = {}
-    dead = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            process, _, rest = path.read_text(errors="replace").partition(" (")
-        except OSError:
-            continue
-        name, _, fields = rest.rpartition(") ")
-        state, parent = fields.split()[:2]
-        parents[int(process)] = int(parent)
-        if state == "Z" and name == _STUB:
-            dead.add(int(process))
-    return {process for process in dead if parents.get(parents[process]) == guard}
 
 
 def main() -> int:

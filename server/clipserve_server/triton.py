@@ -3,21 +3,16 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tritonclient import grpc as triton_grpc
-from tritonclient.utils import InferenceServerException
-
 from clipserve_server.device_fit import read_misfits
-from clipserve_server.errors import ServerStartError
+from clipserve_server.errors import ServerStartError, UnstableStart
 from clipserve_server.gpu import describe_use, find_conflict, nvdec_gpus, read_placement
 from clipserve_server.guard import READY, remove_traces, shm_prefix
 from clipserve_server.log import TritonLog
@@ -32,23 +27,17 @@ from clipserve_server.options import (
     wanted_precision,
 )
 from clipserve_server.ports import claim_ports
-from clipserve_server.python_stubs import dead_stubs, make_environment
+from clipserve_server.processes import processes_of
+from clipserve_server.python_stubs import make_environment
 from clipserve_server.repository import TIMELINE, ServedModel, choose_models, has_timeline
 from clipserve_server.shared_memory import measure_room
-from clipserve_server.wheel import find_wheel, make_backend_directory
+from clipserve_server.startup import Progress, Startup
+from clipserve_server.wheel import TritonWheel, find_wheel, make_backend_directory
 
 START_SECONDS = 300.0  # to load every model; MViT as TorchScript takes 10 s on two cores
 STOP_SECONDS = 20.0  # for the requests in flight, and for the exit
 EXIT_SECONDS = 4.0  # of these, for what Triton does after it has given up waiting for requests
-POLL_SECONDS = 0.1
 DECODE = "decode"  # the step that runs no network
-# Within this time Triton may log why a stub died.
-DEAD_STUB_SECONDS = 3.0
-
-# A proxy of the environment cannot reach this machine.
-NO_PROXY = [("grpc.enable_http_proxy", 0)]
-
-Progress = Callable[[int, int], None]
 
 
 class Triton:
@@ -108,6 +97,7 @@ class Triton:
         self._is_ready = False
         self.models: tuple[ServedModel, ...] = ()
         self._room_notice: str | None = None
+        self._restart_notice: str | None = None
 
     @property
     def grpc_url(self) -> str:
@@ -138,10 +128,21 @@ class Triton:
         self.stop()
 
     def start(self) -> None:
-        """Start, and wait until every model is ready. Raises ServerStartError."""
+        """Start, and wait until every model is ready. A start that crashes or gets stuck is tried a second time.
+
+        Raises ServerStartError.
+        """
         wheel = find_wheel()
         self.models = tuple(choose_models(self.repository, self._names))
         self._ports = claim_ports(self.host, self._ports)
+        self._restart_notice = None
+        try:
+            self._start(wheel, is_last=False)
+        except UnstableStart as error:
+            self._restart_notice = f"{error}; it started the second time"
+            self._start(wheel, is_last=True)
+
+    def _start(self, wheel: TritonWheel, *, is_last: bool) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="clipserve-triton-"))
         try:
             environment = make_environment(self._folder / "python", wheel)
@@ -167,7 +168,8 @@ class Triton:
                     },
                     start_new_session=True,
                 )
-            self._wait_until_ready()
+            startup = Startup(self._guard, self._log, seconds=self._start_seconds, is_last=is_last)
+            startup.wait(self.grpc_url, self._top_models(), self._progress)
             assert self._guard.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.write(READY)
@@ -181,7 +183,8 @@ class Triton:
     def stop(self) -> None:
         """End the server and everything it started, after the requests in flight. Does nothing when it is stopped."""
         if self._guard is not None:
-            self._end(keep_log=not self.is_running or bool(dead_stubs(self._guard.pid)))
+            has_dead_stub = any(process.is_dead_stub for process in processes_of(self._guard.pid))
+            self._end(keep_log=not self.is_running or has_dead_stub)
 
     def _end(self, *, keep_log: bool) -> None:
         if self._guard is not None:
@@ -233,45 +236,12 @@ class Triton:
         """The models that clients call."""
         return [*(model.name for model in self.models), *([TIMELINE] if self._timeline else [])]
 
-    def _wait_until_ready(self) -> None:
-        assert self._log is not None
-        deadline = time.monotonic() + self._start_seconds
-        names = self._top_models()
-        stub_died: float | None = None
-        with triton_grpc.InferenceServerClient(self.grpc_url, channel_args=NO_PROXY) as client:
-            while True:
-                stub_died = self._check_processes(stub_died)
-                ready = [name for name in names if _is_model_ready(client, name)]
-                self._progress(len(ready), len(names))
-                if len(ready) == len(names):
-                    return
-                if time.monotonic() > deadline:
-                    late = ", ".join(name for name in names if name not in ready)
-                    raise self._log.explain(f"{late} did not become ready within {self._start_seconds:.0f} s")
-                time.sleep(POLL_SECONDS)
-
-    def _check_processes(self, stub_died: float | None) -> float | None:
-        """Raise ServerStartError when the start cannot succeed any more.
-
-        stub_died: time.monotonic() when a dead stub was first seen; returned for the next call.
-        """
-        assert self._guard is not None
-        assert self._log is not None
-        if self._guard.poll() is not None:
-            raise self.failure()
-        if not dead_stubs(self._guard.pid):
-            return None
-        stub_died = stub_died or time.monotonic()
-        if self._log.loader_error() or time.monotonic() > stub_died + DEAD_STUB_SECONDS:
-            raise self._log.explain("a stub of Triton's Python backend died as it started")
-        return stub_died
-
     def notices(self) -> list[str]:
-        """Warnings for the operator of a server that started: too little shared memory, packages that exclude each
-        other, or networks that run on another kind of device than they were exported for.
+        """Warnings for the operator of a server that started: a second try, too little shared memory, packages that
+        exclude each other, or networks that run on another kind of device than they were exported for.
         """
         misfits = [] if self._log is None else read_misfits(self._log.text())
-        return [notice for notice in (self._room_notice, find_conflict(), *misfits) if notice]
+        return [notice for notice in (self._restart_notice, self._room_notice, find_conflict(), *misfits) if notice]
 
     def gpu_use(self) -> str | None:
         """What a server that started uses GPUs for, for the operator; None where it uses none."""
@@ -283,19 +253,4 @@ class Triton:
         """Why a server ended by itself, as far as its log says."""
         assert self._log is not None
         status = self._guard.poll() if self._guard is not None else None
-        if status is not None and status > 128:
-            # A killed Triton does not log that. The end of its log is about something else.
-            signal_name = signal.Signals(status - 128).name
-            return ServerStartError(self._log.with_path(f"Triton ended by itself ({signal_name})"))
-        if self._is_ready:
-            reason = self._log.last_error()
-            message = f"Triton ended by itself (status {status}){': ' if reason else ''}{reason}"
-            return ServerStartError(self._log.with_path(message))
-        return self._log.explain("Triton ended by itself")
-
-
-def _is_model_ready(client: triton_grpc.InferenceServerClient, name: str) -> bool:
-    try:
-        return bool(client.is_model_ready(name, client_timeout=5.0))
-    except InferenceServerException:
-        return False
+        return self._log.explain_exit(status, was_ready=self._is_ready)

@@ -1,0 +1,96 @@
+"""A Triton that crashes or gets stuck as it starts is started a second time."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.motion_repository import ANY_PORTS
+from tests.watching import stubs, when
+
+from clipserve_export.formats import FormatName
+from clipserve_server import startup
+from clipserve_server.errors import ServerStartError, StartCrashed
+from clipserve_server.processes import Process, processes_of
+from clipserve_server.triton import Triton
+
+
+def find_servers() -> list[Process]:
+    """The tritonservers that this process starts, with their stubs and workers."""
+    mine = os.getpid()
+    guards = [int(task.parent.name) for task in Path("/proc").glob("[0-9]*/stat") if parent_of(task) == mine]
+    return [process for guard in guards for process in processes_of(guard)]
+
+
+def parent_of(stat: Path) -> int | None:
+    try:
+        return int(stat.read_text(errors="replace").rpartition(") ")[2].split()[1])
+    except OSError:
+        return None
+
+
+@contextmanager
+def hurting(signal_number: int, times: int) -> Iterator[list[int]]:
+    """Send a signal to the first `times` servers that start in the block, once they have started their stubs."""
+    hurt: list[int] = []
+    others = {process.group for process in find_servers()}
+    done = threading.Event()
+
+    def act() -> bool:
+        groups: dict[int, list[Process]] = {}
+        for process in find_servers():
+            groups.setdefault(process.group, []).append(process)
+        for group, processes in groups.items():
+            has_stub = any(process.name.startswith("triton_python") for process in processes)
+            if group not in others and has_stub:
+                others.add(group)
+                os.killpg(group, signal_number)
+                hurt.append(group)
+        return len(hurt) == times or done.is_set()
+
+    thread = when(act, lambda: None)
+    try:
+        yield hurt
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_crash_is_followed_by_a_second_start(repositories: Callable[[FormatName], Path]) -> None:
+    triton = Triton(repositories("onnx"), models=["motion"], **ANY_PORTS)
+    with hurting(signal.SIGABRT, times=1) as hurt, triton:
+        assert len(hurt) == 1
+        assert stubs(triton, "decode")
+        assert any("Triton crashed as it started (SIGABRT)" in notice for notice in triton.notices())
+
+
+@pytest.mark.long
+def test_a_start_that_is_stuck_is_followed_by_a_second_one(
+    repositories: Callable[[FormatName], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "STUCK_SECONDS", 3.0)
+    triton = Triton(repositories("onnx"), models=["motion"], **ANY_PORTS)
+    with hurting(signal.SIGSTOP, times=1) as hurt, triton:
+        assert len(hurt) == 1
+        assert stubs(triton, "decode")
+        assert any("got stuck as it started: idle for 3 s" in notice for notice in triton.notices())
+
+
+@pytest.mark.long
+def test_a_second_crash_is_the_end(repositories: Callable[[FormatName], Path]) -> None:
+    with (
+        hurting(signal.SIGABRT, times=2) as hurt,
+        pytest.raises(StartCrashed, match=r"Triton crashed as it started \(SIGABRT\) \(log: "),
+    ):
+        Triton(repositories("onnx"), models=["motion"], **ANY_PORTS).start()
+    assert len(hurt) == 2
+    assert find_servers() == []
+
+
+@pytest.mark.long
+def test_a_server_that_was_killed_is_not_started_again(repositories: Callable[[FormatName], Path]) -> None:
+    with hurting(signal.SIGKILL, times=1), pytest.raises(ServerStartError, match=r"ended by itself \(SIGKILL\)"):
+        Triton(repositories("onnx"), models=["motion"], **ANY_PORTS).start()
