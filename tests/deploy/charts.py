@@ -29,6 +29,16 @@ MATRIX: dict[str, Values] = {
     "azure": {
         "repository": {"from": "objectStore", "objectStore": {"url": "az://models/clipserve", "secret": "store"}}
     },
+    "minio": {
+        "repository": {
+            "from": "objectStore",
+            "objectStore": {
+                "url": "s3://models/clipserve",
+                "options": {"provider": "Minio", "endpoint": "http://minio:9000"},
+                "secret": "store",
+            },
+        }
+    },
     "init_container": {"repository": {"from": "initContainer", "initContainer": {"image": "models:7", "args": ["-x"]}}},
     "claim": {"repository": {"claim": {"existing": "nfs"}}, "replicas": 2},
     "export": {
@@ -47,7 +57,8 @@ MATRIX: dict[str, Values] = {
             "host": "clips.example.org",
             "tlsSecret": "clips",
             "annotations": {"nginx.ingress.kubernetes.io/backend-protocol": "GRPC"},
-        }
+        },
+        "networkPolicy": {"clients": [{"namespaceSelector": {"matchLabels": {"name": "ingress-nginx"}}}]},
     },
     "operator": {
         "monitoring": {"podMonitor": True, "alerts": "prometheusRule", "dashboard": True, "labels": {"a": "b"}}
@@ -71,7 +82,7 @@ MATRIX: dict[str, Values] = {
         },
         "pod": {"user": 2000, "labels": {"team": "video"}, "annotations": {"note": "x"}},
         "server": {"traceUrl": "http://collector:4318/v1/traces", "environment": {"EXTRA": 1}},
-        "networkPolicy": {"egress": [{"to": [{"podSelector": {}}]}]},
+        "networkPolicy": {"egress": [{"to": [{"podSelector": {}}]}], "clients": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
         "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
         "serviceAccount": {"annotations": {"role": "models"}},
         "drain": {"preStopSeconds": 0},

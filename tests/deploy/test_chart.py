@@ -12,8 +12,8 @@ import yaml
 from clipserve.command_line import build_app
 from clipserve_container.memory import shared_memory_needed
 from clipserve_container.settings import GRPC_PORT, METRICS_PORT, READY_PORT, Settings
-from tests.deploy.charts import MATRIX
-from tests.deploy.helm import CHART, NAMESPACE, ROOT, pick, pods_of, run_helm
+from tests.deploy.charts import KEYS, MATRIX, TLS
+from tests.deploy.helm import CHART, NAMESPACE, ROOT, ChartError, pick, pods_of, run_helm
 
 RELEASES = ("1.33", "1.35", "1.37")
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -191,12 +191,130 @@ def test_with_an_autoscaler_the_deployment_names_no_number(rendered):
 
 
 @pytest.mark.parametrize(
-    ("name", "port"), [("default", None), ("gcs", 443), ("placement", 4318)], ids=["none", "store", "traces"]
+    ("name", "wanted"),
+    [("default", set()), ("azure", {53, 443}), ("minio", {53, 9000}), ("placement", {53, 4318})],
+    ids=["none", "store", "own store", "traces"],
 )
-def test_pods_connect_nowhere_but_where_they_must(rendered, name, port):
+def test_pods_connect_nowhere_but_where_they_must(rendered, name, wanted):
     egress = pick(rendered(name), "NetworkPolicy")["spec"]["egress"]
-    ports = {entry["port"] for rule in egress for entry in rule.get("ports", [])}
-    assert ports == ({53, port} if port else set())
+    assert {entry["port"] for rule in egress for entry in rule.get("ports", [])} == wanted
+
+
+def test_pods_with_an_identity_may_ask_their_node_for_it(rendered):
+    """GKE's metadata server, that of EC2 and Azure, and the agent of EKS Pod Identity; no other address there."""
+    egress = pick(rendered("gcs"), "NetworkPolicy")["spec"]["egress"]
+    anywhere = {entry["port"] for rule in egress if "to" not in rule for entry in rule["ports"]}
+    assert anywhere == {53, 443}
+    nodes = {
+        (to["ipBlock"]["cidr"], entry["port"])
+        for rule in egress
+        for to in rule.get("to", ())
+        for entry in rule["ports"]
+    }
+    assert nodes == {("169.254.169.254/32", 80), ("169.254.170.23/32", 80), ("169.254.169.252/32", 988)}
+
+
+def test_the_page_is_for_clients_alone_and_calls_only_the_server(rendered):
+    policy = pick(rendered("showcase"), "NetworkPolicy", "clipserve-showcase")["spec"]
+    labels = pick(rendered("showcase"), "Deployment", "clipserve-showcase")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["ingress"] == [{"from": [{"podSelector": {}}], "ports": [{"port": 7860, "protocol": "TCP"}]}]
+    *_, server = policy["egress"]
+    assert [entry["port"] for entry in server["ports"]] == [GRPC_PORT]
+    servers = pick(rendered("showcase"), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert server["to"][0]["podSelector"]["matchLabels"].items() <= servers.items()
+
+
+def test_images_of_others_do_not_see_the_secrets(render):
+    for source in ("objectStore", "initContainer"):
+        values = {
+            "repository": {"from": source, "objectStore": {"url": "s3://a/b"}, "initContainer": {"image": "models:7"}},
+            "tls": TLS,
+            "keys": KEYS,
+        }
+        pod = pick(render(values), "Deployment")["spec"]["template"]["spec"]
+        assert "secrets" in {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert {mount["name"] for mount in pod["initContainers"][0]["volumeMounts"]} == {"models", "tmp"}
+
+
+def test_a_server_that_is_never_to_end_itself_has_no_liveness_probe(render):
+    server = server_of(render({"server": {"restartAfter": 0}}))
+    assert settings_of(server).restart_after == 0
+    assert "livenessProbe" not in server
+    assert {"startupProbe", "readinessProbe"} <= server.keys()
+
+
+# Words that YAML takes for numbers and the like where they are not quoted.
+@pytest.mark.parametrize("word", ["123", "1e3", "0x10", "null", "true"])
+def test_a_text_stays_a_text(render, word):
+    import kubernetes_validate
+
+    values = {
+        "image": {"tag": word, "registry": word, "pullSecrets": [word]},
+        "models": [word],
+        "tls": {"mode": "mutual", "secret": word, "clientSecret": word},
+        "keys": {"adminSecret": word},
+        "showcase": {"enabled": True, "model": word},
+        "loadtest": {"enabled": True, "options": ["--model", word]},
+        "export": {"enabled": True, "models": [word], "options": [word]},
+        "repository": {"revision": word, "claim": {"storageClass": word}},
+        "placement": {"runtimeClassName": word, "priorityClassName": word, "nodeSelector": {"a": word}},
+        "pod": {"labels": {"a": word}, "annotations": {"a": word}},
+        "server": {"environment": {"A": word}, "tritonOptions": word},
+        "service": {"annotations": {"a": word}},
+        "serviceAccount": {"annotations": {"a": word}},
+        "monitoring": {"labels": {"a": word}, "datasource": word, "dashboard": True, "alerts": "configMap"},
+    }
+    front = {"enabled": True, "className": word, "host": word, "tlsSecret": word, "annotations": {"a": word}}
+    stores = [
+        {"ingress": front, "networkPolicy": {"enabled": False}, "repository": {"claim": {"existing": word}}},
+        {"repository": {"from": "objectStore", "objectStore": {"url": "s3://a", "secret": word, "image": word}}},
+        {"repository": {"from": "initContainer", "initContainer": {"image": word, "command": [word], "args": [word]}}},
+    ]
+    for some in (values, *stores):
+        for item in render(some):
+            kubernetes_validate.validate(item, RELEASES[0], strict=True)
+    ingress = pick(render(stores[0]), "Ingress")["spec"]
+    assert (ingress["rules"][0]["host"], ingress["tls"][0]["hosts"]) == (word, [word])
+    assert {"name": "A", "value": word} in server_of(render(values))["env"]
+
+
+def test_large_numbers_stay_whole(render):
+    """OpenShift's user ids have ten digits."""
+    server = {"traceRate": 5_000_000, "environment": {"LARGE": 20_000_000, "SMALL": 0.5, "NO": False}}
+    objects = render({"pod": {"user": 1_000_660_000}, "server": server, "repository": {"revision": 20_261_127}})
+    pod = pick(objects, "Deployment")["spec"]["template"]
+    for name in ("runAsUser", "runAsGroup", "fsGroup"):
+        user = pod["spec"]["securityContext"][name]
+        assert (user, type(user)) == (1_000_660_000, int)
+    environment = {one["name"]: one["value"] for one in pod["spec"]["containers"][0]["env"]}
+    assert settings_of(pod["spec"]["containers"][0]).trace_rate == 5_000_000
+    assert (environment["LARGE"], environment["SMALL"], environment["NO"]) == ("20000000", "0.5", "false")
+    assert pod["metadata"]["annotations"]["clipserve/models"] == "20261127"
+
+
+def test_a_wildcard_host_is_a_host(render):
+    values = {"ingress": {"enabled": True, "host": "*.example.org"}, "networkPolicy": {"enabled": False}}
+    assert pick(render(values), "Ingress")["spec"]["rules"][0]["host"] == "*.example.org"
+
+
+def test_the_commands_of_the_page_set_values_as_they_are_written(helm):
+    """--set makes numbers of digits."""
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    revision = re.search(r"--set repository\.revision=\w+", page)
+    assert revision is not None
+    assert "clipserve/models" in run_helm(helm, "template", "clipserve", CHART, *revision[0].split())
+
+
+@pytest.mark.parametrize("name", ["video.prod", "123", "1st"])
+def test_a_release_after_which_no_service_can_be_named_is_refused(helm, name):
+    with pytest.raises(ChartError, match="the release is called"):
+        run_helm(helm, "template", name, CHART)
+
+
+def test_metrics_that_are_missing_take_no_server_away(rendered):
+    for trigger in pick(rendered("keda"), "ScaledObject")["spec"]["triggers"]:
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
 
 
 def test_only_calls_of_clients_pass_a_route(rendered):
@@ -249,6 +367,38 @@ def test_what_waits_for_the_export_takes_no_gpu(rendered):
     assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in wait["env"]
     assert "nvidia.com/gpu" not in wait["resources"]["limits"]
     assert settings_of(server_of(rendered("export"))).gpu == "required"
+
+
+def job_of(objects):
+    (job,) = (item for item in objects if item["kind"] == "Job")
+    return job
+
+
+def test_servers_wait_for_the_very_export_that_their_release_has(render):
+    def waits_and_makes(**more):
+        objects = render({"export": {"enabled": True, "models": ["motion"]}, **more})
+        pod = pick(objects, "Deployment")["spec"]["template"]["spec"]
+        done = re.compile(r"/models/\.exported-\w+")
+        (waits,) = done.findall(pod["initContainers"][0]["command"][-1])
+        (makes,) = done.findall(" ".join(job_of(objects)["spec"]["template"]["spec"]["containers"][0]["command"]))
+        assert waits == makes
+        return waits
+
+    assert waits_and_makes() == waits_and_makes()
+    assert waits_and_makes(repository={"revision": 2}) != waits_and_makes()
+    # What does not change the models starts no server anew.
+    assert waits_and_makes(resources={"tools": {"cpu": 2}}) == waits_and_makes()
+
+
+@pytest.mark.parametrize("name", ["export", "tools"])
+def test_a_job_that_is_done_stays_and_a_changed_one_has_another_name(render, name):
+    """Kubernetes refuses another pod for a Job, and Helm makes again what was removed."""
+    before = job_of(render(MATRIX[name]))
+    assert "ttlSecondsAfterFinished" not in before["spec"]
+    for more in ({"pod": {"user": 2000}}, {"image": {"pullPolicy": "Always"}}, {"resources": {"tools": {"cpu": 1}}}):
+        after = job_of(render({**MATRIX[name], **more}))
+        assert after["spec"]["template"] != before["spec"]["template"]
+        assert after["metadata"]["name"] != before["metadata"]["name"]
 
 
 def test_another_export_is_another_job(render):

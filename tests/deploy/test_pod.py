@@ -1,6 +1,7 @@
 """The chart's pods in a real Docker engine, started, asked and ended as a kubelet does: `make test-compose`."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -202,23 +203,37 @@ def test_certificates_and_keys_come_from_secrets(start: Callable[..., Pod], stac
         stranger.classify(bouncing, timeout_seconds=5)
 
 
-def test_servers_wait_for_the_export_job_and_say_why(start: Callable[..., Pod], stack: Stack, bouncing: Path) -> None:
+def find_done_file(pod: dict[str, Any]) -> str:
+    """The name of the file in the models' folder that says that the export is done."""
+    found = re.search(r"/models/(\.exported-\w+)", str(pod))
+    assert found is not None
+    return found[1]
+
+
+def test_servers_wait_for_the_export_job_and_say_why(
+    start: Callable[..., Pod], stack: Stack, render: Callable[..., list[Any]], bouncing: Path
+) -> None:
+    export = {"enabled": True, "models": ["motion"]}
+    done = find_done_file(dict(pods_of(render(values_for(stack, export=export))))["Deployment/clipserve"])
     models = stack.repository.parent / "pod-models"
     shutil.copytree(stack.repository, models)
     shutil.rmtree(models / "motion_net" / "1")
     run("chmod", "-R", "a+rX", models)
     with ThreadPoolExecutor(1) as kubelet:
-        started = kubelet.submit(start, {"clipserve-models": models}, export={"enabled": True, "models": ["motion"]})
+        started = kubelet.submit(start, {"clipserve-models": models}, export=export)
         deadline = time.monotonic() + 60
         log = ""
-        while "is not exported yet" not in log and time.monotonic() < deadline:
+        while "the export Job is not done yet" not in log and time.monotonic() < deadline:
             for name in stack.docker("ps", "--format", "{{.ID}} {{.Command}}", "--no-trunc").splitlines():
                 if "clipserve_container.check" in name:
                     log = run("docker", "logs", name.split()[0], check=False, env=stack.environment).stderr
             time.sleep(0.2)
-        assert "motion is not exported yet" in log
+        assert "the export Job is not done yet" in log
         assert not started.done()
         shutil.copytree(stack.repository / "motion_net" / "1", models / "motion_net" / "1")
+        time.sleep(6)  # it looks every 5 s
+        assert not started.done()  # the Job may have more to export
+        (models / done).touch()
         pod = started.result(60)
     pod.wait_until_ready()
     assert classify(pod, bouncing) == "bouncing"
@@ -236,6 +251,7 @@ def test_the_export_job_fills_the_claim(stack: Stack, render: Callable[..., list
     # With the decode step and the configs: all that a server needs.
     assert {path.name for path in models.iterdir()} >= {"decode", "motion", "motion_net"}
     assert (models / "motion_net" / "1" / "model.onnx").stat().st_uid == 1000
+    assert (models / find_done_file(spec)).exists()
 
 
 def test_the_container_of_kserve_serves_what_the_storage_initializer_brought(

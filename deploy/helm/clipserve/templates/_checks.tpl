@@ -2,6 +2,30 @@
 {{- define "clipserve.check" -}}
 {{- $values := .Values -}}
 
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) -}}
+{{- fail (printf "the release is called %q, but Services are named after it: small letters, digits and -, with a letter first" .Release.Name) -}}
+{{- end -}}
+
+{{- /* What the chart sets itself */ -}}
+{{- range $labels := list "pod" "monitoring" -}}
+{{- range $name, $_ := (index $values $labels).labels -}}
+{{- if regexMatch "^(app\\.kubernetes\\.io|helm\\.sh)/" $name -}}
+{{- fail (printf "%s.labels has %s, which the chart sets itself, and by which it finds its pods: leave it out" $labels $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey $values.pod.annotations "clipserve/models" -}}
+{{- fail "pod.annotations has clipserve/models, which the chart sets: use repository.revision" -}}
+{{- end -}}
+{{- range $name, $_ := include "clipserve.server.settings" (list . "/models" 0) | fromJson -}}
+{{- if hasKey $values.server.environment $name -}}
+{{- fail (printf "server.environment has %s, which the chart sets from its other values: set those" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if contains "--grpc-max-connection-age" $values.server.tritonOptions -}}
+{{- fail "server.tritonOptions has --grpc-max-connection-age, which the chart sets: use connections.ageSeconds and connections.callSeconds" -}}
+{{- end -}}
+
 {{- /* Coming and going */ -}}
 {{- $drain := $values.drain -}}
 {{- if gt (int $drain.seconds) (sub $drain.exitSeconds 6 | int) -}}
@@ -12,7 +36,7 @@
 {{- if lt (int $drain.seconds) (int $oldest) -}}
 {{- fail (printf "drain.seconds is %v, but connections live for up to %v s (connections.ageSeconds and a tenth), and clients on older ones would send requests to a server that ends: raise drain.seconds to %v, or lower connections.ageSeconds" $drain.seconds (sub $oldest 1) $oldest) -}}
 {{- end -}}
-{{- if and (eq (toString $values.rollout.maxSurge) "0") (eq (toString $values.rollout.maxUnavailable) "0") -}}
+{{- if and (eq (toString $values.rollout.maxSurge | trimSuffix "%") "0") (eq (toString $values.rollout.maxUnavailable | trimSuffix "%") "0") -}}
 {{- fail "rollout.maxSurge and rollout.maxUnavailable are both 0, so no server could ever be replaced: raise one of them" -}}
 {{- end -}}
 
@@ -62,6 +86,13 @@
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
 {{- fail (printf "autoscaling.minReplicas is %v, more than autoscaling.maxReplicas, which is %v" $scaling.minReplicas $scaling.maxReplicas) -}}
 {{- end -}}
+{{- $fits := and (ge (int $values.replicas) (int $scaling.minReplicas)) (le (int $values.replicas) (int $scaling.maxReplicas)) -}}
+{{- if and (ne (int $values.replicas) 1) (not $fits) -}}
+{{- fail (printf "replicas is %v, but autoscaling.kind is %s, which keeps %v to %v servers: leave replicas out, or change autoscaling.minReplicas and autoscaling.maxReplicas" $values.replicas $scaling.kind $scaling.minReplicas $scaling.maxReplicas) -}}
+{{- end -}}
+{{- if ge (int $scaling.decodeWaiting) (int $values.sharedMemory.waiting) -}}
+{{- fail (printf "autoscaling.decodeWaiting is %v, but a server never has more than sharedMemory.waiting, %v, and refuses requests from then on: lower it" $scaling.decodeWaiting $values.sharedMemory.waiting) -}}
+{{- end -}}
 {{- if and (eq $scaling.kind "keda") (not $scaling.prometheus) -}}
 {{- fail "autoscaling.kind is keda, but autoscaling.prometheus is empty: the address that KEDA asks, such as http://prometheus-operated.monitoring:9090" -}}
 {{- end -}}
@@ -84,6 +115,21 @@
 {{- if and $values.gateway.enabled (not $values.gateway.parentRefs) -}}
 {{- fail "gateway.enabled is true, but gateway.parentRefs is empty: the Gateway, such as [{name: public, namespace: gateways}]" -}}
 {{- end -}}
+{{- if not (or $values.kserve.enabled (include "clipserve.admitsOthers" .)) -}}
+{{- $admit := "networkPolicy.clients admits only pods of this namespace: add" -}}
+{{- $namespace := "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: NAME}}}" -}}
+{{- range $values.gateway.parentRefs -}}
+{{- if and $values.gateway.enabled (ne (.namespace | default $.Release.Namespace) $.Release.Namespace) -}}
+{{- fail (printf "gateway.enabled is true, but %s %s, with the namespace of the Gateway's pods" $admit $namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- if $values.ingress.enabled -}}
+{{- fail (printf "ingress.enabled is true, but %s %s, with the namespace of the controller's pods" $admit $namespace) -}}
+{{- end -}}
+{{- if ne $values.service.type "ClusterIP" -}}
+{{- fail (printf "service.type is %s, but %s {ipBlock: {cidr: ...}}, with the addresses that connections come from" $values.service.type $admit) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.ingress.enabled (not $values.ingress.host) -}}
 {{- fail "ingress.enabled is true, but ingress.host is empty: an Ingress routes gRPC by the name of its host" -}}
 {{- end -}}
@@ -105,6 +151,9 @@
 {{- if and $values.showcase.enabled (not $values.showcase.model) (not $values.keys.adminSecret) -}}
 {{- fail "showcase.enabled needs showcase.model, the model that it starts with, or keys.adminSecret, with which it lists them" -}}
 {{- end -}}
+{{- if and $values.showcase.model $values.models (not (has $values.showcase.model $values.models)) -}}
+{{- fail (printf "showcase.model is %s, but models has %s: add it there, or choose one of them" $values.showcase.model (join ", " $values.models)) -}}
+{{- end -}}
 {{- if and $values.loadtest.enabled (not $values.keys.adminSecret) -}}
 {{- fail "loadtest.enabled needs keys.adminSecret: perf_analyzer reads the server's statistics" -}}
 {{- end -}}
@@ -119,6 +168,9 @@
 {{- end -}}
 {{- if and (eq $values.kserve.deploymentMode "Knative") (eq $scaling.kind "keda") -}}
 {{- fail "autoscaling.kind is keda, but in kserve.deploymentMode Knative its own autoscaler decides: none, or kserve.deploymentMode Standard" -}}
+{{- end -}}
+{{- if and (eq $values.kserve.deploymentMode "Knative") $values.monitoring.podMonitor -}}
+{{- fail "monitoring.podMonitor asks for ports that pods of kserve.deploymentMode Knative do not have, as Knative allows one: set it to false" -}}
 {{- end -}}
 {{- if and (eq $values.kserve.deploymentMode "Standard") (ne (toString $values.kserve.canaryTrafficPercent) "") -}}
 {{- fail "kserve.canaryTrafficPercent needs kserve.deploymentMode Knative, which splits the traffic" -}}

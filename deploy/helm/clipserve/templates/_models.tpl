@@ -5,7 +5,7 @@
 initContainers:
 {{- if eq $repository.from "objectStore" }}
   - name: models
-    image: {{ $repository.objectStore.image }}
+    image: {{ $repository.objectStore.image | quote }}
     args:
       - copy
       - {{ include "clipserve.remote" . | quote }}
@@ -21,11 +21,11 @@ initContainers:
       - {name: HOME, value: /tmp}
     {{- with $repository.objectStore.secret }}
     envFrom:
-      - secretRef: {name: {{ . }}}
+      - secretRef: {name: {{ . | quote }}}
     {{- end }}
 {{- else if eq $repository.from "initContainer" }}
   - name: models
-    image: {{ $repository.initContainer.image }}
+    image: {{ $repository.initContainer.image | quote }}
     {{- with $repository.initContainer.command }}
     command: {{- toYaml . | nindent 6 }}
     {{- end }}
@@ -35,11 +35,15 @@ initContainers:
 {{- else }}
   # Until the export Job is done; its log says what is missing.
   - name: models
-    image: {{ include "clipserve.image" (list . "clipserve-server") }}
+    image: {{ include "clipserve.image" (list . "clipserve-server") | quote }}
     command:
       - sh
       - -c
-      - until python3 -m clipserve_container.check; do sleep 5; done
+      - |-
+        until [ -e {{ include "clipserve.export.done" . }} ]; do
+          echo "clipserve: the export Job is not done yet" >&2; sleep 5
+        done
+        until python3 -m clipserve_container.check; do sleep 5; done
     # It has no GPU; the server's own start looks for that.
     env: {{- include "clipserve.server.environment" (list . "/models" 0) | nindent 6 }}
 {{- end }}
@@ -50,7 +54,12 @@ initContainers:
       limits: {cpu: {{ .Values.resources.cpu | quote }}, memory: {{ .Values.resources.memory }}}
     volumeMounts:
       - {name: models, mountPath: /models, readOnly: {{ eq $repository.from "claim" }}}
+      {{- if eq $repository.from "claim" }}
       {{- include "clipserve.server.mounts" . | nindent 6 }}
+      {{- else }}
+      # Images of others: they do not see the server's key and its certificate.
+      - {name: tmp, mountPath: /tmp}
+      {{- end }}
 {{- end }}
 {{- end }}
 
@@ -61,5 +70,50 @@ initContainers:
 {{- $kind := get (dict "s3" "s3" "gs" "gcs" "az" "azureblob") (index $parts 0) -}}
 {{- $options := merge (deepCopy $store.options) (dict "env_auth" "true") -}}
 {{- if eq $kind "s3" }}{{ $options = merge $options (dict "provider" "AWS") }}{{ end -}}
-:{{ $kind }}{{ range $name, $value := $options }},{{ $name }}="{{ $value | toString | replace "\"" "\"\"" }}"{{ end }}:{{ index $parts 1 }}
+:{{ $kind }}{{ range $name, $value := $options }},{{ $name }}="{{ include "clipserve.text" $value | replace "\"" "\"\"" }}"{{ end }}:{{ index $parts 1 }}
+{{- end }}
+
+{{- /* The port of an address such as https://minio:9000 or minio:9000 */ -}}
+{{- define "clipserve.port" -}}
+{{- $address := ternary . (printf "https://%s" .) (contains "://" .) -}}
+{{- regexFind ":[0-9]+$" (urlParse $address).host | trimPrefix ":" | default (ternary "80" "443" (hasPrefix "http:" $address)) }}
+{{- end }}
+
+{{- /* What the export Job runs. The options that follow are those of `clipserve export`. */ -}}
+{{- define "clipserve.export.arguments" -}}
+{{ concat .Values.export.models (list "--target" (ternary "gpu" "cpu" (gt (int .Values.resources.gpus) 0))) .Values.export.options | toJson }}
+{{- end }}
+
+{{- /* The file that says that this very export is done: servers wait for it, so that none takes models of the one before. */ -}}
+{{- define "clipserve.export.done" -}}
+{{- $what := printf "%s %s %s" (include "clipserve.image" (list . "clipserve-exporter")) (include "clipserve.export.arguments" .) (include "clipserve.text" .Values.repository.revision) -}}
+/models/.exported-{{ $what | sha256sum | trunc 8 }}
+{{- end }}
+
+{{- define "clipserve.export.name" -}}
+{{ include "clipserve.name" . }}-export-{{ include "clipserve.export.pod" . | sha256sum | trunc 8 }}
+{{- end }}
+
+{{- define "clipserve.export.pod" -}}
+{{- include "clipserve.podBase" . }}
+restartPolicy: OnFailure
+containers:
+  - name: export
+    image: {{ include "clipserve.image" (list . "clipserve-exporter") | quote }}
+    imagePullPolicy: {{ .Values.image.pullPolicy }}
+    command: [sh, -c, 'clipserve export --repository /models "$@" && touch {{ include "clipserve.export.done" . }}', export]
+    args: {{- include "clipserve.export.arguments" . | fromJsonArray | toYaml | nindent 6 }}
+    securityContext: {{- include "clipserve.containerSecurity" . | nindent 6 }}
+    resources: {{- include "clipserve.tool.resources" . | nindent 6 }}
+    volumeMounts:
+      - {name: models, mountPath: /models}
+      - {name: checkpoints, mountPath: /checkpoints}
+      - {name: tmp, mountPath: /tmp}
+volumes:
+  - name: models
+    persistentVolumeClaim: {claimName: {{ include "clipserve.claim" . | quote }}}
+  - name: checkpoints
+    emptyDir: {sizeLimit: 10Gi}
+  - name: tmp
+    emptyDir: {sizeLimit: 10Gi}
 {{- end }}

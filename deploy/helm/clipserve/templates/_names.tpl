@@ -7,7 +7,7 @@
 {{- define "clipserve.selector" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: clipserve
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
@@ -28,6 +28,23 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 
 {{- define "clipserve.claim" -}}
 {{ .Values.repository.claim.existing | default (printf "%s-models" (include "clipserve.name" .)) }}
+{{- end }}
+
+{{- /*
+A value as text. Helm reads the numbers of a file as floats, and a template writes 1000660000 as 1.00066e+09, which is no
+user id.
+*/ -}}
+{{- define "clipserve.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{- /*
+Whether networkPolicy.clients admits anybody but pods of the release's own namespace: "true" or nothing. Those who bring
+requests from outside, such as a Gateway's pods, are in another one.
+*/ -}}
+{{- define "clipserve.admitsOthers" -}}
+{{- if not .Values.networkPolicy.enabled }}true{{ end -}}
+{{- range .Values.networkPolicy.clients }}{{ if or (hasKey . "namespaceSelector") (hasKey . "ipBlock") }}true{{ end }}{{ end -}}
 {{- end }}
 
 {{- /* Whether there may be more than one server: "true" or nothing. */ -}}

@@ -9,9 +9,9 @@ capabilities: {drop: [ALL]}
 {{- /* Of a pod; fsGroup lets its user read the volumes and Secrets. */ -}}
 {{- define "clipserve.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ .Values.pod.user }}
-runAsGroup: {{ .Values.pod.user }}
-fsGroup: {{ .Values.pod.user }}
+runAsUser: {{ int64 .Values.pod.user }}
+runAsGroup: {{ int64 .Values.pod.user }}
+fsGroup: {{ int64 .Values.pod.user }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
@@ -23,7 +23,7 @@ automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}

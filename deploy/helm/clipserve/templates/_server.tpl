@@ -1,7 +1,7 @@
 {{- /* The server's pod, of a Deployment and of KServe. */ -}}
 
-{{- /* list root mount-path-of-the-models GPUs-of-the-container */ -}}
-{{- define "clipserve.server.environment" -}}
+{{- /* As JSON, the variables that the chart sets: list root mount-path-of-the-models GPUs-of-the-container */ -}}
+{{- define "clipserve.server.settings" -}}
 {{- $root := index . 0 -}}
 {{- $gpus := index . 2 | int -}}
 {{- $values := $root.Values -}}
@@ -27,9 +27,15 @@
     "NVIDIA_DRIVER_CAPABILITIES" "compute,utility,video" -}}
 {{- /* The image says "all", which some nodes take as a request for all their GPUs. */ -}}
 {{- if eq $gpus 0 }}{{ $_ := set $environment "NVIDIA_VISIBLE_DEVICES" "void" }}{{ end -}}
-{{- range $name, $value := merge (deepCopy $values.server.environment) $environment }}
+{{ toJson $environment }}
+{{- end }}
+
+{{- /* The same with the user's own, as a list of Kubernetes */ -}}
+{{- define "clipserve.server.environment" -}}
+{{- $own := (index . 0).Values.server.environment -}}
+{{- range $name, $value := merge (include "clipserve.server.settings" . | fromJson) $own }}
 - name: {{ $name }}
-  value: {{ $value | toString | quote }}
+  value: {{ include "clipserve.text" $value | quote }}
 {{- end }}
 {{- end }}
 
@@ -52,14 +58,16 @@ readinessProbe:
   periodSeconds: 5
   timeoutSeconds: 10
   failureThreshold: 2
+{{- if gt (int .Values.server.restartAfter) 0 }}
 # The server ends itself first, after server.restartAfter looks. This is for one that cannot even do that, so it gets no
 # time for a drain.
 livenessProbe:
   httpGet: {path: /ready, port: ready}
-  periodSeconds: {{ .Values.server.watchSeconds }}
+  periodSeconds: {{ int .Values.server.watchSeconds }}
   timeoutSeconds: 10
   failureThreshold: {{ add .Values.server.restartAfter 6 }}
   terminationGracePeriodSeconds: 10
+{{- end }}
 {{- end }}
 
 {{- /* Then SIGTERM: the server says "not ready", takes requests for drain.seconds, answers those under way, and ends. */ -}}
@@ -96,7 +104,7 @@ lifecycle:
 {{- define "clipserve.server.secrets" -}}
 {{- if ne .Values.tls.mode "off" }}
 - secret:
-    name: {{ .Values.tls.secret }}
+    name: {{ .Values.tls.secret | quote }}
     items:
       - {key: tls.crt, path: server.pem}
       - {key: tls.key, path: server.key}
@@ -106,12 +114,12 @@ lifecycle:
 {{- end }}
 {{- with .Values.keys.adminSecret }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: admin_key, path: admin_key}]
 {{- end }}
 {{- with .Values.keys.apiSecret }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: api_key, path: api_key}]
 {{- end }}
 {{- end }}
@@ -136,10 +144,10 @@ shareProcessNamespace: true
 {{- /* Where a pod goes; each line starts anew, because there may be none. */ -}}
 {{- define "clipserve.server.placement" -}}
 {{- with .Values.placement.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.placement.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.placement.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}

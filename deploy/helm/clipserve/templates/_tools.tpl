@@ -32,10 +32,10 @@ limits: {{- toYaml .Values.resources.tools | nindent 2 }}
   emptyDir: {sizeLimit: 2Gi}
 {{- if ne .Values.tls.mode "off" }}
 - name: client
-  secret: {secretName: {{ .Values.tls.clientSecret }}, defaultMode: 0440}
+  secret: {secretName: {{ .Values.tls.clientSecret | quote }}, defaultMode: 0440}
 {{- end }}
 {{- with .Values.keys.adminSecret }}
 - name: admin-key
-  secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: admin_key, path: admin_key}]}
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440, items: [{key: admin_key, path: admin_key}]}
 {{- end }}
 {{- end }}
