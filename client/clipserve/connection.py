@@ -22,6 +22,11 @@ from clipserve.sources.downloads import DownloadLimits
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
+# host:port, and what gRPC takes beside it. Without a port gRPC would try 443; of one above 65535 getaddrinfo takes the
+# low 16 bits.
+_SERVER = re.compile(r"(?:dns:(?:///)?)?(?:\[[^\[\]\s/]+\]|[^\[\]\s/:]+):(?P<port>[0-9]{1,5})", re.IGNORECASE)
+_OTHER_TARGETS = re.compile(r"(?:(?:unix|unix-abstract|vsock|ipv4|ipv6|xds|passthrough):|dns://[^/\s]+/)[^\s].*")
+
 DEFAULT_URL = "localhost:8001"  # Triton's port for gRPC; 8000 is the one for HTTP
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -118,6 +123,12 @@ def check_url(name: str, value: object) -> str:
         raise InvalidRequest(
             f"{name} is host:port alone, and this one has an @: gRPC sends no user:password@. Give credentials as"
             " headers={'authorization': ...} (--header 'authorization: ...')"
+        )
+    server = _SERVER.fullmatch(value)
+    if not (1 <= int(server["port"]) <= 65535 if server else _OTHER_TARGETS.fullmatch(value)):
+        raise InvalidRequest(
+            f"{name} is host:port, such as {DEFAULT_URL!r}, '[::1]:8001' or 'dns:///triton.example.org:8001', with a"
+            f" port from 1 to 65535; several of them have commas between them; got {value!r}"
         )
     return value
 

@@ -14,9 +14,11 @@ from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_
 from typer.testing import CliRunner
 
 from clipserve import (
+    AccessDenied,
     InvalidRequest,
     RequestCancelled,
     ServerBusy,
+    ServerFailed,
     ServerUnavailable,
     Tls,
     UnknownModel,
@@ -136,6 +138,42 @@ def test_a_busy_member_is_left_alone_for_a_while(connect, fleet):
     assert all(row.prediction for row in rows)
     # It refuses at once, so it always has the fewest calls in flight.
     assert len(fleet[0].requests) < 25
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (grpc.StatusCode.INTERNAL, "the network has a defect"),
+        (grpc.StatusCode.UNIMPLEMENTED, "Method not found!"),  # a gRPC server that is no Triton
+        (grpc.StatusCode.PERMISSION_DENIED, "another key"),
+        (grpc.StatusCode.UNAVAILABLE, "This protocol is restricted, expecting header 'triton-grpc-protocol-key'"),
+    ],
+    ids=lambda failure: failure[0].name,
+)
+def test_a_member_that_fails_costs_no_failure_and_gets_few_calls(connect, fleet, failure):
+    fleet[0].failure = failure
+    for triton in fleet:
+        triton.delay = 0.01
+    classifier = connect(url=urls(fleet))
+    assert [classifier.classify(VIDEO).top.label for _ in range(4)] == ["archery"] * 4  # without retries
+    rows = list(classifier.classify_many([VIDEO] * 100, parallel=6))
+    assert all(row.prediction for row in rows)
+    # It fails at once, so it always has the fewest calls in flight.
+    assert len(fleet[0].requests) < 25
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [((grpc.StatusCode.INTERNAL, "no"), ServerFailed), ((grpc.StatusCode.PERMISSION_DENIED, "no"), AccessDenied)],
+)
+def test_a_failure_that_all_members_have_is_reported_after_each_was_asked_once(connect, fleet, failure, error):
+    for triton in fleet:
+        triton.failure = failure
+    classifier = connect(url=urls(fleet))
+    for calls in (1, 2):
+        with at_once(), pytest.raises(error):
+            classifier.classify(VIDEO, retry=True, timeout_seconds=400)
+        assert shares(fleet) == [calls] * 3
 
 
 def test_a_fleet_that_is_busy_is_busy(connect, fleet, free_port):
@@ -318,6 +356,19 @@ def test_a_new_address_becomes_a_member_and_an_old_one_ceases_to_be_one(connect,
     classifier.classify(VIDEO)
 
 
+def test_a_name_that_is_not_found_keeps_its_members_though_another_one_is_found(pods):
+    port, _ = pods
+    names = "dns:///one.test:8001,dns:///two.test:8001"
+    fleet = Fleet(Connection("x3d_m", names))
+    one, two = ([Target(f"127.0.0.{number}:{port}")] for number in (1, 2))
+    fleet.take_names([one, two])
+    fleet.take_names([one, []])
+    assert {member.target for member in fleet.members.present} == {*one, *two}
+    fleet.take_names([one, one])  # both names for one server
+    assert [member.target for member in fleet.members.present] == one
+    fleet.close()
+
+
 def test_a_name_without_an_address_is_an_error_that_says_so(connect, name_server):
     with at_once(), pytest.raises(ServerUnavailable, match=r"fleet\.test"):
         connect(url="dns:///fleet.test:8001").classify(VIDEO, timeout_seconds=400)
@@ -364,7 +415,15 @@ def test_addresses_are_a_list_or_separated_by_commas(fleet):
 
 
 @pytest.mark.parametrize(
-    "url", ["", [], ["a:1", ""], "a:1,,b:1", ["http://a:1"], [1], {"a:1": 1}, b"a:1", "a:1,u:p@b:1"]
+    "url",
+    [
+        *("", [], ["a:1", ""], "a:1,,b:1", ["http://a:1"], [1], {"a:1": 1}, b"a:1", "a:1,u:p@b:1"),
+        # Without a port, or with one that does not exist.
+        *("a", "a:", "a:0", "a:65536", "a:99999", "a:x", "a:1,b", "[::1]", "::1", "::1:8001", "[::1:8001", ":8001"),
+        *("dns:///a", "dns:///a:99999", "dns:a", "dns:///a/b:1"),
+        # Several, with something else between them.
+        *("a:1 b:1", "a:1;b:1", "a:1/b"),
+    ],
 )
 def test_a_wrong_address_is_refused(url):
     with pytest.raises(InvalidRequest, match="url is host:port"):

@@ -41,6 +41,7 @@ class Fleet:
         self.is_single = not self.names and len(self._fixed) == 1
         self._transports: WeakSet[Connections] = WeakSet()
         self._watcher = Watcher(self)
+        self._found: dict[DnsName, Sequence[Target]] = {}  # by the last look-up of each that found any
         self._looking_up = threading.Lock()
         self._first_look_up: Future[list[list[Target]]] | None = None
 
@@ -68,9 +69,10 @@ class Fleet:
         self.take_names(found)
 
     def take_names(self, found: Sequence[Sequence[Target]]) -> None:
-        """The servers that the names have now. A look-up that finds nothing changes nothing."""
-        targets = [target for some in found for target in some]
-        if targets:
+        """The servers that the names have now, name by name. A look-up that finds nothing changes nothing."""
+        self._found.update({name: some for name, some in zip(self.names, found, strict=False) if some})
+        if any(found):
+            targets = dict.fromkeys(target for some in self._found.values() for target in some)
             for member in self.members.replace([*self._fixed, *targets]):
                 if not member.in_flight:
                     self.drop(member)
@@ -143,7 +145,7 @@ class Route:
         self._fleet.members.note_failure(member, error)
         self._tried.add(member.target)
         self.release()
-        if self._fleet.members.has_other(self._tried):
+        if self._fleet.members.has_other(self._tried, error):
             return True
         self._tried.clear()
         return False

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clipserve.errors import (
+    AccessDenied,
     ClipserveError,
     ModelNotReady,
     RequestCancelled,
     ServerBusy,
+    ServerFailed,
     ServerUnavailable,
+    UnexpectedAnswer,
     UnknownModel,
 )
 from clipserve.fleet.targets import Target
@@ -27,10 +30,11 @@ FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
 LONGEST_BUSY_SECONDS = 2.0  # a full queue has room again soon
 
-# Failures that another member may not have: those that a retry may mend, a model that only some members have, and a
-# call that the member itself cancelled.
-PASSING_ERRORS = (ServerBusy, ServerUnavailable, ModelNotReady, UnknownModel, RequestCancelled)
 _ABSENCES = (ServerUnavailable, ModelNotReady, UnknownModel)
+# A member that fails at once always has the fewest calls in flight. It must not get them all.
+_REFUSALS = (ServerBusy, ServerFailed, UnexpectedAnswer, AccessDenied)
+# Failures that another member may not have: it is there, has room, has the model, works, or takes these credentials.
+PASSING_ERRORS = (*_ABSENCES, *_REFUSALS, RequestCancelled)
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +48,8 @@ class Member:
         picked: counts up with each call that any member gets; orders members with the same number of calls.
         heard: when it answered last; seconds of `time.monotonic`, like all times here.
         since: when it got a call while it had none.
-        busy_until: until when other members come first, because it refused a call.
-        refusals: how many calls it refused in a row.
+        busy_until: until when other members come first, because it refused a call or failed.
+        refusals: how many calls in a row that was.
         silent: it has calls, and does not answer a question about its model.
         gone: it takes no calls any longer.
         cut: its calls were ended, because it answers nothing.
@@ -162,19 +166,22 @@ class Members:
             member.in_flight -= 1
             return member.gone and not member.in_flight
 
-    def has_other(self, tried: Collection[Target]) -> bool:
-        """Whether a member that may well answer is not in `tried`."""
+    def has_other(self, tried: Collection[Target], error: ClipserveError) -> bool:
+        """Whether a member that may well answer, after this failure of another one, is not in `tried`."""
         now = time.monotonic()
+        # A retry comes back to members that are busy, but there is none after a failure that is no matter of time.
+        may_be_busy = not error.retryable
         with self._lock:
             return any(
-                not (member.target in tried or member.silent or member.busy_until > now) for member in self._present
+                not (member.target in tried or member.silent or (member.busy_until > now and not may_be_busy))
+                for member in self._present
             )
 
     def note_failure(self, member: Member, error: ClipserveError) -> None:
         """Leave the member out, or let others come first for a while, as the error says."""
         if isinstance(error, _ABSENCES):
             self.leave_out(member, error)
-        elif isinstance(error, ServerBusy):
+        elif isinstance(error, _REFUSALS):
             with self._lock:
                 pause = min(FIRST_PAUSE_SECONDS * 2 ** min(member.refusals, 30), LONGEST_BUSY_SECONDS)
                 member.refusals += 1

@@ -1,5 +1,6 @@
 """A thread that notices which members of a fleet stop answering and which come back, and looks up names anew."""
 
+import logging
 import threading
 import time
 import weakref
@@ -19,6 +20,8 @@ SILENT_SECONDS = 0.4
 # How often names are looked up while calls are made; at once after a member was left out, but not more often than this.
 LOOK_UP_SECONDS = 5.0
 LOOK_UP_PAUSE_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class Watched(Protocol):
@@ -77,7 +80,11 @@ class Watcher:
             fleet = self._fleet()
             if fleet is None:
                 break
-            rest = self._round.go(fleet)
+            try:
+                rest = self._round.go(fleet)
+            except Exception:  # such as no further thread for a look-up; without this one no member would come back
+                log.exception("the servers of a fleet could not be watched; the next attempt follows")
+                rest = False
             del fleet
             if rest:
                 self._awake.wait()
