@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from clip_decode.limits import Limits
 from clipserve import InvalidRequest
 from clipserve.command_line import build_app
 from clipserve.loadtest.measurements import Measurement
 from clipserve.loadtest.report import write_csv
 from clipserve.plan.load_test import read_load_test
 from clipserve.plan.planning import MAX_UTILISATION, find_utilisation, make_plan, wait_at
-from clipserve.plan.workload import Workload
+from clipserve.plan.workload import MAX_PIXELS, MAX_SECONDS, Workload
 from clipserve_export.specs import SPECS
 
 
@@ -52,10 +53,18 @@ def run(*arguments: str) -> Any:
         ({"rate": math.inf}, "rate is a number above 0"),
         ({"rate": 1, "size": "720p"}, "such as 1280x720"),
         ({"rate": 1, "codec": "gif"}, "'mpeg2', got 'gif'"),
-        ({"rate": 1, "seconds": 1e9}, "at most 86,400"),
+        ({"rate": 1, "seconds": 1e9}, "to 14,400; got"),
+        ({"rate": 1e308}, "rate is a number above 0, from 0.000001 to 1,000,000,000,000"),
+        ({"rate": 1e-320}, "rate is a number above 0"),
+        ({"per_day": 5e-324}, "per_day is a number above 0"),
+        ({"videos": 1e6, "hours": 1e-300}, "hours is a number above 0"),
+        ({"rate": 1, "price": 1e300}, "price is a number above 0"),
+        ({"rate": 1, "size": "99999x99999"}, "a server takes 35,651,584"),
+        ({"rate": 1, "cores": 10**400}, "from 1 to 1,024"),
+        ({"servers": 10**400}, "from 1 to 1,000,000"),
         ({"rate": 1, "model": "resnet"}, "one of x3d_xs"),
         ({"rate": 1, "clips": 31}, "from 1 to 30"),
-        ({"rate": 1, "cores": 0}, "from 1 on"),
+        ({"rate": 1, "cores": 0}, "from 1 to 1,024"),
         ({"rate": 1, "latency": -5}, "latency is a number above 0"),
     ],
 )
@@ -140,6 +149,74 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, load_test: Path) ->
     (load_test / "facts.json").write_text("[]")
     with pytest.raises(InvalidRequest, match="has no results of a load test"):
         read_load_test(load_test)
+
+
+def test_a_load_test_without_open_loop_gives_the_latency_of_its_smallest_load(tmp_path: Path) -> None:
+    runs = [Measurement("ensemble", "closed", load, throughput=30.0 + load, p95=40.0 * load) for load in (4, 2)]
+    write_csv(tmp_path / "load.csv", runs)
+    (tmp_path / "facts.json").write_text(json.dumps({"model": "motion", "server_cores": 4}))
+    findings = read_load_test(tmp_path)
+    assert make_plan(Workload(rate=70, model="motion", latency=500), findings).servers >= 3
+    with pytest.raises(InvalidRequest, match="one request alone takes about 80 ms"):
+        make_plan(Workload(rate=70, model="motion", latency=50), findings)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("load.csv", "through,mode,load,throughput,p95,failure\nensemble,closed,1,0,40,\n"),
+        ("load.csv", "through,mode,load,throughput,p95,failure\nensemble,closed,1,nan,40,\n"),
+        ("load.csv", "through,mode,load,throughput,p95,failure\nensemble,closed,1,inf,40,\n"),
+        ("load.csv", "through,mode,load,throughput,p95,failure\nensemble,closed,1\n"),
+        ("load.csv", f"through\n{'x' * 200_000}\n"),
+        ("load.csv", "\x00"),
+        ("load.csv", ""),
+        ("facts.json", '{"model": "motion", "server_cores": 0}'),
+        ("facts.json", '{"model": "motion", "server_cores": "4"}'),
+        ("facts.json", '{"model": "motion", "server_cores": true}'),
+        ("facts.json", "7"),
+    ],
+)
+def test_results_that_are_none_are_refused(load_test: Path, file: str, text: str) -> None:
+    (load_test / file).write_text(text)
+    with pytest.raises(InvalidRequest, match="has no r"):
+        read_load_test(load_test)
+
+
+def test_silly_numbers_end_in_numbers() -> None:
+    """Up to the limits of each, also together."""
+    for on in ("cpu", "h100"):
+        for size, seconds in (("10x10", 1e-6), ("8192x4352", 14_400)):
+            common: dict[str, Any] = {"on": on, "size": size, "seconds": seconds, "megabytes": 1, "price": 1e12}
+            for much in ({"rate": 1e12}, {"rate": 1e-6}, {"videos": 1e12, "hours": 1e-6}, {"servers": 1_000_000}):
+                made = make_plan(Workload(**common, **much, clips=30))
+                assert all(math.isfinite(step.value) for step in made.steps)
+                assert made.servers >= 1
+
+
+def test_the_limits_are_those_of_the_decode_step() -> None:
+    assert (Limits().max_seconds, Limits().max_pixels) == (MAX_SECONDS, MAX_PIXELS)
+
+
+def test_fewer_cores_beside_a_gpu_may_make_decoding_the_slower_part() -> None:
+    """With 30 clips a video, the network is slower beside 16 cores."""
+    common: dict[str, Any] = {"rate": 5, "on": "h100", "size": "340x256", "clips": 30}
+    sixteen, one = make_plan(Workload(**common)), make_plan(Workload(**common, cores=1))
+    values = [{step.what: step for step in made.steps} for made in (sixteen, one)]
+    assert "the network is slower" in values[0]["a server with one H100"].how
+    assert "decoding is slower" in values[1]["a server with one H100"].how
+    decoding = [steps["decoding, in the service"].value for steps in values]
+    assert decoding[1] == pytest.approx(decoding[0] / 16)
+    assert one.capacity == decoding[1] < sixteen.capacity
+    assert "1 are taken to decode in proportion" in str(one.extrapolations)
+
+
+def test_shared_memory_of_a_gpu_server_is_what_its_start_asks_for() -> None:
+    """64 + (64 waiting + 16 workers + 18 NVDEC streams) x (3 + 3)."""
+    clip = 16 * 256**2 * 3 / 2**20
+    made = make_plan(Workload(rate=5, on="h100", megabytes=3))
+    assert made.shm_megabytes == math.ceil(64 + (64 + 16 + 18) * (3 + clip))
+    assert make_plan(Workload(rate=5, megabytes=3)).shm_megabytes == math.ceil(64 + (64 + 16) * (3 + clip))
 
 
 def test_the_command_shows_arithmetic_sources_and_extrapolation(load_test: Path) -> None:

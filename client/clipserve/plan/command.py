@@ -66,10 +66,13 @@ def print_plan(made: Plan) -> None:
         marks = [f"[{sources.index(step.source) + 1}]"] if step.source else []
         marks += ["~"] if step.extrapolated else []
         table.add_row(step.what, f"{_write_number(step.value)} {step.unit}".strip(), step.how, " ".join(marks))
-    gpus = f", {made.gpus} GPUs" if made.gpus else ""
-    servers = "1 server" if made.servers == 1 else f"{made.servers} servers"
+    gpus = (", 1 GPU" if made.gpus == 1 else f", {made.gpus} GPUs") if made.gpus else ""
+    servers, cores, each = (
+        "1 " + what if count == 1 else f"{count} {what}s"
+        for count, what in ((made.servers, "server"), (made.cores, "core"), (made.workers, "core"))
+    )
     console.print(
-        f"{servers}: {made.cores} cores{gpus}; each with {made.workers} cores, {made.shm_megabytes} MiB of"
+        f"{servers}: {cores}{gpus}; each with {each}, {made.shm_megabytes} MiB of"
         f" /dev/shm and {made.memory_megabytes} MiB of memory",
         markup=False,
         soft_wrap=True,

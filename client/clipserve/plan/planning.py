@@ -165,9 +165,13 @@ def _plan_gpu(workload: Workload, steps: list[Step]) -> tuple[int, float, float]
     decode, network = gpu_decode_rate(workload), gpu_network_rate(workload)
     growth = decode_growth_with_clips(workload)
     steps += [_step("decoding", decode, "videos/s"), _step("network", network, "clips/s")]
-    decoding = decode.value / growth.value * figures["whole_over_decode"]
-    remark = "the whole service was measured without NVDEC only"
+    cores = workload.cores or figures["cores"]
+    decoding = decode.value / growth.value * figures["whole_over_decode"] * cores / figures["cores"]
+    remark = "the whole service was not measured with NVDEC"
     how = f"{decode.value:.1f} x {figures['whole_over_decode']}"
+    if cores != figures["cores"]:
+        how += f" x {cores} / {figures['cores']}"
+        remark += f", with {figures['cores']} cores; {cores} are taken to decode in proportion"
     if workload.clips > 1:
         how += f" / {growth.value:.2f} for {workload.clips} clips"
         steps.append(_step(f"decoding of {workload.clips} clips", growth, "times as long"))
@@ -175,18 +179,12 @@ def _plan_gpu(workload: Workload, steps: list[Step]) -> tuple[int, float, float]
     networks = network.value / workload.clips
     capacity = min(decoding, networks)
     slower = "decoding" if decoding <= networks else "the network"
-    cores = workload.cores or figures["cores"]
-    beyond = ""
-    if cores != figures["cores"] and slower == "decoding":
-        capacity = min(capacity * cores / figures["cores"], networks)
-        beyond = f"{figures['cores']} cores beside the GPU were measured; {cores} are taken to decode in proportion"
     steps.append(
         Step(
             f"a server with one {figures['name']}",
             capacity,
             "videos/s",
             f"{slower} is slower: {decoding:.1f} and {network.value:.0f} / {workload.clips}",
-            extrapolated=beyond,
         )
     )
     decode_alone = figures["alone_milliseconds_1080p"] * workload.pixels / (1920 * 1080)
@@ -214,7 +212,7 @@ def _read_findings(workload: Workload, findings: LoadTestFindings, steps: list[S
         beyond = f"{measured} cores were tested; {cores} are taken to do {cores / measured:g} times as much"
     how = f"{findings.peak:.4g} in closed loop" + (f" x {cores} / {measured}" if beyond else "")
     steps.append(Step("a server", capacity, "videos/s", f"{how}, videos of the load test", findings.source, beyond))
-    return cores, capacity, min((p95 for _, p95 in findings.open_loop), default=math.nan)
+    return cores, capacity, min((p95 for _, p95 in findings.open_loop), default=findings.alone)
 
 
 def _choose_utilisation(
@@ -271,12 +269,13 @@ def _plan_memory(workload: Workload, cores: int, steps: list[Step]) -> tuple[int
     """MiB of /dev/shm and of memory, for one server."""
     from clipserve_export.capacity import clip_bytes, max_clips, max_videos
     from clipserve_export.specs import SPECS
-    from clipserve_server.shared_memory import MAX_VIDEO_BYTES, Demand, Load, Network
+    from clipserve_server.shared_memory import MAX_VIDEO_BYTES, NVDEC, Demand, Load, Network
 
     spec = SPECS[workload.model]
     clip = clip_bytes(spec.geometry)
     network = Network(spec.name, spec.geometry.output_name, clip, max_clips(spec), max_videos(spec), 1)
-    demand = Demand([network], cores, Load(0, 0, 0), MAX_WAITING)
+    nvdec = 0 if workload.on == "cpu" else NVDEC["processes"] * NVDEC["streams"]
+    demand = Demand([network], cores + nvdec, Load(0, 0, 0), MAX_WAITING)
     file_bytes = round(workload.file_megabytes * MIB)
     if file_bytes > MAX_VIDEO_BYTES:
         raise InvalidRequest(
@@ -287,7 +286,8 @@ def _plan_memory(workload: Workload, cores: int, steps: list[Step]) -> tuple[int
     assumed = (
         "" if workload.megabytes is not None else "the size of a file is an estimate: 0.1 bit a pixel (--megabytes)"
     )
-    how = f"64 + ({MAX_WAITING} + {cores}) x ({workload.file_megabytes:.1f} + {workload.clips} x {clip / MIB:.1f})"
+    decoders = f"{cores} + {nvdec}" if nvdec else f"{cores}"
+    how = f"64 + ({MAX_WAITING} + {decoders}) x ({workload.file_megabytes:.1f} + {workload.clips} x {clip / MIB:.1f})"
     steps.append(Step("/dev/shm of a server", shm, "MiB", how, "docs/gpu-server.md, Shared memory", assumed))
     if workload.on == "cpu":
         run = max_videos(spec) * max_clips(spec) * spec.clip_megabytes

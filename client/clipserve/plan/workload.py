@@ -1,13 +1,12 @@
 """What is to be planned: how many videos of what kind, for which model, on what."""
 
-import math
 import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 from clipserve.arguments import Argument, CheckedArguments
-from clipserve.checks import check_choice, check_int, check_positive_int, read_float
+from clipserve.checks import check_choice, check_int, read_float
 from clipserve.errors import InvalidRequest
 from clipserve.options import MAX_CLIPS
 
@@ -16,23 +15,30 @@ Processor: TypeAlias = Literal["cpu", "h100"]
 Precision: TypeAlias = Literal["bf16", "fp32"]
 
 DAY_SECONDS = 86_400
+# Beyond them the arithmetic ends in infinity, or in nothing.
+LEAST, MOST = 1e-6, 1e12
+# What the decode step takes, unless its config says otherwise: see Limits of clip_decode.
+MAX_SECONDS, MAX_PIXELS = 4 * 3600, 8192 * 4352
+MAX_CORES, MAX_SERVERS = 1024, 1_000_000
 BITS_A_PIXEL = 0.1  # of a second's frames at 30 fps, where the size of a file is not given: 2.8 Mbit/s for 720p
 _SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
 
 
-def check_amount(name: str, value: object, *, most: float = math.inf) -> float:
+def check_amount(name: str, value: object, *, most: float = MOST) -> float:
     """Accept a number above 0."""
-    if (number := read_float(value)) is None or not 0 < number <= most or math.isinf(number):
-        limit = "" if math.isinf(most) else f", at most {most:,.0f}"
-        raise InvalidRequest(f"{name} is a number above 0{limit}; got {value!r}")
+    if (number := read_float(value)) is None or not LEAST <= number <= most:
+        raise InvalidRequest(f"{name} is a number above 0, from {LEAST:f} to {most:,.0f}; got {value!r}")
     return number
 
 
 def check_size(name: str, value: object) -> str:
     """Accept WIDTHxHEIGHT."""
-    if not isinstance(value, str) or not _SIZE.fullmatch(value):
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
         raise InvalidRequest(f"{name} is WIDTHxHEIGHT in pixels, such as 1280x720; got {value!r}")
-    return value
+    if (pixels := int(found[1]) * int(found[2])) > MAX_PIXELS:
+        raise InvalidRequest(f"{name} is {value}, {pixels:,} pixels, but a server takes {MAX_PIXELS:,} (8K UHD)")
+    return found[0]
 
 
 def check_model(name: str, value: object) -> str:
@@ -61,13 +67,17 @@ class Workload(CheckedArguments):
     servers: Annotated[
         int | None,
         Argument(
-            "instead: how much do so many servers do, and how long do --videos take?", check_positive_int, metavar="N"
+            "instead: how much do so many servers do, and how long do --videos take?",
+            partial(
+                check_int, allowed=range(1, MAX_SERVERS + 1), described=f"a whole number from 1 to {MAX_SERVERS:,}"
+            ),
+            metavar="N",
         ),
     ] = None
     size: Annotated[str, Argument("of a picture", check_size, metavar="WIDTHxHEIGHT")] = "1280x720"
     codec: Annotated[Codec, Argument("of the videos", partial(check_choice, choices=Codec))] = "h264"
     seconds: Annotated[
-        float, Argument("length of a video", partial(check_amount, most=DAY_SECONDS), metavar="SECONDS")
+        float, Argument("length of a video", partial(check_amount, most=MAX_SECONDS), metavar="SECONDS")
     ] = 10.0
     megabytes: Annotated[
         float | None,
@@ -93,7 +103,12 @@ class Workload(CheckedArguments):
     on: Annotated[Processor, Argument("what the networks run on", partial(check_choice, choices=Processor))] = "cpu"
     cores: Annotated[
         int | None,
-        Argument("cores of a server", check_positive_int, metavar="N", default="16, or those of the load test"),
+        Argument(
+            "cores of a server",
+            partial(check_int, allowed=range(1, MAX_CORES + 1), described=f"a whole number from 1 to {MAX_CORES:,}"),
+            metavar="N",
+            default="16, or those of the load test",
+        ),
     ] = None
     precision: Annotated[
         Precision,
