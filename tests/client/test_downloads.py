@@ -48,6 +48,7 @@ class Site(BaseHTTPRequestHandler):
             "/in-circles": lambda: self.redirect("/in-circles"),
             "/a%20b%C3%A9/%E6%97%A5.mp4?q=%20%22": self.give,
             "/caf%E9.mp4": self.give,
+            "/signed.mp4?X-Amz-Signature=abc": self.give,
             "/locked.mp4": self.give_to_those_with_a_key,
             "/to-locked": lambda: self.redirect("/locked.mp4"),
             "/to-locked-elsewhere": lambda: self.redirect(f"http://localhost:{self.server.server_port}/locked.mp4"),
@@ -157,6 +158,28 @@ def test_a_password_that_begins_like_a_port_is_not_shown(connect, word):
     (row,) = connect().classify_many(f"http://user:{word}@host.invalid/a.mp4")
     assert (row.id, row.video) == ("http://...host.invalid/a.mp4",) * 2
     assert "12" not in str(row.error)
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("X-Amz-Credential=AK%2F1&X-Amz-Signature=abc", "X-Amz-Credential=...&X-Amz-Signature=..."),
+        ("X-Goog-Signature=abc", "X-Goog-Signature=..."),
+        ("AWSAccessKeyId=AK&Signature=abc&Expires=1", "AWSAccessKeyId=...&Signature=...&Expires=1"),
+        ("sv=2026&sig=abc%2B", "sv=2026&sig=..."),
+        ("key=videos/a.mp4&design=b", "key=videos/a.mp4&design=b"),  # rows are told apart by it
+    ],
+)
+def test_signatures_of_presigned_addresses_are_not_shown(query, shown):
+    assert Address.parse(f"https://bucket.test/a.mp4?{query}").shown == f"https://bucket.test/a.mp4?{shown}"
+
+
+def test_signatures_are_sent_and_shown_nowhere(connect, triton, site):
+    for name, found in (("signed", True), ("missing", False)):
+        (row,) = connect().classify_many(f"{site}/{name}.mp4?X-Amz-Signature=abc")
+        assert (row.id, row.video) == (f"{site}/{name}.mp4?X-Amz-Signature=...",) * 2
+        assert bool(row.prediction) == found
+        assert "abc" not in f"{row}{row.error}"
 
 
 @pytest.mark.parametrize("place", ["localhost:1", "127.0.0.1:1", "[::1]:1", "[fe80::1]:1", "host.invalid:1", "host"])

@@ -116,11 +116,29 @@ def test_anything_else_is_none(path):
             "zip://a.mp4::https://host/a.zip?X-Amz-Signature=abc&x=1",
             "zip://a.mp4::https://host/a.zip?X-Amz-Signature=...&x=1",
         ),
-        ("hf://datasets/me/some@main/a.mp4", "hf://datasets/me/some@main/a.mp4"),
+        ("s3://AKIA:sec/ret+key@bucket/a.mp4", "s3://bucket/a.mp4"),
+        ("zip://a.mp4::s3://AKIA:sec/ret@bucket/a.zip", "zip://a.mp4::s3://bucket/a.zip"),
+        ("sftp://me:pass@host:22/a@b.mp4", "sftp://host:22/a@b.mp4"),
+        ("abfs://a@b/c.mp4?access_token=abc&client_secret=def", "abfs://b/c.mp4?access_token=...&client_secret=..."),
     ],
 )
 def test_credentials_are_not_shown(address, shown):
     assert RemotePath.parse(address).shown == shown
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf://datasets/me/some@main/a.mp4",
+        "zip://cam1@2026.mp4::s3://bucket/a.zip",
+        "s3://bucket/a@b.mp4",
+        "sftp://host:22/a@b.mp4",
+        "s3://bucket/key=1/token=2/a.mp4",
+    ],
+)
+def test_what_tells_two_objects_apart_is_shown(address):
+    """Rows of a job are told apart by it."""
+    assert RemotePath.parse(address).shown == address
 
 
 # ---- what an address stands for ----------------------------------------------------------------------------

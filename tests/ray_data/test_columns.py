@@ -1,6 +1,7 @@
 """The columns of a Dataset before and after its classification."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 import clipserve
 from clipserve import InvalidRequest, NotAVideo, Prediction, Row, ScoredLabel, VideoNotReadable
 from clipserve.ray.columns import add_columns, check_columns, read_ids, read_videos
-from clipserve.ray.options import DatasetOptions, EmbedOptions
+from clipserve.ray.options import DatasetOptions, EmbedOptions, JobOptions
 
 SUCCESS = Row(
     "0",
@@ -44,6 +45,29 @@ def test_the_id_is_the_column_else_the_path_else_the_hash_of_the_bytes() -> None
     assert read_ids(pa.table({"path": ["a.mp4"], "bytes": [b"x"]})) == ["a.mp4"]
     assert read_ids(pa.table({"bytes": [b"x"]})) == [hashlib.sha256(b"x").hexdigest()]
     assert read_ids(pa.table({"path": ["https://me:secret@host/a.mp4"]})) == ["https://host/a.mp4"]
+
+
+def test_a_row_without_an_id_is_told_apart_by_its_video() -> None:
+    table = pa.table({"id": ["a", None, None], "path": ["a.mp4", "b.mp4", None], "bytes": [b"x", b"y", b"z"]})
+    assert read_ids(table) == ["a", "b.mp4", hashlib.sha256(b"z").hexdigest()]
+    assert read_ids(pa.table({"path": pa.array([None], pa.string())})) == [hashlib.sha256(b"").hexdigest()]
+
+
+@pytest.mark.parametrize("name", ["id", "path", "bytes", "label", "scores", "report", "error", "model_version"])
+def test_features_take_no_column_of_the_results(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"feature_column is '{name}', which is another column"):
+        check_columns(["path"], DatasetOptions(features=True, feature_column=name))
+    check_columns(["path"], DatasetOptions(feature_column=name))
+
+
+def test_paths_are_texts_or_path_objects(tmp_path: Path) -> None:
+    options = JobOptions(out=tmp_path, repository=tmp_path / "models")  # type: ignore[arg-type]
+    assert (options.out, options.repository) == (str(tmp_path), str(tmp_path / "models"))
+    for wrong in ("", None, 7, b"results"):
+        with pytest.raises(InvalidRequest, match="out is a folder"):
+            JobOptions(out=wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidRequest, match="repository is the path"):
+            JobOptions(out="results", repository=wrong)  # type: ignore[arg-type]
 
 
 def test_bytes_come_before_paths_and_a_row_without_either_is_a_failure() -> None:

@@ -99,3 +99,25 @@ def test_results_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(again.find_done()) == 2
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "7", "[1]"])
+def test_settings_that_no_job_wrote_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "_job.json").write_text(text)
+    with pytest.raises(InvalidRequest, match=r"_job.json of .* is not what a job writes"):
+        ResultFolder(str(tmp_path)).check_settings(SETTINGS)
+
+
+def test_a_file_that_holds_no_results_is_named(tmp_path: Path) -> None:
+    folder = ResultFolder(str(tmp_path))
+    folder.write(make_table({"a": None}))
+    for content in (b"", b"PAR1 and no more"):
+        (tmp_path / "part-0.parquet").write_bytes(content)
+        with pytest.raises(InvalidRequest, match=r"part-0.parquet' cannot be read as results .*: remove it"):
+            folder.find_done()
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "part-0.parquet")
+    with pytest.raises(InvalidRequest, match=r"part-0.parquet' cannot be read as results"):
+        folder.find_done()
+    (tmp_path / "part-0.parquet").unlink()
+    assert folder.find_done().find(["a"]).tolist() == [True]
+    assert read_ids(tmp_path) == ["a"]

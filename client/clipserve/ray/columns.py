@@ -4,7 +4,7 @@ In: `path` (a path or address, read by the actor), or `bytes` (the video, as `ra
 `id` where ids are not paths. Every other column is kept, `bytes` is not. Out, beside them:
 
 | column | type | |
-| id | string | the column `id`, else the path, else the SHA-256 of the bytes |
+| id | string | the column `id`, else the path, else the SHA-256 of the bytes; so in each row that has none |
 | label | string | the best label |
 | labels, scores | list of string, of float64 | `top_k` of them, best first |
 | features | list of float32 | the embedding, where it was requested; `feature_column` names the column |
@@ -20,6 +20,7 @@ Of a failure `label` to `truncated` are null, of a success `error` and `message`
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -55,6 +56,12 @@ def list_types(options: DatasetOptions) -> dict[str, pa.DataType]:
 
 def check_columns(names: Sequence[str], options: DatasetOptions) -> None:
     """Raise InvalidRequest unless a Dataset with these columns can be classified."""
+    own = {ID, PATH, BYTES, *list_types(replace(options, features=False, report=True))}
+    if options.features and options.feature_column in own:
+        raise InvalidRequest(
+            f"feature_column is {options.feature_column!r}, which is another column of the results: choose a name"
+            " beside them, such as 'features' or 'embedding'"
+        )
     if PATH not in names and BYTES not in names:
         raise InvalidRequest(
             f"a Dataset of videos has a column {PATH!r} (paths or addresses) or {BYTES!r} (as read_binary_files reads"
@@ -70,11 +77,16 @@ def check_columns(names: Sequence[str], options: DatasetOptions) -> None:
 
 def read_ids(table: pa.Table) -> list[str]:
     """The id of each row."""
-    if ID in table.column_names:
-        return [str(value) for value in table[ID].to_pylist()]
-    if PATH in table.column_names:
-        return [_name_path(path) for path in table[PATH].to_pylist()]
-    return [hashlib.sha256(value.as_buffer() or b"").hexdigest() for value in table[BYTES]]
+    columns = [table[name] if name in table.column_names else None for name in (ID, PATH, BYTES)]
+    return [_choose_id(*(None if column is None else column[row] for column in columns)) for row in range(len(table))]
+
+
+def _choose_id(id: Any, path: Any, content: Any) -> str:
+    if id is not None and id.is_valid:
+        return str(id.as_py())
+    if path is not None and path.is_valid:
+        return _name_path(path.as_py())
+    return hashlib.sha256((content is not None and content.as_buffer()) or b"").hexdigest()
 
 
 def _name_path(path: object) -> str:

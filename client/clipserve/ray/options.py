@@ -1,5 +1,6 @@
 """What a caller can ask of Ray: the connection, the request, and how the work is spread."""
 
+import os
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Annotated, Any
@@ -18,9 +19,20 @@ RETRY_SECONDS = 600.0
 
 def check_repository(name: str, value: object) -> str:
     """Accept the path of a model repository."""
-    if not isinstance(value, str) or not value:
-        raise InvalidRequest(f"{name} is the path of a model repository on every node, got {value!r}")
-    return value
+    return check_path(name, value, "the path of a model repository on every node")
+
+
+def check_out(name: str, value: object) -> str:
+    """Accept the folder of results."""
+    return check_path(name, value, "a folder: a path, or an address such as s3://bucket/results")
+
+
+def check_path(name: str, value: object, described: str) -> str:
+    """Accept a path, or an address, and return it as text."""
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str) or not path:
+        raise InvalidRequest(f"{name} is {described}; got {value!r}")
+    return path
 
 
 def check_column(name: str, value: object) -> str:
@@ -107,5 +119,7 @@ class JobOptions(DatasetOptions):
 
     out: Annotated[
         str,
-        Argument("the folder of results: a path, or an address that pyarrow knows, such as s3://bucket/results"),
+        Argument(
+            "the folder of results: a path, or an address that pyarrow knows, such as s3://bucket/results", check_out
+        ),
     ]

@@ -110,7 +110,13 @@ class ResultFolder:
             self._write(path, json.dumps(dict(settings), indent=2).encode())
             return
         with self.filesystem.open_input_stream(path) as file:
-            before = json.loads(file.read())
+            text = file.read()
+        try:
+            before = dict(json.loads(text))
+        except (ValueError, TypeError):
+            raise InvalidRequest(
+                f"{SETTINGS} of {self.out!r} is not what a job writes: choose another folder"
+            ) from None
         changed = [name for name in sorted({*before, *settings}) if before.get(name) != settings.get(name)]
         if changed:
             differences = ", ".join(f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in changed)
@@ -143,8 +149,15 @@ class ResultFolder:
                 self.filesystem.delete_file(info.path)
 
     def _read_final(self, path: str) -> list[str]:
-        with self.filesystem.open_input_file(path) as file:
-            head = pq.read_table(file, columns=[ID, "error"])
+        try:
+            with self.filesystem.open_input_file(path) as file:
+                head = pq.read_table(file, columns=[ID, "error"])
+            if head.column_names != [ID, "error"]:
+                raise ValueError(f"it has no columns {ID!r} and 'error'")
+        except ValueError as error:  # pyarrow's ArrowInvalid is one
+            raise InvalidRequest(
+                f"{path!r} cannot be read as results ({error}): remove it, and its videos are classified again"
+            ) from error
         final = pc.or_(pc.is_null(head["error"]), pc.is_in(head["error"], pa.array(sorted(FINAL_CODES))))
         if not pc.all(final).as_py():
             with self.filesystem.open_input_file(path) as file:

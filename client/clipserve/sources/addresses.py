@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote_to_bytes
 from urllib.request import Request
 
 from clipserve.proxies import is_loopback
-from clipserve.sources.remote_paths import RemotePath, is_remote
+from clipserve.sources.remote_paths import RemotePath, hide_signatures, is_remote
 
 # Scheme, user:password@host:port, and the rest.
 _PARTS = re.compile(r"(https?://)([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -60,10 +60,10 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The address without credentials."""
+        """The address without credentials and signatures. Rows are told apart by it, so `?key=...` stays."""
         if "@" in self.rest and self._may_be_credentials():
-            return f"{self.scheme}...{self.rest.rpartition('@')[2]}"
-        return f"{self.scheme}{self.place}{self.rest}"
+            return hide_signatures(f"{self.scheme}...{self.rest.rpartition('@')[2]}")
+        return hide_signatures(f"{self.scheme}{self.place}{self.rest}")
 
     @property
     def server(self) -> str:

@@ -11,8 +11,14 @@ _PARTS = re.compile(
     r"(?P<path>(?:(?!::).)*)(?P<holder>::.*)?",
     re.IGNORECASE | re.DOTALL,
 )
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
-_SIGNATURES = re.compile(r"(?i)\b((?:x-(?:amz|goog)-[a-z-]+|signature|awsaccesskeyid|sig|token|key|secret)=)[^&\s'\"]+")
+# user:password@. A password with a slash, as a secret key of S3 may have, ends at the last @; a port is none.
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^/@\s]*|[^/@:\s]*:(?!:|[0-9]*/)(?:(?!::)\S)*)@")
+# Of presigned addresses of S3, Google and Azure.
+_SIGNATURES = re.compile(r"(?i)(?<![\w-])((?:x-(?:amz|goog)-[a-z-]+|signature|sig|awsaccesskeyid)=)[^&\s'\"]+")
+# Where no user, host or bucket comes first, so that an @ belongs to a name.
+_PLACELESS = frozenset(("zip", "tar", "libarchive", "memory", "file", "local"))
+# In a query or a message, not as a folder: s3://bucket/key=1/ and s3://bucket/key=2/ are two.
+_SECRETS = re.compile(r"(?i)(?<![^?&\s'\"(,])([\w-]*(?:token|key|secret|password|credential)[\w-]*=)[^&\s'\"]+")
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class RemotePath:
     @property
     def shown(self) -> str:
         """The address without credentials and signatures."""
+        if self.scheme in _PLACELESS:
+            return f"{self.caches}{self.scheme}://{self.path}{hide_secrets(self.holder)}"
         return hide_secrets(str(self))
 
     @property
@@ -70,6 +78,11 @@ def is_remote(source: object) -> bool:
     return found is not None and not (found["scheme"].lower() in ("http", "https") and not found["caches"])
 
 
+def hide_signatures(text: str) -> str:
+    """A text without the signatures of presigned addresses."""
+    return _SIGNATURES.sub(r"\1...", text)
+
+
 def hide_secrets(text: str) -> str:
     """A text without the credentials and signatures of the addresses in it."""
-    return _SIGNATURES.sub(r"\1...", _CREDENTIALS.sub("", text))
+    return _SECRETS.sub(r"\1...", hide_signatures(_CREDENTIALS.sub("", text)))
