@@ -361,6 +361,26 @@ def test_the_jobs_and_the_page_run_commands_that_exist(rendered):
         commands[name].make_context(name, list(arguments))
 
 
+@pytest.mark.parametrize("name", ["default", "export", "gcs", "tls", "tools", "kserve"])
+def test_the_notes_name_what_there_is(helm, rendered, tmp_path, name):
+    import typer.main
+
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(MATRIX[name]))
+    options = ("--namespace", NAMESPACE, "--values", tmp_path / "values.yaml")
+    notes = run_helm(helm, "install", "--dry-run=client", "clipserve", CHART, *options).partition("NOTES:")[2]
+    objects = {(item["kind"].lower(), item["metadata"]["name"]) for item in rendered(name)}
+    named = set(re.findall(r"\b(deployment|service|job|inferenceservice)[/ ]([a-z0-9-]+)", notes))
+    assert named <= objects
+    assert named & {("deployment", "clipserve"), ("inferenceservice", "clipserve")}
+    assert {kind for kind, _ in named} >= {kind for kind, _ in objects} & {"job"}
+    for command in re.findall(r"clipserve (classify .*)", notes):
+        program, *words = shlex.split(command)
+        known = {option for one in typer.main.get_command(build_app()).commands[program].params for option in one.opts}
+        used = {word for word in words if word.startswith("--")}
+        assert "--url" in used <= known
+        assert ("--root-certificates" in used, "--header" in used) == (name in ("tls", "tools"), name == "tls")
+
+
 def test_what_waits_for_the_export_takes_no_gpu(rendered):
     (wait,) = pick(rendered("export"), "Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert settings_of(wait).gpu == "none"

@@ -77,16 +77,16 @@ def check_columns(names: Sequence[str], options: DatasetOptions) -> None:
 
 def read_ids(table: pa.Table) -> list[str]:
     """The id of each row."""
-    columns = [table[name] if name in table.column_names else None for name in (ID, PATH, BYTES)]
-    return [_choose_id(*(None if column is None else column[row] for column in columns)) for row in range(len(table))]
+    ids, paths = (table[name].to_pylist() if name in table.column_names else [None] * len(table) for name in (ID, PATH))
+    return [
+        str(id) if id is not None else _name_path(path) if path is not None else _hash_bytes(table, row)
+        for row, (id, path) in enumerate(zip(ids, paths, strict=True))
+    ]
 
 
-def _choose_id(id: Any, path: Any, content: Any) -> str:
-    if id is not None and id.is_valid:
-        return str(id.as_py())
-    if path is not None and path.is_valid:
-        return _name_path(path.as_py())
-    return hashlib.sha256((content is not None and content.as_buffer()) or b"").hexdigest()
+def _hash_bytes(table: pa.Table, row: int) -> str:
+    content = table[BYTES][row].as_buffer() if BYTES in table.column_names else None
+    return hashlib.sha256(content or b"").hexdigest()
 
 
 def _name_path(path: object) -> str:
