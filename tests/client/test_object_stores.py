@@ -1,7 +1,9 @@
 """Videos in object stores and archives: memory://, zip:// and a real S3 server on this machine."""
 
+import io
 import json
 import logging
+import tarfile
 import threading
 import time
 import zipfile
@@ -253,6 +255,34 @@ def test_an_archive_is_a_folder(archive):
     assert names(f"zip://deep::{archive}") == [f"zip://deep/1.mp4::{archive}"]
     (entry,) = read_entries(f"zip://labels.csv::{archive}")
     assert (read(entry.video), entry.label) == (b"deep/1.mp4", "run")
+
+
+def test_names_that_tar_writes_begin_with_a_dot_and_are_not_hidden(tmp_path):
+    """As of `tar -czf videos.tar.gz .`."""
+    path = tmp_path / "videos.tar.gz"
+    with tarfile.open(path, "w:gz") as file:
+        for name in ("./a.mp4", "./deep/b.mp4", "./.hidden.mp4", "./.cache/c.mp4"):
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            file.addfile(member, io.BytesIO(name.encode()))
+    skipped = Skipped()
+    both = [f"tar://./{name}::{path}" for name in ("a.mp4", "deep/b.mp4")]
+    assert names(f"tar://::{path}", skipped) == both
+    assert skipped.hidden == 1
+    assert names(f"tar://**::{path}") == names(f"tar://**/*.mp4::{path}") == both
+    assert names(f"tar://*.mp4::{path}") == both[:1]
+    assert [read(address) for address in both] == [b"./a.mp4", b"./deep/b.mp4"]
+
+
+def test_odd_names_in_an_archive_are_rows_of_their_own(tmp_path):
+    path = tmp_path / "videos.zip"
+    odd = ["a b", "日", "[1]", "a#b", "a?b", "a%20b", "x*y", "cam1@x", "cam2@x", "a\nb", "a:b", "key=1/v", "key=2/v"]
+    with zipfile.ZipFile(path, "w") as file:
+        for name in odd:
+            file.writestr(f"{name}.mp4", name)
+    found = list(read_entries(f"zip://::{path}"))
+    assert len({entry.id for entry in found}) == len(odd)
+    assert sorted(read(entry.video).decode() for entry in found) == sorted(odd)
 
 
 def test_threads_share_an_archive(archive):

@@ -72,7 +72,7 @@ def _read_folder(address: RemotePath, skipped: Skipped) -> Entries:
 
 def _is_hidden(address: RemotePath, folder: RemotePath) -> bool:
     below = address.path.removeprefix(folder.path)
-    return any(part.startswith(".") for part in below.split("/"))
+    return any(part.startswith(".") and part != "." for part in below.split("/"))
 
 
 def _read_pattern(pattern: RemotePath, skipped: Skipped) -> Entries:

@@ -79,7 +79,11 @@ class Store:
         found = {str(item["name"]).rstrip("/"): item["type"] == "directory" for item in listed}
         found.pop(self._path.rstrip("/"), None)
         for path in sorted(found, key=order_naturally):
-            yield self._make_item(path, is_folder=found[path])
+            item = self._make_item(path, is_folder=found[path])
+            if item.is_folder and item.name == ".":  # `tar -cf videos.tar .` puts ./ in front of every name
+                yield from Store(item.address).list()
+            else:
+                yield item
 
     def walk(self) -> Iterator[Item]:
         """Every object below the path. Of S3 page by page, in S3's order; of others folder by folder."""
