@@ -91,6 +91,7 @@ MATRIX: dict[str, Values] = {
         "kserve": {"enabled": True, "storageUri": "s3://models/clipserve"},
         "autoscaling": {"kind": "keda", "prometheus": PROMETHEUS},
         "tls": TLS,
+        "pod": {"labels": {"team": "video"}, "annotations": {"note": "x"}},
     },
     "kserve_canary": {
         "kserve": {

@@ -73,6 +73,7 @@ def test_a_wrong_value_is_refused_with_its_name(render, values, name):
             {"kserve": {**KSERVE, "deploymentMode": "Knative"}, "monitoring": {"podMonitor": True}},
             "monitoring.podMonitor asks for ports",
         ),
+        ({"kserve": {**KSERVE, "deploymentMode": "Knative"}, "tls": TLS}, "its proxy speaks plain gRPC"),
         ({"sharedMemory": {"size": "512Mi"}}, "1864 Mi may be in use at once"),
         ({"sharedMemory": {"views": 40}}, "raise it to 46032 Mi or more"),
         ({"resources": {"memory": "2Gi"}}, "/dev/shm counts in it with 1864 Mi"),

@@ -62,6 +62,13 @@ def test_custom_resources_are_valid_by_their_definitions(rendered):
     assert len(seen) == 6
 
 
+def test_its_pods_have_the_labels_and_annotations_of_the_values(rendered):
+    predictor = pick(rendered("kserve"), "InferenceService")["spec"]["predictor"]
+    assert predictor["labels"]["team"] == "video"
+    assert predictor["labels"]["app.kubernetes.io/name"] == "clipserve"
+    assert predictor["annotations"] == {"note": "x"}
+
+
 def test_the_runtime_serves_what_kserve_mounts_over_grpc(rendered):
     for name in KSERVE:
         objects = rendered(name)

@@ -169,6 +169,9 @@
 {{- if and (eq $values.kserve.deploymentMode "Knative") (eq $scaling.kind "keda") -}}
 {{- fail "autoscaling.kind is keda, but in kserve.deploymentMode Knative its own autoscaler decides: none, or kserve.deploymentMode Standard" -}}
 {{- end -}}
+{{- if and (eq $values.kserve.deploymentMode "Knative") (ne $values.tls.mode "off") -}}
+{{- fail (printf "tls.mode is %s, but in kserve.deploymentMode Knative its proxy speaks plain gRPC to the server: set tls.mode to off, and have Knative or its gateway encrypt" $values.tls.mode) -}}
+{{- end -}}
 {{- if and (eq $values.kserve.deploymentMode "Knative") $values.monitoring.podMonitor -}}
 {{- fail "monitoring.podMonitor asks for ports that pods of kserve.deploymentMode Knative do not have, as Knative allows one: set it to false" -}}
 {{- end -}}
