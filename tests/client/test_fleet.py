@@ -27,7 +27,7 @@ from clipserve import (
 from clipserve.command_line import build_app
 from clipserve.connection import Connection
 from clipserve.errors import ModelNotReady
-from clipserve.fleet.fleet import Fleet
+from clipserve.fleet.fleet import MOST_FAILURES, Fleet
 from clipserve.fleet.members import LONGEST_PAUSE_SECONDS, Members
 from clipserve.fleet.targets import DnsName, Target
 from clipserve.transport import Transport
@@ -174,6 +174,19 @@ def test_a_failure_that_all_members_have_is_reported_after_each_was_asked_once(c
         with at_once(), pytest.raises(error):
             classifier.classify(VIDEO, retry=True, timeout_seconds=400)
         assert shares(fleet) == [calls] * 3
+
+
+def test_a_request_that_fails_anywhere_is_not_sent_to_every_member(connect, fleet, make_triton, start):
+    more = [make_triton() for _ in range(3)]
+    for triton in more:
+        start(triton)
+    for triton in (*fleet, *more):
+        triton.failures_by_content[VIDEO] = (grpc.StatusCode.INTERNAL, "out of memory")
+    classifier = connect(url=urls([*fleet, *more]))
+    with pytest.raises(ServerFailed):
+        classifier.classify(VIDEO)
+    assert sum(shares([*fleet, *more])) == MOST_FAILURES
+    assert classifier.classify(b"another video").top.label == "archery"
 
 
 def test_a_fleet_that_is_busy_is_busy(connect, fleet, free_port):

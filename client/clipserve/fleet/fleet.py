@@ -13,13 +13,15 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from clipserve.connection import Connection
-from clipserve.errors import ClipserveError
+from clipserve.errors import ClipserveError, ServerFailed, UnexpectedAnswer
 from clipserve.fleet.members import PASSING_ERRORS, Connections, Member, Members
 from clipserve.fleet.probe import Probe
 from clipserve.fleet.targets import DnsName, Target
 from clipserve.fleet.watcher import Watcher, run_beside
 
 FIRST_LOOK_UP_SECONDS = 5.0  # how long the first call waits for a name server
+# A request that fails on so many members would fail on all of them; there may be a hundred.
+MOST_FAILURES = 3
 
 
 class Fleet:
@@ -122,6 +124,7 @@ class Route:
         self._fleet = fleet
         self._member: Member | None = None
         self._tried: set[Target] = set()
+        self._failures = 0
 
     @property
     def member(self) -> Member:
@@ -145,7 +148,8 @@ class Route:
         self._fleet.members.note_failure(member, error)
         self._tried.add(member.target)
         self.release()
-        if self._fleet.members.has_other(self._tried, error):
+        self._failures += isinstance(error, ServerFailed | UnexpectedAnswer)
+        if self._failures < MOST_FAILURES and self._fleet.members.has_other(self._tried, error):
             return True
         self._tried.clear()
         return False
