@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import subprocess
 import sys
 import tarfile
@@ -96,7 +97,7 @@ def run_helm(helm: Path, *arguments: object) -> str:
 def render_chart(helm: Path, values: dict[str, Any], *, kubernetes: str = "1.35") -> list[Object]:
     """The objects of the release `clipserve`. Raises ChartError."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(values, file)
+        json.dump(values, file)  # which is YAML; PyYAML would write the text 1e3 without quotes
         file.flush()
         options = ("--namespace", NAMESPACE, "--kube-version", kubernetes, "--values", file.name)
         text = run_helm(helm, "template", "clipserve", CHART, *options)

@@ -115,6 +115,9 @@
 {{- if and $values.gateway.enabled (not $values.gateway.parentRefs) -}}
 {{- fail "gateway.enabled is true, but gateway.parentRefs is empty: the Gateway, such as [{name: public, namespace: gateways}]" -}}
 {{- end -}}
+{{- if and $values.ingress.enabled (not $values.ingress.host) -}}
+{{- fail "ingress.enabled is true, but ingress.host is empty: an Ingress routes gRPC by the name of its host" -}}
+{{- end -}}
 {{- if not (or $values.kserve.enabled (include "clipserve.admitsOthers" .)) -}}
 {{- $admit := "networkPolicy.clients admits only pods of this namespace: add" -}}
 {{- $namespace := "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: NAME}}}" -}}
@@ -129,9 +132,6 @@
 {{- if ne $values.service.type "ClusterIP" -}}
 {{- fail (printf "service.type is %s, but %s {ipBlock: {cidr: ...}}, with the addresses that connections come from" $values.service.type $admit) -}}
 {{- end -}}
-{{- end -}}
-{{- if and $values.ingress.enabled (not $values.ingress.host) -}}
-{{- fail "ingress.enabled is true, but ingress.host is empty: an Ingress routes gRPC by the name of its host" -}}
 {{- end -}}
 
 {{- /* Beside the server */ -}}

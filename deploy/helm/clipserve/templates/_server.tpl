@@ -34,7 +34,7 @@
 {{- define "clipserve.server.environment" -}}
 {{- $own := (index . 0).Values.server.environment -}}
 {{- range $name, $value := merge (include "clipserve.server.settings" . | fromJson) $own }}
-- name: {{ $name }}
+- name: {{ $name | quote }}
   value: {{ include "clipserve.text" $value | quote }}
 {{- end }}
 {{- end }}
