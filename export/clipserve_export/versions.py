@@ -1,11 +1,11 @@
 """The versions of a network: which are published, which of them a server loads, and what they must have in common.
 
-All versions of a network share one config and one label file. So they have the same backend and classes. Their
-weights may differ and, without TensorRT, their precision.
+All versions of a network share one config and one label file. So they have the same backend and classes, take the same
+clips, and have features of one size. Their weights may differ and, without TensorRT, their precision.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +13,7 @@ from typing import Any, get_args
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from clipserve.connection import choose_channel_options
+from clipserve.connection import Tls, choose_channel_options
 from clipserve.contract import ClipContract
 from clipserve_export.configs import DECODE, TIMELINE
 from clipserve_export.errors import RepositoryError, VersionError
@@ -23,6 +23,8 @@ from clipserve_export.serving.choices import Serving, choose_versions, parse_kee
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision
 
+# Of a contract: what the one config of all versions says.
+SHARED_FIELDS = ("frames", "stride", "short_side", "crop", "feature_size")
 LOAD_SECONDS = 600.0  # TensorRT builds engines when it loads a model
 
 
@@ -133,12 +135,26 @@ def require_compatible(
                 f"version {number} of {spec.name} is not {form.name}, and all versions share one config with one"
                 f" backend: export version {version} in the format of the others, or publish in another --repository"
             )
+    for number in others:
+        require_same_clips(repository, spec, number)
     if (net / LABELS).exists() and (net / LABELS).read_text() != label_text(labels):
         raise VersionError(
             f"{net / LABELS} names other classes than this network has, and it is also that of version"
             f" {', '.join(map(str, others))}: publish in another --repository, or remove those versions first"
         )
     require_engines(repository, spec, others, serving)
+
+
+def require_same_clips(repository: Path, spec: ModelSpec, number: int) -> None:
+    """Raise VersionError where version `number` takes other clips than `spec`, or has another embedding."""
+    there = read_version_contract(repository, spec, number)
+    for name in SHARED_FIELDS:
+        if there and getattr(there, name) != getattr(spec.contract, name):
+            raise VersionError(
+                f"version {number} of {spec.name} has {name} = {getattr(there, name)}, and this network"
+                f" {getattr(spec.contract, name)}: all versions share one config. Publish it under another --name, or"
+                f" remove {repository / spec.net_name / str(number)} first"
+            )
 
 
 def require_engines(repository: Path, spec: ModelSpec, numbers: Sequence[int], serving: Serving) -> None:
@@ -184,27 +200,39 @@ def explain_publication(repository: Path, spec: ModelSpec, number: int) -> list[
     return notes
 
 
-def reload_model(spec: ModelSpec, url: str) -> None:
+def reload_model(
+    spec: ModelSpec, url: str, *, tls: Tls | None = None, headers: Mapping[str, str] | None = None
+) -> None:
     """Let the server at `url` (host:port of gRPC) reload the network and its ensemble from its repository.
 
     The old version answers until Triton has loaded the new one. If that fails, the old version stays. The decode step
     and timelines are reloaded as well where they do not know the model yet.
 
+    tls: how to encrypt; None: not at all.
+    headers: sent with every call, such as a key.
+
     Raises:
         RepositoryError: no server answers there, it does not allow control of its repository, or it cannot load.
     """
     try:
-        with triton_grpc.InferenceServerClient(url, channel_args=choose_channel_options(url)) as client:
-            for name in (*_find_unaware(client, spec), spec.net_name, spec.name):
-                client.load_model(name, client_timeout=LOAD_SECONDS)
+        credentials = tls.credentials() if tls else None
+        with triton_grpc.InferenceServerClient(
+            url, creds=credentials, channel_args=choose_channel_options(url)
+        ) as client:
+            for name in (*_find_unaware(client, spec, headers), spec.net_name, spec.name):
+                client.load_model(name, headers=headers, client_timeout=LOAD_SECONDS)
     except InferenceServerException as error:
         raise RepositoryError(f"{url} could not reload {spec.name}: {error.message()}") from error
 
 
-def _find_unaware(client: triton_grpc.InferenceServerClient, spec: ModelSpec) -> list[str]:
+def _find_unaware(
+    client: triton_grpc.InferenceServerClient, spec: ModelSpec, headers: Mapping[str, str] | None
+) -> list[str]:
     """Which of the shared models were loaded before this one was published: they lack its clips, or its name."""
     unaware = []
     for name, parameter in ((DECODE, spec.geometry.output_name), (TIMELINE, f"MODEL_{spec.name}")):
-        if client.is_model_ready(name) and parameter not in client.get_model_config(name).config.parameters:
+        if not client.is_model_ready(name, headers=headers):
+            continue
+        if parameter not in client.get_model_config(name, headers=headers).config.parameters:
             unaware.append(name)
     return unaware

@@ -1,6 +1,7 @@
 """A network of a user becomes a model, or a sentence says what is wrong with it."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from clipserve_export.formats import FORMATS
 from clipserve_export.own.builder import build_network
 from clipserve_export.own.contract_file import read_contract_file
 from clipserve_export.own.network import adapt_module
-from clipserve_export.own.source import own_spec
+from clipserve_export.own.source import load_checkpoint, own_spec
 from clipserve_export.repository import find_drift, find_spec, read_config, write_configs
 from clipserve_export.serving.changes import present_serving
 from clipserve_export.specs import Geometry
@@ -48,6 +49,46 @@ def squared():
 class Square(nn.Module):
     def forward(self, logits):
         return logits + logits**2
+
+
+class Ends(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
+def squeezed():
+    return Net(ends=Ends(lambda logits: logits.squeeze()))
+
+
+def of_two_clips():
+    return Net(ends=Ends(lambda logits: logits.view(2, -1)))
+
+
+def mixing():
+    return Net(ends=Ends(lambda logits: logits - logits.mean(0)))
+
+
+def random():
+    return Net(ends=Ends(torch.nn.functional.dropout))
+
+
+def alike():
+    net = Net()
+    net.inner = nn.ModuleDict({"conv": nn.Conv3d(3, 8, 1), "head": nn.Linear(8, 3)})
+    return net
+
+
+def lazy():
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+
+def leaves():
+    raise SystemExit("usage: train.py --data DIR")
+
+
+def of_many(num_classes=3):
+    return Net(num_classes)
 
 
 def softened():
@@ -157,10 +198,30 @@ def test_probabilities_get_no_second_softmax(folder: Path, run: Run) -> None:
     assert "do not sum to 1" in export(run, folder, "build")[1]
 
 
-def test_a_function_may_take_the_number_of_labels(folder: Path) -> None:
+@pytest.mark.parametrize("function", ["build", "of_many"])
+def test_a_function_may_take_the_number_of_labels(folder: Path, function: str) -> None:
     for classes, built in ((4, 4), (None, 3)):
-        network = build_network(f"{folder / 'my_nets.py'}:build", classes=classes)
+        network = build_network(f"{folder / 'my_nets.py'}:{function}", classes=classes)
         assert network.get_parameter("head.weight").shape[0] == built
+
+
+def test_a_module_is_found_where_the_user_stands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "nets_of_this_test").mkdir()
+    (folder / "my_nets.py").rename(folder / "nets_of_this_test" / "small.py")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert build_network("nets_of_this_test.small:build", classes=2).get_parameter("head.weight").shape[0] == 2
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_names_may_end_as_the_first_name_does(folder: Path, prefix: str) -> None:
+    """As those of ResNets do: conv1.weight, and layer1.0.conv1.weight."""
+    module = build_network(f"{folder / 'my_nets.py'}:alike", classes=None)
+    state = {f"{prefix}{name}": value + 1 for name, value in reversed(module.state_dict().items())}
+    torch.save(state, folder / "mine.pt")
+    assert load_checkpoint(module, "mine", folder / "mine.pt") == prefix
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, state[prefix + name])
 
 
 @pytest.mark.parametrize(
@@ -171,13 +232,19 @@ def test_a_function_may_take_the_number_of_labels(folder: Path) -> None:
         ("number", "returns int, and an nn.Module is needed"),
         ("broken", "KeyError: 'no such backbone' (my_nets.py, line"),
         ("of_one_clip", "for 2 clips the network answers [6], and [2, classes] is needed"),
+        ("squeezed", "for 1 clips the network answers [3], and [1, 3] is needed"),
+        ("of_two_clips", "takes 2 clips at once and not 1: RuntimeError: shape '[2, -1]' is invalid"),
+        ("mixing", "it mixes the clips of a run, or it is random"),
+        ("random", "as F.dropout(x) is without training=self.training"),
+        ("lazy", "whose '1.weight' has no shape yet"),
+        ("leaves", "failed: SystemExit: usage: train.py --data DIR"),
     ],
 )
 def test_a_builder_that_fails_is_told_why(folder: Path, run: Run, function: str, said: str) -> None:
     status, output = export(run, folder, function)
     assert status == 1
     assert said in output
-    assert not list(folder.rglob("model.pt"))
+    assert not (folder / "repository").exists()
 
 
 @pytest.mark.parametrize(
@@ -195,6 +262,7 @@ def test_a_builder_that_fails_is_told_why(folder: Path, run: Run, function: str,
         (CONTRACT + "[network]\nlayout = 'CHW'\n", "BCTHW or BTCHW"),
         (CONTRACT + "[network]\nlayout = 'BTCHW'\n", "does not take float32 [batch, 4, 3, 32, 32]"),
         (CONTRACT + "[network]\nhead = 'fc'\n", "no nn.Linear of this name; it has head"),
+        (CONTRACT + "[network]\nfeatures = 'pool'\n", "features is 'pool', and only the tensors of a ready ONNX file"),
         ("frames: 4", "is no TOML"),
     ],
 )
@@ -203,6 +271,31 @@ def test_a_contract_that_contradicts_the_network_is_refused(folder: Path, run: R
     status, output = export(run, folder)
     assert status == 1
     assert said in output
+
+
+def test_files_that_editors_of_windows_write_are_read(folder: Path) -> None:
+    for line_end in ("\n", "\r\n"):
+        (folder / "mine.toml").write_bytes(("\ufeff" + CONTRACT.replace("\n", line_end)).encode())
+        assert read_contract_file(folder / "mine.toml")[0].frames == 4
+
+
+@pytest.mark.parametrize(
+    ("contract", "function", "said"),
+    [
+        (CONTRACT.replace("short_side = 40", "short_side = 36"), "build", "has short_side = 40, and this network 36"),
+        (CONTRACT, "squared", "has feature_size = 8, and this network None"),
+    ],
+)
+def test_versions_take_the_same_clips_and_have_the_same_features(
+    folder: Path, run: Run, contract: str, function: str, said: str
+) -> None:
+    status, output = export(run, folder)
+    assert status == 0, output
+    (folder / "mine.toml").write_text(contract)
+    status, output = export(run, folder, function, "--version", "2")
+    assert status == 1
+    assert said in output
+    assert export(run, folder, function, "--version", "1")[0] == 0, "the only version may change"
 
 
 def test_weights_with_other_names_are_shown_beside_the_networks(folder: Path, run: Run) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import ModuleType
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from clipserve_export.errors import WeightsError
 
 EXAMPLE = "my_nets.py:build, or package.module:build"
+CLASSES = ("classes", "num_classes")  # the parameter that gets the number of labels
 
 
 def is_builder(name: str) -> bool:
@@ -23,7 +25,7 @@ def is_builder(name: str) -> bool:
 def build_network(name: str, *, classes: int | None) -> nn.Module:
     """Call the function, or the class, of `FILE.py:NAME` or `MODULE:NAME`. Raises WeightsError.
 
-    classes: how many labels there are; given to a function that has a parameter `classes`.
+    classes: how many labels there are; given to a function that has a parameter of CLASSES.
     """
     module_name, _, function_name = name.rpartition(":")
     module = load_module(module_name)
@@ -32,15 +34,20 @@ def build_network(name: str, *, classes: int | None) -> nn.Module:
         there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise WeightsError(f"{module_name} has no function {function_name!r}; it has {', '.join(there) or 'none'}")
     try:
-        takes_classes = "classes" in inspect.signature(build).parameters
+        taken = [parameter for parameter in CLASSES if parameter in inspect.signature(build).parameters]
     except ValueError:  # of a class that is written in C
-        takes_classes = False
+        taken = []
     try:
-        network = build(classes=classes) if takes_classes and classes else build()
-    except Exception as error:  # whatever the user's code raises
+        network = build(**{taken[0]: classes}) if taken and classes else build()
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise WeightsError(f"{name} failed: {describe_exception(error)}") from error
     if not isinstance(network, nn.Module):
         raise WeightsError(f"{name} returns {type(network).__name__}, and an nn.Module is needed")
+    if lazy := [key for key, value in network.named_parameters() if is_lazy(value)]:
+        raise WeightsError(
+            f"{name} returns a network whose {lazy[0]!r} has no shape yet, as that of nn.LazyLinear: let the function"
+            " run it on one clip before it returns it"
+        )
     return network.eval().requires_grad_(False)
 
 
@@ -57,6 +64,9 @@ def load_module(name: str) -> ModuleType:
     """Import a file or a module. Raises WeightsError."""
     try:
         if not name.endswith(".py"):
+            # As `python -m` does, but after what is installed, so that a file here cannot stand in for a library.
+            if str(Path.cwd()) not in sys.path:
+                sys.path.append(str(Path.cwd()))
             return importlib.import_module(name)
         path = Path(name)
         if not path.is_file():
@@ -77,11 +87,11 @@ def load_module(name: str) -> ModuleType:
         raise WeightsError(
             f"{name} cannot be imported: {error}; a network of your own is named by {EXAMPLE}"
         ) from error
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise WeightsError(f"{name} cannot be imported: {describe_exception(error)}") from error
 
 
-def describe_exception(error: Exception) -> str:
+def describe_exception(error: BaseException) -> str:
     """Its kind, its first line, and the place that raised it."""
     trace = error.__traceback__
     while trace and trace.tb_next:

@@ -37,7 +37,7 @@ def read_contract_file(path: Path) -> tuple[ClipContract, Interface]:
 def read_values(path: Path) -> dict[str, Any]:
     """What the file says. Raises ContractError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ContractError(f"--contract {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

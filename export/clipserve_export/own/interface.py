@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from clipserve.contract import ClipContract
+from clipserve_export.errors import ContractError
 
 Layout: TypeAlias = Literal["BCTHW", "BTCHW", "BTHWC"]
 NumberType: TypeAlias = Literal["float32", "float16", "uint8"]
@@ -67,6 +68,11 @@ class Interface:
         if unknown := sorted(values.keys() - known):
             raise ValueError(f"[network] has no {unknown[0]!r}; it has {', '.join(known)}")
         return cls(**values)
+
+    def refuse(self, *names: str, reason: str) -> None:
+        """Raise ContractError where one of these values was given: it would have no effect."""
+        if given := [name for name in names if getattr(self, name)]:
+            raise ContractError(f"[network] {given[0]} is {getattr(self, given[0])!r}, and {reason}: leave it out")
 
     def arrange(self, frames: Tensor) -> Tensor:
         """float [B, 3, T, S, S] -> the layout and type of the network."""

@@ -1,7 +1,7 @@
 """Any module as a served network."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,6 +21,9 @@ CHECKED_CLIPS, CHECKED_SEED = 2, 0
 # Between the logits of a module, and those of its head on its embedding: both compute the same.
 HEAD_TOLERANCE = 1e-4
 SUM_TOLERANCE = 1e-3  # of probabilities
+# Between the answers for the same clips in runs of other sizes, relative. In float16 they move by 1e-3; where clips are
+# mixed, or dropout is on, by a tenth and more.
+RUN_TOLERANCE = 1e-2
 
 
 class OwnNetwork(ActionNetwork):
@@ -77,9 +80,11 @@ def adapt_module(module: nn.Module, spec: ModelSpec, interface: Interface) -> Ow
         except Exception as error:  # whatever the module raises
             raise ContractError(
                 f"the network does not take {interface.describe_input(contract)}, the clip of the contract:"
-                f" {describe_exception(error)}. Correct frames, crop or [network] layout in the contract"
+                f" {describe_exception(error)}. Correct frames, crop, or layout and type under [network] in the"
+                " contract"
             ) from error
         require_answers(answers, contract, interface)
+        require_any_number(lambda clips: logits_of(module(clips)).float(), frames, answers)
         head = find_head(module, frames, answers, interface)
     size = None if head is None else get_linear(module, head).in_features
     if contract.feature_size not in (None, size):
@@ -113,6 +118,31 @@ def require_answers(answers: Tensor, contract: ClipContract, interface: Interfac
             'the contract says answers = "probabilities", and those of the network do not sum to 1: write answers ='
             ' "logits", or leave it out'
         )
+
+
+def require_any_number(run: Callable[[Tensor], Tensor], clips: Tensor, answers: Tensor) -> None:
+    """Raise ContractError unless one clip, and three, get the answers that they get in a run of CHECKED_CLIPS.
+
+    run: the network. A server joins the clips of several requests, as many as wait.
+    """
+    for rows in ([0], [0, 1, 0]):
+        try:
+            found = run(clips[rows])
+        except Exception as error:  # whatever the module, or a runtime, raises
+            raise ContractError(
+                f"the network takes {CHECKED_CLIPS} clips at once and not {len(rows)}: {describe_exception(error)}."
+                " Any number must do: something inside, such as a view() or a squeeze(), depends on it"
+            ) from error
+        if found.shape != answers[rows].shape:
+            raise ContractError(
+                f"for {len(rows)} clips the network answers {list(found.shape)}, and {list(answers[rows].shape)} is"
+                " needed: something inside, such as a squeeze() without a dimension, depends on the number of clips"
+            )
+        if bool((found - answers[rows]).abs().max() > RUN_TOLERANCE * answers.abs().max()):
+            raise ContractError(
+                f"the network's answers for a clip in a run of {len(rows)} and of {CHECKED_CLIPS} differ: it mixes the"
+                " clips of a run, or it is random, as F.dropout(x) is without training=self.training"
+            )
 
 
 def find_head(module: nn.Module, frames: Tensor, answers: Tensor, interface: Interface) -> str | None:

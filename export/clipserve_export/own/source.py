@@ -48,6 +48,11 @@ class OwnSource:
 
     def load(self) -> LoadedNetwork:
         """Build the network and read its weights. Raises ContractError or WeightsError."""
+        self.interface.refuse(
+            "input", "scores", "features",
+            reason="only the tensors of a ready ONNX file have names: a module's input is its first argument, its"
+            " logits are its first answer, and the embedding is what its head is given",
+        )  # fmt: skip
         module = build_network(self.builder, classes=self.labels or self.spec.contract.classes)
         if self.weights == AS_BUILT:
             origin, sha256, prefix = f"as {self.builder} builds it", hash_values(module), ""
@@ -83,7 +88,8 @@ def load_checkpoint(module: nn.Module, name: str, path: Path) -> str:
     if not path.is_file():
         raise ContractError(f"--weights {path}: there is no such file")
     expected, named = module.state_dict(), read_tensors(path)
-    prefix = find_prefix(next(iter(expected), ""), named, path)
+    # No other name of the network ends with its longest one, as layer1.0.conv1.weight does with conv1.weight.
+    prefix = find_prefix(max(expected, key=len, default=""), named, path)
     state = {key.removeprefix(prefix): value for key, value in named.items()}
     require_values(state, path)
     require_names(name, expected, state, path)
