@@ -5,7 +5,7 @@ models        specs (what there is), families/ (how each is built), network, sou
               motion/, tuning (rewritten for speed), precision
 inputs        weights, labels
 files         formats (ONNX, TorchScript), parity (is the file right?), clips (random clips for that)
-repository    repository (files on disk), configs (config.pbtxt), versions
+repository    repository (files on disk), access (who may write them), configs (config.pbtxt), versions
 serving       serving/ (options of an operator), capacity (memory, and the limits that follow), target
 """
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from clipserve_export.access import explain_write_errors, require_space
 from clipserve_export.errors import FormatError, ParityError, PrecisionError
 from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.formats import FORMATS, Format, FormatName, mark_tensors
@@ -205,7 +206,7 @@ class _Export:
         require_versions(spec, self.serving.keep, [*published_numbers(repository, spec), self.number])
         require_compatible(repository, spec, self.number, form=form, labels=labels, serving=self.serving)
         device = comparing_device(form, self.target)
-        with staging(repository, spec) as folder:
+        with explain_write_errors(repository), staging(repository, spec) as folder:
             path = folder / form.filename
             progress(f"writing {form.filename}")
             if loaded.write is None:
@@ -213,10 +214,13 @@ class _Export:
             else:
                 if precision != loaded.precision:
                     require_float32(precision)
-                loaded.write(path)
+                with explain_format_errors(form, path, "look at the file that was given"):
+                    loaded.write(path)
             suffix = mark_tensors(path, f"{loaded.weights_sha256} {precision}") if form.name == "onnx" else None
             progress("comparing it with the network")
-            parity = compare(network, form.load(path, device=device), spec.geometry, tolerance=TOLERANCES[precision])
+            with explain_format_errors(form, path, "its runtime does not load what was written"):
+                written = form.load(path, device=device)
+            parity = compare(network, written, spec.geometry, tolerance=TOLERANCES[precision])
             parity.require()
             if self.source.measures_memory:
                 progress("measuring what a clip takes")
@@ -285,13 +289,23 @@ class _Export:
 
 def write_network(form: Format, network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target) -> None:
     """Write the file. Raises FormatError for a network that the format's exporter cannot write."""
-    try:
+    other = next(name for name in FORMATS if name != form.name)
+    with explain_format_errors(form, path, f"try --format {other}"):
         form.write(network, geometry, path, target=target)
-    except Exception as error:  # torch.onnx and torch.jit raise many kinds
-        other = next(name for name in FORMATS if name != form.name)
+
+
+@contextmanager
+def explain_format_errors(form: Format, path: Path, remedy: str) -> Iterator[None]:
+    """Raises FormatError where the libraries of a format fail, and OSError where the system does not let them write."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # torch.onnx, torch.jit, protobuf and the runtimes raise many kinds
+        require_space(path.parent)
         reason = str(error).strip().partition("\n")[0]
         raise FormatError(
-            f"the network cannot be written as {form.name}: {type(error).__name__}: {reason}. Try --format {other}"
+            f"the network cannot be written as {form.name}: {type(error).__name__}: {reason}; {remedy}"
         ) from error
 
 

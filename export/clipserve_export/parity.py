@@ -85,7 +85,7 @@ def compare(
 
     Raises:
         WeightsError: `network` answers NaN or infinite values.
-        ParityError: the answers of `exported` have another shape.
+        ParityError: `exported` fails, or its answers have another shape.
     """
     fresh = torch.seed() % 2**32 if seed is None else seed
     clips = agreements = 0
@@ -99,7 +99,13 @@ def compare(
                 "the network itself gives NaN or infinite values, before anything is exported: look at its weights,"
                 " such as batch norms with a negative running_var"
             )
-        got = tuple(map(torch.from_numpy, exported(clip.numpy())))
+        try:
+            got = tuple(map(torch.from_numpy, exported(clip.numpy())))
+        except Exception as error:  # each runtime has kinds of its own
+            reason = str(error).strip().partition("\n")[0]
+            raise ParityError(
+                f"the export does not run a batch of {batch} with {views} views: {type(error).__name__}: {reason}"
+            ) from error
         if [values.shape for values in got] != [values.shape for values in wanted]:
             raise ParityError(
                 f"for a batch of {batch} with {views} views the export gives {describe_shapes(got)}, the network"
@@ -139,7 +145,9 @@ class Bf16:
 
 
 def check_bf16(network: ActionNetwork, path: Path, geometry: Geometry) -> Bf16 | None:
-    """Compare an ONNX file in bf16 with its network. None without OpenVINO, or on a processor without bf16.
+    """Compare an ONNX file in bf16 with its network.
+
+    None without OpenVINO, on a processor without bf16, or for a file that OpenVINO does not run.
 
     OpenVINO runs these networks nearly twice as fast in bf16 on processors that multiply matrices in it (AMX,
     AVX512-BF16). How far the answers move depends on the weights. The result goes into export.json, and a server with
@@ -152,7 +160,11 @@ def check_bf16(network: ActionNetwork, path: Path, geometry: Geometry) -> Bf16 |
     core = openvino.Core()
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
-    parity = compare(network, load_bf16(core, path), geometry, tolerance=BF16, shapes=BF16_SHAPES, seed=BF16_SEED)
+    try:
+        compiled = load_bf16(core, path)
+        parity = compare(network, compiled, geometry, tolerance=BF16, shapes=BF16_SHAPES, seed=BF16_SEED)
+    except (RuntimeError, ParityError):  # OpenVINO's own are RuntimeErrors
+        return None
     return Bf16(holds=parity.holds and parity.top1_agreements == parity.clips, parity=parity)
 
 

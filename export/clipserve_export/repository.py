@@ -4,7 +4,7 @@ import difflib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve.contract import WEIGHTS_FIELDS, ClipContract
+from clipserve_export.access import explain_write_errors, locked
 from clipserve_export.configs import (
     DECODE,
     DEFAULTS,
@@ -36,6 +37,7 @@ from clipserve_export.specs import OWN, SPECS, ModelSpec
 
 VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
 CONFIG, LABELS, RECORD, CONTRACT = "config.pbtxt", "labels.txt", "export.json", "contract.json"
+REPLACED = "replaced-"  # ahead of a version's number, in a staging folder: the version that was there before
 # The code of the Python models by its place in a repository: folders of the checkout, or of an installed wheel.
 CHECKOUT_CODE = {
     f"{name}/{VERSION}": PACKAGE.parents[1] / "model_repository" / name / VERSION for name in (DECODE, TIMELINE)
@@ -180,13 +182,17 @@ def find_drift(repository: Path) -> list[str]:
 
 
 def write_configs(repository: Path) -> list[Path]:
-    """Write the files that `find_drift` reports, and the code of the Python models. Returns the files written."""
-    written = place_code(repository)
-    for path, wanted in expected_files(repository).items():
-        there = repository / path
-        if not there.exists() or there.read_text() != wanted:
-            replace_text(there, wanted)
-            written.append(there)
+    """Write the files that `find_drift` reports, and the code of the Python models. Returns the files written.
+
+    Raises RepositoryError where they cannot be written.
+    """
+    with explain_write_errors(repository), locked(repository):
+        written = place_code(repository)
+        for path, wanted in expected_files(repository).items():
+            there = repository / path
+            if not there.exists() or there.read_text() != wanted:
+                replace_text(there, wanted)
+                written.append(there)
     return written
 
 
@@ -199,8 +205,11 @@ def replace_text(path: Path, text: str) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)
+    try:
+        fresh.write_text(text)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def place_code(repository: Path) -> list[Path]:
@@ -223,19 +232,31 @@ def place_code(repository: Path) -> list[Path]:
 def staging(repository: Path, spec: ModelSpec) -> Iterator[Path]:
     """An empty version folder on the repository's file system, which Triton ignores. Removed afterwards.
 
-    Triton ignores folders of a model whose names are no numbers.
+    Triton ignores folders of a model whose names are no numbers. A version that was moved out for the new one comes
+    back where that one was not published.
     """
     net = repository / spec.net_name
     net.mkdir(parents=True, exist_ok=True)
     for stale in net.glob(".staging-*"):  # left by exports that were killed
         if not Path("/proc", stale.name.rpartition("-")[2]).exists():
+            _bring_back(stale, net)
             shutil.rmtree(stale)
     folder = net / f".staging-{os.getpid()}"
     try:
         (folder / VERSION).mkdir(parents=True)
         yield folder / VERSION
     finally:
+        _bring_back(folder, net)
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # it is empty: nothing was published, and it had no other version
+            net.rmdir()
+
+
+def _bring_back(staged: Path, net: Path) -> None:
+    for old in staged.glob(f"{REPLACED}*"):
+        version = net / old.name.removeprefix(REPLACED)
+        if not version.exists():
+            old.rename(version)
 
 
 def publish(
@@ -257,20 +278,21 @@ def publish(
     """
     net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
     contract = replace(contract or spec.contract, classes=len(labels))
-    configs = model_configs(repository, spec, Chosen(form=form, contract=contract, serving=serving))
-    place_code(repository)
-    for name in (DECODE, TIMELINE):
-        replace_text(repository / name / CONFIG, configs[Path(name, CONFIG)])
-    if folder.exists():
-        for other in FORMATS.values():
-            if other.name != form.name and (folder / other.filename).exists():
-                (staged / other.filename).hardlink_to(folder / other.filename)
-        folder.rename(staged.parent / "replaced")
-    replace_text(net / LABELS, label_text(labels))
-    replace_text(net / CONFIG, configs[Path(spec.net_name, CONFIG)])
-    staged.rename(folder)
-    replace_text(repository / spec.name / VERSION / ".gitkeep", "")
-    replace_text(repository / spec.name / CONFIG, configs[Path(spec.name, CONFIG)])
+    with locked(repository):
+        configs = model_configs(repository, spec, Chosen(form=form, contract=contract, serving=serving))
+        place_code(repository)
+        for name in (DECODE, TIMELINE):
+            replace_text(repository / name / CONFIG, configs[Path(name, CONFIG)])
+        if folder.exists():
+            for other in FORMATS.values():
+                if other.name != form.name and (folder / other.filename).exists():
+                    (staged / other.filename).hardlink_to(folder / other.filename)
+            folder.rename(staged.parent / f"{REPLACED}{version}")
+        replace_text(net / LABELS, label_text(labels))
+        replace_text(net / CONFIG, configs[Path(spec.net_name, CONFIG)])
+        staged.rename(folder)
+        replace_text(repository / spec.name / VERSION / ".gitkeep", "")
+        replace_text(repository / spec.name / CONFIG, configs[Path(spec.name, CONFIG)])
     return folder
 
 
@@ -288,10 +310,11 @@ def write_serving(
         raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
     written = []
     chosen = replace(chosen, serving=serving, contract=contract or chosen.contract)
-    for path, text in model_configs(repository, spec, chosen).items():
-        if not (repository / path).exists() or (repository / path).read_text() != text:
-            replace_text(repository / path, text)
-            written.append(repository / path)
+    with explain_write_errors(repository), locked(repository):
+        for path, text in model_configs(repository, spec, chosen).items():
+            if not (repository / path).exists() or (repository / path).read_text() != text:
+                replace_text(repository / path, text)
+                written.append(repository / path)
     return written
 
 

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,15 @@ from tests.exports import copy_model
 from tests.watching import wait_for
 
 from clipserve_export import exporting
+from clipserve_export.access import require_writable
 from clipserve_export.configs import parse_config
-from clipserve_export.errors import ParityError
+from clipserve_export.errors import ParityError, RepositoryError
 from clipserve_export.exporting import export_model
 from clipserve_export.formats import FORMATS, Format, FormatName, load_onnx, write_onnx
 from clipserve_export.network import ActionNetwork
-from clipserve_export.repository import publish, staging
-from clipserve_export.specs import SPECS, Geometry
+from clipserve_export.own.source import own_spec
+from clipserve_export.repository import publish, read_config, staging
+from clipserve_export.specs import SPECS, Geometry, ModelSpec
 
 MOTION = SPECS["motion"]
 
@@ -53,7 +58,7 @@ def test_an_export_that_computes_something_else_is_not_published(
     monkeypatch.setitem(exporting.FORMATS, "onnx", wrong)
     with pytest.raises(ParityError, match="nothing was written"):
         export_motion(tmp_path, "onnx")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_known_of_an_export_lies_beside_it(tmp_path: Path) -> None:
@@ -124,6 +129,52 @@ def test_an_onlooker_never_sees_half_a_model(repositories: Callable[[FormatName]
         finished.set()
         onlooker.join()
     assert torn == []
+
+
+def test_programs_that_publish_at_the_same_time_leave_the_configs_of_all(tmp_path: Path) -> None:
+    """Each of them reads the config of the decode step, adds its clips, and writes it."""
+    specs = [own_spec(f"mine_{side}", replace(MOTION.contract, crop=side)) for side in range(20, 28)]
+    together = threading.Barrier(len(specs))
+
+    def publish_one(spec: ModelSpec) -> None:
+        with staging(tmp_path, spec) as staged:
+            (staged / "model.onnx").write_bytes(b"a network")
+            together.wait()
+            publish(tmp_path, spec, FORMATS["onnx"], ["yes", "no"], staged)
+
+    with ThreadPoolExecutor(len(specs)) as pool:
+        list(pool.map(publish_one, specs))
+    outputs = {output.name for output in read_config(tmp_path, "decode").output}
+    assert {spec.geometry.output_name for spec in specs} <= outputs
+    assert {f"MODEL_{spec.name}" for spec in specs} <= set(read_config(tmp_path, "timeline").parameters)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["ended", "killed"])
+def test_a_version_comes_back_where_the_new_one_did_not_take_its_place(
+    repositories: Callable[[FormatName], Path], tmp_path: Path, killed: bool
+) -> None:
+    """Between two renames of `publish` the program ends, or is killed: then the next export does it."""
+    copy_model(repositories("torchscript"), tmp_path)
+    net = tmp_path / "motion_net"
+    published = (net / "1" / "export.json").read_text()
+    if killed:
+        with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+            pass
+        (net / f".staging-{ended.pid}" / "1").mkdir(parents=True)
+        (net / "1").rename(net / f".staging-{ended.pid}" / "replaced-1")
+    with suppress(KeyboardInterrupt), staging(tmp_path, MOTION) as staged:
+        if not killed:
+            (net / "1").rename(staged.parent / "replaced-1")
+        raise KeyboardInterrupt
+    assert (net / "1" / "export.json").read_text() == published
+    assert sorted(path.name for path in net.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+
+
+def test_a_repository_that_cannot_be_written_is_refused_ahead_of_the_work(tmp_path: Path) -> None:
+    require_writable(tmp_path / "to" / "be" / "made")
+    (tmp_path / "file").touch()
+    with pytest.raises(RepositoryError, match=r"cannot be written: Permission denied .*give another --repository"):
+        require_writable(tmp_path / "file" / "repository")
 
 
 def test_an_export_killed_in_the_middle_leaves_the_old_model_and_no_debris_for_long(

@@ -1,0 +1,54 @@
+"""Access to the files of a model repository: who may write, one program at a time, and what is said where none can."""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from clipserve_export.errors import RepositoryError
+
+NO_SPACE_BYTES = 1 << 20  # with less free, a writer that does not say why has failed for lack of space
+
+
+@contextmanager
+def explain_write_errors(repository: Path) -> Iterator[None]:
+    """Raises RepositoryError where the system does not let a program write into `repository`."""
+    try:
+        yield
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise RepositoryError(
+            f"{repository} cannot be written: {error.strerror or error}{place}; nothing was published"
+        ) from error
+
+
+def require_writable(repository: Path) -> None:
+    """Raise RepositoryError where no model could be published, before hours are spent on one."""
+    there = next(folder for folder in (repository, *repository.absolute().parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RepositoryError(
+            f"{repository} cannot be written: {os.strerror(errno.EACCES)} ({there}); give another --repository, or the"
+            " right to write there"
+        )
+
+
+def require_space(folder: Path) -> None:
+    """Raise OSError where `folder` is full: not every writer of a file says so."""
+    if shutil.disk_usage(folder).free < NO_SPACE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+@contextmanager
+def locked(repository: Path) -> Iterator[None]:
+    """One program at a time reads, changes and writes the configs that all models share. Others wait."""
+    repository.mkdir(parents=True, exist_ok=True)
+    folder = os.open(repository, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)  # unlocks it
