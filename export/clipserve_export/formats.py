@@ -21,6 +21,7 @@ from torch import Tensor
 
 from clipserve_export.clips import random_clips
 from clipserve_export.network import ActionNetwork, as_tuple
+from clipserve_export.own.onnx_nodes import rename_tensors
 from clipserve_export.specs import Geometry
 from clipserve_export.target import Target
 from clipserve_export.tuning import lay_out, tune
@@ -107,9 +108,7 @@ def mark_tensors(path: Path, origin: str) -> str:
     suffix = "_" + hashlib.sha256(origin.encode()).hexdigest()[:12]
     kept = {value.name for value in graph.output}
     marked = {name: name + suffix for node in graph.node for name in node.output if name and name not in kept}
-    for node in graph.node:
-        node.input[:] = [marked.get(name, name) for name in node.input]
-        node.output[:] = [marked.get(name, name) for name in node.output]
+    rename_tensors(graph.node, marked)
     for value in graph.value_info:
         value.name = marked.get(value.name, value.name)
     onnx.save(model, path)

@@ -1,5 +1,6 @@
 """A ready ONNX or TorchScript file becomes a model, or a sentence says what to do."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 from clipserve_export.clips import random_clips
 from clipserve_export.formats import load_onnx, load_torchscript
-from clipserve_export.own.adopted import read_onnx
+from clipserve_export.own.adopted import hash_file, read_onnx
 from clipserve_export.own.contract_file import read_contract_file
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import read_config
@@ -44,11 +45,17 @@ def write_file(
     batch: str | int = "batch",
     opset: int = 17,
     kind: int = TensorProto.FLOAT,
-    fixed_inside: bool = False,
+    rows: int = -1,
     softmax: bool = False,
+    branches: bool = False,
+    beside: bool = False,
 ) -> Path:
-    """A network of a few nodes: means over height and width of [batch, 4, 3, 16, 16], then a matrix."""
-    rows = 1 if fixed_inside else -1
+    """A network of a few nodes: means over height and width of [batch, 4, 3, 16, 16], then a matrix.
+
+    rows: of a shape inside; -1: free.
+    branches: the matrix is in the branches of an If, which use tensors around them.
+    beside: the weights lie in a file beside this one.
+    """
     shape = numpy_helper.from_array(np.array([rows, 12]), "shape")
     weights = numpy_helper.from_array(WEIGHTS, "weights")
     constants = [shape, weights]
@@ -60,6 +67,9 @@ def write_file(
     ]
     constants.append(numpy_helper.from_array(np.array([0, 12, 16, 16]), "channels"))
     nodes.insert(1, helper.make_node("Reshape", ["pixels", "channels"], ["flat"]))
+    if branches:
+        nodes[-1] = make_branches(nodes[-1])
+        constants.append(numpy_helper.from_array(np.array(True), "yes"))
     if softmax:
         nodes.append(helper.make_node("Softmax", ["raw"], ["logits"], axis=1))
     graph = helper.make_graph(
@@ -72,8 +82,20 @@ def write_file(
         ],
         constants,
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), path)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0} if beside else {}
+    onnx.save_model(model, path, **outside)
     return path
+
+
+def make_branches(node: onnx.NodeProto) -> onnx.NodeProto:
+    """An If with this node in one branch, and in the other as well."""
+    name, branches = node.output[0], []
+    for number in range(2):
+        inner = helper.make_node(node.op_type, node.input, [f"inner_{number}"])
+        answer = helper.make_tensor_value_info(f"inner_{number}", TensorProto.FLOAT, None)
+        branches.append(helper.make_graph([inner], f"branch_{number}", [], [answer]))
+    return helper.make_node("If", ["yes"], [name], then_branch=branches[0], else_branch=branches[1])
 
 
 @pytest.fixture
@@ -113,6 +135,50 @@ def test_an_onnx_file_is_extended_by_what_is_around_the_network(folder: Path, ru
     assert (config.backend, list(config.output[1].dims)) == ("onnxruntime", [12])
 
 
+def test_branches_use_the_tensors_around_them(folder: Path, run: Run) -> None:
+    status, said = adopt(run, folder, write_file(folder / "net.onnx", branches=True))
+    assert status == 0, said
+    clip = random_clips(GEOMETRY, batch=1, views=2, seed=4).numpy()
+    scores, _ = load_onnx(folder / "repository" / "mine_net" / "1" / "model.onnx")(clip)
+    np.testing.assert_allclose(scores, expected_answers(clip)[0], atol=1e-5)
+
+
+def test_weights_that_lie_beside_a_file_are_part_of_its_hash(folder: Path, run: Run) -> None:
+    """TensorRT's engines are told apart by it."""
+    path = write_file(folder / "net.onnx", beside=True)
+    status, said = adopt(run, folder, path)
+    assert status == 0, said
+    assert [file.name for file in (folder / "repository" / "mine_net" / "1").glob("*.onnx*")] == ["model.onnx"]
+    before = hash_file(path)
+    weights = bytearray((folder / "weights.bin").read_bytes())
+    weights[0] ^= 1
+    (folder / "weights.bin").write_bytes(weights)
+    assert hash_file(path) != before
+    (folder / "weights.bin").unlink()
+    assert "cannot be read as ONNX" in adopt(run, folder, path)[1]
+
+
+def test_a_full_disk_is_said_and_changes_nothing(folder: Path, run: Run) -> None:
+    path = write_file(folder / "net.onnx")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        status, said = adopt(run, folder, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 1
+    assert "repository cannot be written: File too large" in said
+    assert list((folder / "repository").iterdir()) == []
+
+
+def test_a_frozen_torchscript_file_is_adopted(folder: Path, run: Run) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, 3)).eval()
+    torch.jit.save(torch.jit.freeze(torch.jit.script(module)), folder / "net.pt")
+    (folder / "mine.toml").write_text(CONTRACT.partition("scores")[0])
+    status, said = adopt(run, folder, folder / "net.pt")
+    assert status == 0, said
+
+
 @pytest.mark.parametrize("opset", [13, 18, 21])
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8])
 def test_files_of_other_opsets_and_types_are_adopted(folder: Path, opset: int, kind: int) -> None:
@@ -149,7 +215,9 @@ def test_a_torchscript_file_is_adopted(folder: Path, run: Run) -> None:
     ("written", "contract", "said"),
     [
         ({"batch": 1}, CONTRACT, "it takes 1 clips and no other number"),
-        ({"fixed_inside": True}, CONTRACT, "does not take 2 clips at once"),
+        ({"rows": 1}, CONTRACT, "does not take 2 clips at once"),
+        ({"rows": 2}, CONTRACT, "takes 2 clips at once and not 1"),
+        ({}, CONTRACT + 'head = "fc"\n', "head is 'fc', and an ONNX file has no modules"),
         ({"softmax": True}, CONTRACT, 'write answers = "probabilities"'),
         ({"opset": 12}, CONTRACT, "has opset 12, and 13 to 21 are possible"),
         ({"kind": TensorProto.FLOAT16}, CONTRACT, "is tensor(float16), and the contract says float32"),

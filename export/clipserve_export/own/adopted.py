@@ -23,8 +23,14 @@ from clipserve_export.errors import ContractError, WeightsError
 from clipserve_export.formats import ONNX_IR_VERSION, FormatName
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.interface import FROM_CLIP, Interface
-from clipserve_export.own.network import CHECKED_CLIPS, CHECKED_SEED, adapt_module, require_answers
-from clipserve_export.own.onnx_nodes import Nodes
+from clipserve_export.own.network import (
+    CHECKED_CLIPS,
+    CHECKED_SEED,
+    adapt_module,
+    require_answers,
+    require_any_number,
+)
+from clipserve_export.own.onnx_nodes import Nodes, prefix_names
 from clipserve_export.sources import LoadedNetwork
 from clipserve_export.specs import ModelSpec
 from clipserve_export.weights import file_hash
@@ -73,7 +79,7 @@ class AdoptedSource:
             contract=network.contract,
             labels=None,
             weights=origin,
-            weights_sha256=file_hash(self.path),
+            weights_sha256=hash_file(self.path),
             write=network.write if isinstance(network, OnnxNetwork) else None,
         )
 
@@ -83,16 +89,25 @@ class AdoptedSource:
 
     def describes(self, record: Mapping[str, Any]) -> bool:
         """Compared by the file."""
-        return record.get("weights_sha256") == file_hash(self.path)
+        return record.get("weights_sha256") == hash_file(self.path)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, and of the files beside it that hold the weights of an ONNX graph."""
+    beside: set[str] = set()
+    if format_of(path) == "onnx":
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+            beside |= {entry.value for entry in tensor.external_data if entry.key == "location"}
+    return " ".join(map(file_hash, [path, *(path.parent / name for name in sorted(beside))]))
 
 
 def read_torchscript(path: Path, spec: ModelSpec, interface: Interface) -> ActionNetwork:
     """The module of a TorchScript file, as a served network. Raises ContractError or WeightsError."""
-    if interface.input or interface.scores or interface.features or interface.head:
-        raise ContractError(
-            "input, scores, features and head under [network] are not for TorchScript: its input is the first"
-            " argument, and its logits are the first answer"
-        )
+    interface.refuse(
+        "input", "scores", "features", "head",
+        reason="a TorchScript file has no names: its input is the first argument, its logits are the first answer, and"
+        " it has no embedding",
+    )  # fmt: skip
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -107,6 +122,7 @@ def read_torchscript(path: Path, spec: ModelSpec, interface: Interface) -> Actio
 
 def read_onnx(path: Path, spec: ModelSpec, interface: Interface) -> "OnnxNetwork":
     """The network of an ONNX file. Raises ContractError or WeightsError."""
+    interface.refuse("head", reason="an ONNX file has no modules: features names the output with the embedding")
     try:
         model = onnx.load(path)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -121,15 +137,16 @@ def read_onnx(path: Path, spec: ModelSpec, interface: Interface) -> "OnnxNetwork
     interface = choose_names(session, interface, path)
     require_input(session, spec.contract, interface, path)
     plain = OnnxNetwork(model, session, replace(spec.contract, feature_size=None), interface)
-    clips = random_clips(spec.geometry, batch=CHECKED_CLIPS, views=1, seed=CHECKED_SEED)[:, 0]
+    frames = plain.normalise(random_clips(spec.geometry, batch=CHECKED_CLIPS, views=1, seed=CHECKED_SEED)[:, 0])
     try:
-        values = plain.run_file(plain.normalise(clips))
+        values = plain.run_file(frames)
     except Exception as error:  # ONNX Runtime's own kinds
         raise ContractError(
             f"{path} does not take {CHECKED_CLIPS} clips at once: {str(error).partition(chr(10))[0]}. Its input has a"
             f" free batch, but something inside is fixed: {HOW_TO_FREE}, traced with a batch of 2"
         ) from error
     require_answers(values[0], spec.contract, interface)
+    require_any_number(lambda clips: plain.run_file(clips)[0], frames, values[0])
     size = values[1].shape[1] if interface.features and values[1].ndim == 2 else None
     if interface.features and size is None:
         raise ContractError(f"{path}: features {interface.features!r} is {list(values[1].shape)}, not [batch, D]")
@@ -219,9 +236,11 @@ class OnnxNetwork(ActionNetwork):
 
 def extend_graph(original: onnx.ModelProto, contract: ClipContract, interface: Interface) -> onnx.ModelProto:
     """The same network from CLIP uint8 [N, V, T, S, S, 3] to SCORES float [N, K] and FEATURES float [N, D]."""
-    model = onnx.compose.add_prefix(original, PREFIX)
-    model.ir_version = min(model.ir_version, ONNX_IR_VERSION)
+    model = onnx.ModelProto()
+    model.CopyFrom(original)
+    model.ir_version = ONNX_IR_VERSION
     graph = model.graph
+    prefix_names(graph, PREFIX)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     builder = Nodes(opset, "clipserve/")
     side = contract.crop

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from clipserve.contract import ClipContract
 from clipserve.fitting.head import Head
 from clipserve.options import Sampling
+from clipserve_export.access import require_writable
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ContractError, RepositoryError, VersionError
 from clipserve_export.exporting import ExportRecord, Progress, export_network
 from clipserve_export.formats import Format, Run
 from clipserve_export.network import ActionNetwork
-from clipserve_export.own.onnx_nodes import Nodes
+from clipserve_export.own.onnx_nodes import Nodes, read_names, rename_tensors
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import find_spec, read_chosen
 from clipserve_export.serving.choices import Serving
@@ -98,7 +99,7 @@ def find_trunk(repository: Path, on: str, *, name: str) -> Trunk:
     """The version of `on` that answers, for a head that is to be called `name`.
 
     Raises:
-        RepositoryError: `repository` has no such model, or none of its versions.
+        RepositoryError: `repository` has no such model, or none of its versions, or cannot be written.
         ContractError: it has no features, or the name is not allowed.
     """
     spec = find_spec(repository, on)
@@ -125,6 +126,7 @@ def find_trunk(repository: Path, on: str, *, name: str) -> Trunk:
     numbers = published_numbers(repository, own)
     if numbers and not (repository / own.net_name / str(numbers[-1]) / REPORT).exists():
         raise ContractError(f"{repository} has a model {name} that clipserve fit has not made: choose another --name")
+    require_writable(repository)
     return trunk
 
 
@@ -259,7 +261,7 @@ def write_onnx(trunk: Trunk, head: Head, path: Path) -> None:
     prefix = f"clipserve/head_{hash_head(head)[:12]}/"
     view, features = f"{prefix}view", f"{prefix}features"
     keep_only(graph, "FEATURES")
-    rename(graph, {"CLIP": view, "FEATURES": features})
+    rename_tensors(graph.node, {"CLIP": view, "FEATURES": features})
     nodes = Nodes(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), prefix)
     dims = [-1, 1, contract.frames, contract.crop, contract.crop, 3]
     nodes.add("Reshape", "CLIP", nodes.constant(dims), output=view)
@@ -276,13 +278,6 @@ def write_onnx(trunk: Trunk, head: Head, path: Path) -> None:
         graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["N", size]))
     onnx.checker.check_model(model)
     onnx.save(model, path)
-
-
-def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Rename tensors between nodes. The graph's own input and outputs keep their names."""
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 def keep_only(graph: onnx.GraphProto, output: str) -> None:
@@ -302,17 +297,6 @@ def keep_only(graph: onnx.GraphProto, output: str) -> None:
     for name, items in kept.items():
         del getattr(graph, name)[:]
         getattr(graph, name).extend(items)
-
-
-def read_names(node: onnx.NodeProto) -> set[str]:
-    """What a node reads, the bodies of its branches and loops included."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                names |= read_names(inner)
-            names |= {value.name for value in body.output}
-    return names
 
 
 def write_torchscript(trunk: Trunk, head: Head, path: Path) -> None:

@@ -1,5 +1,9 @@
-"""Nodes that are added to an ONNX graph."""
+"""Nodes that are added to an ONNX graph, and names that are changed in one.
 
+A node may hold graphs, the branches of an If or the body of a Loop, which use the tensors around it by their names.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,3 +60,47 @@ class Nodes:
         if self.opset >= AXES_ARE_INPUTS:
             return self.add("ReduceMean", values, self.constant([1]), output=output, keepdims=0)
         return self.add("ReduceMean", values, output=output, axes=[1], keepdims=0)
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node holds."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def prefix_names(graph: onnx.GraphProto, prefix: str) -> None:
+    """Put `prefix` ahead of the name of every tensor and node, inner graphs included. An absent input stays ""."""
+
+    def prefixed(name: str) -> str:
+        return prefix + name if name else ""
+
+    for node in graph.node:
+        node.name = prefixed(node.name)
+        node.input[:] = map(prefixed, node.input)
+        node.output[:] = map(prefixed, node.output)
+        for inner in inner_graphs(node):
+            prefix_names(inner, prefix)
+    sparse = [part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices)]
+    for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *sparse):
+        named.name = prefixed(named.name)
+    del graph.quantization_annotation[:]  # notes for tools, by the names of before
+
+
+def rename_tensors(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
+    """Rename tensors between nodes, and where inner graphs use them. A graph's inputs and outputs keep their names."""
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for inner in inner_graphs(node):
+            rename_tensors(inner.node, names)
+
+
+def read_names(node: onnx.NodeProto) -> set[str]:
+    """What a node reads, its inner graphs included."""
+    names = set(node.input)
+    for inner in inner_graphs(node):
+        names |= {value.name for value in inner.output}
+        names |= {name for each in inner.node for name in read_names(each)}
+    return names
