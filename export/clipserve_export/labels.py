@@ -23,17 +23,22 @@ def read_labels(path: Path) -> list[str]:
     labels = [line.strip() for line in lines]
     while labels and not labels[-1]:
         labels.pop()
+    require_distinct(labels, path, of="line", start=1)
+    return labels
+
+
+def require_distinct(labels: Sequence[str], source: Path | str, *, of: str, start: int) -> None:
+    """Raise LabelsError unless each label is a name of its own. `source` has them by number, from `start` on."""
     if "" in labels:
-        raise LabelsError(f"{path}, line {labels.index('') + 1}: a label is empty")
+        raise LabelsError(f"{source}, {of} {labels.index('') + start}: a label is empty")
     first: dict[str, int] = {}
-    for number, label in enumerate(labels, 1):
+    for number, label in enumerate(labels, start):
         if (earlier := first.setdefault(normalise(label), number)) != number:
             raise LabelsError(
-                f"{path}, line {number}: the label {label!r} is that of line {earlier} already"
-                f" ({labels[earlier - 1]!r}); each class needs a name of its own, and blanks, underscores and case do"
-                " not tell names apart"
+                f"{source}, {of} {number}: the label {label!r} is that of {of} {earlier} already"
+                f" ({labels[earlier - start]!r}); each class needs a name of its own, and blanks, underscores and case"
+                " do not tell names apart"
             )
-    return labels
 
 
 def labels_for(spec: ModelSpec, path: Path | None, published: Sequence[str] | None) -> list[str]:
@@ -46,7 +51,9 @@ def labels_for(spec: ModelSpec, path: Path | None, published: Sequence[str] | No
             f"{spec.name} has {spec.contract.classes} classes and no names for them: give a file by --labels, one name"
             " a line, in the order of the scores"
         )
-    labels = read_labels(path) if path else list(published or ())
+    labels = read_labels(path) if path else [" ".join(label.split()) for label in published or ()]
+    if path is None:
+        require_distinct(labels, f"the labels of {spec.name} (give your own by --labels)", of="class", start=0)
     if len(labels) != spec.contract.classes:
         whose = path or f"the published list of {spec.name} (give your own by --labels)"
         raise LabelsError(f"the weights have {spec.contract.classes} classes, but {whose} has {len(labels)} labels")

@@ -8,7 +8,7 @@ from clipserve_export.labels import read_labels
 from clipserve_export.own.builder import is_builder
 from clipserve_export.own.contract_file import EXAMPLE, read_contract_file
 from clipserve_export.own.hugging_face import PREFIX, HuggingFaceSource
-from clipserve_export.own.source import OwnSource, own_spec
+from clipserve_export.own.source import AS_BUILT, OwnSource, own_spec
 from clipserve_export.repository import read_specs
 from clipserve_export.sources import NetworkSource, PublishedSource
 from clipserve_export.specs import SPECS
@@ -56,6 +56,11 @@ def _name_source(
             raise ContractError(f"{argument} is a published model, which has its name and its contract")
         return PublishedSource(SPECS[argument], weights)
     if argument.startswith(PREFIX):
+        if weights != AS_BUILT:
+            raise ContractError(
+                f"{argument} has weights of its own, and --weights {weights} is for networks without: put them into a"
+                " folder that save_pretrained writes, and name it by hf:FOLDER"
+            )
         return HuggingFaceSource.named(argument.removeprefix(PREFIX), name=name, contract_file=contract_file)
     if is_builder(argument):
         if not name or not contract_file:

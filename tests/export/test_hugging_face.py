@@ -157,6 +157,7 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
         ("preprocessor_config.json", {"do_center_crop": False}, "do not say short_side, crop"),
         ("preprocessor_config.json", {"crop_size": 48}, "crop 48 does not fit"),
         ("preprocessor_config.json", {"image_mean": [0.5]}, "a number for each of 3 channels"),
+        ("preprocessor_config.json", {"image_mean": None}, "do not say mean, deviation"),
     ],
 )
 def test_files_that_say_what_decoding_cannot_do_are_refused(
@@ -167,6 +168,41 @@ def test_files_that_say_what_decoding_cannot_do_are_refused(
     (tmp_path / file).write_text(json.dumps(values | changes))
     with pytest.raises(ContractError, match=said):
         HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None)
+
+
+@pytest.mark.parametrize("left", ["nothing", "some"])
+def test_labels_that_a_checkpoint_lacks_are_given_by_a_file(left: str, tmp_path: Path, run: Run) -> None:
+    save("videomae", tmp_path / "checkpoint")
+    config = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
+    config["id2label"] = {"0": "waving", "2": "running", "3": "sitting"}
+    if left == "nothing":  # transformers leaves them out of a checkpoint with two unnamed classes
+        del config["id2label"], config["label2id"]
+        config["num_labels"] = 3
+    (tmp_path / "checkpoint" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "mine.txt").write_text("one\ntwo\nthree\n")
+    place = ["--name", "mine", "--format", "torchscript", "--repository", tmp_path / "repository"]
+    status, said = run("export", f"hf:{tmp_path / 'checkpoint'}", *place)
+    assert (status, "has 3 classes and no names for them: give a file by --labels" in said) == (1, True), said
+    status, said = run("export", f"hf:{tmp_path / 'checkpoint'}", "--labels", tmp_path / "mine.txt", *place)
+    assert status == 0, said
+    assert (tmp_path / "repository" / "mine_net" / "labels.txt").read_text() == "one\ntwo\nthree\n"
+
+
+def test_a_pretrained_network_without_a_head_is_no_classifier(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.VideoMAEConfig(patch_size=8, tubelet_size=2, **PICTURE)
+    transformers.VideoMAEModel(config).save_pretrained(tmp_path)
+    make_processor("videomae").save_pretrained(tmp_path)
+    source = HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None)
+    with pytest.raises(WeightsError, match=r"lacks . weights of VideoMAEForVideoClassification, 'classifier\.bias'"):
+        source.load()
+
+
+def test_weights_of_another_file_are_not_for_a_checkpoint(tmp_path: Path, run: Run) -> None:
+    save("videomae", tmp_path)
+    status, said = run("export", f"hf:{tmp_path}", "--name", "mine", "--weights", tmp_path / "model.safetensors")
+    assert status == 1
+    assert "has weights of its own" in said
 
 
 def test_a_contract_file_replaces_values_of_the_checkpoint(tmp_path: Path) -> None:

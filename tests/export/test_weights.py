@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.export.conftest import Run
 from clipserve_export.errors import LabelsError, WeightsError
 from clipserve_export.exporting import export_model
 from clipserve_export.families.adapter import adapter_of, build_model, projection_key
-from clipserve_export.labels import read_labels
+from clipserve_export.labels import labels_for, read_labels
 from clipserve_export.repository import RECORD
 from clipserve_export.specs import SPECS
 from clipserve_export.weights import load_weights, pretrained_path, read_checkpoint
@@ -292,3 +293,18 @@ def test_a_checkpoint_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.M
 
 def test_random_weights_are_the_same_every_time() -> None:
     assert load_weights(X3D_XS, "random").sha256 == load_weights(X3D_XS, "random").sha256
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["run", "Run"], "class 1: the label 'Run' is that of class 0 already"),
+        (["run", " "], "class 1: a label is empty"),
+    ],
+)
+def test_labels_that_come_with_the_weights_are_names_too(labels: list[str], said: str) -> None:
+    spec = replace(MOTION, contract=replace(MOTION.contract, classes=2))
+    with pytest.raises(LabelsError, match=said):
+        labels_for(spec, None, labels)
+    # One line of the file for each.
+    assert labels_for(spec, None, ["run", "jump\nhigh"]) == ["run", "jump high"]

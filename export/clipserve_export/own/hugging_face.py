@@ -16,7 +16,7 @@ from typing import Any, Self
 from torch import nn
 
 from clipserve.contract import ClipContract
-from clipserve_export.errors import ContractError, LabelsError, WeightsError
+from clipserve_export.errors import ContractError, WeightsError
 from clipserve_export.own.builder import describe_exception
 from clipserve_export.own.contract_file import read_values
 from clipserve_export.own.interface import Interface
@@ -31,6 +31,8 @@ PACKAGE = Path(__file__).parent
 CONFIG, CARD = "config.json", "README.md"
 PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 NEEDED_FILES = ("*.json", "*.safetensors", CARD)
+# Of V-JEPA 2: takes no part in a classification, and a checkpoint may leave it out.
+UNUSED = "predictor."
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class HuggingFaceSource:
         return cls(own_spec(name or fallback, contract), folder, f"Hugging Face ({argument})")
 
     def load(self) -> LoadedNetwork:
-        """Build the network with its weights. Raises ContractError, LabelsError or WeightsError."""
+        """Build the network with its weights. Raises ContractError or WeightsError."""
         network = adapt_module(load_module(self.folder), self.spec, Interface(layout="BTCHW"))
         return LoadedNetwork(
             network=network,
@@ -191,34 +193,33 @@ def read_picture(processor: Mapping[str, Any]) -> dict[str, int | None]:
 
 
 def read_numbers(processor: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and deviation for pixels in [0, 1].
+    """Mean and deviation for pixels in [0, 1]. None where the processor's numbers are none.
 
     A processor computes (pixel * rescale_factor - offset - mean) / std on pixels of 0 to 255; ViViT has an offset of 1.
     """
     if "image_mean" not in processor and processor.get("do_normalize", True):
         return {"mean": None, "deviation": None}
-    scale = 255 * float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 255.0
-    shift = 1.0 if processor.get("offset") and processor.get("do_rescale", True) else 0.0
     normalises = processor.get("do_normalize", True)
     means = processor.get("image_mean", ()) if normalises else (0.0,) * 3
     deviations = processor.get("image_std", ()) if normalises else (1.0,) * 3
-    return {
-        "mean": [(float(mean) + shift) / scale for mean in means],
-        "deviation": [float(deviation) / scale for deviation in deviations],
-    }
+    shift = 1.0 if processor.get("offset") and processor.get("do_rescale", True) else 0.0
+    try:
+        scale = 255 * float(processor.get("rescale_factor", 1 / 255)) if processor.get("do_rescale", True) else 255.0
+        return {
+            "mean": [(float(mean) + shift) / scale for mean in means],
+            "deviation": [float(deviation) / scale for deviation in deviations],
+        }
+    except (TypeError, ValueError, ZeroDivisionError):  # null, a text, a scale of 0
+        return {"mean": None, "deviation": None}
 
 
-def read_labels(folder: Path) -> list[str]:
-    """The names of the classes in config.json. Raises LabelsError."""
+def read_labels(folder: Path) -> list[str] | None:
+    """The names of the classes in config.json; None where it lacks some. Raises ContractError."""
     names = read_json(folder, CONFIG).get("id2label")
     if not isinstance(names, dict) or not names:
-        raise LabelsError(f"{folder / CONFIG} has no id2label: give the names of the classes by --labels")
-    try:
-        return [str(names[str(number)]) for number in range(len(names))]
-    except KeyError as error:
-        raise LabelsError(
-            f"{folder / CONFIG}: id2label has {len(names)} names and none for class {error}: give them by --labels"
-        ) from error
+        return None
+    labels = [names.get(str(number)) for number in range(len(names))]
+    return None if None in labels else list(map(str, labels))
 
 
 def read_licence(folder: Path) -> str:
@@ -246,11 +247,18 @@ def load_module(folder: Path) -> nn.Module:
         )
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     try:
-        module: nn.Module = AutoModelForVideoClassification.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        module: nn.Module
+        module, loading = AutoModelForVideoClassification.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and kinds of its own
         raise WeightsError(f"{folder} cannot be loaded: {describe_exception(error)}") from error
+    if missing := sorted(name for name in loading["missing_keys"] if UNUSED not in name):
+        raise WeightsError(
+            f"{folder} lacks {len(missing)} weights of {type(module).__name__}, {missing[0]!r} first, and transformers"
+            " fills them with random numbers: take a checkpoint that was trained for video classification, not the"
+            " pretrained network that one begins with"
+        )
     return module.eval().requires_grad_(False)
 
 
