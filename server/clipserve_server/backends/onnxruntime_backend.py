@@ -46,7 +46,7 @@ class TritonPythonModel(SubstituteBackend):
 
 
 def choose_cpu_runtime(instance: Instance) -> Runtime:
-    """OpenVINO if the config names it and it is installed, else ONNX Runtime."""
+    """OpenVINO if the config names it, it is installed and knows the network's operators, else ONNX Runtime."""
     if "openvino" not in instance.cpu_accelerators:
         return OnnxRuntime(instance)
     try:
@@ -54,9 +54,14 @@ def choose_cpu_runtime(instance: Instance) -> Runtime:
     except ImportError as error:
         pb_utils.Logger.log_warn(f"{instance.model_file} runs in ONNX Runtime: OpenVINO is not installed ({error})")
         return OnnxRuntime(instance)
-    runtime = OpenVinoRuntime(
-        instance.model_file, instance.outputs, threads=instance.threads, precision=wanted_precision()
-    )
+    try:
+        runtime = OpenVinoRuntime(
+            instance.model_file, instance.outputs, threads=instance.threads, precision=wanted_precision()
+        )
+    except RuntimeError as error:  # of OpenVINO: a file of a user may have an operator that it lacks
+        reason = str(error).strip().rpartition("\n")[2]
+        pb_utils.Logger.log_warn(f"{instance.model_file} runs in ONNX Runtime: OpenVINO does not compile it ({reason})")
+        return OnnxRuntime(instance)
     pb_utils.Logger.log_info(f"{instance.model_file} runs in OpenVINO: {runtime.precision}, {instance.threads} threads")
     return runtime
 
