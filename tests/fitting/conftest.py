@@ -19,6 +19,8 @@ GROUPS = {
     **dict.fromkeys(("still", "blinking"), "stays"),
 }
 TRAINING_VIDEOS = 6  # of each motion
+RESTRICTED = "--grpc-restricted-protocol=model-repository:clipserve-admin=secret"
+ADMIN = {"triton-grpc-protocol-clipserve-admin": "secret"}
 FIRST_NEW_SEED = UNSEEN_SEED + 1000
 
 
@@ -50,7 +52,7 @@ def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fit_server(
     repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Triton]:
-    """A Triton with `motion`, over a repository of its own."""
+    """A Triton with `motion`, over a repository of its own, which it loads models from for whoever has the key."""
     repository = copy_model(repositories("onnx"), tmp_path_factory.mktemp("repository"))
-    with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
+    with Triton(repository, models=["motion"], options=[RESTRICTED], **ANY_PORTS) as triton:
         yield triton

@@ -1,6 +1,8 @@
 """From folders of videos to a served model: real files, a real Triton, other classes than it was trained for."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from clipserve.errors import InvalidRequest
 from clipserve.fitting import Fitted, fit
 from clipserve_export.versions import reload_model, serve_versions
 from clipserve_server.triton import Triton
-from tests.fitting.conftest import FIRST_NEW_SEED, GROUPS, TRAINING_VIDEOS, write_motions
+from tests.fitting.conftest import ADMIN, FIRST_NEW_SEED, GROUPS, TRAINING_VIDEOS, write_motions
 
 LEAST_ACCURACY = 0.97
 PROGRAM = Path(sys.executable).with_name("clipserve")
@@ -22,7 +24,14 @@ PROGRAM = Path(sys.executable).with_name("clipserve")
 @pytest.fixture(scope="module")
 def fitted(fit_server: Triton, training_folder: Path) -> Fitted:
     """`groups` on `motion`, published and served."""
-    return fit(training_folder, on="motion", name="groups", url=fit_server.grpc_url, repository=fit_server.repository)
+    return fit(
+        training_folder,
+        on="motion",
+        name="groups",
+        url=fit_server.grpc_url,
+        headers=ADMIN,
+        repository=fit_server.repository,
+    )
 
 
 def measure(url: str, model: str, folder: Path) -> float:
@@ -49,7 +58,7 @@ def test_it_names_many_new_videos(fitted: Fitted, fit_server: Triton, tmp_path: 
 def test_left_or_not(fit_server: Triton, training_folder: Path, new_folder: Path, tmp_path: Path) -> None:
     lines = [f"{path},{'left' if 'moving_left' in path.name else 'not'}" for path in training_folder.glob("*/*-*.mp4")]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]))
-    place = {"url": fit_server.grpc_url, "repository": fit_server.repository}
+    place = {"url": fit_server.grpc_url, "repository": fit_server.repository, "headers": ADMIN}
     made = fit(tmp_path / "labels.csv", on="motion", name="left_or_not", **place)
     assert made.head.classes == ("left", "not")
     with VideoClassifier("left_or_not", fit_server.grpc_url) as classifier:
@@ -115,19 +124,50 @@ def test_a_second_fit_is_version_2_and_version_1_comes_back(
     lists.write_text("\n".join(["path,label", *rows]))
     with VideoClassifier("motion", url) as classifier:
         classifier.embed(lists).save(tmp_path / "features.npy")
-    again = fit(on="motion", name="groups", url=url, repository=repository, features=tmp_path / "features.npy")
+    place = {"url": url, "repository": repository, "headers": ADMIN}
+    again = fit(on="motion", name="groups", features=tmp_path / "features.npy", **place)
     assert again.publication is not None
-    assert (again.publication.version, again.publication.loaded) == (2, True)
+    assert (again.publication.version, again.publication.loaded, again.publication.checked_videos) == (2, True, 5)
     assert again["top_1_accuracy"] == pytest.approx(fitted["top_1_accuracy"], abs=0.05)
     from clipserve_export.repository import find_spec
 
     spec = find_spec(repository, "groups")
     serve_versions(repository, spec, "1")
-    reload_model(spec, url)
+    reload_model(spec, url, headers=ADMIN)
     with VideoClassifier("groups", url) as classifier:
         assert classifier.classify(next(training_folder.glob("turns/*.mp4"))).top.label == "turns"
     serve_versions(repository, spec, "latest")
-    reload_model(spec, url)
+    reload_model(spec, url, headers=ADMIN)
+
+
+def test_what_fails_after_the_fit_is_a_note_of_its_report(
+    fitted: Fitted, fit_server: Triton, training_folder: Path, tmp_path: Path
+) -> None:
+    """The features may have taken hours. Here a file has them, and no key lets the server load the model."""
+    rng, lines, vectors = np.random.default_rng(0), ["id,video,label,truncated"], []
+    for number in range(12):
+        lines.append(f"{number},gone-{number}.mp4,{'left' if number % 2 else 'not'},False")
+        vectors.append(rng.normal(size=192).astype(np.float32) + number % 2)
+    np.save(tmp_path / "features.npy", np.stack(vectors))
+    (tmp_path / "features.csv").write_text("\n".join(lines))
+    place = {"on": "motion", "url": fit_server.grpc_url, "repository": fit_server.repository}
+    for name, headers, said in (
+        ("noted", None, "no server has loaded noted yet: .* restricted"),
+        ("noted", ADMIN, "no video was here to ask it about"),
+    ):
+        made = fit(name=name, features=tmp_path / "features.npy", headers=headers, **place)
+        assert made["top_1_accuracy"] > 0
+        assert made.publication is not None
+        assert re.search(said, made.publication.notes[-1]), made.publication.notes
+        assert made.publication.loaded == (headers is not None)
+    shutil.rmtree(fit_server.repository / "noted_net")
+    (fit_server.repository / "noted_net").touch()  # so that nothing can be published there
+    made = fit(name="noted", features=tmp_path / "features.npy", headers=ADMIN, **place)
+    assert made.publication is not None
+    assert (made.publication.version, made.publication.loaded) == (None, False)
+    (fit_server.repository / "noted_net").unlink()
+    assert "noted is not published: " in made.publication.notes[-1]
+    assert "Not published" in made.to_html(tmp_path / "report.html")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +195,9 @@ def test_the_command_prints_the_report_and_serves_the_model(
     fit_server: Triton, training_folder: Path, tmp_path: Path
 ) -> None:
     where = ["--url", fit_server.grpc_url, "--repository", fit_server.repository, "--json", tmp_path / "r.json"]
+    key = [f"{name}: {value}" for name, value in ADMIN.items()]
     done = subprocess.run(
-        [PROGRAM, "fit", training_folder, "--on", "motion", "--name", "by_command", *where],
+        [PROGRAM, "fit", training_folder, "--on", "motion", "--name", "by_command", *where, "--header", *key],
         capture_output=True,
         text=True,
         timeout=300,

@@ -156,13 +156,14 @@ class ServerOptions:
                 model,
                 self.url,
                 timeout_seconds=self.timeout,
-                tls=self._choose_tls(),
-                headers=_read_headers(self.header or []),
+                tls=self.choose_tls(),
+                headers=self.read_headers(),
             )
         except ClipserveError as error:
             raise typer.BadParameter(str(error)) from error
 
-    def _choose_tls(self) -> Tls | None:
+    def choose_tls(self) -> Tls | None:
+        """How to encrypt; None: not at all. Raises typer.BadParameter."""
         if (self.client_key is None) != (self.client_certificate is None):
             missing = "--client-key" if self.client_key is None else "--client-certificate"
             raise typer.BadParameter(
@@ -173,12 +174,12 @@ class ServerOptions:
             return Tls(self.root_certificates, self.client_key, self.client_certificate)
         return None
 
-
-def _read_headers(pairs: list[str]) -> dict[str, str]:
-    headers = {}
-    for pair in pairs:
-        name, colon, value = pair.partition(":")
-        if not colon:
-            raise typer.BadParameter(f"a header is NAME:VALUE, got {pair!r}", param_hint="--header")
-        headers[name.strip()] = value.strip()
-    return headers
+    def read_headers(self) -> dict[str, str]:
+        """The headers by name. Raises typer.BadParameter."""
+        headers = {}
+        for pair in self.header or []:
+            name, colon, value = pair.partition(":")
+            if not colon:
+                raise typer.BadParameter(f"a header is NAME:VALUE, got {pair!r}", param_hint="--header")
+            headers[name.strip()] = value.strip()
+        return headers

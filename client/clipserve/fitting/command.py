@@ -67,8 +67,8 @@ def fit(
     it. A second fit publishes version 2; `clipserve versions` goes back.
 
     Exits with 0 if the model is served and every video counts, 1 if some
-    videos do not count or no server has loaded the model, 2 if no model was
-    made.
+    videos do not count, or the model could not be published or loaded, 2 if
+    there is no report.
     """
     from rich.console import Console
 
@@ -92,7 +92,16 @@ def fit(
                 status.start()
                 status.update(step)
 
-            run = FitRun(on, name, server.open_classifier, server.url, options, report_step)
+            run = FitRun(
+                on,
+                name,
+                server.open_classifier,
+                server.url,
+                options,
+                report_step,
+                tls=server.choose_tls(),
+                headers=server.read_headers(),
+            )
             fitted = run.execute(sources or None)
         write_reports(fitted, json, html)
     except ClipserveError as error:

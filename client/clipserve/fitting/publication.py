@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ class Publication:
     """Where a head is served.
 
     Attributes:
-        version: its number, for `clipserve versions`.
+        version: its number, for `clipserve versions`; None: it could not be published, and a note says why.
         repository: of the model.
         loaded: whether a server has loaded it.
         checked_videos: how many of its videos that server was asked about.
@@ -37,13 +37,23 @@ class Publication:
         notes: sentences for the person who published it.
     """
 
-    version: int
+    version: int | None
     repository: str
     loaded: bool = False
     checked_videos: int = 0
     feature_error: float | None = None
     score_error: float | None = None
     notes: tuple[str, ...] = ()
+
+    def with_note(self, note: str) -> Self:
+        """The same with another sentence."""
+        return replace(self, notes=(*self.notes, note))
+
+    def describe(self, name: str) -> str:
+        """How far the model `name` has come, where something failed."""
+        if self.version is None:
+            return f"{name} is not published"
+        return f"{name} is served, but was not compared" if self.loaded else f"no server has loaded {name} yet"
 
     @property
     def agrees(self) -> bool:
@@ -80,10 +90,13 @@ class Place:
         with explain_export_errors():
             return int(fitted.publish_head(self.trunk, head, self.name, **facts).version)
 
-    def reload(self, url: str) -> None:
-        """Let the server at `url` load the model. Raises InvalidRequest where it does not."""
+    def reload(self, url: str, **connection: Any) -> None:
+        """Let the server at `url` load the model. Raises InvalidRequest where it does not.
+
+        connection: tls and headers, as of `reload_model`.
+        """
         with explain_export_errors():
-            load("clipserve_export.versions", "export").reload_model(self.trunk.spec_of(self.name), url)
+            load("clipserve_export.versions", "export").reload_model(self.trunk.spec_of(self.name), url, **connection)
 
 
 @contextmanager

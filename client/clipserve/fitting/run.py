@@ -1,5 +1,6 @@
 """`fit`: features of labelled videos, a head for them, its figures, and the model."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -28,6 +29,7 @@ from clipserve.fitting.head import Coordinates, fit_weights, softmax
 from clipserve.fitting.publication import Place, Publication, compare_answers
 from clipserve.fleet.targets import split_urls
 from clipserve.options import EmbedArguments, RunArguments, SamplingOptions
+from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.entries import Entry
 from clipserve.sources.source import Source
 from clipserve.tables.embeddings import read_vectors
@@ -105,8 +107,16 @@ def fit(arguments: FitArguments) -> Fitted:
     def open_classifier(model: str) -> VideoClassifier:
         return VideoClassifier(model, arguments.url, tls=arguments.tls, headers=arguments.headers)
 
-    url = check_urls("url", arguments.url)
-    return FitRun(arguments.on, arguments.name, open_classifier, url, arguments).execute(arguments.source)
+    run = FitRun(
+        arguments.on,
+        arguments.name,
+        open_classifier,
+        check_urls("url", arguments.url),
+        arguments,
+        tls=arguments.tls,
+        headers=arguments.headers,
+    )
+    return run.execute(arguments.source)
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,7 @@ class FitRun:
         url: address of the server, or several with commas between them.
         options: checked before anything is sent.
         report_step: called with what is being done.
+        tls, headers: of the connection that lets the server load the model.
     """
 
     on: str
@@ -127,6 +138,8 @@ class FitRun:
     url: str
     options: FitOptions
     report_step: Progress = lambda _: None
+    tls: Tls | None = None
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
 
     def execute(self, source: Source | None) -> Fitted:
         """Do it all. Raises what `fit` raises."""
@@ -189,39 +202,46 @@ class FitRun:
         return Origin(self.name, self.on, settings, started)
 
     def publish(self, place: Place, fitted: Fitted, labelled: LabelledSource | None, examples: Examples) -> Fitted:
-        """Publish the head, let the server load it, and compare a few of its answers with the head's."""
+        """Publish the head, let the server load it, and compare a few of its answers with the head's.
+
+        What fails here becomes a note: the features may have taken hours, so that the report is made in any case.
+        """
         options, head = self.options, fitted.head
         self.report_step("publishing")
         accuracy = fitted.held_out.metrics["top_1_accuracy"]
-        version = place.publish(
-            head,
-            version_number=options.version,
-            accuracy=f"top-1 {100 * accuracy.value:.1f} on {fitted.held_out.answered} held-out videos (clipserve fit)",
-            protocol=(options.sampling, options.views or 1, options.crops or 1),
-            report=fitted.to_json(),
-        )
-        publication = Publication(version, str(options.repository))
-        self.report_step("loading it")
+        publication = Publication(None, str(options.repository))
         try:
+            version = place.publish(
+                head,
+                version_number=options.version,
+                accuracy=f"top-1 {100 * accuracy.value:.1f} on {fitted.held_out.answered} held-out videos"
+                " (clipserve fit)",
+                protocol=(options.sampling, options.views or 1, options.crops or 1),
+                report=fitted.to_json(),
+            )
+            publication = replace(publication, version=version)
+            self.report_step("loading it")
             for url in split_urls(self.url):
-                place.reload(url)
+                place.reload(url, tls=self.tls, headers=self.headers)
             publication = replace(publication, loaded=True)
-            if labelled is not None:
-                self.report_step("asking it")
-                publication = self.check(publication, fitted, labelled, examples)
+            self.report_step("asking it")
+            publication = self.check(publication, fitted, labelled, examples)
         except ClipserveError as error:
-            note = f"no server has loaded {self.name} yet: {error}"
-            publication = replace(publication, notes=(*publication.notes, note))
+            publication = publication.with_note(f"{publication.describe(self.name)}: {error}")
         return replace(fitted, publication=publication)
 
     def check(
-        self, publication: Publication, fitted: Fitted, labelled: LabelledSource, examples: Examples
+        self, publication: Publication, fitted: Fitted, labelled: LabelledSource | None, examples: Examples
     ) -> Publication:
         """Ask the served model about a few videos. Raises ClipserveError where it does not answer."""
-        rows = np.linspace(0, len(examples.positions) - 1, min(CHECKED_VIDEOS, len(examples.positions))).astype(int)
-        entries = [labelled.entries[position] for position in examples.positions[rows].tolist()]
-        if not all(isinstance(entry.video, str | PathLike) for entry in entries):
-            return publication  # an open file can be read only once
+        rows = choose_rows(examples, labelled)
+        if not rows:
+            return publication.with_note(
+                f"{self.name} is served; no video was here to ask it about, so whether its features are those that it"
+                " was fitted to is not known"
+            )
+        positions = examples.positions[rows].tolist()
+        entries = [find_entry(examples, labelled, position) for position in positions]
         with self.open_classifier(self.name) as classifier:
             classifier.wait_until_ready()
             predictions = [self._ask(classifier, entry) for entry in entries]
@@ -236,13 +256,32 @@ class FitRun:
                 f"{self.name} is served, but its features are not those that it was fitted to, by {feature_error:.2f}:"
                 f" the server's {self.on} is not that of {publication.repository}, or they are those of other frames"
             )
-        return replace(publication, notes=(*publication.notes, note))
+        return publication.with_note(note)
 
     def _ask(self, classifier: VideoClassifier, entry: Entry) -> Any:
         assert not isinstance(entry.video, ClipserveError)  # it has features
         return classifier.classify(
             entry.video, top_k=ALL_CLASSES, features=True, retry=True, **self.options.select(SamplingOptions)
         )
+
+
+def find_entry(examples: Examples, labelled: LabelledSource | None, position: int) -> Entry:
+    """The video at a position of the source, or of the file of features, which names it."""
+    if labelled is not None:
+        return labelled.entries[position]
+    video = examples.videos[position]
+    return Entry(video.id, video.video)
+
+
+def choose_rows(examples: Examples, labelled: LabelledSource | None) -> list[int]:
+    """Some of the vectors, first to last, whose videos can be read again: not an open file, or one that is not here."""
+
+    def is_here(row: int) -> bool:
+        video = find_entry(examples, labelled, int(examples.positions[row])).video
+        return isinstance(video, str | PathLike) and (is_elsewhere(os.fspath(video)) or Path(video).is_file())
+
+    rows = [row for row in range(len(examples.positions)) if is_here(row)]
+    return [rows[place] for place in np.linspace(0, len(rows) - 1, min(CHECKED_VIDEOS, len(rows))).astype(int)]
 
 
 @dataclass(frozen=True)
