@@ -7,6 +7,7 @@ import pytest
 
 from clipserve.errors import InvalidRequest
 from clipserve.evaluation.ground_truth import LabelledVideo
+from clipserve.fitting import fit
 from clipserve.fitting.class_folders import read_labelled
 from clipserve.fitting.examples import Examples, LabelledVectors, list_classes
 from clipserve.tables.embeddings import StoredVectors
@@ -94,3 +95,21 @@ def test_a_video_in_no_class_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "2.mp4").touch()
     with pytest.raises(InvalidRequest, match="lies in no class: put each video into a folder"):
         list(read_labelled(tmp_path))
+
+
+def test_a_class_without_a_video_is_named(tmp_path: Path) -> None:
+    for name in ("run", "jump", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / "1.mp4").touch()
+    (tmp_path / "jump" / "1.txt").touch()
+    with pytest.raises(InvalidRequest, match="jump' has no video, and each folder is a class"):
+        list(read_labelled(tmp_path))
+
+
+@pytest.mark.parametrize("given", ["folder", "list"])
+def test_a_source_without_a_video_is_refused_before_anything_is_sent(given: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "list.csv").write_text("path,label\n,run\n,jump\n")
+    source = tmp_path / "folder" if given == "folder" else tmp_path / "list.csv"
+    with pytest.raises(InvalidRequest, match="there is no video to fit to"):
+        fit(source, on="motion", name="mine", url="localhost:1", publish=False)

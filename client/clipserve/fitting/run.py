@@ -166,6 +166,9 @@ class FitRun:
 
     def require_possible(self, place: Place | None, labelled: LabelledSource) -> None:
         """Raise InvalidRequest where these labels cannot make this model, whatever the features are."""
+        errors = [entry.video for entry in labelled.entries if isinstance(entry.video, ClipserveError)]
+        if len(errors) == len(labelled.entries):
+            raise InvalidRequest(f"there is no video to fit to: {errors[0]}")
         classes, indices = list_classes(labelled.videos)
         require_enough(classes, np.array([index for index in indices if index >= 0]), (), labelled.videos)
         if place is not None:
