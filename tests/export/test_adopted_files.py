@@ -83,7 +83,8 @@ def write_file(
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0} if beside else {}
+    # Above 100 bytes: ONNX Runtime takes shapes only from the file itself.
+    outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 100} if beside else {}
     onnx.save_model(model, path, **outside)
     return path
 
