@@ -47,7 +47,7 @@ from clipserve_server.packages import find_versions
 
 Progress = Callable[[str], None]
 # Of every export. A source names the rest, and the contract is added.
-RECIPE = ("zoo.py", "clips.py", "network.py", "weights.py", "tuning.py", "formats.py")
+RECIPE = ("zoo.py", "clips.py", "network.py", "weights.py", "tuning.py", "formats.py", "own/onnx_nodes.py")
 REDUCED_RECIPE = ("precision.py",)  # for precisions other than fp32
 # The packages that take part. ONNX Runtime has one of two names.
 VERSIONED = ("clipserve", "torch", "pytorchvideo", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino")
