@@ -167,6 +167,21 @@ def test_limits_are_errors_that_say_what_is_allowed() -> None:
         list(decode_windows(data[:300], GEOMETRY, OVERLAPPING))
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_joined_files_with_a_clock_that_begins_again_have_windows_to_their_end(codec: str) -> None:
+    part = Clip(codec=codec, container="mpegts", frames=50, gop=25, rate=Fraction(25)).make()
+    windows = check(part + part, Windows(0.5, 0.7))
+    assert len(windows) == 6
+    assert windows[-1].window.span.end_seconds == 4
+    with pytest.raises(InvalidRequest, match=r"video ends at 4\.000"):
+        decode_clips(part + part, GEOMETRY, Sampling(start_seconds=4))
+
+
+def test_rounding_makes_no_last_window_without_a_length() -> None:
+    windows = check(Clip(frames=60).make(), Windows(0.5, 1 / 3))
+    assert [round(window.window.span.start_seconds, 3) for window in windows] == [0, 0.333, 0.667, 1, 1.333, 1.667]
+
+
 @pytest.mark.parametrize("name", ["window_seconds", "step_seconds", "first_window"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0, -1, 1e9, "2", None, True])
 def test_numbers_that_make_no_windows_are_refused(name: str, value: object) -> None:

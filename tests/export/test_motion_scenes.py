@@ -189,6 +189,16 @@ def test_a_written_video_has_the_asked_frames_size_and_rate(
     assert len(frames) == count == round(fps * seconds)
 
 
+def test_several_labels_make_one_video_of_each_in_turn(tmp_path: Path) -> None:
+    path = tmp_path / "motions.mp4"
+    assert write_motion_video(path, ["still", "growing"], 9, width=64, height=64, fps=10, seconds=1) == 20
+    with av.open(path) as container:
+        shown = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+    for half, label in ((shown[:10], "still"), (shown[10:], "growing")):
+        expected = held_scene(label, 9).render(np.linspace(0, 1, 10), 64, 64)
+        assert np.abs(np.stack(half) - expected).mean() < 8
+
+
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (40, 120, 200)])
 def test_a_written_video_keeps_its_colours_through_decoding(tmp_path: Path, colour: tuple[int, int, int]) -> None:
     path = tmp_path / "colour.mp4"

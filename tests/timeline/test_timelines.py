@@ -1,6 +1,8 @@
 """Timelines from a server in the test: windows in order, once each, whatever breaks."""
 
 import copy
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -87,6 +89,22 @@ def test_facts_of_the_video_are_known_with_the_first_window(connect):
     assert (timeline.facts.truncated, timeline.facts.video["codec"]) == (False, "h264")
     assert timeline.video == "<bytes>"
     timeline.close()
+
+
+def test_a_number_of_a_window_that_is_too_large_is_refused_with_the_limit(connect):
+    with pytest.raises(InvalidRequest, match="first_window is a whole number from 0 to 2,147,483,647, got 10000000000"):
+        connect().timeline(VIDEO, first_window=10**10)
+
+
+def test_a_bar_writes_nothing_after_its_end(server):
+    """The timeline ends once more when the program does: rich has no modules then."""
+    program = (
+        "from clipserve import VideoClassifier\n"
+        f"timeline = VideoClassifier('x3d_m', {server.url!r}).timeline(b'video', progress=True)\n"
+        "print(len(list(timeline)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr.strip()) == ("10\n", "")
 
 
 def test_first_window_leaves_out_those_before(connect, server):
@@ -233,7 +251,7 @@ def test_closing_the_classifier_from_another_thread_ends_a_waiting_timeline(serv
         ({"window": 0}, "window is a number of seconds from 0.01 to 86,400, got 0"),
         ({"step": float("nan")}, "step is a number of seconds"),
         ({"window": "2"}, "window is a number of seconds"),
-        ({"first_window": -1}, "first_window is a whole number from 0 on"),
+        ({"first_window": -1}, "first_window is a whole number from 0 to 2,147,483,647"),
         ({"views": 3}, "add sampling='clip'"),
         ({"windows": 3}, "no such option: windows"),
     ],

@@ -79,7 +79,9 @@ class Bar:
         self._progress.update(self._task, advance=1, failed=failed)
 
     def close(self) -> None:
-        self._progress.stop()
+        # Each stop writes, even without a start before it, and fails where it is called at the end of the program.
+        if self._progress.live.is_started:
+            self._progress.stop()
 
 
 class NotebookBar:

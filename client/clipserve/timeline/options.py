@@ -26,6 +26,8 @@ from clipserve.sources.videos import VideoSource
 
 # The server's limits for the length of a window and for the step: see docs/contract.md.
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.01, 86_400.0
+# And for the number of a window.
+MAX_WINDOW = 2**31 - 1
 
 
 def check_span(name: str, value: object) -> float:
@@ -98,7 +100,7 @@ class TimelineArguments(TimelineOptions):
         int,
         Argument(
             "number of the first window to return; those before it are neither decoded nor sent",
-            partial(check_int, allowed=range(2**31), described="a whole number from 0 on"),
+            partial(check_int, allowed=range(MAX_WINDOW + 1), described=f"a whole number from 0 to {MAX_WINDOW:,}"),
             metavar="N",
         ),
     ] = 0

@@ -1,7 +1,7 @@
 """Video files from frames, and from scenes: the files that tests and demonstrations send to the server."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -71,7 +71,7 @@ def held_scene(label: str, seed: int) -> Scene:
 
 def write_motion_video(
     file: str | os.PathLike[str] | BinaryIO,
-    label: str,
+    labels: str | Sequence[str],
     seed: int,
     *,
     width: int = 320,
@@ -82,9 +82,12 @@ def write_motion_video(
     container: str | None = None,
     options: dict[str, str] | None = None,
 ) -> int:
-    """Writes a video of the motion `label`, the same for the same seed; returns its number of frames."""
+    """Writes a video of a motion, or of several, one after the other; returns its number of frames.
+
+    The same labels and seed give the same video. Each motion takes `seconds`.
+    """
     count = max(1, round(float(fps) * seconds))
-    scene = held_scene(label, seed)
     moments = np.linspace(0.0, 1.0, count)
-    frames = (scene.render(moments[i : i + 1], width, height)[0] for i in range(count))
+    scenes = (held_scene(label, seed) for label in ([labels] if isinstance(labels, str) else labels))
+    frames = (scene.render(moments[i : i + 1], width, height)[0] for scene in scenes for i in range(count))
     return write_video(file, frames, fps=fps, codec=codec, container=container, options=options)

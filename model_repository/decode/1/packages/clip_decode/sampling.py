@@ -16,7 +16,7 @@ file.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -105,8 +105,10 @@ class Sampling:
         return self.views * self.crops
 
     @classmethod
-    def from_parameters(cls, parameters: Mapping[str, object]) -> Sampling:
+    def from_parameters(cls, parameters: Mapping[str, object], *, others: Sequence[str] = ()) -> Sampling:
         """Read request parameters; a number may come as text, as it does over HTTP.
+
+        others: names that the request may have besides; an error about an unknown name lists them, too.
 
         Raises:
             InvalidRequest: a name is unknown, or a value has the wrong type or is out of bounds.
@@ -115,7 +117,7 @@ class Sampling:
         values: dict[str, object] = {}
         for name, value in parameters.items():
             if name not in known:
-                raise InvalidRequest(f"no such parameter: {_shown(name)}; there are {', '.join(known)}")
+                raise InvalidRequest(f"no such parameter: {_shown(name)}; there are {', '.join([*known, *others])}")
             if name in ("views", "crops"):
                 value = read_digits(value)
             elif name in ("start_seconds", "end_seconds"):

@@ -1,9 +1,9 @@
 """Windows over a video: spans of one length, one step apart.
 
 Window i begins at start + i x step and ends `window` seconds later, or where the video ends. The last window is the
-last that begins before the end. A video that is not longer than a window is one window. Start and end are those of the
-sampling; without them, those of the video. Times are rounded once, to the nearest float of the decimal numbers given:
-the third window of 0.1 s begins at 0.2, and the fourth at 0.3.
+last that begins before the end, by a microsecond or more. A video that is not longer than a window is one window. Start
+and end are those of the sampling; without them, those of the video. Times are rounded once, to the nearest float of the
+decimal numbers given: the third window of 0.1 s begins at 0.2, and the fourth at 0.3.
 """
 
 from __future__ import annotations

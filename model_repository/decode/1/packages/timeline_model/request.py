@@ -11,6 +11,18 @@ from clip_decode.geometry import read_digits
 from clip_decode.sampling import Sampling, read_float
 from clip_decode.windows import Windows
 
+# What a request has besides the parameters of its sampling.
+PARAMETERS = (
+    "model",
+    "model_version",
+    "window_seconds",
+    "step_seconds",
+    "first_window",
+    "top_k",
+    "features",
+    "timeline",
+    "max_unacknowledged",
+)
 MAX_TOP_K, DEFAULT_TOP_K = 1000, 5
 MAX_UNACKNOWLEDGED = 100_000
 MAX_NAME_LENGTH = 256
@@ -65,7 +77,7 @@ class TimelineRequest:
             max_unacknowledged=_read_number(
                 "max_unacknowledged", left.pop("max_unacknowledged", MAX_UNACKNOWLEDGED), 1, MAX_UNACKNOWLEDGED
             ),
-            sampling=Sampling.from_parameters(left),
+            sampling=Sampling.from_parameters(left, others=PARAMETERS),
         )
 
 

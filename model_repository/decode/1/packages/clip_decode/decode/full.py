@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -11,9 +12,10 @@ from clip_decode.decode.cpu import decode_packet
 from clip_decode.decode.request import DecodeRequest, DecodeResult
 from clip_decode.demux.container import FFMPEG_ERRORS
 from clip_decode.demux.packets import PacketIndex
-from clip_decode.errors import Truncated
+from clip_decode.errors import InvalidRequest, Truncated
 from clip_decode.limits import Limits, check_size
-from clip_decode.plan.timeline import build_timeline
+from clip_decode.plan.frame_selection import FrameSelection
+from clip_decode.plan.timeline import Timeline, build_timeline
 
 
 def decode_full(
@@ -41,7 +43,7 @@ def decode_full(
         Truncated: no frame comes out.
         InvalidRequest, TooLong, TooLarge: see `decode_clips`.
     """
-    selection = request.select(build_timeline(index, expected_order, request.limits))
+    selection = _expect(build_timeline(index, expected_order, request.limits), request)
     buffer = request.allocate(selection)
     order: list[int | None] = []
     decoding = FullDecode(context, index, request.limits)
@@ -64,6 +66,19 @@ def decode_full(
         decoder="cpu",
         decoded_frames=len(order) + (previous.decoded_frames if previous else 0),
     )
+
+
+def _expect(timeline: Timeline, request: DecodeRequest) -> FrameSelection:
+    """The frames wanted of an expected timeline; of the whole video if the span begins after its end.
+
+    Only the frames that come out show where a video ends: where its clock was reset, as in joined MPEG-TS files, the
+    packets promise half of its duration.
+    """
+    try:
+        return request.select(timeline)
+    except InvalidRequest:
+        sampling = replace(request.sampling, start_seconds=None, end_seconds=None)
+        return replace(request, sampling=sampling).select(timeline)
 
 
 class FullDecode:

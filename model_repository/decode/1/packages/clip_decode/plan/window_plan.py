@@ -18,6 +18,9 @@ from clip_decode.windows import PlannedWindow, Span, WindowLimits, Windows
 
 Move = Callable[[FrameSelection, Sampling], FrameSelection]
 _CLIP = "clip"
+# A last window that is shorter comes from rounding: a step of 1/3 s has 16 digits. It is less than a tick of the usual
+# clocks of videos, 1/90,000 s.
+_SHORTEST_WINDOW = Fraction(1, 1_000_000)
 
 
 def count_windows(windows: Windows, timeline: Timeline, sampling: Sampling, limits: WindowLimits) -> int:
@@ -34,8 +37,8 @@ def count_windows(windows: Windows, timeline: Timeline, sampling: Sampling, limi
             f"a window every {windows.step_seconds:g} s makes {total} windows of this video, but {limits.max_windows}"
             " are allowed; choose a larger step_seconds, or a part of the video"
         )
-    while total > 1 and float(start + step * (total - 1)) >= float(end):
-        total -= 1  # Rounding moved its start to the end.
+    while total > 1 and end - (start + step * (total - 1)) < _SHORTEST_WINDOW:
+        total -= 1
     return total
 
 
