@@ -21,7 +21,8 @@ from clipserve_server.packages import find_versions
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 NVDEC = "PyNvVideoCodec"
 # What the decode step logs as it starts.
-_NVDEC_IN_USE = re.compile(r"NVDEC on [1-9]\d* GPUs")
+# Of a process that has started, see decode_pool/nvdec.py.
+_NVDEC_IN_USE = re.compile(r"NVDEC of GPU \S+: .*(ready|on demand)")
 
 
 def find_conflict() -> str | None:

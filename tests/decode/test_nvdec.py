@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import av
 import pytest
 
 from clip_decode import Geometry, Limits, Report, Sampling, Truncated, decode_clips
 from clip_decode.decode.nvdec import cuda
 from clip_decode.decode.nvdec.annexb import AnnexBStream
 from clip_decode.decode.nvdec.cuda import Cuda
-from clip_decode.decode.nvdec.decoder import Nvdec
+from clip_decode.decode.nvdec.gpu import Nvdec
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from clip_decode.engine import decode_clips_with_nvdec
 from clip_decode.errors import Declined
@@ -43,6 +47,7 @@ MORE = {
     "baseline": Clip(options={"profile": "baseline"}, gop=12),
     "one frame": Clip(frames=1),
     "hevc cropped on the right": Clip("libx265", width=100, height=72, options={"x265-params": X265}),
+    "av1 key frames again and again": Clip("libsvtav1", frames=30, gop=1, options={"preset": "12"}),
 }
 # What NVDEC does not decode, or whose dependencies are unknown.
 FOR_A_CPU = {
@@ -58,10 +63,14 @@ FOR_A_CPU = {
     "h264 rgb",
     "hevc raw",
     "hevc open GOPs in mpegts",
+    "av1 in ivf",
+    "av1 grain",
 }
 TAKEN = {
     **{
-        name: clip for name, (clip, _) in STREAMS.items() if name.startswith(("h264", "hevc")) and name not in FOR_A_CPU
+        name: clip
+        for name, (clip, _) in STREAMS.items()
+        if name.startswith(("h264", "hevc", "av1")) and name not in FOR_A_CPU
     },
     **MORE,
 }
@@ -75,6 +84,8 @@ FEW = {
     "turned",
     "slices",
     "one frame",
+    "av1 in mp4",
+    "av1 10 bit",
 }
 
 
@@ -99,14 +110,16 @@ def nvc(fake_driver: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def plain(nvc: ModuleType, *, streams: int = 4, megabytes: int = 1000) -> Nvdec:
-    return Nvdec(nvc, Cuda(), streams=streams, megabytes=megabytes)
+def plain(nvc: ModuleType, *, megabytes: int = 1000, excluded: Collection[str] = ()) -> Nvdec:
+    return Nvdec(nvc, Cuda(), megabytes=megabytes, excluded=excluded)
 
 
 def facts(report: Report) -> dict[str, object]:
     """What a report says about the video, not about its decoding."""
     values = json.loads(report.to_json())
-    return {name: value for name, value in values.items() if name not in ("decoder", "decode_milliseconds")}
+    # NVDEC takes AV1 by whole packets, and a CPU by frames.
+    others = {"decoder", "decode_milliseconds", *(["decoded_frames"] if report.codec == "av1" else [])}
+    return {name: value for name, value in values.items() if name not in others}
 
 
 def check(nvdec: Nvdec, data: bytes, sampling: Sampling) -> Report:
@@ -115,6 +128,7 @@ def check(nvdec: Nvdec, data: bytes, sampling: Sampling) -> Report:
     expected, by_cpu = decode_clips(data, GEOMETRIES, sampling, Limits())
     assert (report.decoder, by_cpu.decoder) == ("nvdec", "cpu")
     assert facts(report) == facts(by_cpu)
+    assert report.decoded_frames >= by_cpu.decoded_frames
     for name in GEOMETRIES:
         assert (pixels[name] == expected[name]).all()
     return report
@@ -172,55 +186,141 @@ def test_a_decoder_is_used_again_for_a_stream_alike(nvc: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_another_displayed_size_in_the_same_coded_size_gets_another_decoder(nvc: ModuleType, codec: str) -> None:
-    nvdec = plain(nvc, streams=1)
+def test_a_decoder_is_set_up_for_another_displayed_size_in_the_same_coded_size(nvc: ModuleType, codec: str) -> None:
+    nvdec = plain(nvc)
     options = {"x265-params": X265} if codec == "libx265" else {}
     for height in (64, 50, 52, 50, 64):
         check(nvdec, Clip(codec, width=160, height=height, gop=12, options=options).make(), Sampling())
-    if codec == "libx264":  # 50 and 52 lines are 64 coded ones.
-        assert (nvdec.cache.created, nvdec.cache.reconfigured) == (5, 0)
+    assert nvdec.cache.created == 1
+    if codec == "libx264":  # 50 and 52 lines are 64 coded ones: each time there is a sample picture between them.
+        assert nvdec.cache.reconfigured == 4
+        assert nvc.resized.count((208, 176)) == 4
 
 
-def test_where_no_more_decoders_may_be_created_one_is_reconfigured_for_another_size(nvc: ModuleType) -> None:
-    nvdec = plain(nvc, streams=1)
+def test_a_decoder_is_reconfigured_for_another_size(nvc: ModuleType) -> None:
+    nvdec = plain(nvc)
     for width, height in ((96, 64), (160, 120), (98, 66), (66, 98), (160, 120)):
         check(nvdec, Clip(width=width, height=height, gop=12).make(), Sampling())
     assert (nvdec.cache.created, nvdec.cache.reconfigured) == (1, 4)
+    assert (208, 176) not in nvc.resized
 
 
-def test_a_stream_that_keeps_more_frames_gets_another_decoder(nvc: ModuleType) -> None:
+def test_a_decoder_is_set_up_for_a_stream_that_keeps_more_frames(nvc: ModuleType) -> None:
     nvdec = plain(nvc)
-    created = []
+    reconfigured = []
     for references in ("2", "1", "8", "1", "8"):
         check(nvdec, Clip(gop=24, options={"x264-params": f"ref={references}:bframes=0"}).make(), Sampling())
-        created.append(nvdec.cache.created)
-    assert created == [1, 1, 2, 2, 2]
+        reconfigured.append(nvdec.cache.reconfigured)
+    assert nvdec.cache.created == 1
+    assert reconfigured == [0, 0, 1, 1, 1]
+
+
+def test_a_stream_of_the_samples_size_gets_a_decoder(nvc: ModuleType) -> None:
+    nvdec = plain(nvc)
+    nvdec.warm_up()
+    check(nvdec, Clip(width=208, height=176, gop=12).make(), Sampling())
+
+
+def test_after_the_start_no_first_video_waits_for_a_decoder(nvc: ModuleType) -> None:
+    nvdec = plain(nvc)
+    kinds: list[str] = []
+    summary = nvdec.warm_up(kinds.append)
+    assert kinds == ["h264 of 8 bits", "hevc of 8 bits"]
+    assert re.fullmatch(
+        "h264 of 8 bits ready, h264 of 10 bits left to CPUs, hevc of 8 bits ready, hevc of 10 bits on demand,"
+        r" av1 of 8 bits on demand, av1 of 10 bits on demand; after \d+\.\d\d s",
+        summary,
+    )
+    assert len(nvc.made) == nvdec.cache.created == 2
+    x265 = {"x265-params": X265}
+    for clip in (Clip(gop=12), Clip("libx265", options=x265), Clip(width=160, height=90), Clip(width=640, height=360)):
+        check(nvdec, replace(clip, frames=24).make(), Sampling())
+    assert len(nvc.made) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "taken"),
+    [
+        ("no decoder hevc", r"h264 of 8 bits ready, .*hevc of 8 bits left to CPUs,", {"h264"}),
+        ("no answer hevc", r"h264 of 8 bits ready, .*hevc of 8 bits left to CPUs,", {"h264"}),
+        ("wrong pixels hevc", r"h264 .*hevc of 8 bits left to CPUs \(its sample picture is wrong\)", {"h264"}),
+        ("fail h264", r"h264 of 8 bits left to CPUs \(.*CUDA_ERROR_UNKNOWN\), .*hevc of 8 bits ready", {"hevc"}),
+        ("lose a frame", r"(h264|.*hevc) of 8 bits left to CPUs \(.* gave 0 frames\)", set()),
+        ("out of memory", r"(h264|.*hevc) of 8 bits not created ahead \(.* error 2\)", {"h264", "hevc"}),
+    ],
+)
+def test_what_a_gpu_says_of_itself_is_tried_at_the_start(
+    nvc: ModuleType, fault: str, expected: str, taken: set[str]
+) -> None:
+    nvc.faults.add(fault)
+    nvdec = plain(nvc)
+    assert re.match(expected, nvdec.warm_up())
+    nvc.faults.clear()
+    for codec, name in (("libx264", "h264"), ("libx265", "hevc")):
+        data = Clip(codec, frames=12, gop=12, options={"x265-params": X265} if name == "hevc" else {}).make()
+        if name in taken:
+            check(nvdec, data, Sampling())
+        else:
+            with pytest.raises(Declined, match=name):
+                decode_clips_with_nvdec(nvdec, data, GEOMETRIES, Sampling(), Limits())
+
+
+def test_a_kind_that_is_excluded_is_not_even_tried(nvc: ModuleType) -> None:
+    nvdec = plain(nvc, excluded=["h264 of 8 bits"])
+    kinds: list[str] = []
+    nvdec.warm_up(kinds.append)
+    assert kinds == ["hevc of 8 bits"]
+    with pytest.raises(Declined, match="h264"):
+        decode_clips_with_nvdec(nvdec, Clip().make(), GEOMETRIES, Sampling(), Limits())
+
+
+def test_neither_codec_takes_the_decoders_of_the_other(nvc: ModuleType) -> None:
+    nvdec = plain(nvc)
+    nvdec.warm_up()
+    videos = [Clip(c, gop=12, options=o).make() for c, o in (("libx264", {}), ("libx265", {"x265-params": X265}))]
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda video: check(nvdec, video, Sampling()), videos * 6))
+    assert nvdec.cache.created <= 6
 
 
 def test_decoders_share_their_memory_bound(nvc: ModuleType) -> None:
-    nvdec = plain(nvc, streams=8, megabytes=40)
-    videos = [Clip(c, gop=12, options=o).make() for c, o in (("libx264", {}), ("libx265", {"x265-params": X265}))]
+    nvdec = plain(nvc, megabytes=360)
+    nvdec.warm_up()
+    # The first ones are created for fewer frames than the others keep.
+    options: list[tuple[str, dict[str, str]]] = [
+        ("libx264", {"x264-params": "ref=1:bframes=0"}),
+        ("libx264", {"x264-params": "ref=16:bframes=3"}),
+        ("libx265", {"x265-params": X265}),
+    ]
+    videos = [Clip(codec, width=96 + 16 * i, gop=12, options=o).make() for i, (codec, o) in enumerate(options)]
     with ThreadPoolExecutor(6) as threads:
-        answers = threads.map(lambda video: check(nvdec, video, Sampling()), videos * 6)
+        answers = threads.map(lambda video: check(nvdec, video, Sampling()), videos * 4)
         assert all(report.decoder == "nvdec" for report in answers)
-    assert nvdec.cache.megabytes <= 40
+    assert 0 < nvdec.cache.megabytes <= 360
     with pytest.raises(Declined, match="MiB"):
-        decode_clips_with_nvdec(plain(nvc, megabytes=10), videos[0], GEOMETRIES, Sampling(), Limits())
+        decode_clips_with_nvdec(plain(nvc, megabytes=90), videos[1], GEOMETRIES, Sampling(), Limits())
 
 
 def test_the_memory_of_the_networks_is_not_taken(nvc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    nvdec = plain(nvc, streams=1)
+    nvdec = plain(nvc)
     monkeypatch.setenv("FAKE_GPU_MEGABYTES", "512")
     with pytest.raises(Declined, match="to spare"):
         decode_clips_with_nvdec(nvdec, Clip().make(), GEOMETRIES, Sampling(), Limits())
+    assert "to spare" in nvdec.warm_up()
     assert nvc.made == []
     monkeypatch.delenv("FAKE_GPU_MEGABYTES")
-    check(nvdec, Clip().make(), Sampling())
+    check(nvdec, Clip(options={"x264-params": "ref=1:bframes=0"}).make(), Sampling())
+    # Nor by a decoder that would have to grow.
+    monkeypatch.setenv("FAKE_GPU_MEGABYTES", "512")
+    with pytest.raises(Declined, match="to spare"):
+        decode_clips_with_nvdec(
+            nvdec, Clip(options={"x264-params": "ref=16:bframes=0"}).make(), GEOMETRIES, Sampling(), Limits()
+        )
 
 
 @pytest.mark.parametrize("fault", ["fail", "lose a frame", "wrong pixels", "out of memory"])
 def test_after_any_fault_the_video_is_left_to_a_cpu_and_the_decoder_discarded(nvc: ModuleType, fault: str) -> None:
-    nvdec = plain(nvc, streams=1)
+    nvdec = plain(nvc)
     data = Clip(gop=12).make()
     nvc.faults.add(fault)
     with pytest.raises(Declined):
@@ -237,6 +337,31 @@ def test_a_gpu_without_a_decoder_for_it_declines(nvc: ModuleType) -> None:
     nvc.faults.clear()
     with pytest.raises(Declined, match="32 x 32"):  # The least is 48 x 16.
         decode_clips_with_nvdec(plain(nvc), Clip(width=32, height=32).make(), GEOMETRIES, Sampling(), Limits())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ("superres-mode=1:superres-denom=12", "super-resolution"),
+        ("resize-mode=1:resize-denom=12", "a size of its own"),
+        ("film-grain=30", "film grain"),
+    ],
+)
+def test_av1_that_needs_more_than_decoding_is_for_a_cpu(nvc: ModuleType, parameters: str, reason: str) -> None:
+    options = {"svtav1-params": f"preset=10:{parameters}"}
+    data = Clip("libsvtav1", width=320, height=192, frames=24, gop=24, options=options).make()
+    with pytest.raises(Declined, match=reason):
+        decode_clips_with_nvdec(plain(nvc), data, GEOMETRIES, Sampling(), Limits())
+
+
+def test_av1_goes_to_hardware_in_whole_packets(nvc: ModuleType) -> None:
+    data = Clip("libsvtav1", frames=64, gop=32, options={"preset": "10"}).make()
+    report = check(plain(nvc), data, Sampling())
+    with av.open(io.BytesIO(data)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    sent = [packet for packet in nvc.packets if packet]
+    assert len(sent) == report.decoded_frames < len(packets)
+    assert set(sent) <= set(packets)
 
 
 def sei(payload: int) -> bytes:
@@ -264,12 +389,16 @@ def test_a_slice_of_another_stream_is_for_a_cpu() -> None:
 @pytest.fixture(scope="session")
 def gpu() -> Nvdec:
     """NVDEC itself."""
-    return Nvdec(importlib.import_module("PyNvVideoCodec"), Cuda(), streams=14, megabytes=4096)
+    nvdec = Nvdec(importlib.import_module("PyNvVideoCodec"), Cuda(), megabytes=4096)
+    assert nvdec.warm_up().count("8 bits ready") == 2
+    return nvdec
 
 
 @pytest.mark.needs("nvdec")
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_gpu_gives_the_pixels_of_a_cpu(gpu: Nvdec, name: str) -> None:
+    if name.startswith("av1") and "av1 of 8 bits" not in gpu.kinds:
+        pytest.skip("this GPU has no decoder for AV1 (Ada and Blackwell have)")
     # NVDEC takes no smaller pictures of HEVC than 144 x 144.
     data = replace(TAKEN[name], width=TAKEN[name].width + 160, height=TAKEN[name].height + 160).make()
     for sampling in SAMPLINGS:

@@ -5,31 +5,39 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+from clip_decode.decode.nvdec.cuda import Cuda
+from clip_decode.decode.nvdec.gpu import Nvdec
 from clip_decode.engine import decode_clips
 from clip_decode.errors import Busy, InvalidRequest, NotAVideo
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
+from decode_pool import nvdec
 from decode_pool.admission import BacklogLimit, NetworkBacklog
 from decode_pool.job_queue import JobQueue, QueuedJob
 from decode_pool.messages import Decoded, Job
 from decode_pool.nvdec import Gpus, find_gpus, nvdec_processes
+from decode_pool.nvdec_comparison import Comparison, compare_decoders
 from decode_pool.pool import DecodePool
 from decode_pool.settings import PoolSettings
 from tests.decode.synthesis import Clip
-from tests.decode.test_nvdec import FAKE_GPU, fake_driver
+from tests.decode.test_exactness import X265
+from tests.decode.test_nvdec import FAKE_GPU, fake_driver, nvc
 from tests.watching import wait_for
 
-__all__ = ["fake_driver"]
+__all__ = ["fake_driver", "nvc"]
 GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
 
 
@@ -55,7 +63,9 @@ def start(fake_driver: str, log: list[str], declined: list[None]) -> Iterator[Ca
     pools: list[DecodePool] = []
 
     def start(code: str = "", **settings: int) -> DecodePool:
-        chosen = PoolSettings(**{"workers": 1, "nvdec_processes": 1, "nvdec_streams": 3, **settings})
+        chosen = PoolSettings(
+            **{"workers": 1, "nvdec_processes": 1, "nvdec_streams": 3, "nvdec_min_pixels": 1, **settings}
+        )
         program = [
             *(sys.executable, "-X", "faulthandler", "-c"),
             f"""
@@ -69,7 +79,7 @@ cuda.LIBRARY = {fake_driver!r}
 nvdec_worker.main()
 """,
         ]
-        processes = nvdec_processes(chosen, Gpus(("0",)), program)
+        processes = nvdec_processes(chosen, Gpus(("0",)), program, log=log.append)
         pools.append(
             DecodePool(chosen, Limits(), nvdec=processes, on_decline=lambda: declined.append(None), log=log.append)
         )
@@ -106,6 +116,48 @@ def test_a_video_alone_goes_to_a_free_nvdec(
     assert not declined
 
 
+def test_before_the_first_video_there_are_decoders_and_the_log_says_so(
+    start: Callable[..., DecodePool], video: bytes, declined: list[None], log: list[str]
+) -> None:
+    pool = start(
+        """
+create = nvc.CreateDecoder
+def create_two(**options):
+    assert len(nvc.made) < 2, "a third decoder"
+    return create(**options)
+nvc.CreateDecoder = create_two
+"""
+    )
+    assert log[0].startswith("NVDEC of GPU 0: h264 of 8 bits ready, ")
+    hevc = Clip("libx265", frames=12, gop=12, options={"x265-params": X265}).make()
+    for each in (video, hevc):
+        assert "nvdec" in [pool.submit(job(each)).result(30).decoder for _ in range(6)]
+    assert not declined
+
+
+def test_a_kind_that_kills_the_process_is_left_to_cpus(
+    start: Callable[..., DecodePool], video: bytes, log: list[str]
+) -> None:
+    pool = start("nvc.faults.add('die hevc')")
+    assert wait_for(lambda: bool(pool.nvdec_pids), 30)
+    before = pool.nvdec_pids
+    assert len([line for line in log if "it was trying hevc of 8 bits" in line]) == 2
+    hevc = Clip("libx265", frames=12, gop=12, options={"x265-params": X265}).make()
+    assert pool.submit(job(hevc)).result(30).decoder == "cpu"
+    assert "nvdec" in [pool.submit(job(video)).result(30).decoder for _ in range(6)]
+    assert pool.nvdec_pids == before
+
+
+def test_where_there_is_no_memory_at_the_start_cpus_decode(
+    start: Callable[..., DecodePool], video: bytes, log: list[str]
+) -> None:
+    pool = start("os.environ['FAKE_GPU_MEGABYTES'] = '512'")
+    assert "h264 of 8 bits not created ahead" in log[0]
+    before = pool.nvdec_pids
+    assert pool.submit(job(video)).result(30).decoder == "cpu"
+    assert pool.nvdec_pids == before != []
+
+
 def test_what_nvdec_can_not_do_a_cpu_does(start: Callable[..., DecodePool], video: bytes, declined: list[None]) -> None:
     pool = start()
     before = pool.nvdec_pids
@@ -119,6 +171,54 @@ def test_what_nvdec_can_not_do_a_cpu_does(start: Callable[..., DecodePool], vide
 
 def test_small_pictures_can_be_kept_for_cpus(start: Callable[..., DecodePool], video: bytes) -> None:
     pool = start(nvdec_min_pixels=96 * 64 + 1)
+    assert pool.submit(job(video)).result(30).decoder == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("nvc.faults.add('slow')", r"24 frames of 256 x 144 and 1024 x 576 take .* from 589824 pixels on"),
+        ("nvc.faults.add('fail'); nvc.good_calls = 4", r"could not be compared \(NVDEC failed: .*takes all sizes"),
+    ],
+)
+def test_the_start_measures_which_pictures_nvdec_takes(
+    start: Callable[..., DecodePool], video: bytes, log: list[str], code: str, expected: str
+) -> None:
+    pool = start(code, nvdec_min_pixels=0)
+    assert re.search(expected, log[0])
+    assert pool.submit(job(video)).result(30).decoder == "cpu"
+
+
+def test_hardware_that_decodes_beside_the_processor_takes_smaller_pictures(nvc: ModuleType) -> None:
+    nvc.faults.add("beside")
+    comparison = compare_decoders(Nvdec(nvc, Cuda(), megabytes=1000))
+    assert comparison.nvdec[1] < comparison.cpu[1]
+    assert comparison.least_pixels < 1024 * 576
+    assert f"from {comparison.least_pixels} pixels on" in str(comparison)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "nvdec_seconds", "expected"),
+    [
+        ((0.01, 0.05), (0.01, 0.02), 1),
+        ((0.01, 0.05), (0.02, 0.05), 1024 * 576),
+        ((0.01, 0.05), (0.02, 0.06), 1024 * 576),
+        ((0.01, 0.05), (0.02, 0.04), (256 * 144 + 1024 * 576) // 2),
+    ],
+)
+def test_the_least_pixels_are_where_both_decoders_take_the_same_time(
+    cpu: tuple[float, float], nvdec_seconds: tuple[float, float], expected: int
+) -> None:
+    assert Comparison(cpu=cpu, nvdec=nvdec_seconds).least_pixels == expected
+
+
+def test_a_comparison_that_kills_the_process_is_left_out(
+    start: Callable[..., DecodePool], video: bytes, log: list[str]
+) -> None:
+    pool = start("nvc.faults.add('die'); nvc.good_calls = 4", nvdec_min_pixels=0)
+    assert wait_for(lambda: bool(pool.nvdec_pids), 30)
+    assert len([line for line in log if "it was trying the comparison of decoders" in line]) == 2
+    assert "take" not in log[-1]
     assert pool.submit(job(video)).result(30).decoder == "cpu"
 
 
@@ -144,7 +244,7 @@ def test_whatever_nvdec_does_every_video_is_answered(
     start: Callable[..., DecodePool], video: bytes, declined: list[None], fault: str
 ) -> None:
     expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
-    pool = start(f"nvc.faults.add({fault!r})")
+    pool = start(f"nvc.faults.add({fault!r}); nvc.good_calls = 4")
     for future in [pool.submit(job(video)) for _ in range(8)]:
         decoded = future.result(60)
         assert decoded.decoder == "cpu"
@@ -152,8 +252,18 @@ def test_whatever_nvdec_does_every_video_is_answered(
     assert declined
 
 
+def test_a_process_that_has_lost_its_gpu_is_replaced(
+    start: Callable[..., DecodePool], video: bytes, log: list[str]
+) -> None:
+    pool = start("nvc.faults.add('lose the gpu'); nvc.good_calls = 4")
+    before = pool.nvdec_pids
+    assert pool.submit(job(video)).result(30).decoder == "cpu"
+    assert wait_for(lambda: pool.nvdec_pids not in ([], before), 30)
+    assert any("the GPU is lost: NVDEC failed" in line for line in log)
+
+
 def test_a_process_that_hangs_is_replaced(start: Callable[..., DecodePool], video: bytes, log: list[str]) -> None:
-    pool = start("nvc.faults.add('hang')", max_decode_seconds=6)
+    pool = start("nvc.faults.add('hang'); nvc.good_calls = 4", max_decode_seconds=6)
     before = pool.nvdec_pids
     assert pool.submit(job(video)).result(60).decoder == "cpu"
     assert any("[timed-out]" in line for line in log)
@@ -203,6 +313,45 @@ def test_where_nvdec_does_not_start_cpus_decode(start: Callable[..., DecodePool]
     assert pool.submit(job(video)).result(30).decoder == "cpu"
     assert any("no GPU today" in line for line in log)
     assert len([line for line in log if "could not start" in line]) <= 3
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("", (1, "")),
+        (
+            "raise RuntimeError('Driver version is too old\\n=== TROUBLESHOOTING')",
+            (0, "PyNvVideoCodec cannot be imported: Driver version is too old"),
+        ),
+    ],
+)
+def test_a_package_that_the_driver_is_too_old_for_is_found_before_the_start(
+    fake_driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, expected: tuple[int, str]
+) -> None:
+    (tmp_path / "PyNvVideoCodec.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(nvdec, "LIBRARIES", (fake_driver,) * 3)
+    monkeypatch.delitem(sys.modules, "PyNvVideoCodec", raising=False)
+    try:
+        assert nvdec.probe() == expected
+    finally:
+        sys.modules.pop("PyNvVideoCodec", None)
+
+
+def test_a_driver_that_does_not_work_is_named(
+    fake_driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "PyNvVideoCodec.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(nvdec, "LIBRARIES", (fake_driver,) * 3)
+    monkeypatch.setenv("FAKE_GPU_LOST", "1")
+    monkeypatch.delitem(sys.modules, "PyNvVideoCodec", raising=False)
+    try:
+        count, missing = nvdec.probe()
+    finally:
+        sys.modules.pop("PyNvVideoCodec", None)
+    assert count == 0
+    assert "CUDA error 803; does nvidia-smi?" in missing
 
 
 def test_a_machine_without_a_gpu_says_what_is_missing() -> None:

@@ -17,7 +17,8 @@ from clipserve_server.gpu import describe_use, read_placement
 from clipserve_server.options import Decoder
 from clipserve_server.triton import Triton
 
-NVDEC_LOG = 'I1127 model.py:95] "NVDEC on 2 GPUs and CPUs decode videos"\n'
+NVDEC_FOUND = 'I1127 model.py:95] "NVDEC and CPUs decode videos; GPUs: 0, 1"\n'
+NVDEC_LOG = NVDEC_FOUND + 'I1127 nvdec.py:147] "NVDEC of GPU 1: h264 of 8 bits ready, h264 of 10 bits left to CPUs"\n'
 CPU_LOG = 'I1127 model.py:95] "CPUs decode videos: the package PyNvVideoCodec is not installed"\n'
 
 
@@ -29,6 +30,9 @@ CPU_LOG = 'I1127 model.py:95] "CPUs decode videos: the package PyNvVideoCodec is
         ({"motion_net": (0, 1), "x3d_m_net": (0, 1)}, NVDEC_LOG, "motion, x3d_m on 0, 1; NVDEC decodes beside the CPU"),
         ({"motion_net": (1,), "x3d_m_net": ()}, NVDEC_LOG, "motion on 1; NVDEC decodes beside the CPU"),
         ({"motion_net": ()}, NVDEC_LOG, "NVDEC decodes beside the CPU"),
+        # Found, but none of its processes has started.
+        ({"motion_net": (0,)}, NVDEC_FOUND, "motion on 0; the CPU decodes"),
+        ({"motion_net": ()}, NVDEC_FOUND, None),
     ],
 )
 def test_the_use_of_gpus_in_words(placement: dict[str, tuple[int, ...]], log: str, use: str | None) -> None:

@@ -90,11 +90,11 @@ def open_nvdec(settings: PoolSettings) -> Sequence[NvdecProcess]:
     if settings.decoder == "nvdec" and not gpus.devices:
         raise RuntimeError(f"decoder is nvdec, but {gpus.missing}; set it to auto or cpu, or add what is missing")
     pb_utils.Logger.log_info(
-        f"NVDEC on {len(gpus.devices)} GPUs and CPUs decode videos"
+        f"NVDEC and CPUs decode videos; GPUs: {', '.join(gpus.devices)}"
         if gpus.devices
         else f"CPUs decode videos: {gpus.missing}"
     )
-    return nvdec_processes(settings, gpus)
+    return nvdec_processes(settings, gpus, log=pb_utils.Logger.log_info)
 
 
 def log_unreadable_metrics(error: OSError) -> None:

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int cuInit(unsigned flags) { return 0; }
+int cuInit(unsigned flags) { return getenv("FAKE_GPU_LOST") ? 803 : 0; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGet(int *device, int number) { *device = number; return number ? 101 : 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)0xC0; return 0; }
@@ -16,6 +16,7 @@ int cuStreamSynchronize(void *stream) { return stream == (void *)0x57 ? 0 : 400;
 int cuMemGetInfo_v2(size_t *available, size_t *total)
 {
     const char *megabytes = getenv("FAKE_GPU_MEGABYTES");
+    if (getenv("FAKE_GPU_LOST")) return 719;
     *total = (size_t)8 << 30;
     *available = megabytes ? (size_t)atol(megabytes) << 20 : *total;
     return 0;

@@ -1,10 +1,12 @@
-"""The small part of PyNvVideoCodec 2.2.4 that is used, without a GPU: FFmpeg decodes Annex B in its place.
+"""The small part of PyNvVideoCodec 2.2.4 that is used, without a GPU: FFmpeg decodes Annex B and AV1 in its place.
 
 It keeps to what the real one does (its sources were read, its calls ran on an H100) and is stricter where the real one
 gives wrong pictures: streams that a decoder was not set up for, memory that is read too late, packets that are no
 Annex B.
 
-`faults` makes the next calls go wrong, by name: a test sets them, or the environment (FAKE_NVDEC="die").
+`faults` makes calls go wrong, by name, for every codec or one ("die", "die hevc"): a test sets them, or the environment
+(FAKE_NVDEC="die"). The first `good_calls` calls of Decode go well all the same. Two of them are no faults: "beside"
+decodes in a thread of its own, so that it takes no time of the caller, as hardware does; "slow" takes much.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import ctypes
 import enum
 import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import av
@@ -21,6 +25,7 @@ import numpy as np
 __version__ = "2.2.4"
 
 faults: set[str] = set(filter(None, os.environ.get("FAKE_NVDEC", "").split(",")))
+good_calls = 0
 # Calls of CreateDecoder and setReconfigParams, and packets, as they came.
 made: list[dict[str, object]] = []
 resized: list[tuple[int, int]] = []
@@ -30,6 +35,7 @@ packets: list[bytes] = []
 class cudaVideoCodec(enum.IntEnum):
     H264 = 4
     HEVC = 8
+    AV1 = 11
 
 
 class cudaVideoChromaFormat:
@@ -50,8 +56,12 @@ class PacketData:
 
 
 def GetDecoderCaps(*, gpuid: int, codec: cudaVideoCodec, chromaformat: int, bitdepth: int) -> dict[str, int]:
+    name = codec.name.lower()
+    if f"no answer {name}" in faults:
+        raise PyNvVCException("GetDecoderCaps: CUDA_ERROR_NOT_SUPPORTED")
+    is_missing = not faults.isdisjoint({"no decoder", f"no decoder {name}"})
     return {
-        "supported": int("no decoder" not in faults and not (codec == cudaVideoCodec.H264 and bitdepth > 8)),
+        "supported": int(not is_missing and not (codec == cudaVideoCodec.H264 and bitdepth > 8)),
         "width_min": 48,
         "height_min": 16,
         "width_max": 4096,
@@ -81,11 +91,16 @@ class DecodedFrame:
 
 
 class PyNvDecoder:
-    _codecs: ClassVar[dict[cudaVideoCodec, str]] = {cudaVideoCodec.H264: "h264", cudaVideoCodec.HEVC: "hevc"}
+    _codecs: ClassVar[dict[cudaVideoCodec, str]] = {
+        cudaVideoCodec.H264: "h264",
+        cudaVideoCodec.HEVC: "hevc",
+        cudaVideoCodec.AV1: "libdav1d",
+    }
 
     def __init__(self, codec: cudaVideoCodec, side: tuple[int, int]) -> None:
         self._codec, self._side = codec, side
         self._size: tuple[int, int] | None = None
+        self._coded_size: tuple[int, int] | None = None
         self._bits = 0
         self._next_size: tuple[int, int] | None = None
         self._lent: list[np.ndarray] = []
@@ -112,16 +127,30 @@ class PyNvDecoder:
     def Decode(self, packet: PacketData) -> list[DecodedFrame]:
         assert self._busy.acquire(blocking=False), "one decoder, two threads"
         try:
-            return self._decode(packet)
+            if not self._has("beside"):
+                return self._decode(packet)
+            with ThreadPoolExecutor(1) as hardware:
+                return hardware.submit(self._decode, packet).result()
         finally:
             self._busy.release()
 
+    def _has(self, fault: str) -> bool:
+        return good_calls < 0 and not faults.isdisjoint({fault, f"{fault} {self._codec.name.lower()}"})
+
     def _decode(self, packet: PacketData) -> list[DecodedFrame]:
-        if "die" in faults:
+        global good_calls
+        good_calls -= 1
+        if self._has("die"):
             os._exit(1)
-        if "hang" in faults:
+        if self._has("hang"):
             threading.Event().wait()
-        if "fail" in faults:
+        if self._has("slow"):
+            end = time.thread_time() + 0.003
+            while time.thread_time() < end:
+                pass
+        if self._has("lose the gpu"):
+            os.environ["FAKE_GPU_LOST"] = "1"
+        if self._has("fail") or self._has("lose the gpu"):
             raise PyNvVCException("HandlePictureDecode: CUDA_ERROR_UNKNOWN")
         for surface in self._lent:
             surface[...] = 77  # What was given out is written anew.
@@ -129,26 +158,34 @@ class PyNvDecoder:
         data = ctypes.string_at(packet.bsl_data, packet.bsl) if packet.bsl else b""
         packets.append(data)
         if data:
-            assert data.startswith((b"\0\0\0\x01", b"\0\0\x01")), "no Annex B"
+            if self._codec == cudaVideoCodec.AV1:
+                assert data[0] & 0x82 == 2, "no OBU with a size"
+            else:
+                assert data.startswith((b"\0\0\0\x01", b"\0\0\x01")), "no Annex B"
             compressed = av.Packet(data)
             compressed.pts = compressed.dts = packet.pts
             frames = self._context.decode(compressed)
         else:
             frames = self._context.decode(None)
+        coded_size = self._context.coded_width, self._context.coded_height
+        if not data:
             self._begin()
-        if "lose a frame" in faults:
+        if self._has("lose a frame"):
             frames = frames[1:]
-        if "print" in faults:
+        if self._has("print"):
             ctypes.CDLL(None).printf(b"Decode Error occurred for picture %d\n", 3)
-        return [self._give(frame) for frame in frames]
+        return [self._give(frame, coded_size) for frame in frames]
 
-    def _give(self, frame: av.VideoFrame) -> DecodedFrame:
+    def _give(self, frame: av.VideoFrame, coded_size: tuple[int, int]) -> DecodedFrame:
         size, bits = (frame.width, frame.height), frame.format.components[0].bits
         if self._size is None:
             self._size, self._bits = size, bits
         elif size != self._size:
+            # The real one then crops: it ignores setReconfigParams.
+            assert coded_size != self._coded_size, f"set up for {self._size}, but {size} comes in the same coded size"
             assert self._next_size == size, f"set up for {self._next_size or self._size}, but {size} comes"
             self._size = size
+        self._coded_size = coded_size
         assert bits == self._bits, "a decoder keeps its bit depth"
         wide = bits > 8
         height, width = frame.height, frame.width
@@ -163,7 +200,7 @@ class PyNvDecoder:
             surface[height:, 1::2] = red
             if wide:
                 surface <<= 6
-            if "wrong pixels" in faults:
+            if self._has("wrong pixels"):
                 surface[0, 0] ^= 128
         self._lent.append(surface)
         return DecodedFrame(surface, frame.pts)

@@ -24,7 +24,7 @@ from clip_decode.report import Report
 from clip_decode.sampling import Sampling
 
 if TYPE_CHECKING:
-    from clip_decode.decode.nvdec.decoder import Nvdec
+    from clip_decode.decode.nvdec.gpu import Nvdec
 
 # What `decode_clips` calls a geometry that has no name.
 CLIP = "clip"

@@ -1,8 +1,9 @@
 """The messages between the pool and a worker, over one socket.
 
-The pool sends a JSON header and the bytes of the video. The worker first acknowledges them, which tells a worker that
-died before from one that the video killed. Then it sends a JSON header with a report or an error, and the pixels of
-each clip. Nothing is pickled: a worker that a hostile video controls can send wrong pixels, but no code.
+A worker says that it is ready. The pool sends a JSON header and the bytes of the video. The worker first acknowledges
+them, which tells a worker that died before from one that the video killed. Then it sends a JSON header with a report or
+an error, and the pixels of each clip. Nothing is pickled: a worker that a hostile video controls can send wrong pixels,
+but no code.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from clip_decode.sampling import Sampling
 Clips = dict[str, npt.NDArray[np.uint8]]
 MAX_HEADER_BYTES = 1 << 20
 MAX_TRACEBACK_LENGTH = 16_384
-TAKEN = b"taken"
+READY, TAKEN = b"ready", b"taken"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from clip_decode.limits import Limits
@@ -29,6 +30,8 @@ DEVICES_VARIABLE = "CUDA_VISIBLE_DEVICES"
 _PROBE_SECONDS = 30
 # NVDEC gets a third of a video's time limit, so that a CPU still has enough time after it.
 _SHARE_OF_TIME = 3
+# Starts that may fail at one step: another program may have taken the GPU's memory at that moment.
+_FAILURES = 2
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def find_gpus() -> Gpus:
             timeout=_PROBE_SECONDS,
             env={**os.environ, **IMPORT_OWN_CODE},
         )
-        answer = json.loads(found.stdout)
+        # The package may print as it is imported.
+        answer = json.loads(found.stdout.rpartition("\n")[2])
         count, missing = int(answer["count"]), str(answer["missing"])
     except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
         return Gpus((), f"looking for GPUs failed: {error}")
@@ -74,18 +78,43 @@ def probe() -> tuple[int, str]:
                 0,
                 f"{name} of NVIDIA's driver is not found (in a container: NVIDIA_DRIVER_CAPABILITIES must have video)",
             )
+    try:
+        importlib.import_module(PACKAGE)
+    except Exception as error:  # "Driver version is too old", for example.
+        # Of its advice, which has twenty lines, the first.
+        return 0, f"{PACKAGE} cannot be imported: {(str(error).splitlines() or [type(error).__name__])[0]}"
     driver = ctypes.CDLL(LIBRARIES[0])
     count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+    if status := driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0, f"NVIDIA's driver does not work here (CUDA error {status}; does nvidia-smi?)"
+    if not count.value:
         return 0, "the driver finds no GPU"
     return count.value, ""
 
 
 class NvdecProcess:
-    """A process that decodes with NVDEC. The pool starts it, and starts it again when it dies."""
+    """A process that decodes with NVDEC. The pool starts it, and starts it again when it dies.
 
-    def __init__(self, settings: PoolSettings, device: str, program: Sequence[str] = ()) -> None:
-        """program: what to run in place of nvdec_worker(); it gets the settings ahead of start_worker's arguments."""
+    A step of the start at which the process dies or hangs twice is left out. So the kind of stream that it tried is
+    left to CPUs, whatever the GPU says of itself.
+    """
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        device: str,
+        program: Sequence[str] = (),
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Not started yet.
+
+        Args:
+            settings: of the pool.
+            device: the GPU, in CUDA_VISIBLE_DEVICES.
+            program: what to run in place of nvdec_worker(); it gets the settings and the steps to leave out ahead of
+                start_worker's arguments.
+            log: called with what each start has found.
+        """
         self.streams = settings.nvdec_streams
         self._device = device
         self._program = [*(program or nvdec_worker()), json.dumps(asdict(settings))]
@@ -95,19 +124,27 @@ class NvdecProcess:
             max_worker_megabytes=settings.max_worker_megabytes * self.streams,
         )
         self._workers: list[WorkerProcess] = []
+        self._log, self._failures = log, Counter[str]()
 
     def start(self, limits: Limits) -> WorkerProcess:
         """Start the process; returns its first connection. The calling thread must outlive the process."""
         environment = {DEVICES_VARIABLE: self._device, "CUDA_CACHE_DISABLE": "1"}
-        workers = start_workers(self._program, self._settings, limits, self.streams, environment)
+        excluded = [step for step, count in self._failures.items() if count >= _FAILURES]
+        program = [*self._program, json.dumps(excluded)]
+        workers = start_workers(program, self._settings, limits, self.streams, environment)
+        first = workers[0]
         try:
-            workers[0].wait_until_ready()
-        except BaseException:
+            first.wait_until_ready()
+        except BaseException as error:
             for worker in workers:
                 worker.end()
+            if first.step:
+                self._failures[first.step] += 1
+                error.add_note(f"GPU {self._device}: it was trying {first.step}")
             raise
+        self._log(f"NVDEC of GPU {self._device}: {first.summary}")
         self._workers = workers
-        return workers[0]
+        return first
 
     def worker(self, number: int) -> WorkerProcess | None:
         """A connection to the process, if it lives."""
@@ -120,11 +157,15 @@ def nvdec_worker() -> list[str]:
     return [python(), "-X", "faulthandler", "-m", "decode_pool.nvdec_worker"]
 
 
-def nvdec_processes(settings: PoolSettings, gpus: Gpus, program: Sequence[str] = ()) -> list[NvdecProcess]:
-    """The processes for these GPUs."""
-    return [NvdecProcess(settings, device, program) for device in gpus.devices for _ in range(settings.nvdec_processes)]
+def nvdec_processes(
+    settings: PoolSettings, gpus: Gpus, program: Sequence[str] = (), log: Callable[[str], None] = lambda line: None
+) -> list[NvdecProcess]:
+    """The processes for these GPUs. For program and log see NvdecProcess."""
+    return [
+        NvdecProcess(settings, device, program, log) for device in gpus.devices for _ in range(settings.nvdec_processes)
+    ]
 
 
 if __name__ == "__main__":
     found, missing = probe()
-    sys.stdout.write(json.dumps({"count": found, "missing": missing}))
+    sys.stdout.write("\n" + json.dumps({"count": found, "missing": missing}))

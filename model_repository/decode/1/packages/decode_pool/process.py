@@ -24,7 +24,7 @@ from clip_decode.errors import Crashed, Declined, DecodeError, OutOfMemory, Time
 from clip_decode.limits import Limits
 from clip_decode.windows import WindowClips
 
-from .messages import TAKEN, Decoded, Job, receive_answer, send_job
+from .messages import READY, TAKEN, Decoded, Job, receive_answer, send_job
 from .settings import PoolSettings
 from .window_messages import Ended, WindowJob, receive_window, send_window_job
 
@@ -110,7 +110,12 @@ class StandardError:
 
 
 class WorkerProcess:
-    """A started worker, or one of several connections to the same one. Not thread-safe, but for `kill`."""
+    """A started worker, or one of several connections to the same one. Not thread-safe, but for `kill`.
+
+    Attributes:
+        step: what the worker said last that it does, before it was ready.
+        summary: what it said of itself when it was.
+    """
 
     def __init__(
         self,
@@ -125,6 +130,7 @@ class WorkerProcess:
         self._process, self._connection, self._stderr, self._settings = process, connection, stderr, settings
         self._is_ready = False
         self._first_megabytes = 0.0
+        self.step = self.summary = ""
 
     @property
     def pid(self) -> int:
@@ -140,10 +146,16 @@ class WorkerProcess:
         """Wait until the worker has loaded its decoder. Raises WorkerNotStarted; the process is dead then."""
         if self._is_ready:
             return
+        deadline = time.monotonic() + START_SECONDS
         try:
-            if not self._connection.poll(START_SECONDS):
-                raise self._not_started(f"it was not ready after {START_SECONDS:g} s")
-            self._connection.recv_bytes()
+            while True:
+                if not self._connection.poll(max(deadline - time.monotonic(), 0)):
+                    raise self._not_started(f"it was not ready after {START_SECONDS:g} s")
+                message = self._connection.recv_bytes()
+                if message.startswith(READY):
+                    self.summary = message[len(READY) :].decode()
+                    break
+                self.step = message.decode()
         except (EOFError, OSError) as error:
             self.end()
             raise self._not_started(self._describe_exit()) from error

@@ -17,14 +17,14 @@ from clip_decode.errors import DecodeError, Failed, OutOfMemory
 from clip_decode.limits import Limits
 from clip_decode.window_engine import decode_windows
 
-from .messages import send_error
+from .messages import READY, send_error
 from .window_messages import (
     receive_window_job,
     send_end,
     send_sign_of_life,
     send_window,
 )
-from .worker import READY, confine, confine_resources
+from .worker import confine, confine_resources
 
 # The lowest priority but four: the workers of single clips have 5.
 NICENESS = 15

@@ -23,12 +23,11 @@ from clip_decode.errors import Declined, DecodeError, Failed, OutOfMemory
 from clip_decode.limits import Limits
 from clip_decode.report import Report
 
-from .messages import TAKEN, Clips, Job, receive_job, send_declined, send_decoded, send_error
+from .messages import READY, TAKEN, Clips, Job, receive_job, send_declined, send_decoded, send_error
 
 # Decodes the video of a job.
 Decode = Callable[[Job], tuple[Clips, Report]]
 
-READY = b"ready"
 SUDDEN_MEGABYTES = 1024
 # Lower priority than the network's processes, so that decoded clips are answered before more are decoded. Where both
 # share cores, that gives 9 % more videos a second (x3d_m on two cores, benchmarks/service.py).

@@ -21,6 +21,7 @@ class CpuDecoder:
     """FFmpeg in the calling thread; implements `Decoder`."""
 
     name: DecoderName = "cpu"
+    takes_parts = True
 
     def __init__(self, context: VideoCodecContext, index: PacketIndex, limits: Limits) -> None:
         """`context` is a decoder that has decoded nothing."""

@@ -19,6 +19,10 @@ class Decoder(Protocol):
     def name(self) -> DecoderName:
         """The name in a report."""
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether it decodes parts of packets, see `DecodeSegment.byte_ranges`."""
+
     def decode(self, segment: DecodeSegment, wanted: Collection[int]) -> Iterator[tuple[int | None, VideoFrame | None]]:
         """Every frame of a segment in display order, each with the number of its packet.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 from av.video.frame import VideoFrame
 
@@ -38,7 +39,9 @@ def decode_sparse(
     buffer = request.allocate(selection)
     decoded_frames = 0
     with FfmpegErrorLog() as log:
-        for segment in plan_segments(dependencies, selection.wanted):
+        # Without its frames, a stream is planned by whole packets.
+        planned = dependencies if decoder.takes_parts else replace(dependencies, frames=None)
+        for segment in plan_segments(planned, selection.wanted):
             for rank, frame in decode_segment(decoder, segment, dependencies, buffer.missing):
                 buffer.write(rank, frame)
             if log.has_errors:

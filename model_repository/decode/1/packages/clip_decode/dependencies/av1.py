@@ -17,15 +17,29 @@ from clip_decode.dependencies.packet_dependencies import (
     PacketFlags,
 )
 
-_SEQUENCE, _FRAME_HEADER, _FRAME = 1, 3, 6
+SEQUENCE_HEADER, FRAME_HEADER, FRAME, TILE_LIST = 1, 3, 6, 8
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3
 _CHOSEN_BY_FRAME = 2
 _ALL_SLOTS = 0xFF
-_HEADER_BYTES = 32  # Enough for every field of a frame header that is read here.
+FRAME_HEADER_BYTES = 32  # Enough for every field of a frame header that is read here.
 
 
 @dataclass(frozen=True)
-class _Sequence:
+class SequenceHeader:
+    """A sequence header, up to the bits of order hints.
+
+    Attributes:
+        profile: 0 is Main.
+        level: its number in the stream, of the first operating point.
+        operating_points: how many; more than one for layers.
+        width, height: the largest frame, in pixels.
+    """
+
+    profile: int
+    level: int
+    operating_points: int
+    width: int
+    height: int
     screen_tools: int
     integer_motion: int
     frame_id_bits: int
@@ -34,7 +48,7 @@ class _Sequence:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class FrameHeader:
     """A frame header.
 
     Attributes:
@@ -42,6 +56,7 @@ class _Frame:
         refreshes: the reference slots that it is stored in.
         references: the slots that it may be predicted from; None where that depends on the state of all eight.
         repeats: the slot whose frame it shows again.
+        overrides_size: whether it states a size of its own.
     """
 
     shown: bool
@@ -49,6 +64,7 @@ class _Frame:
     refreshes: Collection[int]
     references: Collection[int] | None
     repeats: int | None = None
+    overrides_size: bool = False
 
 
 def analyze_av1(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
@@ -64,25 +80,25 @@ def analyze_av1(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
     header: bytes | None = None
     if len(extradata) > 4 and extradata[0] == 0x81:  # av1C: four bytes, then OBUs.
         units = extradata[4:]
-        header = next((units[body:stop] for kind, _, body, stop in _split(units) if kind == _SEQUENCE), None)
-    sequence = None if header is None else _read_sequence(header)
+        header = next((units[body:stop] for kind, _, body, stop in split_obus(units) if kind == SEQUENCE_HEADER), None)
+    sequence = None if header is None else read_sequence_header(BitReader(header))
     flags: list[PacketFlags] = []
     slots = _ReferenceSlots()
     for data in packets:
-        headers: list[_Frame] = []
+        headers: list[FrameHeader] = []
         starts: list[int] = []
         has_sequence = False
-        for kind, start, body, stop in _split(data):
-            if kind == _SEQUENCE:
+        for kind, start, body, stop in split_obus(data):
+            if kind == SEQUENCE_HEADER:
                 # The levels in the first packet may differ from those in av1C.
                 if flags and data[body:stop] != header:
                     raise DependenciesUnknown("the sequence header changes")
                 header, has_sequence = data[body:stop], True
-                sequence = _read_sequence(header)
-            elif kind in (_FRAME, _FRAME_HEADER):
+                sequence = read_sequence_header(BitReader(header))
+            elif kind in (FRAME, FRAME_HEADER):
                 if sequence is None:
                     raise DependenciesUnknown("no sequence header")
-                headers.append(_read_frame(data[body : body + _HEADER_BYTES], sequence))
+                headers.append(read_frame_header(data[body : body + FRAME_HEADER_BYTES], sequence))
                 starts.append(start)
         packet_flags = _read_flags(headers, has_sequence=has_sequence)
         # The bytes before the first frame are needed with whichever frames of the packet are decoded.
@@ -107,7 +123,7 @@ class _ReferenceSlots:
         """Every frame, or None where the references of one are unknown."""
         return self._frames if self._is_certain else None
 
-    def add(self, frame: _Frame, *, packet: int, byte_ranges: tuple[ByteRange, ...]) -> None:
+    def add(self, frame: FrameHeader, *, packet: int, byte_ranges: tuple[ByteRange, ...]) -> None:
         """Add the next frame in decoding order."""
         slots = frame.references if frame.repeats is None else (frame.repeats,)
         references = {self._slots[slot] for slot in slots or ()}
@@ -123,7 +139,7 @@ class _ReferenceSlots:
             self._slots[slot] = number
 
 
-def _read_flags(frames: list[_Frame], *, has_sequence: bool) -> PacketFlags:
+def _read_flags(frames: list[FrameHeader], *, has_sequence: bool) -> PacketFlags:
     if sum(frame.shown for frame in frames) != 1:
         raise DependenciesUnknown("a packet does not show exactly one frame")
     if frames[0].is_key and frames[0].shown and has_sequence:
@@ -132,8 +148,13 @@ def _read_flags(frames: list[_Frame], *, has_sequence: bool) -> PacketFlags:
     return REFERENCE if is_stored else DISPOSABLE
 
 
-def _split(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Type of each OBU, and where the OBU, its body and the next OBU begin."""
+def split_obus(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Type of each OBU, and where the OBU, its body and the next OBU begin.
+
+    Raises:
+        DependenciesUnknown: spatial layers, damage.
+        IndexError: a header is truncated.
+    """
     offset = 0
     while offset < len(data):
         start, head = offset, data[offset]
@@ -158,10 +179,11 @@ def _split(data: bytes) -> Iterator[tuple[int, int, int, int]]:
         offset += size
 
 
-def _read_frame(body: bytes, sequence: _Sequence) -> _Frame:
+def read_frame_header(body: bytes, sequence: SequenceHeader) -> FrameHeader:
+    """Read the beginning of a frame header, of which `body` has FRAME_HEADER_BYTES. Raises EOFError."""
     bits = BitReader(body)
     if bits.flag():
-        return _Frame(shown=True, is_key=False, refreshes=(), references=None, repeats=bits.read(3))
+        return FrameHeader(shown=True, is_key=False, refreshes=(), references=None, repeats=bits.read(3))
     kind, shown = bits.read(2), bits.flag()
     if not shown:
         bits.skip(1)
@@ -174,8 +196,7 @@ def _read_frame(body: bytes, sequence: _Sequence) -> _Frame:
     if screen_tools and sequence.integer_motion == _CHOSEN_BY_FRAME:
         bits.skip(1)
     bits.skip(sequence.frame_id_bits)
-    if kind != _SWITCH:
-        bits.skip(1)
+    overrides_size = kind == _SWITCH or bits.flag()
     bits.skip(sequence.order_bits)
     is_intra = kind in (_KEY, _INTRA_ONLY)
     if not (is_intra or resilient):
@@ -186,10 +207,16 @@ def _read_frame(body: bytes, sequence: _Sequence) -> _Frame:
         references = None  # The header states what every slot should hold.
     elif not is_intra:
         references = _read_references(bits, sequence)
-    return _Frame(shown, kind == _KEY, [slot for slot in range(8) if flags >> slot & 1], references)
+    return FrameHeader(
+        shown,
+        kind == _KEY,
+        [slot for slot in range(8) if flags >> slot & 1],
+        references,
+        overrides_size=overrides_size,
+    )
 
 
-def _read_references(bits: BitReader, sequence: _Sequence) -> Collection[int] | None:
+def _read_references(bits: BitReader, sequence: SequenceHeader) -> Collection[int] | None:
     if sequence.order_bits and bits.flag():
         return None  # frame_refs_short_signaling: derived from the order of the frames in all slots.
     references = set()
@@ -199,22 +226,30 @@ def _read_references(bits: BitReader, sequence: _Sequence) -> Collection[int] | 
     return references
 
 
-def _read_sequence(body: bytes) -> _Sequence:
-    bits = BitReader(body)
-    bits.skip(4)
+def read_sequence_header(bits: BitReader) -> SequenceHeader:
+    """Read a sequence header up to the bits of order hints.
+
+    Raises:
+        DependenciesUnknown: a still picture header, a decoder model.
+        EOFError: it is truncated.
+    """
+    profile = bits.read(3)
+    bits.skip(1)
     if bits.flag():
         raise DependenciesUnknown("a still picture header")
     if bits.flag():
         raise DependenciesUnknown("timing and decoder model")
     has_delay = bits.flag()
+    levels: list[int] = []
     for _ in range(bits.read(5) + 1):
         bits.skip(12)
-        if bits.read(5) > 7:
+        levels.append(bits.read(5))
+        if levels[-1] > 7:
             bits.skip(1)
         if has_delay and bits.flag():
             bits.skip(4)
     width_bits, height_bits = bits.read(4) + 1, bits.read(4) + 1
-    bits.skip(width_bits + height_bits)
+    width, height = bits.read(width_bits) + 1, bits.read(height_bits) + 1
     frame_id_bits = delta_bits = 0
     if bits.flag():
         delta_bits = bits.read(4) + 2
@@ -226,4 +261,15 @@ def _read_sequence(body: bytes) -> _Sequence:
     integer_motion = _CHOSEN_BY_FRAME
     if screen_tools and not bits.flag():
         integer_motion = bits.read(1)
-    return _Sequence(screen_tools, integer_motion, frame_id_bits, delta_bits, bits.read(3) + 1 if has_order else 0)
+    return SequenceHeader(
+        profile=profile,
+        level=levels[0],
+        operating_points=len(levels),
+        width=width,
+        height=height,
+        screen_tools=screen_tools,
+        integer_motion=integer_motion,
+        frame_id_bits=frame_id_bits,
+        frame_id_delta_bits=delta_bits,
+        order_bits=bits.read(3) + 1 if has_order else 0,
+    )

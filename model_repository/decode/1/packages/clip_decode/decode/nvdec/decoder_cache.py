@@ -1,12 +1,18 @@
 """A cache of NVDEC decoders: creating one takes longer than decoding a video.
 
+Creating takes some 250 ms, setting up for another stream 2 ms (benchmarks/results/nvdec.md). So a decoder is created
+only where none of its kind (codec, bits of a sample) is idle.
+
 What PyNvVideoCodec 2.2.4 does, and what follows from it:
-* A decoder takes another stream as it is where the pictures are alike and no more of them have to be kept. Where only
-  the displayed size differs, it would crop pictures wrongly (532 lines for 530); where more have to be kept, it would
-  have too few surfaces. Such a stream gets another decoder.
+* The decoder itself is created when the first picture comes. So a sample picture creates it ahead of the first video.
+* A decoder takes another stream as it is where the pictures are alike and no more of them have to be kept.
 * `setReconfigParams` makes it take a stream of another coded size, up to the size that it was created for. Without that
   call it would scale the pictures to the previous size.
-* A decoder cannot shrink, so the size that it was created for counts against the memory bound.
+* It does nothing where the coded size stays. Pictures would be cropped wrongly where only the displayed size differs
+  (532 lines for 530), and surfaces would be missing where more pictures have to be kept. Such a stream follows a sample
+  picture of another size.
+* A decoder cannot shrink, so the size that it was created for, and the most pictures that it has kept, count against
+  the memory bound.
 """
 
 from __future__ import annotations
@@ -19,12 +25,14 @@ from typing import Any
 import numpy as np
 
 from clip_decode.decode.nvdec.cuda import Cuda
+from clip_decode.decode.nvdec.sample_pictures import SamplePicture, read_sample
 from clip_decode.decode.nvdec.sequence_parameter_set import SequenceParameters
 from clip_decode.decode.nvdec.surface import Samples, surface_shape
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
-# Decoders are created for squares of these sides: both orientations fit.
-_SIDES = (640, 1280, 1920, 4096, 8192)
+# Decoders are created for squares of these sides: both orientations fit. The first holds 1080p, so that one decoder
+# takes all common sizes.
+SIDES = (1920, 4096, 8192)
 # Surfaces beyond those that a stream keeps: four that PyNvVideoCodec adds, two that are mapped, and frames that it
 # copied.
 _EXTRA_SURFACES = 14
@@ -38,17 +46,18 @@ class CachedDecoder:
     Attributes:
         sequence: of the stream that it is set up for.
         side: of the square that it was created for, in pixels.
+        megabytes: upper bound of its GPU memory in MiB.
     """
 
     def __init__(self, nvc: Any, cuda: Cuda, sequence: SequenceParameters, side: int) -> None:
         """Create it. Frames come to the GPU's memory; `cuda` copies those that are wanted."""
         self._nvc, self._cuda, self.side = nvc, cuda, side
         self.sequence = sequence
+        self.megabytes = estimate_megabytes(sequence, side)
         self._stream = cuda.create_stream()
-        codec = nvc.cudaVideoCodec.H264 if sequence.codec == "h264" else nvc.cudaVideoCodec.HEVC
         self._decoder = nvc.CreateDecoder(
             gpuid=0,
-            codec=codec,
+            codec=getattr(nvc.cudaVideoCodec, sequence.codec.upper()),
             cudacontext=cuda.context,
             cudastream=self._stream,
             usedevicememory=True,
@@ -57,25 +66,45 @@ class CachedDecoder:
         )
         self._samples = _allocate_samples(sequence)
 
-    @property
-    def megabytes(self) -> int:
-        """Upper bound of its GPU memory in MiB."""
-        return estimate_megabytes(self.sequence, self.side)
-
     def can_reconfigure(self, sequence: SequenceParameters) -> bool:
-        """Whether it can be set up for a stream of another coded size."""
+        """Whether it can be set up for a stream."""
         mine = self.sequence
         return (
             (mine.codec, mine.bits) == (sequence.codec, sequence.bits)
             and max(sequence.coded_width, sequence.coded_height) <= self.side
-            and (mine.coded_width, mine.coded_height) != (sequence.coded_width, sequence.coded_height)
+            and (mine.coded_size != sequence.coded_size or self._sample.sequence.coded_size != sequence.coded_size)
         )
 
     def reconfigure(self, sequence: SequenceParameters) -> None:
-        """Set it up for a stream of another coded size."""
+        """Set it up for a stream.
+
+        Raises:
+            DependenciesUnknown: it did not decode the sample picture.
+        """
+        if sequence.coded_size == self.sequence.coded_size:
+            self._resize(self._sample.sequence)
+            self.decode_sample()
+        self._resize(sequence)
+
+    def decode_sample(self) -> Samples:
+        """Decode the sample picture, for which it must be set up. The samples are valid until the next call.
+
+        Raises:
+            DependenciesUnknown: it does not give one picture.
+        """
+        found = [self.copy(frame) for data in (self._sample.data, b"") for _, frame in self.send(data, 1, seek=0)]
+        if len(found) != 1:
+            raise DependenciesUnknown(f"a sample picture gave {len(found)} frames")
+        return found[0]
+
+    def _resize(self, sequence: SequenceParameters) -> None:
         self._decoder.setReconfigParams(sequence.width, sequence.height)
         self.sequence = sequence
         self._samples = _allocate_samples(sequence)
+
+    @property
+    def _sample(self) -> SamplePicture:
+        return read_sample(self.sequence.codec, self.sequence.bits)
 
     def send(self, data: bytes, timestamp: int, *, seek: int) -> Iterator[tuple[int, Any]]:
         """Send a packet, and return the frames that come out with their timestamps; no data flushes the decoder.
@@ -118,18 +147,23 @@ def estimate_megabytes(sequence: SequenceParameters, side: int) -> int:
     return -int(-(side * side * sample * (sequence.kept_frames + _EXTRA_SURFACES)) // 2**20)
 
 
+def _growth(decoder: CachedDecoder, sequence: SequenceParameters) -> int:
+    """MiB that a decoder may take in addition for a stream."""
+    return max(estimate_megabytes(sequence, decoder.side) - decoder.megabytes, 0)
+
+
 class DecoderCache:
     """The decoders of one GPU, each used by one stream at a time. Thread-safe.
 
     Attributes:
-        created, reconfigured: how often a decoder was created, and set up for another size.
+        created, reconfigured: how often a decoder was created, and set up for another stream.
     """
 
-    def __init__(self, nvc: Any, cuda: Cuda, *, max_decoders: int, megabytes: int) -> None:
-        """Keep up to `max_decoders`, which together take up to `megabytes` MiB of the GPU's memory."""
-        self._nvc, self._cuda, self._max_decoders, self._max_megabytes = nvc, cuda, max_decoders, megabytes
+    def __init__(self, nvc: Any, cuda: Cuda, *, megabytes: int) -> None:
+        """megabytes: MiB of the GPU's memory that the decoders may take together."""
+        self._nvc, self._cuda, self._max_megabytes = nvc, cuda, megabytes
         self._idle: list[CachedDecoder] = []  # Most recently used last.
-        self._megabytes = self._count = 0
+        self._megabytes = 0
         self._changed = threading.Condition()
         self.created = self.reconfigured = 0
 
@@ -163,69 +197,72 @@ class DecoderCache:
             self._discard(decoder)
 
     def _take(self, sequence: SequenceParameters) -> CachedDecoder:
-        side = next((s for s in _SIDES if s >= max(sequence.coded_width, sequence.coded_height)), 0)
-        needed = estimate_megabytes(sequence, side)
-        if not side or needed > self._max_megabytes:
-            raise DependenciesUnknown(f"its decoder takes {needed} MiB, but {self._max_megabytes} are allowed")
+        side = next((s for s in SIDES if s >= max(sequence.coded_size)), 0)
+        new = estimate_megabytes(sequence, side)
+        if not side or new > self._max_megabytes:
+            raise DependenciesUnknown(f"its decoder takes {new} MiB, but {self._max_megabytes} are allowed")
         while True:
             spare: CachedDecoder | None = None
             with self._changed:
                 decoder = self._find_idle(sequence)
-                if decoder is not None:
-                    self._idle.remove(decoder)
+                more = new if decoder is None else _growth(decoder, sequence)
+                if self._megabytes + more <= self._max_megabytes:
+                    self._megabytes += more
+                    if decoder is not None:
+                        self._idle.remove(decoder)
+                        decoder.megabytes += more
                     break
-                if self._count < self._max_decoders and self._megabytes + needed <= self._max_megabytes:
-                    self._count += 1
-                    self._megabytes += needed
-                    break
-                if self._idle:
-                    spare = self._idle.pop(0)
+                # The least recently used one; the one that would have to grow, only where there is no other.
+                spare = next((each for each in self._idle if each is not decoder), decoder)
+                if spare is not None:
+                    self._idle.remove(spare)
                 else:
                     self._changed.wait()
             if spare is not None:
                 self._discard(spare)
         if decoder is None:
-            return self._create(sequence, side, needed)
+            return self._create(sequence, side, new)
         if not decoder.sequence.covers(sequence):
-            self._reconfigure(decoder, sequence)
+            self._reconfigure(decoder, sequence, more)
         return decoder
 
     def _find_idle(self, sequence: SequenceParameters) -> CachedDecoder | None:
         for decoder in reversed(self._idle):
             if decoder.sequence.covers(sequence):
                 return decoder
-        # While half of the memory is free, keep a decoder as it is: a stream may come that it covers.
-        if self._count < self._max_decoders and self._megabytes < self._max_megabytes // 2:
-            return None
-        return next((decoder for decoder in self._idle if decoder.can_reconfigure(sequence)), None)
+        fit = [decoder for decoder in self._idle if decoder.can_reconfigure(sequence)]
+        return min(fit, key=lambda decoder: _growth(decoder, sequence), default=None)
 
     def _create(self, sequence: SequenceParameters, side: int, needed: int) -> CachedDecoder:
         try:
-            if self._cuda.memory()[0] < (needed + _SPARED_MEGABYTES) * 2**20:
-                raise MemoryError(f"the GPU has no {needed} MiB of memory to spare")
+            self._check_memory(needed)
             decoder = CachedDecoder(self._nvc, self._cuda, sequence, side)
         except Exception as error:
-            self._account(-1, -needed)
+            self._release(needed)
             raise DependenciesUnknown(f"no decoder can be created: {error}") from error
         self.created += 1
         return decoder
 
-    def _reconfigure(self, decoder: CachedDecoder, sequence: SequenceParameters) -> None:
-        before = decoder.megabytes
+    def _reconfigure(self, decoder: CachedDecoder, sequence: SequenceParameters, more: int) -> None:
         try:
+            if more:
+                self._check_memory(more)
             decoder.reconfigure(sequence)
         except Exception as error:
             self._discard(decoder)
-            raise DependenciesUnknown(f"a decoder cannot be set up for another size: {error}") from error
-        self._account(0, decoder.megabytes - before)
+            raise DependenciesUnknown(f"a decoder cannot be set up for another stream: {error}") from error
         self.reconfigured += 1
+
+    def _check_memory(self, megabytes: int) -> None:
+        """Raise MemoryError where the GPU has not so much to spare."""
+        if self._cuda.memory()[0] < (megabytes + _SPARED_MEGABYTES) * 2**20:
+            raise MemoryError(f"the GPU has no {megabytes} MiB of memory to spare")
 
     def _discard(self, decoder: CachedDecoder) -> None:
         decoder.close()
-        self._account(-1, -decoder.megabytes)
+        self._release(decoder.megabytes)
 
-    def _account(self, decoders: int, megabytes: int) -> None:
+    def _release(self, megabytes: int) -> None:
         with self._changed:
-            self._count += decoders
-            self._megabytes += megabytes
+            self._megabytes -= megabytes
             self._changed.notify_all()

@@ -23,7 +23,7 @@ class SequenceParameters:
     """The pictures of a stream: 4:2:0, progressive, cropped on the right and at the bottom only.
 
     Attributes:
-        codec: "h264" or "hevc".
+        codec: "h264", "hevc" or "av1".
         bits: bits of a sample, luma and chroma.
         coded_width, coded_height: pixels, whole blocks.
         width, height: pixels that are displayed.
@@ -41,6 +41,11 @@ class SequenceParameters:
     level: int
     references: int
     kept_frames: int
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Width and height in pixels, whole blocks."""
+        return self.coded_width, self.coded_height
 
     def covers(self, other: SequenceParameters) -> bool:
         """Whether a decoder for this stream decodes the other one as it is: pictures alike, no more of them to keep."""
