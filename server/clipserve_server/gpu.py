@@ -20,8 +20,7 @@ from clipserve_server.packages import find_versions
 # Both install the folder onnxruntime.
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 NVDEC = "PyNvVideoCodec"
-# What the decode step logs as it starts.
-# Of a process that has started, see decode_pool/nvdec.py.
+# What the decode step logs of each NVDEC process that has started: NvdecProcess in decode_pool/nvdec.py.
 _NVDEC_IN_USE = re.compile(r"NVDEC of GPU \S+: .*(ready|on demand)")
 
 

@@ -24,7 +24,7 @@ from clip_decode.errors import Busy, InvalidRequest, NotAVideo
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
-from decode_pool import nvdec
+from decode_pool import nvdec, nvdec_comparison
 from decode_pool.admission import BacklogLimit, NetworkBacklog
 from decode_pool.job_queue import JobQueue, QueuedJob
 from decode_pool.messages import Decoded, Job
@@ -63,9 +63,7 @@ def start(fake_driver: str, log: list[str], declined: list[None]) -> Iterator[Ca
     pools: list[DecodePool] = []
 
     def start(code: str = "", **settings: int) -> DecodePool:
-        chosen = PoolSettings(
-            **{"workers": 1, "nvdec_processes": 1, "nvdec_streams": 3, "nvdec_min_pixels": 1, **settings}
-        )
+        chosen = PoolSettings(**{"workers": 1, "nvdec_processes": 1, "nvdec_streams": 3, **settings})
         program = [
             *(sys.executable, "-X", "faulthandler", "-c"),
             f"""
@@ -73,7 +71,7 @@ import ctypes, os, sys, threading
 sys.path.insert(0, {str(FAKE_GPU)!r})
 import PyNvVideoCodec as nvc
 from clip_decode.decode.nvdec import cuda
-from decode_pool import nvdec_worker
+from decode_pool import nvdec_comparison, nvdec_worker
 cuda.LIBRARY = {fake_driver!r}
 {code}
 nvdec_worker.main()
@@ -175,25 +173,44 @@ def test_small_pictures_can_be_kept_for_cpus(start: Callable[..., DecodePool], v
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("code", "expected", "is_taken"),
     [
-        ("nvc.faults.add('slow')", r"24 frames of 256 x 144 and 1024 x 576 take .* from 589824 pixels on"),
-        ("nvc.faults.add('fail'); nvc.good_calls = 4", r"could not be compared \(NVDEC failed: .*takes all sizes"),
+        (
+            "nvc.faults.add('slow'); nvdec_comparison.FRAMES = 24; nvdec_comparison.MAX_SECONDS = 25",
+            r"24 frames of 256 x 144 and 640 x 360 take .* from 230400 pixels on",
+            False,
+        ),
+        (
+            "nvdec_comparison.MAX_SECONDS = 0",
+            r"could not be compared \(TimeoutError: it takes longer than 0 s\); NVDEC takes all sizes",
+            True,
+        ),
+        (
+            "nvc.faults.add('fail'); nvc.good_calls = 4",
+            r"could not be compared \(Declined: NVDEC failed: .*takes all sizes",
+            False,
+        ),
     ],
+    ids=["slow", "no time", "fails"],
 )
-def test_the_start_measures_which_pictures_nvdec_takes(
-    start: Callable[..., DecodePool], video: bytes, log: list[str], code: str, expected: str
+def test_the_start_can_measure_which_pictures_nvdec_takes(
+    start: Callable[..., DecodePool], video: bytes, log: list[str], code: str, expected: str, is_taken: bool
 ) -> None:
     pool = start(code, nvdec_min_pixels=0)
     assert re.search(expected, log[0])
-    assert pool.submit(job(video)).result(30).decoder == "cpu"
+    assert "\n" not in log[0]
+    decoders = {pool.submit(job(video)).result(30).decoder for _ in range(6)}
+    assert ("nvdec" in decoders) == is_taken
 
 
-def test_hardware_that_decodes_beside_the_processor_takes_smaller_pictures(nvc: ModuleType) -> None:
+def test_hardware_that_decodes_beside_the_processor_takes_smaller_pictures(
+    nvc: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvdec_comparison, "MAX_SECONDS", 60)
     nvc.faults.add("beside")
     comparison = compare_decoders(Nvdec(nvc, Cuda(), megabytes=1000))
     assert comparison.nvdec[1] < comparison.cpu[1]
-    assert comparison.least_pixels < 1024 * 576
+    assert comparison.least_pixels < 640 * 360
     assert f"from {comparison.least_pixels} pixels on" in str(comparison)
 
 
@@ -201,9 +218,9 @@ def test_hardware_that_decodes_beside_the_processor_takes_smaller_pictures(nvc: 
     ("cpu", "nvdec_seconds", "expected"),
     [
         ((0.01, 0.05), (0.01, 0.02), 1),
-        ((0.01, 0.05), (0.02, 0.05), 1024 * 576),
-        ((0.01, 0.05), (0.02, 0.06), 1024 * 576),
-        ((0.01, 0.05), (0.02, 0.04), (256 * 144 + 1024 * 576) // 2),
+        ((0.01, 0.05), (0.02, 0.05), 640 * 360),
+        ((0.01, 0.05), (0.02, 0.06), 640 * 360),
+        ((0.01, 0.05), (0.02, 0.04), (256 * 144 + 640 * 360) // 2),
     ],
 )
 def test_the_least_pixels_are_where_both_decoders_take_the_same_time(
@@ -215,7 +232,7 @@ def test_the_least_pixels_are_where_both_decoders_take_the_same_time(
 def test_a_comparison_that_kills_the_process_is_left_out(
     start: Callable[..., DecodePool], video: bytes, log: list[str]
 ) -> None:
-    pool = start("nvc.faults.add('die'); nvc.good_calls = 4", nvdec_min_pixels=0)
+    pool = start("nvc.faults.add('die'); nvc.good_calls = 4; nvdec_comparison.FRAMES = 24", nvdec_min_pixels=0)
     assert wait_for(lambda: bool(pool.nvdec_pids), 30)
     assert len([line for line in log if "it was trying the comparison of decoders" in line]) == 2
     assert "take" not in log[-1]

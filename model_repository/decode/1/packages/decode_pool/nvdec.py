@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from clip_decode.limits import Limits
@@ -142,8 +143,9 @@ class NvdecProcess:
                 self._failures[first.step] += 1
                 error.add_note(f"GPU {self._device}: it was trying {first.step}")
             raise
-        self._log(f"NVDEC of GPU {self._device}: {first.summary}")
         self._workers = workers
+        with suppress(Exception):  # A log that cannot be written must not cost the process.
+            self._log(f"NVDEC of GPU {self._device}: {first.summary}")
         return first
 
     def worker(self, number: int) -> WorkerProcess | None:

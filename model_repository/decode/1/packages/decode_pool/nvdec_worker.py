@@ -1,8 +1,9 @@
 """The process that decodes with NVDEC: python -m decode_pool.nvdec_worker SETTINGS EXCLUDED SOCKETS LIMITS MEGABYTES
 
 Each socket has a thread, which decodes the jobs that come over it, as decode_pool.worker does, or leaves them to a CPU.
-Before it is ready, it creates decoders for the common kinds of streams, and compares NVDEC with FFmpeg, but for the
-EXCLUDED of these steps. It says over its first socket which one it is at: a driver may hang, or end the process.
+Before it is ready, it creates decoders for the common kinds of streams, and compares NVDEC with FFmpeg where the
+settings want that, but for the EXCLUDED of these steps. It says over its first socket which one it is at: a driver may
+hang, or end the process.
 """
 
 from __future__ import annotations
@@ -76,11 +77,11 @@ def _prepare(settings: PoolSettings, excluded: Sequence[str], on_step: Callable[
     )
     nvdec.errors.listen()
     found = nvdec.warm_up(on_step)
-    if settings.decoder == "auto" and not settings.nvdec_min_pixels and _COMPARISON not in excluded:
+    if not settings.nvdec_min_pixels and _COMPARISON not in excluded:
         on_step(_COMPARISON)
         nvdec.least_pixels, figures = choose_least_pixels(nvdec)
         found = f"{found}; {figures}"
-    return nvdec, found
+    return nvdec, " ".join(found.split())  # One line: errors of PyNvVideoCodec have several.
 
 
 if __name__ == "__main__":

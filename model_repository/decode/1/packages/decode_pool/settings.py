@@ -11,7 +11,7 @@ DECODERS = ("auto", "cpu", "nvdec")
 # Cores that each NVDEC process takes to parse and scale. Measured with 3 such processes on 16 cores: 10 workers beside
 # them gave more videos a second of 1080p than 16, and as many of 256p (benchmarks/results/nvdec.md).
 _CORES_OF_NVDEC = 2
-# Zero lets the machine decide.
+# Zero lets the server choose.
 _FROM_ZERO = ("workers", "nvdec_min_pixels")
 
 
@@ -31,8 +31,7 @@ class PoolSettings:
         nvdec_processes: how many processes for each GPU.
         nvdec_streams: how many videos such a process decodes at a time.
         nvdec_megabytes: MiB of GPU memory that the decoders of such a process may take, beside its context.
-        nvdec_min_pixels: pixels of a picture; CPUs decode videos with fewer. 0: measured at the start where the decoder
-            is "auto", and 1 otherwise.
+        nvdec_min_pixels: pixels of a picture; CPUs decode videos with fewer. 0: each process measures it at its start.
 
     Raises:
         ValueError: a value is not allowed, or out of bounds.
@@ -47,7 +46,7 @@ class PoolSettings:
     nvdec_processes: int = 3
     nvdec_streams: int = 6
     nvdec_megabytes: int = 2048
-    nvdec_min_pixels: int = 0
+    nvdec_min_pixels: int = 1
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:

@@ -180,7 +180,7 @@ class Nvdec:
         capability = self._capabilities.get((sequence.codec, sequence.bits))
         if capability is None or not capability.covers(sequence.coded_width, sequence.coded_height):
             raise DependenciesUnknown(
-                f"pictures of {sequence.coded_width} x {sequence.coded_height}, {sequence.bits} bits"
+                f"{sequence.codec} of {sequence.coded_width} x {sequence.coded_height} pixels, {sequence.bits} bits"
             )
         errors_before = self.errors.count()
         with self.cache.acquire(sequence) as decoder:
