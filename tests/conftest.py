@@ -21,7 +21,7 @@ from tests.exports import FOLDER, ROOT, Export, exports_of, make_exports
 from tests.motion_repository import ANY_PORTS
 from tests.service import Service
 
-pytest_plugins = ["tests.leftovers"]
+pytest_plugins = ["tests.leftovers", "tests.object_stores"]
 WANTED = pytest.StashKey[set[Export]]()
 
 

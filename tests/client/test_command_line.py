@@ -68,6 +68,8 @@ def test_json_is_one_object_per_line_and_nothing_else(run, files):
         assert line.pop("milliseconds") > 0
         assert line == {
             "file": line["file"],
+            "id": line["file"],
+            "video": line["file"],
             "model": "x3d_m",
             "labels": [{"label": "archery", "index": 5, "score": 0.93}],
             "truncated": False,
@@ -113,7 +115,7 @@ def test_a_failed_file_is_a_json_object_too(run, files, triton):
     assert result.exit_code == 1
     failed, fine = read_lines(result.stdout)
     assert failed["file"] == files[1]
-    assert failed["error"].keys() == {"code", "message", "retryable"}
+    assert failed["error"].keys() == {"class", "code", "message", "retryable"}
     assert failed["error"]["code"] == "not-a-video"
     assert failed["error"]["retryable"] is False
     assert fine["labels"]

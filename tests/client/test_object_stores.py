@@ -5,10 +5,10 @@ import json
 import logging
 import tarfile
 import threading
-import time
 import zipfile
 
 import pytest
+from tests.object_stores import SECRET
 from tests.watching import HANG_SECONDS, at_once
 from typer.testing import CliRunner
 
@@ -23,65 +23,6 @@ from clipserve.sources.videos import read_video
 from clipserve.tables.embeddings import write_vectors
 
 fsspec = pytest.importorskip("fsspec")
-
-SECRET = "sesame-street"
-
-
-@pytest.fixture
-def memory():
-    """The store memory://, empty."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
-    return store
-
-
-@pytest.fixture(scope="module")
-def s3_server():
-    """A real S3 server: moto's, over HTTP. Environment variables tell s3fs where it is."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("FSSPEC_S3_ENDPOINT_URL", f"http://{host}:{port}")
-        environment.setenv("AWS_ACCESS_KEY_ID", "somebody")
-        environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        environment.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
-        yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3_server):
-    """An empty bucket."""
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=s3_server)
-    name = f"videos-{time.monotonic_ns()}"
-    client.create_bucket(Bucket=name)
-    return S3(client, name)
-
-
-class S3:
-    def __init__(self, client, name):
-        self.client, self.name = client, name
-
-    def put(self, **objects):
-        for key, content in objects.items():
-            self.client.put_object(Bucket=self.name, Key=key, Body=content)
-
-    def fill(self, keys):
-        """Put many small objects, past HTTP."""
-        from moto.s3.models import s3_backends
-
-        for key in keys:
-            s3_backends["123456789012"]["aws"].put_object(self.name, key, b"x")
-
-    def get(self, key):
-        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
 
 
 def names(source, skipped=None):

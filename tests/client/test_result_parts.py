@@ -18,11 +18,8 @@ SETTINGS = {"model": "x3d_m"}
 
 
 @pytest.fixture
-def folder():
+def folder(memory):
     """An address of a folder that is not there yet."""
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    store.pseudo_dirs[:] = [""]
     return "memory://results"
 
 
@@ -41,7 +38,7 @@ def test_rows_are_stored_in_parts_and_found_again(folder):
         for number in (0, 1, 5):
             results.append(number, make_row(number))
     with ResultFile(folder, SETTINGS) as results:
-        assert results.rows == 3
+        assert results.results == 3
         assert [results.has(number, f"v{number}") for number in range(7)] == [
             True,
             True,
@@ -61,7 +58,7 @@ def test_failures_of_the_server_are_tried_again(folder):
         results.append(0, make_row(0))
         results.append(1, Row("v1", "v1", error=ServerFailed("no")))
     with ResultFile(folder, SETTINGS) as results:
-        assert (results.rows, results.failures) == (1, 1)
+        assert (results.results, results.failures) == (1, 1)
         results.append(1, make_row(1))
     assert [row["row"] for row in read_rows(folder)] == [0, 1]
 
@@ -102,7 +99,7 @@ def test_a_job_that_stopped_goes_on(folder, triton):
             ResultFile(folder, describe_settings("x3d_m", Shard(), options)) as results,
         ):
             run_job(classifier, videos, results, shard=Shard(), options=options, parallel=1, progress=False)
-            return results.rows
+            return results.results
 
     triton.failures_by_content = dict.fromkeys(videos[4:], (grpc.StatusCode.INTERNAL, "broken"))
     assert run() == 8

@@ -115,6 +115,42 @@ def test_a_video_that_is_done_is_not_sent_again(run, server, video, tmp_path):
     assert len(server.requests) == 1
 
 
+def test_a_csv_that_is_done_asks_the_server_nothing(run, server, tmp_path):
+    for name in ("bad", "good", "unlucky"):
+        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
+    server.failures_by_content = {b"bad": NOT_A_VIDEO, b"unlucky": "the server has a problem"}
+    server.windows_by_content = {b"bad": 0}
+    out = tmp_path / "timeline.csv"
+    videos = [tmp_path / f"{name}.mp4" for name in ("bad", "good", "unlucky")]
+    assert "20 windows, 20 of them new, 2 videos failed" in run(*videos, "--out", out).stderr
+    text = out.read_text()
+    server.failures_by_content = {}
+    server.requests.clear()
+    result = run(*videos, "--out", out)
+    assert (result.exit_code, server.videos) == (1, [b"unlucky"])
+    server.requests.clear()
+    result = run(*videos, "--out", out)
+    assert "20 windows, 0 of them new, 1 videos failed" in result.stderr
+    assert server.requests == []
+    assert out.read_text() == text
+    job = tmp_path / "timeline.csv.job"
+    job.write_text(job.read_text() + '{"row": 1, "id"')  # as a killed program leaves it
+    assert run(*videos, "--out", out).exit_code == 1
+    assert server.requests == []
+
+
+def test_a_csv_goes_on_with_a_video_that_has_grown(run, server, video, tmp_path):
+    out = tmp_path / "timeline.csv"
+    run(video, "--out", out)
+    video.write_bytes(b"match, the second half")
+    server.windows = 15
+    assert "15 windows, 5 of them new" in run(video, "--out", out).stderr
+    assert server.parameters()["first_window"] == 10
+    assert [int(row["window"]) for row in csv.DictReader(out.open())] == list(range(15))
+    assert "15 windows, 0 of them new" in run(video, "--out", out).stderr
+    assert len(server.requests) == 2
+
+
 def test_other_settings_and_other_videos_are_refused(run, video, tmp_path):
     out = tmp_path / "windows.jsonl"
     run(video, "--out", out)
@@ -124,8 +160,16 @@ def test_other_settings_and_other_videos_are_refused(run, video, tmp_path):
     other = tmp_path / "other.mp4"
     other.write_bytes(b"other")
     assert "video 0 of" in run(other, "--out", out).stderr
-    out.write_text("no line of ours\n")
-    assert "has a line that no job wrote" in run(video, "--out", out).stderr
+    end = out.read_text().splitlines()[-1]
+    for line in ("no line of ours", end.replace("10.0", '"x"'), end.replace('"row": 0', '"row": Infinity')):
+        out.write_text(f"{line}\n")
+        assert "has a line that no job wrote" in run(video, "--out", out).stderr
+    out.write_text(f"{end}\n{end}\n")
+    assert "goes on after the end of video 0" in run(video, "--out", out).stderr
+    table = tmp_path / "timeline.csv"
+    run(video, "--out", table)
+    table.write_text(table.read_text() + "0,a\rb,c,10,10.0,12.0,250,300,running,0.9\n")
+    assert "has a line that no job wrote" in run(video, "--out", table).stderr
 
 
 def test_failures_are_written_and_tried_again_unless_they_are_about_the_video(run, server, tmp_path):

@@ -8,6 +8,7 @@ import typer
 
 from clipserve.classifier import VideoClassifier
 from clipserve.commands.given_sources import GivenSources
+from clipserve.commands.journals import continue_journal
 from clipserve.commands.options import (
     ModelOption,
     ParallelOption,
@@ -24,7 +25,6 @@ from clipserve.errors import ClipserveError
 from clipserve.jobs.job import RETRY_SECONDS, Shard, describe_settings, run_job
 from clipserve.jobs.result_file import ResultFile
 from clipserve.options import OnError, RequestOptions, RunArguments
-from clipserve.retry import RETRIED_ERRORS
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
 from clipserve.sources.lists import JSON_LINES
@@ -59,7 +59,7 @@ def classify(
     \b
     clipserve classify archery.mp4
     clipserve classify videos/ --model mvit_base_16x4 --top-k 1
-    clipserve classify *.mp4 --json | jq -r '[.file, .labels[0].label] | @tsv'
+    clipserve classify *.mp4 --json | jq -r '[.video, .labels[0].label] | @tsv'
     clipserve classify labels.csv --out results.jsonl --parallel 8
     clipserve classify labels.csv --out results.2.jsonl --shard 2/4
     clipserve classify archery.mp4 --url video.example.org:443 --tls
@@ -105,7 +105,7 @@ def classify(
                 output: Output = JsonLines() if as_json else TableAtEnd(model)
                 fine = show_rows(classifier, share.select(given.read()), output, parallel, on_error, request)
             given.finish()
-        except ClipserveError as error:
+        except (ClipserveError, OSError) as error:
             print_error(error)
             raise typer.Exit(2) from error
     if not fine:
@@ -153,25 +153,9 @@ def write_file(
     request: RequestOptions,
 ) -> bool:
     """Continue a file of results, or parts in a store. Returns whether every row is a success."""
-    rows = 0
-    try:
-        with ResultFile(path, describe_settings(classifier.model, shard, request)) as file:
-            rows = before = file.rows
-            try:
-                run_job(
-                    classifier,
-                    entries,
-                    file,
-                    shard=shard,
-                    options=request,
-                    parallel=parallel,
-                    retry_seconds=retry_seconds,
-                )
-            finally:
-                rows = file.rows
-            tell(f"{path}: {rows} rows, {rows - before} of them new, {file.failures} failed")
-            return file.failures == 0
-    except (*RETRIED_ERRORS, OSError) as error:
-        print_error(error)
-        tell(f"{path}: {rows} rows; the same command continues from here")
-        raise typer.Exit(2) from error
+    file = ResultFile(path, describe_settings(classifier.model, shard, request))
+
+    def work() -> None:
+        run_job(classifier, entries, file, shard=shard, options=request, parallel=parallel, retry_seconds=retry_seconds)
+
+    return continue_journal(file, work, name=file.name, failed="failed")

@@ -1,9 +1,12 @@
 """How `clipserve classify` shows rows: as a table for people, or as lines of JSON for programs."""
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,8 +14,9 @@ from rich.text import Text
 from clipserve.errors import ClipserveError
 from clipserve.names import make_printable
 from clipserve.results import Row
+from clipserve.sources.remote_paths import is_remote
 from clipserve.tables.display import TRUNCATED
-from clipserve.tables.formats import describe_error, describe_prediction, write_json
+from clipserve.tables.formats import describe_error, describe_row, write_json
 
 
 class Output(Protocol):
@@ -34,19 +38,15 @@ class JsonLines:
     """One JSON object per line on stdout; messages for people on stderr."""
 
     def show(self, row: Row) -> None:
-        line: dict[str, object] = {"file": row.video}
-        if row.id != row.video:
-            line["id"] = row.id
-        if row.label is not None:
-            line["label"] = row.label
-        if row.prediction is not None:
-            self._print(line | describe_prediction(row.prediction, row.milliseconds))
-        if row.error is not None:
-            self._print(line | {"model": row.error.model, "error": describe_error(row.error)})
+        line = {"file": row.video} | describe_row(row)  # version 0.3 drops `file`
+        if row.error is None:
+            self._print(line)
+        else:
+            self._print(line | {"model": row.error.model})
             print_error(row.error)
 
     def show_end(self, error: ClipserveError) -> None:
-        self._print({"file": None, "model": error.model, "error": describe_error(error)})
+        self._print({"file": None, "video": None, "model": error.model, "error": describe_error(error)})
         print_error(error)
 
     def __enter__(self) -> "JsonLines":
@@ -99,6 +99,21 @@ class TableAtEnd:
             tell("truncated: bytes of the video are missing or damaged; labels come from what is left")
         for error in self._errors:
             print_error(error)
+
+
+def check_folders(files: Mapping[str, str | None]) -> None:
+    """Raise typer.BadParameter where the folder of an output is missing, or a folder has its name. Stores need none.
+
+    Args:
+        files: by the name of their option.
+    """
+    for option, path in files.items():
+        if not path or is_remote(path):
+            continue
+        if Path(path).is_dir():
+            raise typer.BadParameter(f"{path!r} is a folder: give a file", param_hint=option)
+        if not Path(path).parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
 
 
 def print_error(error: ClipserveError | OSError) -> None:

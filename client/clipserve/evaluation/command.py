@@ -2,14 +2,13 @@
 
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from clipserve.commands.options import ParallelOption, ServerOptions, spread_options
-from clipserve.commands.output import print_error, tell
+from clipserve.commands.output import check_folders, print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.evaluation.ground_truth import LabelledSource
@@ -17,7 +16,6 @@ from clipserve.evaluation.report import Report
 from clipserve.evaluation.run import EvaluationOptions, EvaluationRun, UnknownLabels, check_installed, execute_all
 from clipserve.extras import load
 from clipserve.options import RunArguments, SamplingOptions
-from clipserve.sources.remote_paths import is_remote
 from clipserve.sources.source import read_entries
 
 STDOUT = "-"
@@ -78,7 +76,7 @@ def evaluate(
     2 if nothing could be measured: no labels, no server, no such model.
     """
     models = list(dict.fromkeys(model or [Connection.model]))
-    check_outputs(json, html)
+    check_folders({"--json": json, "--html": html})
     try:
         load_modules(html)
         options = EvaluationOptions(**vars(frames), parallel=parallel, unknown_labels=unknown_labels)
@@ -95,13 +93,6 @@ def evaluate(
         raise typer.Exit(2) from error
     if report.failed:
         raise typer.Exit(1)
-
-
-def check_outputs(json: str | None, html: str | None) -> None:
-    """Raise typer.BadParameter where the folder of an output is missing."""
-    for option, path in (("--json", json), ("--html", html)):
-        if path not in (None, STDOUT) and not is_remote(path) and not Path(path).parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
 
 
 def load_modules(html: str | None) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from clipserve.commands.options import ParallelOption, ServerOptions, make_option, spread_options
-from clipserve.commands.output import print_error
+from clipserve.commands.output import check_folders, print_error
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.evaluation.command import HtmlOption, JsonOption, check_outputs, load_modules, write_reports
+from clipserve.evaluation.command import HtmlOption, JsonOption, load_modules, write_reports
 from clipserve.fitting.run import REPOSITORY, FitOptions, FitRun
 from clipserve.options import RunArguments, SamplingOptions
 
@@ -72,7 +72,7 @@ def fit(
     """
     from rich.console import Console
 
-    check_outputs(json, html)
+    check_folders({"--json": json, "--html": html})
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         load_modules(html)

@@ -62,7 +62,7 @@ def run_job(
 ) -> None:
     """Write a row for each video of the source that has no row in the file yet, in the order of the source.
 
-    Each run reads the source from its beginning. Since the first run the source may only have grown at its end.
+    Each run reads the source from its beginning.
 
     Raises:
         ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The rows that
@@ -73,18 +73,9 @@ def run_job(
     numbers: deque[int] = deque()
 
     def read_missing() -> Iterator[Entry]:
-        found = 0
-        rows = file.rows
-        for number, entry in shard.select(enumerate(read_entries(source))):
-            if file.has(number, entry.spelt_id):
-                found += 1
-            else:
-                numbers.append(number)
-                yield entry
-        if found < rows:
-            raise InvalidRequest(
-                f"{file.name!r} has rows of videos that are not in the source any more: choose another --out"
-            )
+        for number, entry in file.select_missing(shard.select(enumerate(read_entries(source)))):
+            numbers.append(number)
+            yield entry
 
     stream = classifier.classify_many(
         read_missing(), parallel=parallel, progress=progress, retry_seconds=retry_seconds, **options.settings()

@@ -1,6 +1,7 @@
 """A file that grows by whole lines. Another run can continue it, however the last one ended.
 
-`results.jsonl` holds the lines. `results.jsonl.job` beside it holds the job's settings; a job locks it while it writes.
+`results.jsonl` holds the lines. `results.jsonl.job` beside it holds the job's settings, and lines for which the format
+of the results has no room; a job locks it while it writes.
 """
 
 import json
@@ -18,12 +19,16 @@ from clipserve.tables.formats import write_json
 class LineFile:
     """Lines of bytes, appended one at a time.
 
+    Attributes:
+        notes: the lines beside the settings.
+
     Raises:
         InvalidRequest: another job writes to the file, the file was begun with other settings, or no job wrote it.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
+        self.notes: list[str] = []
         self._file: IO[bytes] | None = None
         if self.path.exists() and not self.path.is_file():  # reading a pipe or /dev/full would never end
             raise InvalidRequest(
@@ -71,6 +76,11 @@ class LineFile:
         while left:
             left = left[self._file.write(left) :]
 
+    def note(self, line: str) -> None:
+        """Write a line beside the settings. Raises OSError."""
+        self._lock.write(line + "\n")
+        self._lock.flush()
+
     def close(self) -> None:
         """Release the file for other jobs."""
         if self._file is not None:
@@ -82,19 +92,20 @@ class LineFile:
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         self._lock.seek(0)
         text = self._lock.read()
-        begun = self.path.exists() and self.path.stat().st_size > 0
-        try:
-            before = json.loads(text) if begun else {}
-        except ValueError:
-            raise InvalidRequest(
-                f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it: choose"
-                " another --out"
-            ) from None
-        if begun:
+        if self.path.exists() and self.path.stat().st_size > 0:
+            try:
+                before, end = json.JSONDecoder().raw_decode(text)
+            except ValueError:
+                raise InvalidRequest(
+                    f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it:"
+                    " choose another --out"
+                ) from None
             check_settings(str(self.path), before, settings)
-        if not begun:
-            self._lock.seek(0)
-            self._lock.truncate()
+            *notes, incomplete = text[end:].split("\n")
+            self.notes = list(filter(None, notes))
+            self._lock.truncate(len(text.encode()) - len(incomplete.encode()))
+        else:
+            self._lock.truncate(0)
             self._lock.write(write_json(dict(settings), indent=2) + "\n")
             self._lock.flush()
 

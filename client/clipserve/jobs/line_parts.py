@@ -10,6 +10,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 from clipserve.atomic_files import open_atomically
@@ -37,7 +38,7 @@ class LineParts:
         self._begun = 0.0
         self._unfinished: IO[bytes] = tempfile.TemporaryFile(prefix="clipserve-")  # noqa: SIM115 - closed with this
         try:
-            with store_errors(f"cannot read the results {self._name!r}", self._name):
+            with self._reading():
                 self._check_settings(settings)
         except BaseException as error:
             self._unfinished.close()
@@ -46,9 +47,10 @@ class LineParts:
             raise
 
     def read(self) -> Iterator[bytes]:
-        """The lines of all parts."""
+        """The lines of all parts; stores an unfinished one before. Raises VideoNotReadable, OSError."""
+        self._store_part()
         for part in self._parts:
-            with Store(part).open_binary() as file:
+            with self._reading(), Store(part).open_binary() as file:
                 yield from file
 
     def keep(self, wanted: Callable[[bytes], bool]) -> None:
@@ -83,6 +85,9 @@ class LineParts:
     @property
     def _name(self) -> str:
         return self._folder.shown
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return store_errors(f"cannot read the results {self._name!r}", self._name)
 
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
         store = Store(self._folder)

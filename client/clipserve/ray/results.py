@@ -26,7 +26,7 @@ from ray.data import Datasink
 from ray.data.block import BlockAccessor
 
 from clipserve.errors import InvalidRequest
-from clipserve.jobs.result_file import FINAL_CODES
+from clipserve.jobs.journal import FINAL_CODES
 from clipserve.ray.columns import ID
 
 SETTINGS = "_job.json"

@@ -88,21 +88,25 @@ def write_jsonl(rows: Iterable[Row], path: str | os.PathLike[str]) -> None:
 
 
 def write_line(row: Row, number: int | None = None) -> str:
-    """The row as one line of JSON, without a line break at its end. `number`, if given, comes first, as `row`.
+    """The row as one line of JSON, without a line break at its end. `number`, if given, comes first, as `row`."""
+    return write_json(({} if number is None else {"row": number}) | describe_row(row))
+
+
+def describe_row(row: Row) -> dict[str, Any]:
+    """A row as a dict that JSON can hold, with `id`, `video` and, if it has one, the true `label`.
 
     A prediction has `model`, `labels` (each with label, index and score), `truncated` (null if the server does not say)
     and `milliseconds`, and, if they were requested, `features` and `report`. A failure has `error` with class, code,
     message and retryable.
     """
-    line: dict[str, Any] = {} if number is None else {"row": number}
-    line |= {"id": row.id, "video": row.video}
+    line: dict[str, Any] = {"id": row.id, "video": row.video}
     if row.label is not None:
         line["label"] = row.label
     if row.prediction is not None:
         line |= describe_prediction(row.prediction, row.milliseconds)
     if row.error is not None:
-        line["error"] = {"class": type(row.error).__name__, **describe_error(row.error)}
-    return write_json(line)
+        line["error"] = describe_error(row.error)
+    return line
 
 
 def describe_prediction(prediction: Prediction, milliseconds: float) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def describe_prediction(prediction: Prediction, milliseconds: float) -> dict[str
 
 def describe_error(error: ClipserveError) -> dict[str, Any]:
     """An error as a dict that JSON can hold."""
-    return {"code": error.code, "message": str(error), "retryable": error.retryable}
+    return {"class": type(error).__name__, "code": error.code, "message": str(error), "retryable": error.retryable}
 
 
 def write_json(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:

@@ -12,7 +12,8 @@ segments.py    windows joined into labelled stretches
 progress.py    the progress bar, in video time
 
 command.py     `clipserve timeline`
-window_file.py windows in a file that another run continues; job.py writes it
+output_plan.py what it writes, and where
+window_file.py windows in a file that another run continues; window_lines.py: its formats; job.py writes it
 formats.py     stretches in the formats of players and annotation tools
 page.py        an HTML page; picture.py: a picture
 

@@ -1,14 +1,14 @@
 """`clipserve timeline`: what happens when in long videos."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import typer
 
 from clipserve.classifier import VideoClassifier
 from clipserve.commands.given_sources import GivenSources
+from clipserve.commands.journals import continue_journal
 from clipserve.commands.options import (
     ModelOption,
     RetrySecondsOption,
@@ -20,29 +20,21 @@ from clipserve.commands.options import (
 )
 from clipserve.commands.output import print_error, tell
 from clipserve.connection import Connection
-from clipserve.errors import ClipserveError, InvalidRequest
-from clipserve.extras import load
+from clipserve.errors import ClipserveError
 from clipserve.jobs.job import RETRY_SECONDS, Shard, describe_settings
 from clipserve.names import make_printable
-from clipserve.retry import RETRIED_ERRORS
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
+from clipserve.sources.remote_paths import hide_secrets
 from clipserve.tables.formats import write_json
-from clipserve.timeline.formats import FORMATS, JOURNAL, VideoSegments, describe_segment, find_format, write_segments
+from clipserve.timeline.formats import FORMATS, VideoSegments, describe_segment
 from clipserve.timeline.job import run_job
 from clipserve.timeline.many import Part, TimelineRow
 from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
-from clipserve.timeline.picture import PICTURES
-from clipserve.timeline.segments import SegmentOptions, segments
-from clipserve.timeline.window_file import (
-    JsonLines,
-    Record,
-    VideoTimeline,
-    WindowFile,
-    gather,
-    is_window_file,
-    read_timelines,
-)
+from clipserve.timeline.output_plan import OutputPlan
+from clipserve.timeline.segments import SegmentOptions
+from clipserve.timeline.window_file import VideoTimeline, WindowFile, gather
+from clipserve.timeline.window_lines import JsonLines, Record
 
 
 @spread_options
@@ -56,12 +48,13 @@ def timeline(
     ] = False,
     joining: SegmentOptions,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE",
             help="Append each window as CSV or JSON lines; the same command continues where it stopped. With"
             " --segments, or a name that ends in .vtt, .elan.csv, .via.csv or .json (FiftyOne): the stretches, written"
-            " at the end.",
+            " at the end. In a store: a folder, such as s3://bucket/windows, which gets a file of JSON lines each"
+            " minute; other formats are written at the end.",
             show_default=False,
         ),
     ] = None,
@@ -74,13 +67,13 @@ def timeline(
         ),
     ] = None,
     html: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE", help="Write a page that shows the timelines and plays the videos.", show_default=False
         ),
     ] = None,
     png: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Write a picture of the timelines, for reports.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
@@ -104,7 +97,8 @@ def timeline(
 
     With --out, no window is lost when the program or the server stops. The
     same command continues with the next one. Formats that are written at the
-    end keep their windows in FILE.windows.jsonl.
+    end keep their windows in FILE.windows.jsonl. Files may be in a store, such
+    as s3://bucket/match.vtt.
 
     Exits with 0 if every video was classified to its end, 1 if some were not,
     2 if the server cannot be reached or has no such model, there is no video
@@ -132,131 +126,21 @@ def timeline(
         raise typer.Exit(1)
 
 
-class OutputPlan:
-    """What to write, and where.
-
-    Attributes:
-        journal: the file that windows are appended to; None without --out.
-
-    Raises:
-        typer.BadParameter: the options do not go together.
-    """
-
-    def __init__(
-        self,
-        out: Path | None,
-        format: str | None,
-        html: Path | None,
-        png: Path | None,
-        windows: TimelineOptions,
-        joining: SegmentOptions,
-        *,
-        as_segments: bool,
-        as_json: bool,
-    ) -> None:
-        self.windows, self.joining, self.as_json, self.as_segments = windows, joining, as_json, as_segments
-        self.out, self.html, self.png = out, html, png
-        self.format: str | None = None
-        self.journal: Path | None = None
-        for option, path in (("--out", out), ("--html", html), ("--png", png)):
-            if path and not path.is_dir() and not path.parent.is_dir():
-                raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
-        check_extras(html, png)
-        if format is not None and (format not in FORMATS or not out):
-            raise typer.BadParameter(f"with --out, one of {', '.join(FORMATS)}; got {format!r}", param_hint="--format")
-        if out:
-            if as_json:
-                raise typer.BadParameter("everything is written to the file: leave out --json", param_hint="--out")
-            self._choose_files(out, format)
-        written = self.journal is not None and self.journal.suffix != ".csv"
-        if (windows.features or windows.report) and not (as_json or written):
-            raise typer.BadParameter(
-                "only JSON lines have room for it; add --json, or --out FILE.jsonl", param_hint="--features/--report"
-            )
-
-    @property
-    def wants_segments(self) -> bool:
-        """Whether the windows are needed in the end."""
-        return bool(self.html or self.png or self.format)
-
-    def finish(self, timelines: Callable[[], Iterator[VideoTimeline]]) -> None:
-        """Write what is made of all windows. Raises ClipserveError or OSError."""
-        if self.out and self.format:
-            write_segments(self.out, self.format, (self.join(timeline) for timeline in timelines()))
-        if self.html:
-            from clipserve.timeline.page import write_page
-
-            write_page(self.html, list(timelines()), self.joining)
-        if self.png:
-            from clipserve.timeline.picture import write_picture
-
-            write_picture(self.png, list(timelines()), self.joining)
-
-    def join(self, timeline: VideoTimeline) -> VideoSegments:
-        """The stretches of a video."""
-        return VideoSegments(timeline.video, segments(timeline.windows, self.joining))
-
-    def _choose_files(self, out: Path, format: str | None) -> None:
-        name = format or find_format(out)
-        if name is None:
-            endings = ", ".join(known.suffix for known in FORMATS.values())
-            raise typer.BadParameter(
-                f"the name ends in {endings}, or --format says what to write; got {str(out)!r}", param_hint="--out"
-            )
-        if name in ("csv", "jsonl") and not self.as_segments and not out.is_dir():
-            if not is_window_file(out):
-                raise typer.BadParameter(f"the name ends in {FORMATS[name].suffix}", param_hint="--out")
-            self.journal = out
-        else:
-            self.format = name
-            self.journal = out / JOURNAL if out.is_dir() else out.with_name(f"{out.name}.{JOURNAL}")
-
-
-def check_extras(html: Path | None, png: Path | None = None) -> None:
-    """Refuse what cannot be written before the work of hours, not after it. Raises typer.BadParameter."""
-    for option, path, module in (("--html", html, "jinja2"), ("--png", png, "matplotlib.figure")):
-        if path is None:
-            continue
-        if path.is_dir():
-            raise typer.BadParameter(f"{str(path)!r} is a folder: give a file", param_hint=option)
-        try:
-            load(module, "evaluation")
-        except InvalidRequest as error:
-            raise typer.BadParameter(str(error), param_hint=option) from error
-    if png and png.suffix and png.suffix.lower() not in PICTURES:
-        raise typer.BadParameter(f"the name ends in {', '.join(PICTURES)}; got {str(png)!r}", param_hint="--png")
-
-
 def write_file(
     classifier: VideoClassifier, entries: Entries, plan: OutputPlan, shard: Shard, parallel: int, retry_seconds: float
 ) -> bool:
     """Continue a file of windows, and write what is made of it. Returns whether no video of it failed."""
+    assert plan.out is not None
     assert plan.journal is not None
-    path, top_k = plan.journal, plan.windows.top_k
-    count = 0
-    try:
-        with WindowFile(path, describe_settings(classifier.model, shard, plan.windows), top_k) as file:
-            count = before = file.windows
-            try:
-                run_job(
-                    classifier,
-                    entries,
-                    file,
-                    options=plan.windows,
-                    shard=shard,
-                    parallel=parallel,
-                    retry_seconds=retry_seconds,
-                )
-            finally:
-                count = file.windows
-            failures = file.failures
-        plan.finish(lambda: read_timelines(path, top_k))
-        tell(f"{plan.out}: {count} windows, {count - before} of them new, {failures} videos failed")
-        return failures == 0
-    except (*RETRIED_ERRORS, OSError) as error:
-        print_error(error)
-        tell(f"{path}: {count} windows; the same command continues from here")
-        raise typer.Exit(2) from error
+    file = WindowFile(plan.journal, describe_settings(classifier.model, shard, plan.windows), plan.windows.top_k)
+
+    def work() -> None:
+        run_job(
+            classifier, entries, file, shard=shard, options=plan.windows, parallel=parallel, retry_seconds=retry_seconds
+        )
+        plan.finish(file.timelines)
+
+    return continue_journal(file, work, name=hide_secrets(plan.out), failed="videos failed")
 
 
 def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, parallel: int) -> bool:
@@ -276,7 +160,7 @@ def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, p
                 elif plan.as_segments:
                     for one in plan.join(timeline).segments:
                         print_line({"video": timeline.video, **describe_segment(one)})
-                if plan.wants_segments:
+                if plan.wants_timelines:
                     kept.append(timeline)
     finally:
         for table in tables:
@@ -298,10 +182,9 @@ def _follow(rows: Iterable[TimelineRow], plan: OutputPlan, errors: list[Clipserv
         if plan.as_json and not plan.as_segments:
             sys.stdout.write(f"{lines.write(row)}\n")
             sys.stdout.flush()
-            if not plan.wants_segments:
+            if not plan.wants_timelines:
                 continue
-        error = None if row.error is None else {"code": row.error.code, "message": str(row.error)}
-        yield Record(row.number, row.id, row.video, window=row.window, facts=row.facts, error=error)
+        yield Record.of(row)
 
 
 def print_line(record: dict[str, object]) -> None:

@@ -7,16 +7,16 @@ from typing import Annotated
 import typer
 
 from clipserve.commands.options import ModelOption, ServerOptions, make_option, spread_options
-from clipserve.commands.output import print_error, tell
+from clipserve.commands.output import check_folders, print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
-from clipserve.timeline.command import check_extras
 from clipserve.timeline.evaluation import evaluate_timelines as run_evaluation
 from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
+from clipserve.timeline.output_plan import check_extras
 from clipserve.timeline.segments import SegmentOptions
 from clipserve.timeline.truth import Truth
 
-STDOUT = Path("-")
+STDOUT = "-"
 
 
 @spread_options
@@ -29,13 +29,13 @@ def evaluate_timelines(
     windows: TimelineOptions,
     joining: SegmentOptions,
     json: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE", help="Write the result as JSON; - prints it instead of the table.", show_default=False
         ),
     ] = None,
     html: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="Write a page with both timelines of each video.", show_default=False),
     ] = None,
     parallel: Annotated[int, make_option(TimelineRunArguments, "parallel", min=1)] = TimelineRunArguments.parallel,
@@ -56,9 +56,7 @@ def evaluate_timelines(
     Exits with 0 if every video has a timeline, 1 if some have none,
     2 if nothing could be measured: no stretches, no server, no such model.
     """
-    for option, path in (("--json", json), ("--html", html)):
-        if path not in (None, STDOUT) and not path.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {str(path.parent)!r}", param_hint=option)
+    check_folders({"--json": json, "--html": html})
     check_extras(html)
     try:
         true = Truth.read(truth)

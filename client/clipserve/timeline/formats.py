@@ -13,9 +13,10 @@ from clipserve.errors import InvalidRequest
 from clipserve.names import make_printable, read_name
 from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.lists import JSON_LINES
+from clipserve.sources.remote_paths import hide_secrets
 from clipserve.tables.formats import write_json
 from clipserve.timeline.segments import Segment
-from clipserve.timeline.window_file import CSV, write_cells
+from clipserve.timeline.window_lines import CSV, write_cells
 
 # The windows of all videos, in a folder that gets a file for each.
 JOURNAL = "windows.jsonl"
@@ -124,26 +125,26 @@ FORMATS: dict[str, SegmentFormat] = {
 }
 
 
-def find_format(path: Path) -> str | None:
+def find_format(path: str) -> str | None:
     """The name of the format that a file's suffix says: the longest one that fits."""
-    fitting = [name for name, known in FORMATS.items() if path.name.lower().endswith(known.suffix)]
-    if path.suffix.lower() in JSON_LINES:
+    fitting = [name for name, known in FORMATS.items() if path.lower().endswith(known.suffix)]
+    if path.lower().endswith(JSON_LINES):
         return "jsonl"
     return max(fitting, key=lambda name: len(FORMATS[name].suffix), default=None)
 
 
-def write_segments(path: Path, name: str, videos: Iterable[VideoSegments]) -> None:
-    """Write a file, or for a folder a file for each video, see `name_files`.
+def write_segments(path: str, name: str, videos: Iterable[VideoSegments], *, folder: bool = False) -> None:
+    """Write a file, or with `folder` a file for each video into it, see `name_files`.
 
     Raises:
         InvalidRequest: there are several videos, and the format is for one.
         OSError: the file cannot be written.
     """
     known = FORMATS[name]
-    if path.is_dir():
+    if folder:
         found = list(videos)
         for video, stem in zip(found, name_files([video.video for video in found]), strict=True):
-            with open_atomically(path / f"{stem}{known.suffix}") as file:
+            with open_atomically(f"{path.rstrip('/')}/{stem}{known.suffix}") as file:
                 file.writelines(known.write([video]))
         return
     with open_atomically(path) as file:
@@ -174,11 +175,12 @@ def name_files(videos: Sequence[str]) -> list[str]:
     return names
 
 
-def _take_one(videos: Iterable[VideoSegments], path: Path) -> Iterator[VideoSegments]:
+def _take_one(videos: Iterable[VideoSegments], path: str) -> Iterator[VideoSegments]:
     for number, video in enumerate(videos):
         if number:
             raise InvalidRequest(
-                f"{str(path)!r} is about one video, and there are several: give a folder that exists, and --format"
+                f"{hide_secrets(path)!r} is about one video, and there are several: give a folder, and --format. A"
+                " folder of this machine exists already; the address of one ends in a slash"
             )
         yield video
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 
 from clipserve.classifier import VideoClassifier
-from clipserve.errors import InvalidRequest
 from clipserve.jobs.job import RETRY_SECONDS, Shard
 from clipserve.retry import RETRIED_ERRORS
 from clipserve.sources.entries import Entry
-from clipserve.timeline.many import Part, Parts
+from clipserve.timeline.many import Part
 from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
 from clipserve.timeline.window_file import WindowFile
 
@@ -25,7 +24,7 @@ def run_job(
 ) -> None:
     """Write the windows that the file lacks, each once, those of one video in order.
 
-    Each run reads the source from its beginning. Since the first run the source may only have grown at its end.
+    Each run reads the source from its beginning.
 
     Raises:
         ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The windows
@@ -34,23 +33,12 @@ def run_job(
         InvalidRequest: the source is not the one that the file was begun with.
         OSError: the file cannot be written.
     """
-    known = file.videos
-
-    def read_parts() -> Parts:
-        found = 0
-        for number, entry in shard.select(enumerate(entries)):
-            found += 1
-            if (first_window := file.find_next(number, entry.spelt_id)) is not None:
-                yield Part(number, entry, first_window)
-        if found < known:
-            raise InvalidRequest(
-                f"{str(file.path)!r} has windows of videos that are not in the source any more: choose another --out"
-            )
-
+    missing = file.select_missing(shard.select(enumerate(entries)))
+    parts = (Part(number, entry, file.find_next(number)) for number, entry in missing)
     arguments = TimelineRunArguments(
         (), parallel=parallel, progress=progress, retry_seconds=retry_seconds, **options.settings()
     )
-    with classifier.continue_timelines(read_parts(), arguments) as rows:
+    with classifier.continue_timelines(parts, arguments) as rows:
         for row in rows:
             if isinstance(row.error, RETRIED_ERRORS):  # about the server, not about this video: no line for it
                 raise row.error

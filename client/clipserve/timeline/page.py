@@ -5,6 +5,7 @@ The page loads nothing but the videos: small ones are part of it, others are pla
 
 import base64
 import mimetypes
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Row:
     kind: str = ""
 
 
-def write_page(path: Path, timelines: Sequence[VideoTimeline], options: SegmentOptions) -> None:
+def write_page(path: str | os.PathLike[str], timelines: Sequence[VideoTimeline], options: SegmentOptions) -> None:
     """Write the page.
 
     Raises:
@@ -60,7 +61,7 @@ def write_page(path: Path, timelines: Sequence[VideoTimeline], options: SegmentO
         size = found.stat().st_size if found else 0
         embed = size <= min(MOST_EMBEDDED_BYTES, room)
         room -= size if embed else 0
-        source = choose_source(timeline.video, found, path.parent, embed=embed)
+        source = choose_source(timeline.video, found, Path(path).parent, embed=embed)
         videos.append(describe_video(timeline, options, file=found, source=source))
     text = render_page(videos)
     with open_atomically(path) as file:

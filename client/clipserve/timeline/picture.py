@@ -1,5 +1,6 @@
 """Timelines as a picture, for reports: a row for each label, bars where it lasts."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ MOST_ROWS_SHOWN = 400
 _ROWS_AROUND = 2.5
 
 
-def write_picture(path: Path, timelines: Sequence[VideoTimeline], options: SegmentOptions) -> None:
+def write_picture(path: str | os.PathLike[str], timelines: Sequence[VideoTimeline], options: SegmentOptions) -> None:
     """Write the picture, in the format of the suffix: PNG, SVG or PDF. Of very many videos it shows the first ones.
 
     Raises:
@@ -42,7 +43,7 @@ def write_picture(path: Path, timelines: Sequence[VideoTimeline], options: Segme
         videos.append((timeline, rows))
     figure = draw(videos, left_out=len(timelines) - len(videos))
     with open_atomically(path, "wb") as file:
-        figure.savefig(file, format=path.suffix.lstrip(".").lower() or "png", dpi=DPI)
+        figure.savefig(file, format=Path(path).suffix.lstrip(".").lower() or "png", dpi=DPI)
 
 
 def draw(videos: Sequence[tuple[VideoTimeline, Sequence[Row]]], *, left_out: int = 0) -> "Figure":

@@ -1,0 +1,126 @@
+"""What `clipserve timeline` writes, and where: files of this machine, or objects in a store."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import typer
+
+from clipserve.commands.output import check_folders
+from clipserve.errors import InvalidRequest
+from clipserve.extras import load
+from clipserve.sources.remote_paths import is_remote
+from clipserve.timeline.formats import FORMATS, JOURNAL, VideoSegments, find_format, write_segments
+from clipserve.timeline.options import TimelineOptions
+from clipserve.timeline.picture import PICTURES
+from clipserve.timeline.segments import SegmentOptions, segments
+from clipserve.timeline.window_file import VideoTimeline, write_windows
+from clipserve.timeline.window_lines import CSV, is_window_file
+
+WINDOW_FORMATS = ("csv", "jsonl")
+
+
+class OutputPlan:
+    """What to write, and where.
+
+    Attributes:
+        journal: where windows are appended; None without --out.
+
+    Raises:
+        typer.BadParameter: the options do not go together.
+    """
+
+    def __init__(
+        self,
+        out: str | None,
+        format: str | None,
+        html: str | None,
+        png: str | None,
+        windows: TimelineOptions,
+        joining: SegmentOptions,
+        *,
+        as_segments: bool,
+        as_json: bool,
+    ) -> None:
+        self.windows, self.joining, self.as_json, self.as_segments = windows, joining, as_json, as_segments
+        self.out, self.html, self.png = out, html, png
+        self.journal: str | None = None
+        self._write_out: Callable[[Iterator[VideoTimeline]], None] | None = None  # at the end
+        if format is not None and (format not in FORMATS or not out):
+            raise typer.BadParameter(f"with --out, one of {', '.join(FORMATS)}; got {format!r}", param_hint="--format")
+        folder = bool(out) and is_folder(out)
+        check_folders({"--out": None if folder else out, "--html": html, "--png": png})
+        check_extras(html, png)
+        if out:
+            if as_json:
+                raise typer.BadParameter("everything is written to the file: leave out --json", param_hint="--out")
+            self._choose_files(out, format, folder=folder)
+        written = self.journal is not None and not self.journal.endswith(CSV)
+        if (windows.features or windows.report) and not (as_json or written):
+            raise typer.BadParameter(
+                "only JSON lines have room for it; add --json, or --out FILE.jsonl", param_hint="--features/--report"
+            )
+
+    @property
+    def wants_timelines(self) -> bool:
+        """Whether the windows are needed in the end."""
+        return bool(self.html or self.png or self._write_out)
+
+    def finish(self, timelines: Callable[[], Iterator[VideoTimeline]]) -> None:
+        """Write what is made of all windows. Raises ClipserveError or OSError."""
+        if self._write_out:
+            self._write_out(timelines())
+        if self.html:
+            from clipserve.timeline.page import write_page
+
+            write_page(self.html, list(timelines()), self.joining)
+        if self.png:
+            from clipserve.timeline.picture import write_picture
+
+            write_picture(self.png, list(timelines()), self.joining)
+
+    def join(self, timeline: VideoTimeline) -> VideoSegments:
+        """The stretches of a video."""
+        return VideoSegments(timeline.video, segments(timeline.windows, self.joining))
+
+    def _choose_files(self, out: str, format: str | None, *, folder: bool) -> None:
+        stored = is_remote(out)
+        name = format or find_format(out) or ("jsonl" if stored and not self.as_segments else None)
+        if name is None:
+            endings = ", ".join(known.suffix for known in FORMATS.values())
+            raise typer.BadParameter(
+                f"the name ends in {endings}, or --format says what to write; got {out!r}", param_hint="--out"
+            )
+        as_windows = name in WINDOW_FORMATS and not self.as_segments
+        if as_windows and (name == "jsonl" if stored else not folder):
+            if not (stored or is_window_file(out)):
+                raise typer.BadParameter(f"the name ends in {FORMATS[name].suffix}", param_hint="--out")
+            self.journal = out
+            return
+        self.journal = f"{out.rstrip('/')}/{JOURNAL}" if folder else f"{out}.{JOURNAL}"
+        if as_windows and not folder:
+            self._write_out = partial(write_windows, out, self.windows.top_k)
+        else:
+            self._write_out = partial(self._write_segments, out, name, folder)
+
+    def _write_segments(self, out: str, name: str, folder: bool, timelines: Iterator[VideoTimeline]) -> None:
+        write_segments(out, name, map(self.join, timelines), folder=folder)
+
+
+def check_extras(html: str | None, png: str | None = None) -> None:
+    """Refuse what cannot be written before the work of hours, not after it. Raises typer.BadParameter."""
+    for option, path, module in (("--html", html, "jinja2"), ("--png", png, "matplotlib.figure")):
+        if path is None:
+            continue
+        try:
+            load(module, "evaluation")
+        except InvalidRequest as error:
+            raise typer.BadParameter(str(error), param_hint=option) from error
+    suffix = Path(png or "").suffix.lower()
+    if suffix and suffix not in PICTURES:
+        raise typer.BadParameter(f"the name ends in {', '.join(PICTURES)}; got {png!r}", param_hint="--png")
+
+
+def is_folder(out: str) -> bool:
+    """Whether --out names a folder: one that exists, or an address that ends in a slash."""
+    return out.endswith("/") if is_remote(out) else Path(out).is_dir()
