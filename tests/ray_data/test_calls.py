@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from clipserve import AsyncVideoClassifier, RequestCancelled, ServerUnavailable, UnknownModel
-from clipserve.ray.calls import Calls
+from clipserve import AsyncVideoClassifier, RequestCancelled, ServerUnavailable, UnknownModel, VideoClassifier
+from clipserve.ray.calls import Calls, TimelineCalls
 from clipserve.results import Row
 from tests.watching import NEVER_SECONDS, at_once
 
@@ -34,17 +34,17 @@ def test_batches_of_several_threads_get_their_own_rows_in_order(calls: Calls, mo
     batches = [labels[number:] + labels[:number] for number in range(5)]
 
     def classify(batch: list[str]) -> list[str]:
-        return [top(row) for row in calls.classify([str(motion_files[label]) for label in batch])]
+        return [top(row) for (row,) in calls.ask([str(motion_files[label]) for label in batch])]
 
     with ThreadPoolExecutor(5) as pool:
         found = list(pool.map(classify, batches))
     assert found == [["not-a-video" if label == "broken" else label for label in batch] for batch in batches]
     assert calls.model_version == "1"
-    assert calls.classify([]) == []
+    assert calls.ask([]) == []
 
 
 def test_bytes_are_videos(calls: Calls, motion_files: dict[str, Path]) -> None:
-    (row,) = calls.classify([memoryview(motion_files["still"].read_bytes())])
+    ((row,),) = calls.ask([memoryview(motion_files["still"].read_bytes())])
     assert top(row) == "still"
 
 
@@ -52,7 +52,7 @@ def test_an_unknown_model_ends_all_batches(motion_url: str, motion_files: dict[s
     calls = Calls(partial(AsyncVideoClassifier, "nope", motion_url), OPTIONS)
     for _ in range(2):
         with pytest.raises(UnknownModel, match="motion"):
-            calls.classify([str(motion_files["still"])] * 3)
+            calls.ask([str(motion_files["still"])] * 3)
     calls.close()
 
 
@@ -63,27 +63,46 @@ def test_a_server_that_stays_away_is_no_row() -> None:
         options = {**OPTIONS, "retry_seconds": 0.5, "timeout_seconds": 0.5}
         calls = Calls(partial(AsyncVideoClassifier, "motion", url), options)
         with pytest.raises(ServerUnavailable):
-            calls.classify([b"video"])
+            calls.ask([b"video"])
         calls.close()
 
 
 def test_close_ends_a_batch_that_waits(motion_url: str, slow_video: Path) -> None:
     calls = Calls(partial(AsyncVideoClassifier, "motion", motion_url), OPTIONS)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(calls.classify, [str(slow_video)] * 50)
+        waiting = pool.submit(calls.ask, [str(slow_video)] * 50)
         calls.close()
         with pytest.raises(RequestCancelled):
             waiting.result()
     with pytest.raises(RequestCancelled):
-        calls.classify([b"video"])
+        calls.ask([b"video"])
 
 
 def test_close_does_not_wait_for_a_server_that_is_away() -> None:
     calls = Calls(partial(AsyncVideoClassifier, "motion", "127.0.0.1:1"), {**OPTIONS, "retry_seconds": NEVER_SECONDS})
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(calls.classify, [b"video"] * 3)
+        waiting = pool.submit(calls.ask, [b"video"] * 3)
         time.sleep(0.5)
         with at_once():
             calls.close()
         with pytest.raises(RequestCancelled):
             waiting.result()
+
+
+def test_windows_of_several_videos_come_in_order_with_the_end_of_each(
+    motion_url: str, motion_files: dict[str, Path]
+) -> None:
+    options = {**OPTIONS, "window": 0.5, "step": 0.25}
+    calls = TimelineCalls(partial(AsyncVideoClassifier, "motion", motion_url), options)
+    files = [str(motion_files[label]) for label in ("still", "broken", "growing")]
+    still, broken, growing = calls.ask([*files[:2], memoryview(motion_files["growing"].read_bytes())])
+    calls.close()
+    with VideoClassifier("motion", motion_url) as classifier:
+        for found, path in ((still, files[0]), (growing, files[2])):
+            expected = list(classifier.timeline(path, window=0.5, step=0.25))
+            assert len(expected) > 3
+            assert [row.window for row in found[:-1]] == expected
+            assert found[-1].is_complete
+            assert found[-1].facts.windows_total == len(expected)
+    assert [row.error.code for row in broken if row.error] == ["not-a-video"]
+    assert len(broken) == 1

@@ -97,7 +97,7 @@ def test_a_node_may_die(two_nodes: tuple[Any, Any], motion_url: str, make_rows: 
     removed: list[float] = []
 
     def remove_a_node() -> None:
-        if wait_for(lambda: len(list(tmp_path.glob("part-*"))) > 3):
+        if wait_for(lambda: len(list(tmp_path.glob("part-*"))) > 3, seconds=300):
             cluster.remove_node(second, allow_graceful=False)
             removed.append(time.monotonic())
 

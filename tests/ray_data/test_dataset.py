@@ -9,11 +9,12 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from clipserve import InvalidRequest, UnknownModel
-from clipserve.ray import classify, embed, run_job
+from clipserve import InvalidRequest, UnknownModel, VideoClassifier
+from clipserve.ray import classify, embed, run_job, run_timeline_job, timeline
 from clipserve.ray.job import hold_folder
 from clipserve.ray.results import ResultFolder
 from tests.ray_data.rows import QUICK, check_rows
+from tests.watching import wait_for
 
 pytestmark = pytest.mark.long
 
@@ -41,6 +42,41 @@ def test_rows_come_with_labels_and_failures_as_rows(local_ray: None, motion_url:
     assert (good["model"], good["model_version"], len(good["features"])) == ("motion", "1", 192)
     assert next(iter(good["labels"])) == good["label"]
     assert list(good["scores"]) == sorted(good["scores"], reverse=True)
+
+
+def test_windows_come_as_rows_once_each_although_an_actor_dies(
+    local_ray: None, motion_url: str, make_rows: Any, motion_files: dict[str, Path]
+) -> None:
+    """Each video has the windows that a client gets."""
+    import ray
+
+    windows = {"window": 0.5, "step": 0.25}
+    videos = make_rows(60)
+    killed: list[int] = []
+
+    def kill_an_actor() -> None:
+        wait_for(lambda: [killed.append(process.pid) or process.kill() for process in actors()[:1]])
+
+    dataset = ray.data.from_items(videos)
+    rows: list[dict[str, Any]] = []
+    for batch in timeline(dataset, "motion", motion_url, batch_rows=4, **windows).iter_batches(batch_format="pyarrow"):
+        if not rows:
+            kill_an_actor()
+        rows += batch.to_pylist()
+    assert killed, "no actor was killed in the middle"
+    with VideoClassifier("motion", motion_url) as classifier:
+        expected = {
+            label: [(one.index, one.start_seconds, one.end_seconds, one.top.label) for one in found]
+            for label, path in motion_files.items()
+            if label != "broken" and (found := list(classifier.timeline(path, **windows)))
+        }
+    for video in videos:
+        found = [row for row in rows if row["id"] == video["id"]]
+        if video["kind"] == "broken":
+            assert [(row["window"], row["error"]) for row in found] == [(None, "not-a-video")]
+        else:
+            assert [(row["window"], row["start"], row["end"], row["label"]) for row in found] == expected[video["kind"]]
+            assert {row["windows"] for row in found} == {len(found)}
 
 
 def test_files_that_ray_reads_are_videos(
@@ -100,6 +136,33 @@ def test_a_job_goes_on_where_it_ended_and_an_actor_may_die(
     check_rows(pq.read_table(tmp_path).to_pylist(), count)
     third = run_job(ray.data.from_items(make_rows(count)), **options)
     assert (third.done_before, third.rows) == (count, 0)
+
+
+def test_a_job_of_timelines_goes_on_with_the_videos_that_lack_windows(
+    local_ray: None, motion_url: str, make_rows: Any, tmp_path: Path
+) -> None:
+    import ray
+
+    options = {"model": "motion", "url": motion_url, "out": str(tmp_path), "window": 0.5, "step": 0.25, "batch_rows": 4}
+    first = run_timeline_job(ray.data.from_items(make_rows(20)), **options)
+    assert (first.done_before, first.rows, first.failed) == (0, 20, {"not-a-video": 2})
+    whole = pq.read_table(tmp_path).to_pylist()
+    torn = next(path for path in sorted(tmp_path.glob("part-*")) if len(pq.read_table(path)) > 4)
+    pq.write_table(pq.read_table(torn).slice(0, len(pq.read_table(torn)) - 1), torn)
+    second = run_timeline_job(ray.data.from_items(make_rows(30)), **options)
+    assert (second.done_before, second.rows) == (19, 11)
+    rows = pq.read_table(tmp_path).to_pylist()
+
+    def list_windows(rows: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
+        return sorted((row["id"], -1 if row["window"] is None else row["window"], row["label"] or "") for row in rows)
+
+    known = {row["id"] for row in whole}
+    assert list_windows([row for row in rows if row["id"] in known]) == list_windows(whole)
+    assert {row["id"] for row in rows} == {f"video-{number}" for number in range(30)}
+    third = run_timeline_job(ray.data.from_items(make_rows(30)), **options)
+    assert (third.done_before, third.rows) == (30, 0)
+    with pytest.raises(InvalidRequest, match=r"step 0\.25, now 1\.0"):
+        run_timeline_job(ray.data.from_items(make_rows(1)), **{**options, "step": 1.0})
 
 
 def test_two_jobs_do_not_write_to_one_folder(local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import fs
 
 from clipserve import InvalidRequest
-from clipserve.ray.results import DoneIds, ResultFolder
+from clipserve.ray.results import DoneIds, ResultFolder, WindowFolder
 
 SETTINGS = {"model": "motion", "top_k": 5}
 
@@ -45,6 +45,29 @@ def test_failures_that_are_not_about_the_video_are_tried_again(tmp_path: Path) -
     done = folder.find_done()
     assert done.find(["good", "bad", "fine", "late", "missing"]).tolist() == [True, True, True, False, False]
     assert read_ids(tmp_path) == ["bad", "fine", "good"]
+
+
+def make_windows(*rows: tuple[str, int | None, int | None, str | None]) -> pa.Table:
+    """Rows with these ids, windows, counts of windows and codes."""
+    names = {"id": pa.string(), "window": pa.int64(), "windows": pa.int64(), "error": pa.string()}
+    columns = zip(*rows, strict=True)
+    return pa.table({name: pa.array(values, kind) for (name, kind), values in zip(names.items(), columns, strict=True)})
+
+
+def test_a_video_is_done_when_all_of_its_windows_are_there(tmp_path: Path) -> None:
+    folder = WindowFolder(str(tmp_path))
+    assert len(folder.find_done()) == 0
+    folder.write(make_windows(("whole", 0, 2, None), ("whole", 1, 2, None), ("spread", 0, 3, None)))
+    folder.write(make_windows(("spread", 1, 3, None), ("spread", 2, 3, None)))
+    folder.write(make_windows(("torn", 1, 2, None)))
+    folder.write(make_windows(("late", 0, None, None), ("late", None, 1, "deadline-exceeded")))
+    folder.write(make_windows(("bad", 0, None, None), ("bad", None, 1, "not-a-video"), ("cut", 0, None, None)))
+    done = folder.find_done()
+    assert len(done) == 3
+    assert done.find(["whole", "spread", "bad", "torn", "late", "cut"]).tolist() == [True] * 3 + [False] * 3
+    assert read_ids(tmp_path) == ["bad", "bad", "spread", "spread", "spread", "whole", "whole"]
+    folder.write(make_windows(("spread", 1, 3, None), ("spread", 2, 3, None)))  # by a task that Ray runs again
+    assert len(read_ids(tmp_path)) == 7
 
 
 def test_a_batch_that_is_written_twice_is_there_once(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def test_what_is_done_is_not_sent_again(run, server, memory, video):
 
 
 def test_a_timeline_that_broke_goes_on_with_the_window_that_is_missing(run, server, memory, video):
-    server.failures = [(2, grpc.StatusCode.UNAVAILABLE), (0, grpc.StatusCode.UNAVAILABLE)]
-    result = run(video, "--out", OUT, "--retry-seconds", 0)
+    server.failures = [(2, grpc.StatusCode.UNAVAILABLE), *[(0, grpc.StatusCode.UNAVAILABLE)] * 1000]
+    result = run(video, "--out", OUT, "--timeout", 1, "--retry-seconds", 1)
     assert result.exit_code == 2
     assert f"{OUT}: 6 windows; the same command continues from here" in result.stderr
     assert numbers(memory) == list(range(6))
@@ -117,7 +117,10 @@ def test_an_address_that_ends_in_a_slash_gets_a_file_for_each_video(run, memory,
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").write_bytes(name.encode())
     videos = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
-    assert "the address of one ends in a slash" in run(*videos, "--out", "memory://results/both.vtt").stderr
+    assert (
+        "The address of a folder in a store ends in a slash"
+        in run(*videos, "--out", "memory://results/both.vtt").stderr
+    )
     assert run(*videos, "--out", "memory://each/", "--format", "webvtt").exit_code == 0
     assert [name for name in memory.ls("/each", detail=False) if "." in name] == [
         "/each/a.vtt", "/each/b.vtt", "/each/windows.jsonl",

@@ -5,9 +5,10 @@
 >>> videos = ray.data.read_parquet("videos.parquet")  # with a column path
 >>> classify(videos, "x3d_m", "gpu1:8001").write_parquet("results/")
 
-`classify` and `embed` add columns to a Dataset; `run_job` writes a folder of parquet files, and another run of it goes
-on where the last one ended. `actor.py` is what runs in the actors, `calls.py` sends the videos of many batches in one
-run, `node_server.py` is the Triton of a node, `results.py` the folder of results.
+`classify` and `embed` add columns to a Dataset; `timeline` gives the windows of its videos. `run_job` and
+`run_timeline_job` write a folder of parquet files, and another run goes on where the last one ended. `actor.py` is what
+runs in the actors, `calls.py` sends the videos of many batches in one run, `columns.py` and `window_columns.py` list
+what comes out, `node_server.py` is the Triton of a node, `results.py` the folder of results.
 """
 
 try:
@@ -17,7 +18,7 @@ except ModuleNotFoundError as error:
         f"clipserve.ray needs {error.name}: pip install 'clipserve[ray]'", name=error.name
     ) from None
 
-from clipserve.ray.dataset import classify, embed
-from clipserve.ray.job import JobSummary, run_job
+from clipserve.ray.dataset import classify, embed, timeline
+from clipserve.ray.job import JobSummary, run_job, run_timeline_job
 
-__all__ = ["JobSummary", "classify", "embed", "run_job"]
+__all__ = ["JobSummary", "classify", "embed", "run_job", "run_timeline_job", "timeline"]

@@ -1,29 +1,50 @@
 """What runs in each actor of the pool: a client that classifies batches of rows, and perhaps the Triton of its node."""
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import pyarrow as pa
 import ray
 
 from clipserve.async_classifier import AsyncVideoClassifier
-from clipserve.ray.calls import Calls
-from clipserve.ray.columns import add_columns, check_columns, read_ids, read_videos
+from clipserve.ray import columns, window_columns
+from clipserve.ray.calls import AnyRow, Calls, SharedRun, TimelineCalls
 from clipserve.ray.node_server import NodeServer, Ports, name_server
-from clipserve.ray.options import DatasetOptions
+from clipserve.ray.options import AnyOptions, DatasetOptions
 
 LOOPBACK = "127.0.0.1"
 
 
-class ClassifyActor:
+@dataclass(frozen=True)
+class Question(Generic[AnyRow, AnyOptions]):
+    """What actors ask about videos.
+
+    Attributes:
+        run: the run that gets the answers.
+        list_types: the columns that are added.
+        add_columns: adds them to a batch.
+    """
+
+    run: type[SharedRun[AnyRow]]
+    list_types: Callable[[AnyOptions], dict[str, pa.DataType]]
+    add_columns: Callable[[pa.Table, Sequence[str], Sequence[Sequence[AnyRow]], str | None, AnyOptions], pa.Table]
+
+
+VIDEOS = Question(Calls, columns.list_types, columns.add_columns)
+WINDOWS = Question(TimelineCalls, window_columns.list_types, window_columns.add_columns)
+
+
+class VideoActor(Generic[AnyRow, AnyOptions]):
     """Adds the columns of the results to batches; several threads may call it at a time."""
 
-    def __init__(self, options: DatasetOptions) -> None:
+    def __init__(self, question: Question[AnyRow, AnyOptions], options: AnyOptions) -> None:
+        self._question: Question[AnyRow, AnyOptions] = question
         self._options = options
-        self._calls: Calls | None = None
+        self._run: SharedRun[AnyRow] | None = None
         self._server: NodeServer | None = None
         if options.embedded:
             self._server = start_node_server(options)
@@ -35,20 +56,20 @@ class ClassifyActor:
             "retry_seconds": options.retry_seconds,
             "timeout_seconds": options.timeout_seconds,
         }
-        self._calls = Calls(partial(AsyncVideoClassifier, **options.connection(**changes)), request)
+        self._run = question.run(partial(AsyncVideoClassifier, **options.connection(**changes)), request)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The rows of `table` with their results. Raises as `Calls.classify`."""
-        assert self._calls is not None
-        check_columns(table.column_names, self._options)
-        ids = read_ids(table)
-        rows = self._calls.classify(read_videos(table))
-        return add_columns(table, ids, rows, self._calls.model_version, self._options)
+        """The rows of `table` with their results. Raises as `SharedRun.ask`."""
+        assert self._run is not None
+        columns.check_columns(table.column_names, self._options, self._question.list_types)
+        rows = self._run.ask(columns.read_videos(table))
+        ids = columns.read_ids(table)
+        return self._question.add_columns(table, ids, rows, self._run.model_version, self._options)
 
     def __del__(self) -> None:
         # Ray deletes the object when it ends the actor. A process that is killed leaves nothing either: see NodeServer.
-        if self._calls is not None:
-            self._calls.close()
+        if self._run is not None:
+            self._run.close()
         if self._server is not None:
             self._server.close()
 

@@ -19,7 +19,7 @@ Of a failure `label` to `truncated` are null, of a success `error` and `message`
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ import clipserve
 from clipserve.errors import ClipserveError, InvalidRequest, VideoNotReadable
 from clipserve.names import spell_name
 from clipserve.ray.calls import Video
-from clipserve.ray.options import DatasetOptions
+from clipserve.ray.options import AnyOptions, DatasetOptions
 from clipserve.results import Row
 from clipserve.sources.addresses import hide_credentials, is_elsewhere
 
@@ -54,8 +54,10 @@ def list_types(options: DatasetOptions) -> dict[str, pa.DataType]:
     }
 
 
-def check_columns(names: Sequence[str], options: DatasetOptions) -> None:
-    """Raise InvalidRequest unless a Dataset with these columns can be classified."""
+def check_columns(
+    names: Sequence[str], options: AnyOptions, list_types: Callable[[AnyOptions], Mapping[str, pa.DataType]]
+) -> None:
+    """Raise InvalidRequest unless a Dataset with these columns can be classified, and get those of `list_types`."""
     own = {ID, PATH, BYTES, *list_types(replace(options, features=False, report=True))}
     if options.features and options.feature_column in own:
         raise InvalidRequest(
@@ -110,9 +112,14 @@ def _choose_video(path: Any, content: Any) -> Video:
 
 
 def add_columns(
-    table: pa.Table, ids: Sequence[str], rows: Sequence[Row], model_version: str | None, options: DatasetOptions
+    table: pa.Table,
+    ids: Sequence[str],
+    answers: Sequence[Sequence[Row]],
+    model_version: str | None,
+    options: DatasetOptions,
 ) -> pa.Table:
-    """The table, without the videos' bytes, with the columns of the results."""
+    """The table, without the videos' bytes, with the columns of the results. answers: a row for each video."""
+    rows = [row for (row,) in answers]
     predictions = [row.prediction for row in rows]
     columns: dict[str, Any] = {
         "label": [found.top.label if found else None for found in predictions],
@@ -122,16 +129,24 @@ def add_columns(
         "report": [json.dumps(dict(found.report or {})) if found else None for found in predictions],
         "truncated": [found.truncated if found else None for found in predictions],
         "error": [row.error.code if row.error else None for row in rows],
-        "message": [_write_message(row.error) for row in rows],
+        "message": [write_message(row.error) for row in rows],
         "milliseconds": [row.milliseconds for row in rows],
         "model": [options.model] * len(rows),
         "model_version": [model_version] * len(rows),
         "clipserve_version": [clipserve.__version__] * len(rows),
     }
-    kept = table.drop_columns([name for name in (ID, BYTES) if name in table.column_names])
     made = {name: pa.array(columns[name], kind) for name, kind in list_types(options).items()}
-    return pa.table({ID: pa.array(ids, pa.string()), **{name: kept[name] for name in kept.column_names}, **made})
+    return join_columns(table, ids, made, range(len(table)))
 
 
-def _write_message(error: ClipserveError | None) -> str | None:
+def join_columns(table: pa.Table, ids: Sequence[str], made: Mapping[str, pa.Array], places: Sequence[int]) -> pa.Table:
+    """`id`, the columns of `table` without the videos' bytes, and those of `made`, whose rows are about `places`."""
+    kept = table.drop_columns([name for name in (ID, BYTES) if name in table.column_names])
+    known = {ID: pa.array(ids, pa.string()), **{name: kept[name] for name in kept.column_names}}
+    rows = pa.array(places, pa.int64())
+    return pa.table({**{name: column.take(rows) for name, column in known.items()}, **made})
+
+
+def write_message(error: ClipserveError | None) -> str | None:
+    """The text of an error as UTF-8 can hold it."""
     return None if error is None else spell_name(str(error))

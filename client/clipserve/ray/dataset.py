@@ -1,4 +1,4 @@
-"""`classify` and `embed`: steps of a Ray Data pipeline."""
+"""`classify`, `embed` and `timeline`: steps of a Ray Data pipeline."""
 
 from typing import TYPE_CHECKING
 
@@ -7,9 +7,10 @@ from ray.data import ActorPoolStrategy
 
 from clipserve.arguments import takes
 from clipserve.errors import InvalidRequest
-from clipserve.ray.actor import ClassifyActor
+from clipserve.ray.actor import VIDEOS, WINDOWS, Question, VideoActor
+from clipserve.ray.calls import AnyRow
 from clipserve.ray.columns import check_columns
-from clipserve.ray.options import DatasetOptions, EmbedOptions
+from clipserve.ray.options import AnyOptions, DatasetOptions, EmbedOptions, TimelineDatasetOptions
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -34,13 +35,44 @@ def classify(dataset: "Dataset", options: DatasetOptions) -> "Dataset":
         InvalidRequest: an argument, or a column of the Dataset, is not what is allowed. Where its columns are not known
             yet, the job raises it.
     """
+    return ask(dataset, VIDEOS, options)
+
+
+@takes(EmbedOptions)
+def embed(dataset: "Dataset", options: EmbedOptions) -> "Dataset":
+    """Add feature vectors to a Dataset of videos, in the column `embedding`; else as `classify`.
+
+    `id` and `embedding` (a list of float32) are the columns that the deduplication of NeMo Curator reads by default.
+    """
+    return classify(dataset, **vars(options))
+
+
+@takes(TimelineDatasetOptions)
+def timeline(dataset: "Dataset", options: TimelineDatasetOptions) -> "Dataset":
+    """The windows of a Dataset of videos: a row for each window, with the columns of its video.
+
+    >>> windows = timeline(ray.data.read_parquet("matches.parquet"), "x3d_m", "gpu1:8001", window=2, step=1)
+    >>> windows.write_parquet("windows/")
+
+    The Dataset is as for `classify`. `window_columns.py` lists the columns that come out. A video that fails has a row
+    with its `error`, after those of its windows so far. Windows of one video follow each other. All windows of the
+    videos that an actor follows are in its memory until their video ends: some 3 KB each, and the features.
+
+    Raises:
+        InvalidRequest: as `classify`.
+    """
+    return ask(dataset, WINDOWS, options)
+
+
+def ask(dataset: "Dataset", question: Question[AnyRow, AnyOptions], options: AnyOptions) -> "Dataset":
+    """Map a Dataset of videos to the answers. Raises InvalidRequest."""
     columns = dataset.columns(fetch_if_missing=False)
     if columns is not None:
-        check_columns(columns, options)
+        check_columns(columns, options, question.list_types)
     # A task ends, and its rows are safe, after so many rows; a block of paths alone may have a million.
     results = dataset.repartition(target_num_rows_per_block=options.batch_rows).map_batches(
-        ClassifyActor,
-        fn_constructor_args=(options,),
+        VideoActor,
+        fn_constructor_args=(question, options),
         # Blocks with fewer rows are joined, so that each call has enough of them to send `parallel` at once.
         batch_size=min(options.batch_rows, 2 * options.parallel),
         batch_format="pyarrow",
@@ -57,15 +89,6 @@ def classify(dataset: "Dataset", options: DatasetOptions) -> "Dataset":
     # The error of clipserve, and not one that only has its text.
     results.context.raise_original_map_exception = True
     return results
-
-
-@takes(EmbedOptions)
-def embed(dataset: "Dataset", options: EmbedOptions) -> "Dataset":
-    """Add feature vectors to a Dataset of videos, in the column `embedding`; else as `classify`.
-
-    `id` and `embedding` (a list of float32) are the columns that the deduplication of NeMo Curator reads by default.
-    """
-    return classify(dataset, **vars(options))
 
 
 def count_actors(options: DatasetOptions) -> int:

@@ -1,4 +1,4 @@
-"""A job: classify a Dataset into a folder of results, in as many runs as it takes."""
+"""A job: the results of a Dataset in a folder, in as many runs as it takes."""
 
 import hashlib
 import time
@@ -13,10 +13,12 @@ import ray
 
 from clipserve.arguments import takes
 from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.ray.actor import VIDEOS, WINDOWS, Question
+from clipserve.ray.calls import AnyRow
 from clipserve.ray.columns import read_ids
-from clipserve.ray.dataset import classify
-from clipserve.ray.options import DatasetOptions, JobOptions
-from clipserve.ray.results import ResultFolder, ResultSink, iterate_failed
+from clipserve.ray.dataset import ask
+from clipserve.ray.options import AnyOptions, DatasetOptions, JobOptions, TimelineJobOptions
+from clipserve.ray.results import ResultFolder, ResultSink, WindowFolder, iterate_failed
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -29,10 +31,10 @@ class JobSummary:
     """What a run of a job did.
 
     Attributes:
-        done_before: rows that were in the folder already.
-        rows: rows that this run has written.
-        truncated: those of them whose video is damaged or cut off.
-        failed: those of them without a prediction, by the code of the error.
+        done_before: videos that were in the folder already.
+        rows: videos that this run has written.
+        truncated: those of them that are damaged or cut off.
+        failed: those of them that failed, by the code of the error.
     """
 
     done_before: int
@@ -63,7 +65,28 @@ def run_job(dataset: "Dataset", options: JobOptions) -> JobSummary:
         ServerUnavailable, ServerBusy, ModelNotReady: the servers were away for longer than `retry_seconds`. Rows that
             were written stay.
     """
-    folder = ResultFolder(options.out)
+    return continue_job(dataset, ResultFolder(options.out), VIDEOS, options)
+
+
+@takes(TimelineJobOptions)
+def run_timeline_job(dataset: "Dataset", options: TimelineJobOptions) -> JobSummary:
+    """Write the windows of a Dataset into parquet files in the folder `out`; leave out the ids that are complete there.
+
+    >>> run_timeline_job(ray.data.read_parquet("matches.parquet"), "x3d_m", "gpu1:8001", out="s3://bucket/windows")
+
+    Run it again after it was interrupted, or when the Dataset has grown: it goes on, as `run_job`, with the videos of
+    which windows are missing.
+
+    Raises:
+        ClipserveError: as `run_job`.
+    """
+    return continue_job(dataset, WindowFolder(options.out), WINDOWS, options)
+
+
+def continue_job(
+    dataset: "Dataset", folder: ResultFolder, question: Question[AnyRow, AnyOptions], options: AnyOptions
+) -> JobSummary:
+    """Write the answers that the folder lacks. Raises as `run_job`."""
     folder.check_settings(describe_settings(options))
     if not ray.is_initialized():
         ray.init()
@@ -76,7 +99,7 @@ def run_job(dataset: "Dataset", options: JobOptions) -> JobSummary:
                 leave_out_done, fn_args=(ray.put(done),), batch_size=None, batch_format="pyarrow", zero_copy_batch=True
             )
         try:
-            classify(dataset, **options.select(DatasetOptions)).write_datasink(sink)
+            ask(dataset, question, options).write_datasink(sink)
         except Exception as error:
             raise find_cause(error) from error
     return JobSummary(

@@ -3,17 +3,20 @@
 import os
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from clipserve.arguments import Argument
 from clipserve.checks import check_bool, check_int, check_positive_int, check_seconds
 from clipserve.connection import Connection
 from clipserve.errors import InvalidRequest
 from clipserve.options import RequestOptions
+from clipserve.timeline.options import TimelineOptions
 
 # Of 1,000 rows with features of x3d_m a parquet file has 8 MiB. An actor that dies loses the work of its batches.
 BATCH_ROWS = 1000
 PARALLEL = 16
+# Long videos: see TimelineRunArguments.parallel, and the server's limit.
+TIMELINES_PARALLEL, TIMELINES_BATCH_ROWS = 2, 8
 RETRY_SECONDS = 600.0
 
 
@@ -104,6 +107,22 @@ class DatasetOptions(RequestOptions, Connection):
         return {field.name: getattr(self, field.name) for field in fields(Connection)} | changes
 
 
+AnyOptions = TypeVar("AnyOptions", bound=DatasetOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineDatasetOptions(TimelineOptions, DatasetOptions):
+    """The arguments of `timeline`: those of `classify` with other defaults, and the windows."""
+
+    parallel: Annotated[
+        int,
+        Argument("how many videos each actor sends at once; a server follows four", check_positive_int, metavar="N"),
+    ] = TIMELINES_PARALLEL
+    batch_rows: Annotated[
+        int, Argument("videos of one task: what is done again when an actor dies", check_positive_int, metavar="N")
+    ] = TIMELINES_BATCH_ROWS
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(DatasetOptions):
     """The arguments of `embed`: those of `classify` with other defaults."""
@@ -123,3 +142,8 @@ class JobOptions(DatasetOptions):
             "the folder of results: a path, or an address that pyarrow knows, such as s3://bucket/results", check_out
         ),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineJobOptions(TimelineDatasetOptions, JobOptions):
+    """The arguments of `run_timeline_job`: those of `timeline`, and the folder."""

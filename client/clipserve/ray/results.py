@@ -4,7 +4,7 @@
     results/part-1f3a….parquet     the rows of one batch
 
 A file's name is made from the ids in it, so a task that Ray runs twice writes the same file twice. The folder is what a
-job goes on from: there is no other record of what is done.
+job goes on from: there is no other record of what is done. `WindowFolder` has the rows of windows.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def digest(ids: Iterable[str]) -> npt.NDArray[np.void]:
 
 @dataclass(frozen=True)
 class Written:
-    """What one write task has written."""
+    """What one write task has written. rows: one for each video."""
 
     rows: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
@@ -135,8 +136,13 @@ class ResultFolder:
 
     def write(self, table: pa.Table) -> None:
         """Write the rows as a file, which appears when it is whole."""
-        name = hashlib.blake2b("\n".join(sorted(table[ID].to_pylist())).encode(errors="surrogatepass"), digest_size=16)
+        keys = "\n".join(sorted(self._list_keys(table)))
+        name = hashlib.blake2b(keys.encode(errors="surrogatepass"), digest_size=16)
         self._write(f"{self.path}/part-{name.hexdigest()}.parquet", _pack(table))
+
+    def _list_keys(self, table: pa.Table) -> list[str]:
+        """What tells the rows from those of all other files."""
+        return list(map(str, table[ID].to_pylist()))
 
     def _list(self) -> list[str]:
         found = self.filesystem.get_file_info(fs.FileSelector(self.path))
@@ -149,24 +155,33 @@ class ResultFolder:
                 self.filesystem.delete_file(info.path)
 
     def _read_final(self, path: str) -> list[str]:
+        head = self._read_columns(path, [ID, "error"])
+        final = is_final(head["error"])
+        self._keep(path, final)
+        return [str(id) for id in head[ID].filter(final).to_pylist()]
+
+    def _read_columns(self, path: str, names: list[str]) -> pa.Table:
         try:
             with self.filesystem.open_input_file(path) as file:
-                head = pq.read_table(file, columns=[ID, "error"])
-            if head.column_names != [ID, "error"]:
-                raise ValueError(f"it has no columns {ID!r} and 'error'")
+                found = pq.read_table(file, columns=names)
+            if found.column_names != names:
+                raise ValueError(f"it has not all of the columns {', '.join(map(repr, names))}")
         except ValueError as error:  # pyarrow's ArrowInvalid is one
             raise InvalidRequest(
                 f"{path!r} cannot be read as results ({error}): remove it, and its videos are classified again"
             ) from error
-        final = pc.or_(pc.is_null(head["error"]), pc.is_in(head["error"], pa.array(sorted(FINAL_CODES))))
-        if not pc.all(final).as_py():
-            with self.filesystem.open_input_file(path) as file:
-                kept = pq.read_table(file).filter(final)
-            if len(kept):
-                self._write(path, _pack(kept))
-            else:
-                self.filesystem.delete_file(path)
-        return [str(id) for id in head[ID].filter(final).to_pylist()]
+        return found
+
+    def _keep(self, path: str, wanted: pa.ChunkedArray) -> None:
+        """Leave these rows of a file alone."""
+        if pc.all(wanted).as_py():
+            return
+        with self.filesystem.open_input_file(path) as file:
+            kept = pq.read_table(file).filter(wanted)
+        if len(kept):
+            self._write(path, _pack(kept))
+        else:
+            self.filesystem.delete_file(path)
 
     def _write(self, path: str, content: Any) -> None:
         folder, _, name = path.rpartition("/")
@@ -174,6 +189,52 @@ class ResultFolder:
         with self.filesystem.open_output_stream(partial) as file:
             file.write(content)
         self.filesystem.move(partial, path)
+
+
+class WindowFolder(ResultFolder):
+    """Rows are windows. A video is done when the folder has all of its windows; Ray may spread them over files."""
+
+    def find_done(self) -> DoneIds:
+        """As `ResultFolder.find_done`. Removes the windows of videos that are not done."""
+        self._remove_partial()
+        files = self._list()
+        if not files:
+            return DoneIds.of(())
+        with ThreadPoolExecutor(READERS) as pool:
+            videos = _count_windows(pa.concat_tables(pool.map(self._read_counts, files)))
+            final = pc.equal(videos["again"], 0)
+            done = pc.fill_null(pc.and_(final, pc.equal(videos["found"], videos["windows"])), False)
+            left = videos[ID].filter(pc.invert(done)).combine_chunks()
+            for _ in pool.map(partial(self._leave_out, left), files):
+                pass
+        return DoneIds.of(map(str, videos[ID].filter(done).to_pylist()))
+
+    def _list_keys(self, table: pa.Table) -> list[str]:
+        return [f"{row[ID]}\t{row['window']}" for row in table.select([ID, "window"]).to_pylist()]
+
+    def _read_counts(self, path: str) -> pa.Table:
+        head = self._read_columns(path, [ID, "window", "windows", "error"])
+        found = pc.cast(pc.is_valid(head["window"]), pa.int64())
+        again = pc.cast(pc.invert(is_final(head["error"])), pa.int64())
+        return _count_windows(pa.table({ID: head[ID], "found": found, "windows": head["windows"], "again": again}))
+
+    def _leave_out(self, left: pa.Array, path: str) -> None:
+        with self.filesystem.open_input_file(path) as file:
+            ids = pq.read_table(file, columns=[ID])[ID]
+        self._keep(path, pc.invert(pc.is_in(ids, left)))
+
+
+def is_final(errors: pa.ChunkedArray) -> pa.ChunkedArray:
+    """bool: which of these codes, null for a success, stay when a job is run again."""
+    return pc.or_(pc.is_null(errors), pc.is_in(errors, pa.array(sorted(FINAL_CODES))))
+
+
+def _count_windows(table: pa.Table) -> pa.Table:
+    """For each id: windows that were found, windows that there are (null if no row says it), failures to try again."""
+    sums = table.group_by(ID).aggregate([("found", "sum"), ("windows", "max"), ("again", "sum")])
+    return pa.table(
+        {ID: sums[ID], "found": sums["found_sum"], "windows": sums["windows_max"], "again": sums["again_sum"]}
+    )
 
 
 def _open_local(path: str) -> tuple[fs.FileSystem, str]:
@@ -201,9 +262,9 @@ class ResultSink(Datasink[Written]):  # type: ignore[misc]  # Ray is untyped her
             self._folder.write(table)
         codes = [code.as_py() for table in tables for code in table["error"] if code.is_valid]
         return Written(
-            rows=sum(map(len, tables)),
+            rows=sum(len(pc.unique(table[ID])) for table in tables),
             failed={code: codes.count(code) for code in set(codes)},
-            truncated=sum(pc.sum(table["truncated"]).as_py() or 0 for table in tables),
+            truncated=sum(len(pc.unique(table[ID].filter(table["truncated"]))) for table in tables),
         )
 
     def on_write_complete(self, write_result: Any) -> None:

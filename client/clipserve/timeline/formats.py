@@ -179,8 +179,8 @@ def _take_one(videos: Iterable[VideoSegments], path: str) -> Iterator[VideoSegme
     for number, video in enumerate(videos):
         if number:
             raise InvalidRequest(
-                f"{hide_secrets(path)!r} is about one video, and there are several: give a folder, and --format. A"
-                " folder of this machine exists already; the address of one ends in a slash"
+                f"{hide_secrets(path)!r} is about one video, and there are several: give a folder that"
+                " exists, and --format. The address of a folder in a store ends in a slash"
             )
         yield video
 

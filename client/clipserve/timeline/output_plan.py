@@ -48,7 +48,7 @@ class OutputPlan:
         self._write_out: Callable[[Iterator[VideoTimeline]], None] | None = None  # at the end
         if format is not None and (format not in FORMATS or not out):
             raise typer.BadParameter(f"with --out, one of {', '.join(FORMATS)}; got {format!r}", param_hint="--format")
-        folder = bool(out) and is_folder(out)
+        folder = out is not None and is_folder(out)
         check_folders({"--out": None if folder else out, "--html": html, "--png": png})
         check_extras(html, png)
         if out:
