@@ -190,6 +190,22 @@ def test_failures_are_written_and_tried_again_unless_they_are_about_the_video(ru
         assert numbers(out, str(path)) == list(range(10))
 
 
+def test_a_video_that_fails_is_named_and_has_no_result(run, server, video, tmp_path):
+    server.failures_by_content, server.windows_by_content = {b"text": NOT_A_VIDEO}, {b"text": 0}
+    text = tmp_path / "text.mp4"
+    text.write_bytes(b"text")
+    result = run(text)
+    assert result.exit_code == 1
+    assert "no container" in result.stderr
+    assert "no label reaches" not in result.output
+    (tmp_path / "out").mkdir()
+    result = run(text, video, "--out", tmp_path / "out", "--format", "webvtt")
+    assert result.exit_code == 1
+    assert "text.mp4" in result.stderr
+    assert "no container" in result.stderr
+    assert [path.name for path in (tmp_path / "out").glob("*.vtt")] == ["match.vtt"]
+
+
 @pytest.mark.parametrize("name", ["timeline.csv", pytest.param("windows.jsonl", marks=pytest.mark.long)])
 def test_a_killed_program_loses_no_window_and_doubles_none(server, video, tmp_path, name):
     server.windows, server.per_response, server.hold_after = 60, 2, 10

@@ -136,7 +136,14 @@ def write_file(
 
     def work() -> None:
         run_job(
-            classifier, entries, file, shard=shard, options=plan.windows, parallel=parallel, retry_seconds=retry_seconds
+            classifier,
+            entries,
+            file,
+            shard=shard,
+            options=plan.windows,
+            parallel=parallel,
+            retry_seconds=retry_seconds,
+            on_failure=print_error,
         )
         plan.finish(file.timelines)
 
@@ -156,7 +163,8 @@ def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, p
         with rows:
             for timeline in gather(_follow(rows, plan, errors)):
                 if not plan.as_json:
-                    tables.append(plan.join(timeline))
+                    if timeline.has_answer:
+                        tables.append(plan.join(timeline))
                 elif plan.as_segments:
                     for one in plan.join(timeline).segments:
                         print_line({"video": timeline.video, **describe_segment(one)})

@@ -1,8 +1,9 @@
 """The windows of many videos in one file, in as many runs as it takes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from clipserve.classifier import VideoClassifier
+from clipserve.errors import ClipserveError
 from clipserve.jobs.job import RETRY_SECONDS, Shard
 from clipserve.retry import RETRIED_ERRORS
 from clipserve.sources.entries import Entry
@@ -21,10 +22,11 @@ def run_job(
     parallel: int = TimelineRunArguments.parallel,
     progress: bool | None = None,
     retry_seconds: float = RETRY_SECONDS,
+    on_failure: Callable[[ClipserveError], object] = lambda error: None,
 ) -> None:
     """Write the windows that the file lacks, each once, those of one video in order.
 
-    Each run reads the source from its beginning.
+    Each run reads the source from its beginning. `on_failure` is called with the error of each video that fails.
 
     Raises:
         ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The windows
@@ -43,3 +45,5 @@ def run_job(
             if isinstance(row.error, RETRIED_ERRORS):  # about the server, not about this video: no line for it
                 raise row.error
             file.append(row)
+            if row.error is not None:
+                on_failure(row.error)

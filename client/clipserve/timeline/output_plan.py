@@ -104,7 +104,8 @@ class OutputPlan:
             self._write_out = partial(self._write_segments, out, name, folder)
 
     def _write_segments(self, out: str, name: str, folder: bool, timelines: Iterator[VideoTimeline]) -> None:
-        write_segments(out, name, map(self.join, timelines), folder=folder)
+        known = (timeline for timeline in timelines if timeline.has_answer)
+        write_segments(out, name, map(self.join, known), folder=folder)
 
 
 def check_extras(html: str | None, png: str | None = None) -> None:

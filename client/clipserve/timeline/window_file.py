@@ -31,6 +31,11 @@ class VideoTimeline:
     facts: VideoFacts = field(default_factory=VideoFacts)
     error: Mapping[str, Any] | None = None
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether something is known: a video that failed at once has no segments to show, not even none."""
+        return bool(self.windows) or self.error is None
+
 
 class WindowFile(Journal[Record]):
     """Windows of many videos, each written once, those of one video in order."""
