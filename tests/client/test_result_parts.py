@@ -63,6 +63,14 @@ def test_failures_of_the_server_are_tried_again(folder):
     assert [row["row"] for row in read_rows(folder)] == [0, 1]
 
 
+def test_a_job_that_stored_no_line_has_not_begun(folder):
+    ResultFile(folder, {"model": "a name with a mistake"}).close()
+    with ResultFile(folder, SETTINGS) as results:
+        results.append(0, make_row(0))
+    with ResultFile(folder, SETTINGS) as results:
+        assert results.rows == 1
+
+
 def test_other_settings_other_videos_and_other_files_are_refused(folder):
     with ResultFile(folder, SETTINGS) as results:
         results.append(0, make_row(0))

@@ -94,6 +94,8 @@ class LineParts:
         found = {item.name: item.address for item in store.list()} if store.is_folder() else {}
         if found and "job.json" not in found:
             raise InvalidRequest(f"{self._name!r} is not empty, and no job wrote it: choose another --out")
+        self._parts = [found[name] for name in sorted(found) if name.startswith("part-")]
+        before: dict[str, Any] = {}
         if found:
             with Store(found["job.json"]).open_text(None) as file:
                 try:
@@ -102,11 +104,11 @@ class LineParts:
                     raise InvalidRequest(
                         f"{found['job.json'].shown!r} is not what a job writes: choose another --out"
                     ) from None
+        if self._parts:
             check_settings(self._name, before, settings)
-        else:
+        elif before != settings:  # also after a job with a wrong model, which stored no line
             with open_atomically(str(self._folder.join("job.json"))) as file:
                 file.write(write_json(dict(settings), indent=2) + "\n")
-        self._parts = [found[name] for name in sorted(found) if name.startswith("part-")]
 
     def _store_part(self) -> None:
         if not self._unfinished.tell():

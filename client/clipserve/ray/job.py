@@ -87,11 +87,11 @@ def continue_job(
     dataset: "Dataset", folder: ResultFolder, question: Question[AnyRow, AnyOptions], options: AnyOptions
 ) -> JobSummary:
     """Write the answers that the folder lacks. Raises as `run_job`."""
-    folder.check_settings(describe_settings(options))
     if not ray.is_initialized():
         ray.init()
     sink = ResultSink(folder)
     with hold_folder(folder):
+        folder.check_settings(describe_settings(options))
         done = folder.find_done()
         if len(done):
             # Once for all tasks: 160 MB for ten million ids.

@@ -99,25 +99,30 @@ class ResultFolder:
         self.out = out
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Note the settings in a new folder; in one that has them, compare.
+        """Note the settings in a folder without results; in one that has some, compare.
 
         Raises:
-            InvalidRequest: the folder was begun with other settings, or no job began it.
+            InvalidRequest: the results were begun with other settings, or no job began them.
         """
         path = f"{self.path}/{SETTINGS}"
+        begun = bool(self._list())
         if self.filesystem.get_file_info(path).type == fs.FileType.NotFound:
-            if self._list():
+            if begun:
                 raise InvalidRequest(f"{self.out!r} has parquet files of no job: choose another folder")
-            self._write(path, json.dumps(dict(settings), indent=2).encode())
+            before = {}
+        else:
+            with self.filesystem.open_input_stream(path) as file:
+                text = file.read()
+            try:
+                before = dict(json.loads(text))
+            except (ValueError, TypeError):
+                raise InvalidRequest(
+                    f"{SETTINGS} of {self.out!r} is not what a job writes: choose another folder"
+                ) from None
+        if not begun:  # such as after a job with a wrong model, which wrote no row
+            if before != settings:
+                self._write(path, json.dumps(dict(settings), indent=2).encode())
             return
-        with self.filesystem.open_input_stream(path) as file:
-            text = file.read()
-        try:
-            before = dict(json.loads(text))
-        except (ValueError, TypeError):
-            raise InvalidRequest(
-                f"{SETTINGS} of {self.out!r} is not what a job writes: choose another folder"
-            ) from None
         changed = [name for name in sorted({*before, *settings}) if before.get(name) != settings.get(name)]
         if changed:
             differences = ", ".join(f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in changed)
