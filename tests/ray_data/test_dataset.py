@@ -103,6 +103,14 @@ def test_a_wrong_dataset_or_model_fails_the_job_with_the_error(
         classify(ray.data.from_items([{"file": "a"}]).materialize(), "motion", motion_url)
     with pytest.raises(UnknownModel, match="motion"):
         run_job(ray.data.from_items(make_rows(4)), "nope", motion_url, out=str(tmp_path / "nope"), **QUICK)
+    with pytest.raises(InvalidRequest, match=r"node \S+: there is no model repository .*nowhere\. Every"):
+        run_job(
+            ray.data.from_items(make_rows(4)),
+            "motion",
+            out=str(tmp_path / "nope"),  # which has no row of the other model
+            embedded=True,
+            repository=str(tmp_path / "nowhere"),
+        )
 
 
 def test_a_job_goes_on_where_it_ended_and_an_actor_may_die(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import ray
 
 from clipserve.async_classifier import AsyncVideoClassifier
+from clipserve.errors import ClipserveError, InvalidRequest, ServerUnavailable
 from clipserve.ray import columns, window_columns
 from clipserve.ray.calls import AnyRow, Calls, SharedRun, TimelineCalls
 from clipserve.ray.node_server import NodeServer, Ports, name_server
@@ -46,8 +47,14 @@ class VideoActor(Generic[AnyRow, AnyOptions]):
         self._options = options
         self._run: SharedRun[AnyRow] | None = None
         self._server: NodeServer | None = None
+        self._failure: ClipserveError | None = None
         if options.embedded:
-            self._server = start_node_server(options)
+            try:
+                self._server = start_node_server(options)
+            except ClipserveError as error:
+                # The first call raises it: of an error that an actor begins with, Ray gives the driver only the text.
+                self._failure = error
+                return
         url = self._server.url if self._server else options.url
         # Loopback has no TLS, and an embedded server asks for no key.
         changes: dict[str, Any] = {"url": url, "tls": None, "headers": None} if self._server else {"url": url}
@@ -59,7 +66,9 @@ class VideoActor(Generic[AnyRow, AnyOptions]):
         self._run = question.run(partial(AsyncVideoClassifier, **options.connection(**changes)), request)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The rows of `table` with their results. Raises as `SharedRun.ask`."""
+        """The rows of `table` with their results. Raises as `SharedRun.ask` and `start_node_server`."""
+        if self._failure is not None:
+            raise self._failure
         assert self._run is not None
         columns.check_columns(table.column_names, self._options, self._question.list_types)
         rows = self._run.ask(columns.read_videos(table))
@@ -75,10 +84,25 @@ class VideoActor(Generic[AnyRow, AnyOptions]):
 
 
 def start_node_server(options: DatasetOptions) -> NodeServer:
-    """Start, or find, the Triton of this node for this job. Raises ServerStartError."""
+    """Start, or find, the Triton of this node for this job.
+
+    Raises:
+        InvalidRequest: this node lacks the repository, the model in it, or the server's packages.
+        ServerUnavailable: Triton does not start.
+    """
     context = ray.get_runtime_context()
     name = name_server(context.get_node_id(), context.get_job_id(), options.model, options.repository)
-    return NodeServer(name, partial(make_triton, options))
+    node = f"node {ray.util.get_node_ip_address()}"
+    try:
+        from clipserve_server.errors import RepositoryEmpty, ServerStartError
+    except ImportError as error:
+        raise InvalidRequest(f"{node}: embedded=True needs pip install 'clipserve[server]' ({error})") from error
+    try:
+        return NodeServer(name, partial(make_triton, options))
+    except RepositoryEmpty as error:
+        raise InvalidRequest(f"{node}: {error}. Every node needs the same repository, at this path") from error
+    except ServerStartError as error:
+        raise ServerUnavailable(f"{node}: Triton does not start: {error}") from error
 
 
 def make_triton(options: DatasetOptions, ports: Ports) -> Any:
