@@ -68,7 +68,7 @@ def test_a_job_that_stored_no_line_has_not_begun(folder):
     with ResultFile(folder, SETTINGS) as results:
         results.append(0, make_row(0))
     with ResultFile(folder, SETTINGS) as results:
-        assert results.rows == 1
+        assert results.results == 1
 
 
 def test_other_settings_other_videos_and_other_files_are_refused(folder):
