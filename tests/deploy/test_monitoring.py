@@ -15,6 +15,7 @@ import yaml
 from clipserve import ClipserveError, VideoClassifier
 from tests.deploy.embedded import find_free_ports
 from tests.deploy.test_service import Running
+from timeline_model.config import TimelineSettings
 
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
@@ -68,6 +69,7 @@ def ask(onnx_repository, bouncing, tmp_path_factory):
             while not scraped():
                 assert time.monotonic() < end, "Prometheus did not scrape the service"
                 classifier.classify(bouncing)
+                list(classifier.timeline(bouncing))
                 with pytest.raises(ClipserveError):
                     classifier.classify(b"no video")
                 time.sleep(0.05)
@@ -86,11 +88,27 @@ def test_a_panel_shows_something_or_says_that_it_needs_a_gpu(ask, panel):
         assert all(value >= 0 for value in values), "not a number, or below zero"
 
 
-def test_the_panel_of_outcomes_leaves_out_those_that_never_came(ask):
-    (panel,) = (panel for panel in PANELS if "by outcome" in panel["title"])
-    # The fixture sent videos and what is none; every other outcome is counted as 0.
-    assert len(ask("sum by (outcome) (clipserve_decode_total)")) > 2
-    assert len(ask(panel["targets"][0]["expr"].replace("$__rate_interval", "10s"))) == 2
+# The fixture sent videos and what is none, and timelines that all ended well; every other outcome is counted as 0.
+@pytest.mark.parametrize(("name", "outcomes"), [("decode", 2), ("timeline", 1)])
+def test_a_panel_of_outcomes_leaves_out_those_that_never_came(ask, name, outcomes):
+    expressions = (target["expr"] for panel in PANELS for target in panel["targets"])
+    (expression,) = (text for text in expressions if f"rate(clipserve_{name}_total[" in text)
+    assert len(ask(f"sum by (outcome) (clipserve_{name}_total)")) > 2
+    assert len(ask(expression.replace("$__rate_interval", "10s"))) == outcomes
+
+
+def test_what_is_asked_of_requests_leaves_timelines_out(ask):
+    """A timeline takes minutes, and Triton counts each acknowledgement of windows as a request."""
+    assert ask('nv_inference_request_success{model="timeline"}')[0] > 0
+    queries = [target["expr"] for panel in PANELS for target in panel["targets"]] + [rule["expr"] for rule in ALERTS]
+    selectors = {selector for query in queries for selector in re.findall(r'model!~"[^"]*"', query)}
+    assert selectors == {'model!~".*_net|decode|timeline"'}
+    (selector,) = selectors
+    assert len(ask(f"nv_inference_request_success{{{selector}}}")) == 1
+
+
+def test_the_limit_of_timelines_is_that_of_the_config(ask):
+    assert ask("clipserve_timeline_limit") == [TimelineSettings.max_timelines]
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
@@ -117,18 +135,31 @@ def test_alerts_fire_when_they_should(tmp_path):
                     {"series": f'clipserve_model_ready{{model="decode",{labels}}}', "values": "1 0x20"},
                     {"series": f"clipserve_decode_waiting{{{labels}}}", "values": "60x20"},
                     {"series": f"clipserve_decode_worker_restarts_total{{{labels}}}", "values": "0+1x20"},
+                    {"series": f"clipserve_timeline_limit{{{labels}}}", "values": "4x80"},
+                    {"series": f"clipserve_timeline_running{{{labels}}}", "values": "3 4x79"},
+                    {"series": f"clipserve_timeline_worker_restarts_total{{{labels}}}", "values": "0+1x20"},
                     {"series": 'nv_inference_request_success{model="motion"}', "values": "0+90x60"},
+                    # Not of single videos: neither slow nor among those of which a share fails.
+                    {"series": 'nv_inference_request_success{model="timeline"}', "values": "0+900x60"},
+                    {
+                        "series": 'nv_inference_request_summary_us{model="timeline",quantile="0.99"}',
+                        "values": "9e8x60",
+                    },
                     {"series": 'nv_inference_request_failure{model="motion_net",reason="OTHER"}', "values": "0+5x60"},
                     {"series": 'clipserve_decode_total{outcome="crashed"}', "values": "0+5x60"},
                 ],
                 "alert_rule_test": [
-                    {"eval_time": time_, "alertname": name, "exp_alerts": [{"exp_labels": labels_}]}
-                    for name, time_, labels_ in (
+                    {"eval_time": time_, "alertname": name, "exp_alerts": [{"exp_labels": given} for given in labels_]}
+                    for name, time_, *labels_ in (
                         ("TritonDown", "3m", {"severity": "critical", "instance": "a:8002"}),
                         ("ModelDead", "3m", {"severity": "critical", "instance": "a:8002", "model": "decode"}),
                         ("QueueGrows", "3m", {"severity": "warning", "instance": "a:8002"}),
                         ("WorkersDie", "4m", {"severity": "warning", "instance": "a:8002"}),
+                        ("TimelineWorkersDie", "4m", {"severity": "warning", "instance": "a:8002"}),
+                        ("TimelinesFull", "16m", {"severity": "warning", "instance": "a:8002"}),
                         ("RequestsFail", "12m", {"severity": "warning"}),
+                        ("TimelinesFull", "14m"),
+                        ("Slow", "14m"),
                     )
                 ],
             },

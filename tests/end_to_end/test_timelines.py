@@ -263,6 +263,7 @@ def test_a_decoder_that_is_killed_costs_no_window(serve: Callable[..., Triton], 
         assert metric(triton, 'clipserve_timeline_total{outcome="ok"}') == 1
         assert metric(triton, 'clipserve_timeline_total{outcome="busy"}') == 2
         assert metric(triton, "clipserve_timeline_worker_restarts_total") == 2
+        assert metric(triton, "clipserve_timeline_limit") == 1
         # A server that stops ends timelines with an error, after which a client goes on elsewhere.
         caller.send(long_film, **WINDOW)
         responses = caller.receive()

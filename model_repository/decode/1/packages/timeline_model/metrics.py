@@ -13,10 +13,12 @@ OTHER_OUTCOMES = ("ok", "cancelled")
 class TimelineMetrics:
     """Counters and gauges that Prometheus reads at Triton's metrics port. Every method is thread-safe.
 
-    families: pb_utils.MetricFamily, which exists only inside Triton.
+    Args:
+        families: pb_utils.MetricFamily, which exists only inside Triton.
+        max_timelines: timelines that may run at one time.
     """
 
-    def __init__(self, families: Any) -> None:
+    def __init__(self, families: Any, max_timelines: int) -> None:
         self._lock = threading.Lock()
 
         def family(name: str, description: str, kind: Any) -> Any:
@@ -29,9 +31,11 @@ class TimelineMetrics:
             family("windows_total", "Windows of timelines that were sent", counter),
             family("worker_restarts_total", "Decode processes of timelines replaced after their death", counter),
             family("running", "Timelines that run", gauge),
+            family("limit", "Timelines that may run at one time", gauge),
         ]
         self._outcomes = self._families[0]
-        self._windows, self._restarts, self._running = (f.Metric(labels={}) for f in self._families[1:])
+        self._windows, self._restarts, self._running, self._limit = (f.Metric(labels={}) for f in self._families[1:])
+        self._limit.set(max_timelines)
         self._by_outcome: dict[str, Any] = {}
         # Every counter starts at 0: Prometheus' rate() does not see the first count of one that appears with 1.
         for outcome in (*OTHER_OUTCOMES, *error_classes()):

@@ -30,7 +30,8 @@ class TritonPythonModel:
         values = {name: value["string_value"] for name, value in parameters.items()}
         config = TimelineConfig.from_parameters(values, os.environ)
         in_flight = InFlight(os.environ.get(IN_FLIGHT_VARIABLE, ""))
-        self.service = TimelineService(config, REPOSITORY, TimelineMetrics(pb_utils.MetricFamily), in_flight)
+        metrics = TimelineMetrics(pb_utils.MetricFamily, config.settings.max_timelines)
+        self.service = TimelineService(config, REPOSITORY, metrics, in_flight)
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Start a timeline for each request. Threads send the responses."""
