@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,6 @@ from clipserve.errors import InvalidRequest
 from clipserve.extras import load
 from clipserve.fitting.head import Floats, Head
 from clipserve.results import Prediction
-
-if TYPE_CHECKING:
-    from clipserve_export.own.fitted import Trunk
 
 # Relative, of features. In bf16, with other videos in the batch, they move by up to 0.02; those of other weights by 1.
 FEATURE_TOLERANCE = 0.05
@@ -63,9 +60,12 @@ class Publication:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a head is to be published, checked before anything is computed."""
+    """Where a head is to be published, checked before anything is computed.
 
-    trunk: "Trunk"
+    trunk: a Trunk of clipserve_export.own.fitted, which imports this package.
+    """
+
+    trunk: Any
     name: str
 
     @classmethod
