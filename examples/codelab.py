@@ -65,17 +65,16 @@ import shutil
 repository = Path(REPOSITORY or f"{HERE}/model_repository")
 can_publish = URL is None or REPOSITORY is not None
 if URL is None:
-    from clipserve_export.exporting import export_model
+    from clipserve_export.exporting import export_network
+    from clipserve_export.sources import PublishedSource
     from clipserve_export.specs import SPECS
     from clipserve_server.triton import Triton
 
     served = [MODEL] if OTHER is None else [MODEL, OTHER]
     for model in served:
-        export_model(
-            SPECS[model],
+        export_network(
+            PublishedSource(SPECS[model]),
             format_name="onnx",
-            weights_source="pretrained",
-            labels_file=None,
             repository=repository,
             reuse=True,  # does nothing if the model is already exported
         )

@@ -20,10 +20,11 @@ from rich.status import Status
 from rich.table import Table
 
 from clipserve import Prediction, VideoClassifier
-from clipserve_export.exporting import export_model
+from clipserve_export.exporting import export_network
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
+from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
 from clipserve_export.target import Target, choose_target
 from clipserve_export.weights import pretrained_path
@@ -68,13 +69,11 @@ def read_target() -> Target:
 def export(name: str, target: Target) -> None:
     """Export the model, unless it is exported already."""
     with console.status(name) as status:
-        record = export_model(
-            SPECS[name],
+        record = export_network(
+            PublishedSource(SPECS[name], weights_of(name)),
             format_name=FORMATS[target],
             target=target,
             precision="auto",
-            weights_source=weights_of(name),
-            labels_file=None,
             repository=REPOSITORY,
             reuse=True,
             progress=lambda step: show_step(f"{name}: {step}", status),

@@ -55,16 +55,10 @@ def copy_model(repository: Path, folder: Path, *, model: str = "motion", timelin
 
 def export_torchscript(folder: Path, target: Target) -> None:
     """`motion` as TorchScript for this target, into a repository of its own."""
-    from clipserve_export.exporting import export_model
+    from clipserve_export.exporting import export_network
+    from clipserve_export.sources import PublishedSource
 
-    export_model(
-        SPECS["motion"],
-        format_name="torchscript",
-        weights_source="pretrained",
-        labels_file=None,
-        repository=folder,
-        target=target,
-    )
+    export_network(PublishedSource(SPECS["motion"]), format_name="torchscript", repository=folder, target=target)
 
 
 def exports_of(item: pytest.Item) -> set[Export]:
@@ -85,8 +79,9 @@ def make_exports(wanted: Iterable[Export]) -> None:
 
 def main(wanted: list[Export]) -> None:
     """Export what is not there yet, in this process, and say so."""
-    from clipserve_export.exporting import export_model
+    from clipserve_export.exporting import export_network
     from clipserve_export.repository import write_configs
+    from clipserve_export.sources import PublishedSource
     from clipserve_export.weights import offline_weights
 
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -102,11 +97,9 @@ def main(wanted: list[Export]) -> None:
             renewed.write_text(run)
         for number, export in enumerate(wanted, 1):
             spec, started = SPECS[export.model], time.monotonic()
-            made = export_model(
-                spec,
+            made = export_network(
+                PublishedSource(spec, offline_weights(spec)),
                 format_name=export.format_name,
-                weights_source=offline_weights(spec),
-                labels_file=None,
                 repository=FOLDER / export.format_name,
                 reuse=True,
             )

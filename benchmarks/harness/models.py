@@ -9,10 +9,11 @@ from typing import Any
 
 from benchmarks.harness.results import CACHE
 from clipserve_export.configs import DECODE, parse_config, print_config
-from clipserve_export.exporting import export_model
+from clipserve_export.exporting import export_network
 from clipserve_export.formats import FormatName
 from clipserve_export.repository import write_configs
 from clipserve_export.serving.choices import Serving
+from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import ModelSpec
 from clipserve_export.weights import offline_weights
 from clipserve_server.triton import Triton
@@ -28,14 +29,12 @@ def export_for_benchmark(
     repository = CACHE / (f"{format_name}-gpu" if gpu_gigabytes else format_name)
     repository.mkdir(parents=True, exist_ok=True)
     write_configs(repository)
-    export_model(
-        spec,
+    export_network(
+        PublishedSource(spec, offline_weights(spec)),  # the speed does not depend on them
         format_name=format_name,
         target="gpu" if gpu_gigabytes else "cpu",
         precision="auto" if gpu_gigabytes else "fp32",
         serving=Serving(target="gpu", gpu_gigabytes=gpu_gigabytes) if gpu_gigabytes else None,
-        weights_source=offline_weights(spec),  # the speed does not depend on them
-        labels_file=None,
         repository=repository,
         reuse=True,
         progress=lambda step: print(f"{spec.name}: {step}", flush=True),

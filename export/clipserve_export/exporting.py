@@ -34,7 +34,7 @@ from clipserve_export.repository import (
 from clipserve_export.serving.changes import fit_serving, present_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import NetworkSource, PublishedSource
-from clipserve_export.specs import Geometry, ModelSpec
+from clipserve_export.specs import Geometry
 from clipserve_export.target import LAYOUTS, Precision, Target
 from clipserve_export.versions import (
     answering_contract,
@@ -92,12 +92,11 @@ class ExportRecord:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-def export_model(
-    spec: ModelSpec,
+def export_network(
+    source: NetworkSource,
     *,
     format_name: FormatName,
-    weights_source: str,
-    labels_file: Path | None,
+    labels_file: Path | None = None,
     repository: Path,
     precision: Precision | Literal["auto"] = "fp32",
     target: Target = "cpu",
@@ -106,13 +105,12 @@ def export_model(
     reuse: bool = False,
     progress: Progress = lambda _: None,
 ) -> ExportRecord | None:
-    """Export one model into `repository`. Returns None if `reuse` finds that nothing would change.
+    """Export one network into `repository`. Returns None if `reuse` finds that nothing would change.
 
     Args:
-        spec: the model.
+        source: the network; PublishedSource(SPECS[name]) is a model of this project.
         format_name: the file format.
-        weights_source: pretrained, random, or the path of a checkpoint.
-        labels_file: the class names. None: the published ones.
+        labels_file: the class names. None: those of the source.
         repository: the model repository.
         precision: "auto" is fp16 if a GPU of this machine shows that it holds, else fp32.
         target: the kind of device that the file is for.
@@ -120,38 +118,6 @@ def export_model(
         serving: the serving options. None keeps the present ones, see `present_serving`.
         reuse: leave a version alone that the same code made from the same weights, labels and options.
         progress: called with the name of each step.
-
-    Raises:
-        ExportError: nothing was published.
-    """
-    return export_network(
-        PublishedSource(spec, weights_source),
-        format_name=format_name,
-        labels_file=labels_file,
-        repository=repository,
-        precision=precision,
-        target=target,
-        version_number=version_number,
-        serving=serving,
-        reuse=reuse,
-        progress=progress,
-    )
-
-
-def export_network(
-    source: NetworkSource,
-    *,
-    format_name: FormatName,
-    labels_file: Path | None,
-    repository: Path,
-    precision: Precision | Literal["auto"] = "fp32",
-    target: Target = "cpu",
-    version_number: int | None = None,
-    serving: Serving | None = None,
-    reuse: bool = False,
-    progress: Progress = lambda _: None,
-) -> ExportRecord | None:
-    """Export the network of any source; see `export_model`.
 
     Raises:
         ExportError: nothing was published.

@@ -70,7 +70,7 @@ class PublishedSource:
     """A model of SPECS with weights that `--weights` names: pretrained, random, or the path of a checkpoint."""
 
     spec: ModelSpec
-    weights: str
+    weights: str = "pretrained"
     measures_memory: bool = field(default=False, init=False)
 
     def load(self) -> LoadedNetwork:

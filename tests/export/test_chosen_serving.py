@@ -11,11 +11,12 @@ from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 
 from clipserve_export.clips import random_clips
-from clipserve_export.exporting import export_model
+from clipserve_export.exporting import export_network
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.precision import TOLERANCES
 from clipserve_export.repository import write_serving
 from clipserve_export.serving.choices import Precision, Serving
+from clipserve_export.sources import PublishedSource
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
 
@@ -52,14 +53,7 @@ def test_a_network_in_half_is_served_and_answers_as_the_one_in_float32(
 ) -> None:
     clip = random_clips(MOTION.geometry, batch=3, views=2, seed=1).numpy()
     expected, _ = FORMATS["onnx"].load(exported / "motion_net" / "1" / "model.onnx")(clip)
-    export_model(
-        MOTION,
-        format_name=form,
-        precision=precision,
-        weights_source="pretrained",
-        labels_file=None,
-        repository=tmp_path,
-    )
+    export_network(PublishedSource(MOTION), format_name=form, precision=precision, repository=tmp_path)
     with (
         Triton(tmp_path, models=["motion"], **ANY_PORTS) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,

@@ -11,10 +11,11 @@ from tests.exports import copy_model
 from clipserve.fitting import Head
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ContractError, RepositoryError, VersionError
-from clipserve_export.exporting import export_model
+from clipserve_export.exporting import export_network
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.own.fitted import Trunk, find_trunk, publish_head
 from clipserve_export.repository import find_drift, find_spec, read_chosen
+from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
 
 D = 192  # features of `motion`
@@ -89,14 +90,7 @@ def test_versions_share_their_classes_and_leave_others_alone(repository: Path) -
 @pytest.mark.long
 @pytest.mark.parametrize("format_name", ["onnx", "torchscript"])
 def test_a_trunk_in_half_precision(format_name: FormatName, tmp_path: Path) -> None:
-    export_model(
-        SPECS["motion"],
-        format_name=format_name,
-        weights_source="pretrained",
-        labels_file=None,
-        repository=tmp_path,
-        precision="fp16",
-    )
+    export_network(PublishedSource(SPECS["motion"]), format_name=format_name, repository=tmp_path, precision="fp16")
     file = publish(tmp_path, make_head())
     trunk = find_trunk(tmp_path, "motion", name="mine")
     assert trunk.precision == "fp16"

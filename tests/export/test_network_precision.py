@@ -12,24 +12,19 @@ from tests.export.conftest import MOTION, Run
 
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ParityError
-from clipserve_export.exporting import export_model
+from clipserve_export.exporting import export_network
 from clipserve_export.families.adapter import served_network
 from clipserve_export.formats import FORMATS, FormatName, mark_tensors
 from clipserve_export.parity import compare
 from clipserve_export.precision import TOLERANCES, in_precision
 from clipserve_export.serving.choices import Precision
+from clipserve_export.sources import PublishedSource
 from clipserve_export.weights import load_weights
 
 
 def export_motion(repository: Path, form: FormatName, precision: Precision, *, reuse: bool = False) -> bool:
-    record = export_model(
-        MOTION,
-        format_name=form,
-        precision=precision,
-        weights_source="pretrained",
-        labels_file=None,
-        repository=repository,
-        reuse=reuse,
+    record = export_network(
+        PublishedSource(MOTION), format_name=form, precision=precision, repository=repository, reuse=reuse
     )
     return record is not None
 

@@ -21,25 +21,19 @@ from clipserve_export import exporting
 from clipserve_export.access import require_writable
 from clipserve_export.configs import parse_config
 from clipserve_export.errors import ParityError, RepositoryError
-from clipserve_export.exporting import export_model
+from clipserve_export.exporting import export_network
 from clipserve_export.formats import FORMATS, Format, FormatName, load_onnx, write_onnx
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import publish, read_config, staging
+from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS, Geometry, ModelSpec
 
 MOTION = SPECS["motion"]
 
 
 def export_motion(repository: Path, format_name: FormatName = "torchscript", *, reuse: bool = False) -> bool:
-    record = export_model(
-        MOTION,
-        format_name=format_name,
-        weights_source="pretrained",
-        labels_file=None,
-        repository=repository,
-        reuse=reuse,
-    )
+    record = export_network(PublishedSource(MOTION), format_name=format_name, repository=repository, reuse=reuse)
     return record is not None
 
 

@@ -15,11 +15,12 @@ from clipserve_export import capacity
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import net_config
 from clipserve_export.errors import ServingError
-from clipserve_export.exporting import comparing_device, export_model
+from clipserve_export.exporting import comparing_device, export_network
 from clipserve_export.formats import FORMATS
 from clipserve_export.repository import read_config, write_configs
 from clipserve_export.serving.changes import fit_serving
 from clipserve_export.serving.choices import Serving
+from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
 from clipserve_export.target import Precision, Target, choose_target
 
@@ -178,14 +179,8 @@ def test_auto_is_what_this_machine_has() -> None:
 
 @pytest.mark.needs("gpu")
 def test_float32_is_float32_on_a_gpu(tmp_path: Path) -> None:
-    record = export_model(
-        MOTION,
-        format_name="torchscript",
-        precision="fp32",
-        target="gpu",
-        weights_source="pretrained",
-        labels_file=None,
-        repository=tmp_path,
+    record = export_network(
+        PublishedSource(MOTION), format_name="torchscript", precision="fp32", target="gpu", repository=tmp_path
     )
     assert record is not None
     assert (record.checked_on, record.parity.holds) == ("gpu", True)
@@ -193,14 +188,8 @@ def test_float32_is_float32_on_a_gpu(tmp_path: Path) -> None:
 
 @pytest.mark.needs("gpu")
 def test_half_precision_is_taken_where_the_gpu_shows_that_it_holds(tmp_path: Path) -> None:
-    record = export_model(
-        MOTION,
-        format_name="torchscript",
-        precision="auto",
-        target="gpu",
-        weights_source="pretrained",
-        labels_file=None,
-        repository=tmp_path,
+    record = export_network(
+        PublishedSource(MOTION), format_name="torchscript", precision="auto", target="gpu", repository=tmp_path
     )
     assert record is not None
     assert (record.precision, record.checked_on) == ("fp16", "gpu")

@@ -12,10 +12,11 @@ from tests.watching import wait_for
 
 from clipserve import VideoClassifier
 from clipserve.errors import ClipserveError
-from clipserve_export.exporting import export_model
+from clipserve_export.exporting import export_network
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.repository import read_config
 from clipserve_export.serving.choices import Serving
+from clipserve_export.sources import PublishedSource
 from clipserve_export.versions import published_numbers
 from clipserve_server.triton import Triton
 
@@ -30,11 +31,9 @@ def two_versions(exported: Path, other_weights: Path, tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("versions")
     for name in ("decode", "motion", "motion_net"):
         shutil.copytree(exported / name, folder / name)
-    export_model(
-        MOTION,
+    export_network(
+        PublishedSource(MOTION, str(other_weights)),
         format_name="onnx",
-        weights_source=str(other_weights),
-        labels_file=None,
         repository=folder,
         version_number=2,
         serving=Serving(keep="1"),

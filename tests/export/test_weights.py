@@ -12,10 +12,11 @@ import torch
 from tests.export.conftest import Run
 
 from clipserve_export.errors import LabelsError, WeightsError
-from clipserve_export.exporting import export_model
+from clipserve_export.exporting import export_network
 from clipserve_export.families.adapter import adapter_of, build_model, projection_key
 from clipserve_export.labels import labels_for, read_labels
 from clipserve_export.repository import RECORD
+from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
 from clipserve_export.weights import load_weights, pretrained_path, read_checkpoint
 
@@ -42,8 +43,8 @@ def tiny_checkpoint(tmp_path: Path) -> Path:
 
 
 def export_motion(repository: Path, weights: Path, labels: Path | None) -> None:
-    export_model(
-        MOTION, format_name="torchscript", weights_source=str(weights), labels_file=labels, repository=repository
+    export_network(
+        PublishedSource(MOTION, str(weights)), format_name="torchscript", labels_file=labels, repository=repository
     )
 
 

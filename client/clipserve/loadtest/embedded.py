@@ -73,8 +73,9 @@ def embedded_server(model: str, repository: Path | None, *, cpu_precision: str) 
 def export_sample(model: str) -> Path:
     """Export the model into a repository in the cache, unless the same code did so before. Raises LoadTestError."""
     try:
-        from clipserve_export.exporting import export_model
+        from clipserve_export.exporting import export_network
         from clipserve_export.repository import write_configs
+        from clipserve_export.sources import PublishedSource
         from clipserve_export.specs import SPECS
         from clipserve_export.weights import offline_weights
     except ModuleNotFoundError as error:
@@ -86,11 +87,9 @@ def export_sample(model: str) -> Path:
         raise LoadTestError(f"there is no model {model!r}; --model is one of {', '.join(SPECS)}")
     spec, repository = SPECS[model], cache_folder() / "loadtest" / "model_repository"
     write_configs(repository)
-    export_model(
-        spec,
+    export_network(
+        PublishedSource(spec, offline_weights(spec)),  # the speed does not depend on the weights
         format_name="onnx",
-        weights_source=offline_weights(spec),  # the speed does not depend on the weights
-        labels_file=None,
         repository=repository,
         reuse=True,
     )

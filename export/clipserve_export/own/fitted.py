@@ -177,7 +177,6 @@ def publish_head(
     record = export_network(
         FittedSource(spec, trunk, head, report),
         format_name=trunk.form.name,
-        labels_file=None,
         repository=trunk.repository,
         precision=trunk.precision,
         target=trunk.target,
