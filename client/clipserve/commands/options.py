@@ -109,11 +109,10 @@ ShardOption = Annotated[
 
 
 @dataclass(frozen=True)
-class ServerOptions:
-    """The options of every command that connects to a server."""
+class ConnectionOptions:
+    """How a command reaches a server."""
 
     url: Annotated[str, make_option(Connection, "url", envvar="CLIPSERVE_URL")] = DEFAULT_URL
-    timeout: Annotated[float, make_option(Connection, "timeout_seconds")] = Connection.timeout_seconds
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection; trust the usual authorities.")] = False
     root_certificates: Annotated[
         Path | None,
@@ -149,21 +148,8 @@ class ServerOptions:
         ),
     ] = None
 
-    def open_classifier(self, model: str) -> VideoClassifier:
-        """A classifier for `model`. Raises typer.BadParameter, which shows the usage."""
-        try:
-            return VideoClassifier(
-                model,
-                self.url,
-                timeout_seconds=self.timeout,
-                tls=self.choose_tls(),
-                headers=self.read_headers(),
-            )
-        except ClipserveError as error:
-            raise typer.BadParameter(str(error)) from error
-
     def choose_tls(self) -> Tls | None:
-        """How to encrypt; None: not at all. Raises typer.BadParameter."""
+        """As the options say. Raises typer.BadParameter."""
         if (self.client_key is None) != (self.client_certificate is None):
             missing = "--client-key" if self.client_key is None else "--client-certificate"
             raise typer.BadParameter(
@@ -175,11 +161,27 @@ class ServerOptions:
         return None
 
     def read_headers(self) -> dict[str, str]:
-        """The headers by name. Raises typer.BadParameter."""
+        """By name. Raises typer.BadParameter, which does not show what may be a secret."""
         headers = {}
         for pair in self.header or []:
             name, colon, value = pair.partition(":")
             if not colon:
-                raise typer.BadParameter(f"a header is NAME:VALUE, got {pair!r}", param_hint="--header")
+                raise typer.BadParameter("a header is NAME:VALUE, got one without a colon", param_hint="--header")
             headers[name.strip()] = value.strip()
         return headers
+
+
+@dataclass(frozen=True)
+class ServerOptions(ConnectionOptions):
+    """The options of every command that classifies."""
+
+    timeout: Annotated[float, make_option(Connection, "timeout_seconds")] = Connection.timeout_seconds
+
+    def open_classifier(self, model: str) -> VideoClassifier:
+        """A classifier for `model`. Raises typer.BadParameter, which shows the usage."""
+        try:
+            return VideoClassifier(
+                model, self.url, timeout_seconds=self.timeout, tls=self.choose_tls(), headers=self.read_headers()
+            )
+        except ClipserveError as error:
+            raise typer.BadParameter(str(error)) from error

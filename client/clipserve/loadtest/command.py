@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from clipserve import ClipserveError, Tls
+from clipserve import ClipserveError
+from clipserve.commands.options import ConnectionOptions, spread_options
 from clipserve.fleet.targets import split_urls
 from clipserve.loadtest.embedded import embedded_server, write_sample_videos
 from clipserve.loadtest.inputs import list_videos
@@ -28,8 +30,10 @@ DRAWING_PACKAGES = ("matplotlib", "jinja2")  # the extra `loadtest`
 DIFFERENT, UNUSABLE, INTERRUPTED = 1, 2, 130  # exit codes
 
 
-def loadtest(
-    *,
+@dataclass(frozen=True)
+class TargetOptions(ConnectionOptions):
+    """The server to load."""
+
     url: Annotated[
         str,
         typer.Option(
@@ -37,11 +41,14 @@ def loadtest(
             envvar="CLIPSERVE_URL",
             help="gRPC port of a running server. Without it, the load test starts a Triton on this machine.",
         ),
-    ] = "",
+    ] = ""
+
+
+@spread_options
+def loadtest(
+    *,
+    target: TargetOptions,
     model: Annotated[str, typer.Option(help="A public model of the server.")] = "motion",
-    header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Sent with every call.", show_default=False)
-    ] = None,
     key_file: Annotated[
         Path | None,
         typer.Option(
@@ -56,29 +63,6 @@ def loadtest(
             metavar="URL", help="The server's metrics, the only source of the decode time.", show_default=False
         ),
     ] = "",
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False,
-    root_certificates: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PEM",
-            envvar="CLIPSERVE_ROOT_CERTIFICATES",
-            help="Authorities to trust; implies --tls.",
-            show_default=False,
-        ),
-    ] = None,
-    client_key: Annotated[
-        Path | None,
-        typer.Option(metavar="PEM", envvar="CLIPSERVE_CLIENT_KEY", help="Your own key.", show_default=False),
-    ] = None,
-    client_certificate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PEM",
-            envvar="CLIPSERVE_CLIENT_CERTIFICATE",
-            help="The certificate of --client-key.",
-            show_default=False,
-        ),
-    ] = None,
     repository: Annotated[
         Path | None,
         typer.Option(
@@ -162,9 +146,9 @@ def loadtest(
         rates = None if rate == "auto" else parse_numbers(rate, "--rate")
         concurrencies = parse_numbers(concurrency, "--concurrency", whole=True)
         parts = parse_through(through)
-        has_tls = tls or root_certificates or client_key or client_certificate
-        chosen_tls = Tls(root_certificates, client_key, client_certificate) if has_tls else None
-        headers = _read_headers(header or [], key_file)
+        url, tls, headers = target.url, target.choose_tls(), target.read_headers()
+        if key_file is not None:
+            headers[ADMIN_HEADER] = _read_key(key_file)
         analyzer = find_perf_analyzer(say=say)
         plan = LoadTestPlan(
             videos=list_videos(videos or write_sample_videos(out / "videos"), count=count),
@@ -182,7 +166,7 @@ def loadtest(
         if not url:
             say(f"starting Triton with {model}")
         opened: AbstractContextManager[Server] = (
-            nullcontext(Server(url, model, _check_metrics(metrics_url, say), chosen_tls, headers))
+            nullcontext(Server(url, model, _check_metrics(metrics_url, say), tls, headers))
             if url
             else embedded_server(model, repository, cpu_precision=cpu_precision)
         )
@@ -236,16 +220,8 @@ def _check_metrics(metrics_url: str, say: Say) -> str | None:
     return metrics_url or None
 
 
-def _read_headers(pairs: list[str], key_file: Path | None) -> dict[str, str]:
-    headers = {}
-    for pair in pairs:
-        name, colon, value = pair.partition(":")
-        if not colon:
-            raise LoadTestError("--header takes NAME:VALUE; got one without a colon")
-        headers[name.strip()] = value.strip()
-    if key_file is not None:
-        try:
-            headers[ADMIN_HEADER] = key_file.read_text().strip()
-        except OSError as error:
-            raise LoadTestError(f"cannot read --key-file {key_file}: {error.strerror}") from error
-    return headers
+def _read_key(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise LoadTestError(f"cannot read --key-file {file}: {error.strerror}") from error
