@@ -30,7 +30,7 @@ from clip_decode.errors import (
 )
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
-from clip_decode.report import Report
+from clip_decode.report import Report, VideoFacts
 from clip_decode.sampling import Sampling
 from clip_decode.windows import PlannedWindow, Span, WindowClips, WindowedVideo, WindowLimits, Windows
 
@@ -76,6 +76,7 @@ __all__ = [
     "Truncated",
     "UnsupportedCodec",
     "VideoError",
+    "VideoFacts",
     "WindowClips",
     "WindowLimits",
     "WindowedVideo",

@@ -20,7 +20,9 @@ from clip_decode.errors import Declined
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.picture import Pixels
-from clip_decode.report import Report
+from clip_decode.picture.clip_buffer import FrameFacts
+from clip_decode.plan.timeline import Timeline
+from clip_decode.report import Report, VideoFacts
 from clip_decode.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -138,19 +140,9 @@ def decode_clips_with_nvdec(
 def _make_report(
     data: bytes | memoryview, video: OpenVideo, index: PacketIndex, result: DecodeResult, started: float
 ) -> Report:
-    facts = result.buffer.facts
-    assert facts is not None, "a complete result has at least one frame"
     timeline = result.timeline
     return Report(
-        codec=video.codec_name,
-        container=video.container_name,
-        width=facts.width,
-        height=facts.height,
-        rotation_degrees=facts.rotation_degrees,
-        pixel_format=facts.pixel_format,
-        fps=timeline.fps,
-        duration_seconds=float(timeline.duration),
-        frames=timeline.frames,
+        **vars(describe_video(video, result.buffer.facts, timeline)),
         timestamps_seconds=result.selection.seconds(timeline),
         frame_numbers=dict(result.selection.indices),
         policy=result.selection.policy,
@@ -160,4 +152,20 @@ def _make_report(
         decoder=result.decoder,
         decoded_frames=result.decoded_frames,
         decode_milliseconds=(perf_counter() - started) * 1000,
+    )
+
+
+def describe_video(video: OpenVideo, frame: FrameFacts | None, timeline: Timeline) -> VideoFacts:
+    """Facts about a video. frame: the first one that was written, which there is."""
+    assert frame is not None, "no frame was written"
+    return VideoFacts(
+        codec=video.codec_name,
+        container=video.container_name,
+        width=frame.width,
+        height=frame.height,
+        rotation_degrees=frame.rotation_degrees,
+        pixel_format=frame.pixel_format,
+        fps=timeline.fps,
+        duration_seconds=float(timeline.duration),
+        frames=timeline.frames,
     )

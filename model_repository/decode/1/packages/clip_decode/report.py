@@ -9,8 +9,8 @@ from clip_decode.sampling import Policy, Quality
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was decoded, and how.
+class VideoFacts:
+    """Facts about a video.
 
     Attributes:
         codec: FFmpeg's name of the codec ("h264").
@@ -21,6 +21,24 @@ class Report:
         fps: mean frames a second of the whole video; 0 for a single frame.
         duration_seconds: from the start of the first frame to the end of the last.
         frames: number of frames that a decode of the whole file gives.
+    """
+
+    codec: str
+    container: str
+    width: int
+    height: int
+    rotation_degrees: int
+    pixel_format: str
+    fps: float
+    duration_seconds: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class Report(VideoFacts):
+    """Facts about a video, and what was decoded of it.
+
+    Attributes:
         timestamps_seconds: for each geometry, for each temporal view, the start of each frame used, counted from the
             first frame of the video.
         frame_numbers: in the same layout, the number of each frame used, counted from 0 in a decode of the whole file.
@@ -34,15 +52,6 @@ class Report:
         decode_milliseconds: wall time from bytes to clips.
     """
 
-    codec: str
-    container: str
-    width: int
-    height: int
-    rotation_degrees: int
-    pixel_format: str
-    fps: float
-    duration_seconds: float
-    frames: int
     timestamps_seconds: dict[str, tuple[tuple[float, ...], ...]]
     frame_numbers: dict[str, tuple[tuple[int, ...], ...]]
     policy: Policy

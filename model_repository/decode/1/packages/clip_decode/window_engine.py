@@ -23,6 +23,7 @@ from clip_decode.demux.packets import scan_packets
 from clip_decode.demux.truncation import is_truncated
 from clip_decode.dependencies.analysis import analyze_dependencies
 from clip_decode.dependencies.packet_dependencies import Dependencies, DependenciesUnknown
+from clip_decode.engine import describe_video
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.picture import Pixels
@@ -214,17 +215,8 @@ class _WindowDecoder:
         return self._sources[-1]
 
     def _window(self, window: PlannedWindow, clips: Pixels, by: WindowPass, facts: FrameFacts | None) -> WindowClips:
-        assert facts is not None, "a window has at least one frame"
         video = WindowedVideo(
-            codec=self._video.codec_name,
-            container=self._video.container_name,
-            width=facts.width,
-            height=facts.height,
-            rotation_degrees=facts.rotation_degrees,
-            pixel_format=facts.pixel_format,
-            fps=by.timeline.fps,
-            duration_seconds=float(by.timeline.duration),
-            frames=by.timeline.frames,
+            **vars(describe_video(self._video, facts, by.timeline)),
             windows=self._windows,
             truncated=self._truncated,
             decoded_frames=sum(source.decoded_frames for source in self._sources),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from clip_decode.errors import InvalidRequest
+from clip_decode.report import VideoFacts
 from clip_decode.sampling import Policy, Quality
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ class WindowClips:
 
 
 @dataclass(frozen=True)
-class WindowedVideo:
-    """Facts about a video that is decoded window by window; see `Report` for those that it has in common.
+class WindowedVideo(VideoFacts):
+    """Facts about a video that is decoded window by window.
 
     Attributes:
         windows: number of windows of the video, those before the first one wanted included.
@@ -120,15 +121,6 @@ class WindowedVideo:
         decoded_frames: number of frames decoded so far.
     """
 
-    codec: str
-    container: str
-    width: int
-    height: int
-    rotation_degrees: int
-    pixel_format: str
-    fps: float
-    duration_seconds: float
-    frames: int
     windows: int
     truncated: bool
     decoded_frames: int
