@@ -22,6 +22,7 @@ from clipserve.errors import ClipserveError
 from clipserve.proxies import find_proxy, read_host
 from clipserve.request import REPORT, list_public_models
 from clipserve.sources.addresses import is_elsewhere
+from clipserve.sources.lists import LISTS
 
 STATUS_ERRORS: dict[grpc.StatusCode, type[ClipserveError]] = {
     grpc.StatusCode.OK: errors.UnexpectedAnswer,  # a failure that calls itself a success
@@ -230,8 +231,8 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
     """What came, what is allowed, what to do next."""
     text = text.rstrip(".")
     about = f"{call.video!r}: " if call.video else ""
-    if kind is errors.NotAVideo and call.video and _may_be_list(call.video):
-        return f"{about}{text}. If it is a list of videos: a list needs a name that ends in .csv or .jsonl."
+    if kind is errors.NotAVideo and call.video and (advice := _advise_on_lists(call.video)):
+        return f"{about}{text}. If it is a list of videos: {advice}."
     if issubclass(kind, errors.VideoError):
         return about + text
     if kind is errors.InvalidRequest:
@@ -268,9 +269,15 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
     return f"{about}the server at {call.url} failed with {status.name}: {text}"
 
 
-def _may_be_list(name: str) -> bool:
-    """Whether this is a path without a suffix, such as a shell's /dev/fd/63, or standard input."""
-    return name not in ("<bytes>", "<file>") and not is_elsewhere(name) and not PurePath(name).suffix
+def _advise_on_lists(name: str) -> str:
+    """What to do with a list of videos, for a name that may be one."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix in LISTS:
+        return "give it to classify_many or timeline_many"
+    # A path without a suffix, such as a shell's /dev/fd/63, or standard input.
+    if not suffix and name not in ("<bytes>", "<file>") and not is_elsewhere(name):
+        return "a list needs a name that ends in .csv or .jsonl"
+    return ""
 
 
 def _describe_proxy(call: CallContext) -> str:

@@ -93,6 +93,21 @@ def test_a_pipe_that_is_no_video_may_be_a_list_that_needs_a_suffix(connect, trit
         assert "list" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "LABELS.JSONL", "labels.ndjson"])
+def test_a_list_that_is_given_as_a_video_belongs_to_classify_many(connect, triton, tmp_path, name):
+    triton.failure = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
+    (tmp_path / name).write_text("path\na.mp4\n")
+    with pytest.raises(errors.NotAVideo, match="If it is a list of videos: give it to classify_many or timeline_many"):
+        connect().classify(tmp_path / name)
+
+
+def test_a_folder_that_is_given_as_a_video_belongs_to_classify_many(connect, triton, tmp_path):
+    for call in (connect().classify, lambda video: list(connect().timeline(video))):
+        with pytest.raises(errors.VideoNotReadable, match="Give a folder to classify_many or timeline_many"):
+            call(tmp_path)
+    assert triton.videos == []
+
+
 def test_a_code_counts_under_any_status(connect, triton):
     triton.failure = (grpc.StatusCode.INTERNAL, "[crashed] the worker died")
     with pytest.raises(errors.DecodeCrashed):

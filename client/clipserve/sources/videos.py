@@ -62,11 +62,12 @@ def read_video(
             content = _read_content(source, name)
     except (OSError, ValueError) as exc:  # ValueError: a closed file, a NUL byte in a path
         reason = getattr(exc, "strerror", None) or exc
-        raise VideoNotReadable(
-            f"cannot read {name!r}: {reason}. Give the path of a video file on this machine, its"
-            " bytes, or a file opened with mode 'rb'.",
-            video=name,
-        ) from exc
+        advice = (
+            "Give a folder to classify_many or timeline_many."
+            if isinstance(exc, IsADirectoryError)
+            else "Give the path of a video file on this machine, its bytes, or a file opened with mode 'rb'."
+        )
+        raise VideoNotReadable(f"cannot read {name!r}: {reason}. {advice}", video=name) from exc
     if not content:
         raise EmptyVideo(f"{name!r} is empty: there are no bytes to classify", video=name)
     return Video(name, content)
