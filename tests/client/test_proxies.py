@@ -140,7 +140,7 @@ def test_all_proxy_which_is_not_used_is_not_named(monkeypatch, proxy):
 
 @pytest.mark.usefixtures("set_proxies")
 def test_the_container_reaches_itself_without_a_proxy(proxy, address):
-    program = f"from clipserve_container.readiness import ask; assert ask({address!r}) == ''"
+    program = f"from clipserve_container.local_http import find_problem as f; assert f({address!r}, timeout=5) == ''"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "deploy" / "server")}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
     assert not proxy[1]

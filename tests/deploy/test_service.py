@@ -17,7 +17,8 @@ import pytest
 
 from clipserve import VideoClassifier
 from clipserve.errors import ServerError
-from clipserve_container.readiness import ask, find_stubs
+from clipserve_container.local_http import find_problem
+from clipserve_container.readiness import find_stubs
 from clipserve_container.settings import Settings
 from clipserve_server.options import LIMITS_VARIABLE
 from tests.deploy.embedded import EmbeddedServer, find_free_ports
@@ -177,7 +178,8 @@ def test_an_answer_that_is_no_http_is_a_problem_and_no_exception(answer):
                 connection.sendall(answer)
 
         served = pool.submit(serve)
-        problem = ask(f"http://127.0.0.1:{listener.getsockname()[1]}/v2/models/motion/ready")
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/v2/models/motion/ready"
+        problem = find_problem(address, timeout=5.0)
         served.result(10)
     assert problem
 

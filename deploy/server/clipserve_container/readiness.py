@@ -6,10 +6,9 @@ model's flag does so, too. So this module also looks for those processes.
 
 from __future__ import annotations
 
-import urllib.error
 from pathlib import Path
 
-from clipserve_container.local_http import open_url
+from clipserve_container.local_http import find_problem
 
 SECONDS = 5.0
 # The process that Triton starts for each instance of a Python model; its first argument is the model's file.
@@ -28,7 +27,7 @@ class Readiness:
 
     def check(self) -> dict[str, str]:
         """Why each model is not ready, by name; empty for one that is ready."""
-        models = {name: ask(f"{self._url}/v2/models/{name}/ready") for name in self._names}
+        models = {name: find_problem(f"{self._url}/v2/models/{name}/ready", timeout=SECONDS) for name in self._names}
         alive = find_stubs(self._repository, self._processes)
         for name in self._stubs - alive:
             models[name] = "its process died"
@@ -36,17 +35,6 @@ class Readiness:
             # Which models have a process depends on their backends, so it is learnt while all are ready.
             self._stubs = alive & set(self._names)
         return models
-
-
-def ask(url: str) -> str:
-    """Empty when the status is 200, otherwise what is wrong."""
-    try:
-        with open_url(url, timeout=SECONDS):
-            return ""
-    except urllib.error.HTTPError as error:
-        return f"status {error.code}"
-    except OSError as error:
-        return str(getattr(error, "reason", error))
 
 
 def find_stubs(repository: Path, processes: Path = Path("/proc")) -> set[str]:

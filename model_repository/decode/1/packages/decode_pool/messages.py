@@ -14,11 +14,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
+from traceback import format_exc
 
 import numpy as np
 import numpy.typing as npt
 
-from clip_decode.errors import Declined, DecodeError
+from clip_decode.errors import Declined, DecodeError, Failed, OutOfMemory
 from clip_decode.geometry import Geometry
 from clip_decode.sampling import Sampling
 
@@ -89,9 +90,32 @@ def send_error(connection: Connection, error: DecodeError, *, traceback: str = "
     connection.send_bytes(json.dumps(header).encode())
 
 
+def send_failure(connection: Connection, failure: Exception) -> None:
+    """Called by a worker, for the exception that it handles: one that is no DecodeError becomes one."""
+    if isinstance(failure, DecodeError):
+        send_error(connection, failure)
+    elif isinstance(failure, MemoryError):
+        send_error(connection, OutOfMemory("decoding this video takes more memory than a worker may have"))
+    else:
+        # The client gets the type only: the text of an exception can name files of this machine.
+        failed = Failed(
+            f"decoding this video met a defect of the server ({type(failure).__name__}); its log has the traceback"
+        )
+        send_error(connection, failed, traceback=format_exc())
+
+
 def send_declined(connection: Connection, reason: Declined) -> None:
     """Called by the worker."""
     connection.send_bytes(json.dumps({"declined": str(reason)}).encode())
+
+
+def raise_error(header: Mapping[str, object]) -> None:
+    """Called by the other side: raise the error that a header carries, with its traceback as a note."""
+    if "error" in header:
+        error = DecodeError(str(header["error"]), str(header["message"]))
+        if header["traceback"]:
+            error.add_note(str(header["traceback"]))
+        raise error
 
 
 def receive_answer(connection: Connection, job: Job, *, started: float) -> Decoded:
@@ -105,11 +129,7 @@ def receive_answer(connection: Connection, job: Job, *, started: float) -> Decod
     header = json.loads(connection.recv_bytes(MAX_HEADER_BYTES))
     if "declined" in header:
         raise Declined(str(header["declined"]))
-    if "error" in header:
-        error = DecodeError(str(header["error"]), str(header["message"]))
-        if header["traceback"]:
-            error.add_note(str(header["traceback"]))
-        raise error
+    raise_error(header)
     if set(header["clips"]) != set(job.geometries):
         raise ValueError("a worker answered with clips that nobody asked for")
     clips: Clips = {}

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clip_decode.errors import DecodeError
 from clip_decode.geometry import Geometry
 from clip_decode.sampling import Sampling
 from clip_decode.windows import PlannedWindow, Span, WindowClips, WindowedVideo, WindowLimits, Windows
 
-from .messages import MAX_HEADER_BYTES
+from .messages import MAX_HEADER_BYTES, raise_error
 from .video_memory import VideoMemory, map_video
 
 _FACTS = {"str": str, "int": int, "float": (int, float), "bool": bool}
@@ -121,11 +120,7 @@ def receive_window(connection: Connection, job: WindowJob) -> WindowClips | None
         return None
     if "end" in header:
         raise Ended
-    if "error" in header:
-        error = DecodeError(str(header["error"]), str(header["message"]))
-        if header["traceback"]:
-            error.add_note(str(header["traceback"]))
-        raise error
+    raise_error(header)
     clips = np.empty(job.shape, np.uint8)
     window = _read_window(header)
     video = _read_video(header["video"])

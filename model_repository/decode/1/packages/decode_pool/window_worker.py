@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-import traceback
 from multiprocessing.connection import Connection
 
-from clip_decode.errors import DecodeError, Failed, OutOfMemory
 from clip_decode.limits import Limits
 from clip_decode.window_engine import decode_windows
 
-from .messages import READY, send_error
+from .messages import READY, send_failure
 from .window_messages import (
     receive_window_job,
     send_end,
@@ -55,18 +53,10 @@ def work(connection: Connection, limits: Limits, megabytes: int) -> None:
     try:
         for window in windows:
             send_window(connection, window)
-    except DecodeError as error:
-        send_error(connection, error)
-    except MemoryError:
-        send_error(connection, OutOfMemory("decoding this video takes more memory than a worker may have"))
     except ConnectionError:
         raise
     except Exception as error:
-        # The client gets the type only: the text of an exception can name files of this machine.
-        failed = Failed(
-            f"decoding this video met a defect of the server ({type(error).__name__}); its log has the traceback"
-        )
-        send_error(connection, failed, traceback=traceback.format_exc())
+        send_failure(connection, error)
     else:
         send_end(connection)
 

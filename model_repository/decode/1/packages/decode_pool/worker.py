@@ -13,17 +13,16 @@ import os
 import resource
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from clip_decode.engine import decode_clips
-from clip_decode.errors import Declined, DecodeError, Failed, OutOfMemory
+from clip_decode.errors import Declined
 from clip_decode.limits import Limits
 from clip_decode.report import Report
 
-from .messages import READY, TAKEN, Clips, Job, receive_job, send_declined, send_decoded, send_error
+from .messages import READY, TAKEN, Clips, Job, receive_job, send_declined, send_decoded, send_failure
 
 # Decodes the video of a job.
 Decode = Callable[[Job], tuple[Clips, Report]]
@@ -62,10 +61,10 @@ def work(connection: Connection, decode: Decode) -> None:
             job = receive_job(connection)
         except (EOFError, ConnectionError):
             return
-        except MemoryError:
+        except MemoryError as error:
             # The rest of this job is still in the socket, so the start of the next one cannot be found.
             connection.send_bytes(TAKEN)
-            send_error(connection, _out_of_memory())
+            send_failure(connection, error)
             return
         try:
             answer(connection, job, decode)
@@ -87,26 +86,14 @@ def answer(connection: Connection, job: Job, decode: Decode) -> None:
         facts = report.to_json()
     except Declined as reason:
         send_declined(connection, reason)
-    except DecodeError as error:
-        send_error(connection, error)
-    except MemoryError:
-        send_error(connection, _out_of_memory())
     except Exception as error:
-        # The client gets the type only: the text of an exception can name files of this machine.
-        failed = Failed(
-            f"decoding this video met a defect of the server ({type(error).__name__}); its log has the traceback"
-        )
-        send_error(connection, failed, traceback=traceback.format_exc())
+        send_failure(connection, error)
     else:
         send_decoded(connection, clips, facts)
 
 
 def _decode_within(limits: Limits) -> Decode:
     return lambda job: decode_clips(job.video, job.geometries, job.sampling, limits)
-
-
-def _out_of_memory() -> DecodeError:
-    return OutOfMemory("decoding this video takes more memory than a worker may have")
 
 
 def main() -> None:
