@@ -47,6 +47,14 @@ def open_atomically(path: str | os.PathLike[str], mode: str = "w") -> Iterator[I
         raise OSError(exc.errno, exc.strerror or str(exc), os.fspath(path)) from exc
 
 
+def save_text(text: str, path: str | os.PathLike[str] | None) -> str:
+    """Write the text with `open_atomically`, if there is a path. Returns the text."""
+    if path is not None:
+        with open_atomically(path) as file:
+            file.write(text)
+    return text
+
+
 @contextmanager
 def _open_remote(address: str, mode: str, text: dict[str, Any]) -> Iterator[IO[Any]]:
     remote = RemotePath.parse(address)

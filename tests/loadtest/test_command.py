@@ -148,7 +148,7 @@ def test_without_the_extra_the_error_says_what_to_install(invoke, monkeypatch, v
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = invoke("--url", "127.0.0.1:1", "--videos", videos, "--out", tmp_path)
     assert result.exit_code == 2
-    assert "the load test needs matplotlib: pip install 'clipserve[loadtest]'" in result.stderr
+    assert "this needs matplotlib, which is not installed: pip install 'clipserve[loadtest]'" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from clipserve.atomic_files import open_atomically
+from clipserve.atomic_files import save_text
 from clipserve.evaluation.metric_values import METRICS
 from clipserve.extras import load
-from clipserve.names import make_printable
+from clipserve.pages import render
 from clipserve.tables.formats import write_json
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Report(ABC):
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The report as a JSON object. Also written to `path` if given."""
-        return _write(write_json(self.to_dict(), indent=2) + "\n", path)
+        return save_text(write_json(self.to_dict(), indent=2) + "\n", path)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The report as one HTML page with plots that loads nothing else. Also written to `path` if given.
@@ -50,7 +50,7 @@ class Report(ABC):
         Raises:
             InvalidRequest: matplotlib or jinja2 is not installed.
         """
-        return _write(render_page(self._kind, self.to_dict(), self.draw_plots(), package=self._templates), path)
+        return save_text(render_page(self._kind, self.to_dict(), self.draw_plots(), package=self._templates), path)
 
     def show(self, console: "Console | None" = None) -> None:
         """Print the tables to the terminal. Raises InvalidRequest if rich is not installed."""
@@ -77,29 +77,21 @@ def render_page(
         plots: as from `Report.draw_plots`.
         package: the package of the template, which may use those of this one.
     """
-    jinja2, markup = load("jinja2", "evaluation"), load("markupsafe", "evaluation").Markup
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in dict.fromkeys((package, __package__))]),
-        autoescape=True,  # anybody may have chosen the names of files and labels
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        # Names may contain characters that change the direction of the text after them. Plots are Markup, not str.
-        finalize=lambda value: make_printable(value) if type(value) is str else value,
-    )
-    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f} %"
-    return str(
-        environment.get_template(f"{kind}.html").render(
-            report=report,
-            plots={name: {plot: markup(svg) for plot, svg in drawn.items()} for name, drawn in plots.items()},
-            metrics=METRICS,
-            reach=measure_reach(report) if kind == "comparison" else None,
-            most_confusions=MOST_CONFUSIONS,
-            most_open_rows=MOST_OPEN_ROWS,
-            most_failures=MOST_FAILURES,
-        )
-    )
+    markup = load("markupsafe", "evaluation").Markup
+    values = {
+        "report": report,
+        "plots": {name: {plot: markup(svg) for plot, svg in drawn.items()} for name, drawn in plots.items()},
+        "metrics": METRICS,
+        "reach": measure_reach(report) if kind == "comparison" else None,
+        "most_confusions": MOST_CONFUSIONS,
+        "most_open_rows": MOST_OPEN_ROWS,
+        "most_failures": MOST_FAILURES,
+    }
+    filters = {
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "percent": lambda value: "" if value is None else f"{100 * value:.1f} %",
+    }
+    return render(package, f"{kind}.html", values, filters=filters)
 
 
 def measure_reach(report: Mapping[str, Any]) -> float:
@@ -113,10 +105,3 @@ def measure_reach(report: Mapping[str, Any]) -> float:
         if entry[key] is not None
     )
     return max([0.01, *shown])
-
-
-def _write(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        with open_atomically(path) as file:
-            file.write(text)
-    return text

@@ -1,6 +1,5 @@
 """`clipserve loadtest`."""
 
-import importlib
 import os
 import signal
 import sys
@@ -9,13 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from clipserve import ClipserveError
 from clipserve.commands.options import ConnectionOptions, spread_options
+from clipserve.extras import load
 from clipserve.fleet.targets import split_urls
 from clipserve.loadtest.embedded import embedded_server, write_sample_videos
 from clipserve.loadtest.inputs import list_videos
@@ -26,7 +26,7 @@ from clipserve.loadtest.perf_analyzer import RunSettings, find_perf_analyzer
 from clipserve.loadtest.server import Server
 
 ADMIN_HEADER = "triton-grpc-protocol-clipserve-admin"
-DRAWING_PACKAGES = ("matplotlib", "jinja2")  # the extra `loadtest`
+DRAWING_PACKAGES = ("matplotlib", "jinja2")
 DIFFERENT, UNUSABLE, INTERRUPTED = 1, 2, 130  # exit codes
 
 
@@ -140,7 +140,10 @@ def loadtest(
         console.print(text, markup=False)
 
     try:
-        publish = _import_report().publish
+        for package in DRAWING_PACKAGES:  # not after minutes of measuring
+            load(package, "loadtest")
+        from clipserve.loadtest.report import publish
+
         if percentile not in PERCENTILES:
             raise LoadTestError(f"--percentile is one of {', '.join(map(str, PERCENTILES))}; got {percentile}")
         rates = None if rate == "auto" else parse_numbers(rate, "--rate")
@@ -186,17 +189,6 @@ def loadtest(
     accuracy = test.results.accuracy
     if accuracy is None or not accuracy.passed:
         raise typer.Exit(DIFFERENT)
-
-
-def _import_report() -> Any:
-    """The module that draws the results: imported now, not after minutes of measuring. Raises LoadTestError."""
-    try:
-        return importlib.import_module("clipserve.loadtest.report")
-    except ModuleNotFoundError as missing:
-        package = (missing.name or "").partition(".")[0]
-        if package not in DRAWING_PACKAGES:
-            raise
-        raise LoadTestError(f"the load test needs {package}: pip install 'clipserve[loadtest]'") from missing
 
 
 def _make_folder(out: Path) -> Path:

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +16,7 @@ from rich.table import Table
 from clipserve.loadtest.load_test import LoadTest, LoadTestPlan, LoadTestResults
 from clipserve.loadtest.measurements import COLUMNS, Measurement
 from clipserve.loadtest.plots import MODES, draw_svgs, write_pngs
+from clipserve.pages import render
 
 # Column -> heading and decimals, for people. The CSV file has every column under its own name.
 SHOWN: dict[str, tuple[str, int]] = {
@@ -82,29 +81,19 @@ def print_table(measurements: Sequence[Measurement], console: Console) -> None:
 
 def render_page(results: LoadTestResults, plan: LoadTestPlan, *, model: str, settings: Mapping[str, str]) -> str:
     """Render the HTML page. `settings`: further facts about the load test."""
-    templates: list[Any] = [
-        jinja2.PackageLoader("clipserve.loadtest"),
-        jinja2.PackageLoader("clipserve.evaluation"),  # page.css, the style of all reports
-    ]
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(templates),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     carried = [found for found in results.measurements if found.through == "ensemble" and not found.failure]
-    return environment.get_template("load.html").render(
-        model=model,
-        plan=plan,
-        results=results,
-        settings=settings,
-        best=max((found.throughput or 0.0 for found in carried), default=None),
-        quickest=min((found.p50 or 0.0 for found in carried), default=None),
-        rows=format_rows(results.measurements),
-        headings=SHOWN,
-        drawn={name: Markup(svg) for name, svg in draw_svgs(results.measurements, plan.limit).items()},
-    )
+    values = {
+        "model": model,
+        "plan": plan,
+        "results": results,
+        "settings": settings,
+        "best": max((found.throughput or 0.0 for found in carried), default=None),
+        "quickest": min((found.p50 or 0.0 for found in carried), default=None),
+        "rows": format_rows(results.measurements),
+        "headings": SHOWN,
+        "drawn": {name: Markup(svg) for name, svg in draw_svgs(results.measurements, plan.limit).items()},
+    }
+    return render("clipserve.loadtest", "load.html", values, extra="loadtest")
 
 
 def describe(test: LoadTest, *, embedded: bool, seconds: float) -> dict[str, str]:

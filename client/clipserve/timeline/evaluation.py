@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipserve.atomic_files import open_atomically
+from clipserve.atomic_files import save_text
 from clipserve.classifier import VideoClassifier
 from clipserve.errors import InvalidRequest
 from clipserve.evaluation.ground_truth import normalise
 from clipserve.extras import load
 from clipserve.names import make_printable
+from clipserve.pages import render
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.tables.formats import write_json
 from clipserve.timeline.detection import THRESHOLDS, ClassDetection, measure_classes
@@ -97,7 +98,7 @@ class TimelineEvaluation:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The result as a JSON object. Also written to `path` if given."""
-        return _write(write_json(self.to_dict(), indent=2) + "\n", path)
+        return save_text(write_json(self.to_dict(), indent=2) + "\n", path)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The result as a page that loads nothing else: figures, and both timelines of each video.
@@ -105,7 +106,7 @@ class TimelineEvaluation:
         Raises:
             InvalidRequest: jinja2 is not installed.
         """
-        return _write(_render(self), path)
+        return save_text(_render(self), path)
 
     def show(self) -> None:
         """Print the tables. Raises InvalidRequest if rich is not installed."""
@@ -188,25 +189,12 @@ def _measure_length(facts: VideoFacts, windows: Sequence[Window]) -> float:
 
 
 def _render(evaluation: TimelineEvaluation) -> str:
-    jinja2 = load("jinja2", "evaluation")
-    environment = jinja2.Environment(
-        # The styles are those of the other reports.
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader("clipserve.timeline"), jinja2.PackageLoader("clipserve.evaluation")]
-        ),
-        autoescape=True,  # anybody may have chosen the names of files and labels
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: make_printable(value) if type(value) is str else value,
-    )
-    environment.filters["clock"] = format_time
-    environment.filters["percent"] = _percent
-    return str(
-        environment.get_template("evaluation_of_timelines.html").render(
-            evaluation=evaluation,
-            strips=[_describe(video) for video in evaluation.videos[:MOST_VIDEOS_SHOWN] if not video.error],
-        )
+    strips = [_describe(video) for video in evaluation.videos[:MOST_VIDEOS_SHOWN] if not video.error]
+    return render(
+        "clipserve.timeline",
+        "evaluation_of_timelines.html",
+        {"evaluation": evaluation, "strips": strips},
+        filters={"clock": format_time, "percent": lambda share: f"{100 * share:.1f} %"},
     )
 
 
@@ -220,14 +208,3 @@ def _describe(video: EvaluatedVideo) -> dict[str, Any]:
         rows.append(Row(label, [one for one in video.true if normalise(one.label) == name], kind="truth"))
         rows.append(Row(label, [one for one in video.found if normalise(one.label) == name], kind="found"))
     return {"name": video.video, "length": length, "thumbnails": [], "rows": rows, "marks": choose_marks(length)}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _write(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        with open_atomically(path) as file:
-            file.write(text)
-    return text

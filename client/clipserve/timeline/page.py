@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from clipserve.atomic_files import open_atomically
-from clipserve.extras import load
+from clipserve.atomic_files import save_text
 from clipserve.frames.extraction import extract_key_frames
 from clipserve.names import make_printable, read_name
+from clipserve.pages import render
 from clipserve.sources.addresses import is_address
 from clipserve.tables.formats import write_json
 from clipserve.timeline.progress import format_time
@@ -63,23 +63,12 @@ def write_page(path: str | os.PathLike[str], timelines: Sequence[VideoTimeline],
         room -= size if embed else 0
         source = choose_source(timeline.video, found, Path(path).parent, embed=embed)
         videos.append(describe_video(timeline, options, file=found, source=source))
-    text = render_page(videos)
-    with open_atomically(path) as file:
-        file.write(text)
+    save_text(render_page(videos), path)
 
 
 def render_page(videos: Sequence[dict[str, Any]]) -> str:
     """The page of the videos that `describe_video` describes. Raises InvalidRequest: jinja2 is not installed."""
-    jinja2 = load("jinja2", "evaluation")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("clipserve.timeline"),
-        autoescape=True,  # anybody may have chosen the names of files and labels
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["clock"] = format_time
-    return str(environment.get_template("timeline.html").render(videos=videos))
+    return render("clipserve.timeline", "timeline.html", {"videos": videos}, filters={"clock": format_time})
 
 
 def describe_video(
