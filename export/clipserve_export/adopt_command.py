@@ -10,6 +10,7 @@ from clipserve_export.command_line import (
     REPOSITORY,
     RepositoryOption,
     TargetChoice,
+    VersionOption,
     export_and_report,
     fail,
     make_console,
@@ -35,10 +36,7 @@ def adopt(
     target: Annotated[
         TargetChoice, typer.Option(envvar="CLIPSERVE_TARGET", help="Where it will run; as of `clipserve export`.")
     ] = TargetChoice.auto,
-    version: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Publish as this version. (default: replace the newest)"),
-    ] = None,
+    version: VersionOption = None,
     repository: RepositoryOption = REPOSITORY,
     serving: ServingOptions,
 ) -> None:

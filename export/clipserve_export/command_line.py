@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from clipserve_export.sources import NetworkSource
 
 RepositoryOption = Annotated[Path, typer.Option(metavar="DIR", help="The Triton model repository.")]
+VersionOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Publish as this version. (default: replace the newest)")
+]
 REPOSITORY = Path("model_repository")
 
 
@@ -94,10 +97,7 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Class names, one a line, as many as the weights have classes."),
     ] = None,
-    version: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Publish as this version. (default: replace the newest)"),
-    ] = None,
+    version: VersionOption = None,
     repository: RepositoryOption = REPOSITORY,
     reuse: Annotated[
         bool,
@@ -133,8 +133,7 @@ def export(
         from clipserve_export.repository import find_drift, find_spec, write_configs
         from clipserve_export.serving.changes import change_serving
     except ModuleNotFoundError as error:
-        console.print(f"clipserve export needs {error.name}: pip install 'clipserve[export]'", markup=False)
-        raise typer.Exit(2) from error
+        raise fail(console, f"clipserve export needs {error.name}: pip install 'clipserve[export]'", 2) from error
 
     if not (models or check or configs):
         raise fail(console, f"no model was named; there are {', '.join(SPECS)}", 2)

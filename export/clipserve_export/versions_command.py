@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipserve_export.command_line import REPOSITORY, RepositoryOption, make_console
+from clipserve_export.command_line import REPOSITORY, RepositoryOption, fail, make_console
 
 if TYPE_CHECKING:
     from clipserve_export.versions import PublishedVersion
@@ -49,17 +49,14 @@ def versions(
         from clipserve_export.repository import find_spec, read_specs
         from clipserve_export.versions import read_versions, reload_model, serve_versions
     except ModuleNotFoundError as error:
-        console.print(f"clipserve versions needs {error.name}: pip install 'clipserve[export]'", markup=False)
-        raise typer.Exit(2) from error
+        raise fail(console, f"clipserve versions needs {error.name}: pip install 'clipserve[export]'", 2) from error
 
     try:
         named = find_spec(repository, model) if model else None
     except ExportError as error:
-        console.print(str(error), markup=False)
-        raise typer.Exit(2) from error
+        raise fail(console, str(error), 2) from error
     if named is None and (serve or reload):
-        console.print("--serve and --reload are for one model: name it", markup=False)
-        raise typer.Exit(2)
+        raise fail(console, "--serve and --reload are for one model: name it", 2)
     try:
         if named and serve:
             serve_versions(repository, named, serve)
@@ -70,8 +67,7 @@ def versions(
             reload_model(named, reload)
             console.print(f"{reload} has reloaded {model}", markup=False)
     except ExportError as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from error
+        raise fail(console, str(error), 1) from error
 
 
 def describe(name: str, version: "PublishedVersion") -> str:

@@ -34,13 +34,19 @@ REQUIRED_MODULES = ("sklearn.metrics", "scipy.stats")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(SamplingOptions):
-    """How to run one evaluation. The evaluation itself sets the options of `classify_many` that are not here."""
+class SendingOptions(SamplingOptions):
+    """The options of `classify_many` that callers of `evaluate` and `fit` choose."""
 
     parallel: Annotated[int, Argument("as for `classify_many`", check_positive_int)] = RunArguments.parallel
     progress: Annotated[bool | None, Argument("as for `classify_many`")] = None
     retry_seconds: Annotated[float | None, Argument("as for `classify_many`", check_seconds)] = None
     timeout_seconds: Annotated[float | None, Argument("as for `classify_many`", check_timeout)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(SendingOptions):
+    """How to run one evaluation."""
+
     unknown_labels: Annotated[
         UnknownLabels,
         Argument(
@@ -94,12 +100,8 @@ class EvaluationRun:
         predictions.collect(
             self.classifier.classify_many(
                 source.entries,
-                parallel=options.parallel,
-                progress=options.progress,
-                retry_seconds=options.retry_seconds,
-                timeout_seconds=options.timeout_seconds,
                 top_k=ALL_CLASSES,
-                **options.select(SamplingOptions),
+                **options.select(SendingOptions),
             )
         )
         return Evaluation(

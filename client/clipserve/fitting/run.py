@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import numpy as np
 
 from clipserve.arguments import Argument, takes
-from clipserve.checks import check_bool, check_positive_int, check_seconds, check_timeout
+from clipserve.checks import check_bool, check_positive_int
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import DEFAULT_URL, Connection, Tls, check_urls
 from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.evaluation.evaluation import Evaluation
 from clipserve.evaluation.ground_truth import LabelledSource
-from clipserve.evaluation.run import ALL_CLASSES, check_installed, describe_versions, hide_credentials
+from clipserve.evaluation.run import ALL_CLASSES, SendingOptions, check_installed, describe_versions, hide_credentials
 from clipserve.extras import load
 from clipserve.fitting.calibration import Calibration, find_temperature, scale_held_out
 from clipserve.fitting.class_folders import read_labelled
@@ -28,7 +28,7 @@ from clipserve.fitting.fitted import Fitted
 from clipserve.fitting.head import Coordinates, fit_weights, softmax
 from clipserve.fitting.publication import Place, Publication, compare_answers
 from clipserve.fleet.targets import split_urls
-from clipserve.options import EmbedArguments, RunArguments, SamplingOptions
+from clipserve.options import EmbedArguments, SamplingOptions
 from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.entries import Entry
 from clipserve.sources.source import Source
@@ -43,7 +43,7 @@ OpenClassifier = Callable[[str], VideoClassifier]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions(SamplingOptions):
+class FitOptions(SendingOptions):
     """How to fit a head."""
 
     features: Annotated[
@@ -61,10 +61,6 @@ class FitOptions(SamplingOptions):
         int | None,
         Argument("publish as this version; None: the next one", check_positive_int, metavar="N"),
     ] = None
-    parallel: Annotated[int, Argument("as for `classify_many`", check_positive_int)] = RunArguments.parallel
-    progress: Annotated[bool | None, Argument("as for `classify_many`")] = None
-    retry_seconds: Annotated[float | None, Argument("as for `classify_many`", check_seconds)] = None
-    timeout_seconds: Annotated[float | None, Argument("as for `classify_many`", check_timeout)] = None
 
 
 @dataclass(frozen=True)
@@ -186,11 +182,7 @@ class FitRun:
                 labelled.entries,
                 features=True,
                 top_k=EmbedArguments.top_k,
-                parallel=options.parallel,
-                progress=options.progress,
-                retry_seconds=options.retry_seconds,
-                timeout_seconds=options.timeout_seconds,
-                **options.select(SamplingOptions),
+                **options.select(SendingOptions),
             )
             return LabelledVectors.collect(stream, labelled.videos)
 

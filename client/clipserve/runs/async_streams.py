@@ -12,7 +12,7 @@ from clipserve.runs.iteration import AsyncRowIterator
 from clipserve.runs.prefetch import Prefetcher
 from clipserve.runs.run import Run
 from clipserve.runs.streams import CLOSED
-from clipserve.runs.summary import Summary
+from clipserve.runs.summary import ErrorPolicy, Summary
 from clipserve.sources.entries import Entry
 from clipserve.tables.table import Table
 
@@ -28,7 +28,7 @@ class AsyncRowStream(AsyncRowIterator[Row]):
     def __init__(self, run: Run, classify: Callable[[Entry], Awaitable[Row]]) -> None:
         self._entries = Prefetcher(run.entries, run.room)
         self._classify = classify
-        self._errors = run.errors
+        self._record: ErrorPolicy = run.errors
         self._cancellation = run.cancellation
         self._slots = asyncio.Semaphore(run.options.parallel)
         self._ordered = run.options.ordered
@@ -39,12 +39,12 @@ class AsyncRowStream(AsyncRowIterator[Row]):
     @property
     def summary(self) -> Summary:
         """Counts of the rows so far, dropped ones included."""
-        return self._errors.summary
+        return self._record.summary
 
     @property
     def failures(self) -> list[Row]:
         """The first thousand rows that on_error="drop" has left out so far."""
-        return list(self._errors.dropped)
+        return list(self._record.dropped)
 
     async def table(self) -> Table:
         """All rows that are left, dropped failures beside them."""
@@ -52,8 +52,8 @@ class AsyncRowStream(AsyncRowIterator[Row]):
         dropped: list[Row] = []
         async with self:
             while (row := await self._take()) is not None:
-                (dropped if self._errors.drops(row) else kept).append(row)
-        return Table(kept, dropped, self._errors.summary.skipped)
+                (dropped if self._record.drops(row) else kept).append(row)
+        return Table(kept, dropped, self._record.summary.skipped)
 
     async def close(self) -> None:
         """Cancel the calls in flight; rows that were not taken are lost. May be called twice."""
@@ -68,10 +68,7 @@ class AsyncRowStream(AsyncRowIterator[Row]):
             self._pending.clear()
         elif self._loop is not None:
             call_soon(self._loop, self._cancel_calls)
-        self._errors.close()
-
-    def _drops(self, row: Row) -> bool:
-        return self._errors.drops(row)
+        self._record.close()
 
     def __del__(self) -> None:
         self._entries.close()

@@ -2,14 +2,23 @@
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 Item = TypeVar("Item")
+Counted = TypeVar("Counted", contravariant=True)
+
+
+class Record(Protocol[Counted]):
+    """Counts the rows of a run."""
+
+    def drops(self, row: Counted) -> bool:
+        """Count a row. Returns whether to leave it out, or raises its error."""
 
 
 class RowIterator(ABC, Generic[Item]):
     """Rows for blocking code. The last row, an error, Ctrl-C and leaving it as a context close it."""
 
+    _record: Record[Item]
     _ended = False  # by the last row or an error, not by close()
 
     @abstractmethod
@@ -19,17 +28,13 @@ class RowIterator(ABC, Generic[Item]):
     def _take(self) -> Item | None:
         """The next row; None at the end."""
 
-    @abstractmethod
-    def _drops(self, row: Item) -> bool:
-        """Count a row. Returns whether to leave it out, or raises its error."""
-
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Item:
         try:
             while (row := self._take()) is not None:
-                if not self._drops(row):
+                if not self._record.drops(row):
                     return row
         except BaseException:  # Ctrl-C, too
             self._ended = True
@@ -54,6 +59,7 @@ class RowIterator(ABC, Generic[Item]):
 class AsyncRowIterator(ABC, Generic[Item]):
     """`RowIterator` for asyncio."""
 
+    _record: Record[Item]
     _ended = False
 
     @abstractmethod
@@ -63,17 +69,13 @@ class AsyncRowIterator(ABC, Generic[Item]):
     async def _take(self) -> Item | None:
         """The next row; None at the end."""
 
-    @abstractmethod
-    def _drops(self, row: Item) -> bool:
-        """Count a row. Returns whether to leave it out, or raises its error."""
-
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Item:
         try:
             while (row := await self._take()) is not None:
-                if not self._drops(row):
+                if not self._record.drops(row):
                     return row
         except BaseException:  # a cancelled task, too
             self._ended = True

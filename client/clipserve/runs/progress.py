@@ -2,7 +2,8 @@
 
 import sys
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from clipserve.errors import InvalidRequest
 
@@ -10,6 +11,8 @@ from clipserve.errors import InvalidRequest
 NOTEBOOK_AFTER_SECONDS = 1.0
 # Between two updates of a notebook's bar: each is a message to the browser.
 NOTEBOOK_EVERY_SECONDS = 0.2
+
+Display = TypeVar("Display")
 
 
 class Progress(Protocol):
@@ -23,22 +26,38 @@ class Progress(Protocol):
 
 
 def open_progress(wanted: bool | None, total: int | None) -> Progress:
+    """See `choose_display`."""
+    return choose_display(
+        wanted,
+        silence=Silence,
+        bar=lambda: Bar(total),
+        notebook_bar=lambda: NotebookBar(total, after_seconds=0 if wanted else NOTEBOOK_AFTER_SECONDS),
+    )
+
+
+def choose_display(
+    wanted: bool | None,
+    *,
+    silence: Callable[[], Display],
+    bar: Callable[[], Display],
+    notebook_bar: Callable[[], Display],
+) -> Display:
     """A bar for True, none for False; for None a bar in a notebook, or when stderr is a terminal and rich is installed.
 
     Raises:
         InvalidRequest: `wanted` is True and rich is not installed. A notebook does not need it.
     """
     if wanted is False:
-        return Silence()
+        return silence()
     if in_notebook():
-        return NotebookBar(total, after_seconds=0 if wanted else NOTEBOOK_AFTER_SECONDS)
+        return notebook_bar()
     if wanted is None and not sys.stderr.isatty():
-        return Silence()
+        return silence()
     try:
-        return Bar(total)
+        return bar()
     except ModuleNotFoundError as missing:
         if wanted is None:
-            return Silence()
+            return silence()
         raise InvalidRequest(f"a progress bar needs {missing.name}: pip install 'clipserve[cli]'") from missing
 
 

@@ -11,7 +11,7 @@ from clipserve.errors import RequestCancelled
 from clipserve.results import Row
 from clipserve.runs.iteration import RowIterator
 from clipserve.runs.run import Run
-from clipserve.runs.summary import Summary
+from clipserve.runs.summary import ErrorPolicy, Summary
 from clipserve.sources.entries import Entries, Entry
 from clipserve.tables.table import Table
 
@@ -38,7 +38,7 @@ class RowStream(RowIterator[Row]):
         self._entries = EntryReader(run.entries)
         self._classify = classify
         self._end_calls = end_calls
-        self._errors = run.errors
+        self._record: ErrorPolicy = run.errors
         self._room = run.room
         self._pending: PendingRows = InOrder() if run.options.ordered else AsFinished()
         # One worker does all that one video needs, reading included, so each row passes between two threads only.
@@ -49,12 +49,12 @@ class RowStream(RowIterator[Row]):
     @property
     def summary(self) -> Summary:
         """Counts of the rows so far, dropped ones included."""
-        return self._errors.summary
+        return self._record.summary
 
     @property
     def failures(self) -> list[Row]:
         """The first thousand rows that on_error="drop" has left out so far."""
-        return list(self._errors.dropped)
+        return list(self._record.dropped)
 
     def table(self) -> Table:
         """All rows that are left, dropped failures beside them."""
@@ -62,8 +62,8 @@ class RowStream(RowIterator[Row]):
         dropped: list[Row] = []
         with self:
             while (row := self._take()) is not None:
-                (dropped if self._errors.drops(row) else kept).append(row)
-        return Table(kept, dropped, self._errors.summary.skipped)
+                (dropped if self._record.drops(row) else kept).append(row)
+        return Table(kept, dropped, self._record.summary.skipped)
 
     def close(self) -> None:
         """End the calls in flight and the threads; rows that were not taken are lost. May be called twice."""
@@ -73,10 +73,7 @@ class RowStream(RowIterator[Row]):
             self._closed = True
         self._end_calls()
         self._workers.shutdown(wait=True, cancel_futures=True)
-        self._errors.close()
-
-    def _drops(self, row: Row) -> bool:
-        return self._errors.drops(row)
+        self._record.close()
 
     def _take(self) -> Row | None:
         if self._ended:

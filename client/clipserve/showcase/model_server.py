@@ -84,27 +84,20 @@ class ModelServer:
 
     def classify(self, file: Path, model: str, options: RequestOptions) -> Classification:
         """Classify a file. Raises ClipserveError, whose messages name the file without its folder."""
-        try:
-            video = file.read_bytes()
-        except OSError as error:
-            raise VideoNotReadable(f"{file.name!r} is no longer here: upload it again", video=file.name) from error
+        video = NamedBytes.read(file)
         started = time.perf_counter()
         try:
-            prediction = self._classifier(model).classify(NamedBytes(video, file.name), **options.settings())
+            prediction = self._classifier(model).classify(video, **options.settings())
         except ServerUnavailable:
             # gRPC tries an old connection again only every two seconds; a new one finds the server once it is back.
             self._classifiers.pop(model, None)
             raise
         milliseconds = (time.perf_counter() - started) * 1000
-        return Classification(file.name, video, options, prediction, milliseconds)
+        return Classification(file.name, video.getvalue(), options, prediction, milliseconds)
 
     def follow(self, file: Path, model: str, options: TimelineOptions) -> Timeline:
         """Begin the timeline of a file. Raises ClipserveError, whose messages name the file without its folder."""
-        try:
-            video = file.read_bytes()
-        except OSError as error:
-            raise VideoNotReadable(f"{file.name!r} is no longer here: upload it again", video=file.name) from error
-        return self._classifier(model).timeline(NamedBytes(video, file.name), progress=False, **options.settings())
+        return self._classifier(model).timeline(NamedBytes.read(file), progress=False, **options.settings())
 
     def _classifier(self, model: str) -> VideoClassifier:
         # setdefault is atomic. A classifier that lost a race has not connected, so nothing needs to close it.
@@ -126,6 +119,14 @@ class NamedBytes(io.BytesIO):
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
         self.name = name
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The file's. Raises VideoNotReadable."""
+        try:
+            return cls(file.read_bytes(), file.name)
+        except OSError as error:
+            raise VideoNotReadable(f"{file.name!r} is no longer here: upload it again", video=file.name) from error
 
 
 def choose_model(models: list[str], wanted: str | None) -> str | None:

@@ -169,11 +169,8 @@ class _Transfer:
                 super().connect()
                 transfer.keep(self.sock)
 
-        class EncryptedConnection(http.client.HTTPSConnection):
-            def connect(self) -> None:
-                self.timeout = transfer.left()
-                super().connect()
-                transfer.keep(self.sock)
+        class EncryptedConnection(Connection, http.client.HTTPSConnection):
+            pass
 
         class Http(urllib.request.HTTPHandler):
             def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:

@@ -112,7 +112,7 @@ class TimelineRows(RowIterator[TimelineRow]):
     ) -> None:
         self._parts = parts
         self._open_timeline = open_timeline
-        self._record = record
+        self._record: RunRecord = record
         self._parallel = parallel
         self._reading = threading.Lock()
         self._rows: deque[TimelineRow] = deque()
@@ -137,9 +137,6 @@ class TimelineRows(RowIterator[TimelineRow]):
             if thread is not threading.current_thread():
                 thread.join(LONGEST_END_SECONDS)
         self._record.close()
-
-    def _drops(self, row: TimelineRow) -> bool:
-        return self._record.drops(row)
 
     def _take(self) -> TimelineRow | None:
         if self._ended:
@@ -221,7 +218,7 @@ class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
     ) -> None:
         self._entries = Prefetcher(entries, 2 * parallel)
         self._open_timeline = open_timeline
-        self._record = record
+        self._record: RunRecord = record
         self._parallel = parallel
         self._started = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -247,9 +244,6 @@ class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
         with suppress(asyncio.QueueFull):  # then nobody waits for a row
             self._rows.put_nowait(None)
         self._record.close()
-
-    def _drops(self, row: TimelineRow) -> bool:
-        return self._record.drops(row)
 
     def __del__(self) -> None:
         self._entries.close()

@@ -1,12 +1,10 @@
 """The progress bar of timelines, in video time: on the terminal or in a notebook."""
 
-import sys
 import time
 from typing import Any, Protocol
 
-from clipserve.errors import InvalidRequest
 from clipserve.names import make_printable
-from clipserve.runs.progress import NOTEBOOK_EVERY_SECONDS, in_notebook
+from clipserve.runs.progress import NOTEBOOK_EVERY_SECONDS, choose_display
 from clipserve.timeline.window import VideoFacts, Window
 
 LONGEST_NAME = 30
@@ -26,23 +24,8 @@ class Progress(Protocol):
 
 
 def open_progress(wanted: bool | None) -> Progress:
-    """A bar for True, none for False; for None a bar in a notebook, or when stderr is a terminal and rich is installed.
-
-    Raises:
-        InvalidRequest: `wanted` is True and rich is not installed. A notebook does not need it.
-    """
-    if wanted is False:
-        return Silence()
-    if in_notebook():
-        return NotebookBar()
-    if wanted is None and not sys.stderr.isatty():
-        return Silence()
-    try:
-        return Bar()
-    except ModuleNotFoundError as missing:
-        if wanted is None:
-            return Silence()
-        raise InvalidRequest(f"a progress bar needs {missing.name}: pip install 'clipserve[cli]'") from missing
+    """See `choose_display`."""
+    return choose_display(wanted, silence=Silence, bar=Bar, notebook_bar=NotebookBar)
 
 
 class Silence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
@@ -62,11 +62,7 @@ def read_avcc_sets(extradata: bytes) -> Iterator[bytes]:
     offset = 5
     for mask in (31, 255):
         count = extradata[offset] & mask if offset < len(extradata) else 0
-        offset += 1
-        for _ in range(count):
-            size = int.from_bytes(extradata[offset : offset + 2], "big")
-            yield extradata[offset + 2 : offset + 2 + size]
-            offset += 2 + size
+        offset = yield from _read_sets(extradata, offset + 1, count)
 
 
 def read_hvcc_sets(extradata: bytes) -> Iterator[bytes]:
@@ -74,8 +70,13 @@ def read_hvcc_sets(extradata: bytes) -> Iterator[bytes]:
     offset = 23
     for _ in range(extradata[22]):
         count = int.from_bytes(extradata[offset + 1 : offset + 3], "big")
-        offset += 3
-        for _ in range(count):
-            size = int.from_bytes(extradata[offset : offset + 2], "big")
-            yield extradata[offset + 2 : offset + 2 + size]
-            offset += 2 + size
+        offset = yield from _read_sets(extradata, offset + 3, count)
+
+
+def _read_sets(extradata: bytes, offset: int, count: int) -> Generator[bytes, None, int]:
+    """Parameter sets behind their sizes. Returns where they end."""
+    for _ in range(count):
+        size = int.from_bytes(extradata[offset : offset + 2], "big")
+        yield extradata[offset + 2 : offset + 2 + size]
+        offset += 2 + size
+    return offset
