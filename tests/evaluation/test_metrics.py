@@ -12,8 +12,6 @@ RANKED = [1, 6, 2, 7, 8, 3, 9, 10, 4, 5]
 def test_the_codelabs_known_answers():
     assert metrics.average_precision(RANKED, [1, 2, 3, 4, 5]) == pytest.approx(0.622222, abs=1e-6)
     assert metrics.hit_ratio(RANKED, [1, 2, 3, 4, 5]) == 1.0
-    assert metrics.mean_average_precision([RANKED], [[1, 2, 3, 4, 5]]) == pytest.approx(0.622222, abs=1e-6)
-    assert metrics.mean_hit_ratio([RANKED], [[1, 2, 3, 4, 5]], k=10) == 1.0
 
 
 @pytest.mark.parametrize(("k", "ratio"), [(1, 0.2), (3, 0.4), (5, 0.4), (6, 0.6), (10, 1.0)])
@@ -21,14 +19,14 @@ def test_the_hit_ratio_is_the_share_of_truths_among_the_first_k(k, ratio):
     assert metrics.hit_ratio(RANKED[:k], [1, 2, 3, 4, 5]) == pytest.approx(ratio)
 
 
-def test_top_k_accuracy_asks_for_one_truth_only():
-    assert metrics.top_k_accuracy([RANKED], [[1, 2, 3, 4, 5]], k=1) == 1.0
-    assert metrics.top_k_accuracy([RANKED, RANKED], [[5], [6]], k=2) == 0.5
+def test_a_hit_asks_for_one_truth_only():
+    assert metrics.is_hit(RANKED[:1], [1, 2, 3, 4, 5]) == 1.0
+    assert [metrics.is_hit(RANKED[:2], [truth]) for truth in (5, 6)] == [0.0, 1.0]
 
 
 def test_labels_may_be_words():
-    assert metrics.mean_hit_ratio([["archery", "bowling"]], [["bowling"]], k=1) == 0.0
-    assert metrics.mean_hit_ratio([["archery", "bowling"]], [["bowling"]], k=3) == 1.0
+    assert metrics.hit_ratio(["archery"], ["bowling"]) == 0.0
+    assert metrics.hit_ratio(["archery", "bowling"], ["bowling"]) == 1.0
     assert metrics.average_precision(["archery", "bowling"], ["bowling"]) == 0.5
 
 
@@ -47,16 +45,9 @@ def test_a_label_that_is_listed_twice_is_right_once():
     assert metrics.hit_ratio([1, 1], [1, 1, 2, 2]) == 0.5
 
 
-def test_an_empty_list_of_truths_or_videos_is_refused():
+def test_an_empty_list_of_truths_is_refused():
     with pytest.raises(ValueError, match="list of truths is empty"):
         metrics.hit_ratio([1], [])
-    with pytest.raises(ValueError, match="no predictions"):
-        metrics.mean_hit_ratio([], [], k=1)
-
-
-def test_lists_without_their_truths_are_refused():
-    with pytest.raises(ValueError, match="shorter"):
-        metrics.mean_average_precision([[1], [2]], [[1]])
 
 
 @pytest.fixture
@@ -67,12 +58,12 @@ def random_answers():
     return scores, truths
 
 
-def test_top_k_accuracy_is_scikit_learns(random_answers):
+def test_the_mean_of_hits_is_scikit_learns_top_k_accuracy(random_answers):
     scores, truths = random_answers
     ranked = np.argsort(-scores, axis=1).tolist()
     for k in (1, 3, 5):
-        ours = metrics.top_k_accuracy(ranked, [[true] for true in truths.tolist()], k=k)
-        assert ours == pytest.approx(reference.top_k_accuracy_score(truths, scores, k=k))
+        hits = [metrics.is_hit(row[:k], [true]) for row, true in zip(ranked, truths.tolist(), strict=True)]
+        assert np.mean(hits) == pytest.approx(reference.top_k_accuracy_score(truths, scores, k=k))
 
 
 def test_the_ranking_precision_is_scikit_learns(random_answers):
@@ -81,8 +72,9 @@ def test_the_ranking_precision_is_scikit_learns(random_answers):
     targets = rng.random(scores.shape) < 0.3
     targets[:, 0] |= ~targets.any(axis=1)
     ranked = np.argsort(-scores, axis=1).tolist()
-    ours = metrics.mean_average_precision(ranked, [np.flatnonzero(row).tolist() for row in targets])
-    assert ours == pytest.approx(reference.label_ranking_average_precision_score(targets, scores))
+    truths = [np.flatnonzero(row).tolist() for row in targets]
+    ours = [metrics.average_precision(row, true) for row, true in zip(ranked, truths, strict=True)]
+    assert np.mean(ours) == pytest.approx(reference.label_ranking_average_precision_score(targets, scores))
 
 
 def test_the_precision_of_classes_is_scikit_learns_macro_average(random_answers):

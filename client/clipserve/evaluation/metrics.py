@@ -8,7 +8,7 @@ A ranked list is any sequence, best first. A list of truths holds the true label
 1.0
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,21 +58,6 @@ def rank_classes(scores: npt.NDArray[np.float32], *, depth: int) -> npt.NDArray[
     for row, values in enumerate(scores):  # one row at a time: the order of all takes twice the memory of the scores
         best[row] = np.argsort(-values, kind="stable")[:depth]
     return best
-
-
-def mean_hit_ratio(predictions: Iterable[Sequence[Hashable]], truths: Iterable[Sequence[Hashable]], *, k: int) -> float:
-    """Mean over ranked lists of the hit ratio among the first `k`."""
-    return _mean(hit_ratio(predicted[:k], true) for predicted, true in zip(predictions, truths, strict=True))
-
-
-def top_k_accuracy(predictions: Iterable[Sequence[Hashable]], truths: Iterable[Sequence[Hashable]], *, k: int) -> float:
-    """Share of the ranked lists that have a truth among their first `k`."""
-    return _mean(is_hit(predicted[:k], true) for predicted, true in zip(predictions, truths, strict=True))
-
-
-def mean_average_precision(predictions: Iterable[Sequence[Hashable]], truths: Iterable[Sequence[Hashable]]) -> float:
-    """Mean over ranked lists of the average precision."""
-    return _mean(average_precision(predicted, true) for predicted, true in zip(predictions, truths, strict=True))
 
 
 def class_average_precision(scores: npt.NDArray[np.floating[Any]], truths: Sequence[Sequence[int]]) -> Floats:
@@ -236,10 +221,3 @@ def _distinct(truths: Sequence[Hashable]) -> set[Hashable]:
     if not truths:
         raise ValueError("the list of truths is empty: give at least one true label")
     return set(truths)
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    if not listed:
-        raise ValueError("there are no predictions: give at least one ranked list with its truths")
-    return float(np.mean(listed))

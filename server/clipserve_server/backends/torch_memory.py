@@ -4,8 +4,7 @@ Triton puts its tensors into the host's memory, unless a config says FORCE_CPU_O
 host reach a GPU through one page-locked buffer for all requests of a batch, which the GPU's copy engine reads without
 the processor.
 
-Tested on the CPU, with the same code. What runs on a GPU alone (the buffer, the choice among several GPUs, responses
-that stay there) has not run on one yet; tests marked `needs("gpu")` cover it.
+Tests marked `needs("gpu")` cover what runs on a GPU alone; docs/untested.md says what of it has run on one.
 """
 
 from typing import Any
