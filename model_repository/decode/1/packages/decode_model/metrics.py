@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,24 @@ _PENDING_FAMILY = "nv_inference_pending_request_count"
 _PENDING = re.compile(rf"^{_PENDING_FAMILY}" r'\{model="([^"]+)",[^}]*\} (\d+)', re.MULTILINE)
 
 
+class Outcomes:
+    """Counts by outcome, each from 0 on: Prometheus' rate() does not see the first count of one that appears with 1.
+
+    Args:
+        family: of the counters; pb_utils.MetricFamily.
+        others: outcomes that are no errors of clip_decode.
+    """
+
+    def __init__(self, family: Any, others: Iterable[str]) -> None:
+        self._lock = threading.Lock()
+        self._counters = {name: family.Metric(labels={"outcome": name}) for name in (*others, *error_classes())}
+
+    def count(self, outcome: str) -> None:
+        """Count one more."""
+        with self._lock:
+            self._counters[outcome].increment(1)
+
+
 class DecodeMetrics:
     """Counters and gauges that Prometheus reads at Triton's metrics port. Every method is thread-safe.
 
@@ -47,7 +66,8 @@ class DecodeMetrics:
             return self._families[-1]
 
         counter, gauge = families.COUNTER, families.GAUGE
-        self._outcomes = family("total", "Videos by outcome: ok, or the code of the error", counter)
+        outcomes = Outcomes(family("total", "Videos by outcome: ok, or the code of the error", counter), OTHER_OUTCOMES)
+        self.count_outcome = outcomes.count
         self._buckets = family("seconds_bucket", "Videos decoded within le seconds, the wait not counted", counter)
         self._sum = family("seconds_sum", "Seconds spent decoding", counter).Metric(labels={})
         self._count = family("seconds_count", "Videos decoded", counter).Metric(labels={})
@@ -58,19 +78,8 @@ class DecodeMetrics:
         declined = family("nvdec_declined_total", "Videos that NVDEC left to a CPU", counter)
         self._declined = declined.Metric(labels={})
         self._waiting = family("waiting", "Videos that wait to be decoded", gauge).Metric(labels={})
-        self._by_outcome: dict[str, Any] = {}
         self._by_bound = {bound: self._buckets.Metric(labels={"le": f"{bound:g}"}) for bound in BUCKETS}
         self._all_seconds = self._buckets.Metric(labels={"le": "+Inf"})
-        # Every counter starts at 0: Prometheus' rate() does not see the first count of one that appears with 1.
-        for outcome in (*OTHER_OUTCOMES, *error_classes()):
-            self.count_outcome(outcome, 0)
-
-    def count_outcome(self, outcome: str, videos: int = 1) -> None:
-        """Count videos by outcome."""
-        with self._lock:
-            if outcome not in self._by_outcome:
-                self._by_outcome[outcome] = self._outcomes.Metric(labels={"outcome": outcome})
-            self._by_outcome[outcome].increment(videos)
 
     def count_declined(self) -> None:
         """Count a video that NVDEC left to a CPU."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from clip_decode.errors import error_classes
+from decode_model.metrics import Outcomes
 
 OTHER_OUTCOMES = ("ok", "cancelled")
 
@@ -33,20 +33,9 @@ class TimelineMetrics:
             family("running", "Timelines that run", gauge),
             family("limit", "Timelines that may run at one time", gauge),
         ]
-        self._outcomes = self._families[0]
+        self.count_outcome = Outcomes(self._families[0], OTHER_OUTCOMES).count
         self._windows, self._restarts, self._running, self._limit = (f.Metric(labels={}) for f in self._families[1:])
         self._limit.set(max_timelines)
-        self._by_outcome: dict[str, Any] = {}
-        # Every counter starts at 0: Prometheus' rate() does not see the first count of one that appears with 1.
-        for outcome in (*OTHER_OUTCOMES, *error_classes()):
-            self.count_outcome(outcome, 0)
-
-    def count_outcome(self, outcome: str, timelines: int = 1) -> None:
-        """Count timelines by outcome."""
-        with self._lock:
-            if outcome not in self._by_outcome:
-                self._by_outcome[outcome] = self._outcomes.Metric(labels={"outcome": outcome})
-            self._by_outcome[outcome].increment(timelines)
 
     def count_windows(self, windows: int) -> None:
         """Count windows that were sent."""
