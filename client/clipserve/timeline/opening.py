@@ -7,11 +7,10 @@ from clipserve.cancellation import Cancellation, run_in_thread
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.fleet.fleet import Fleet
-from clipserve.retry import RetryPolicy
 from clipserve.sources.entries import Entries
 from clipserve.sources.videos import VideoSource, read_video
 from clipserve.timeline.many import AsyncTimelineRows, Part, Parts, RunRecord, TimelineRows
-from clipserve.timeline.options import TimelineArguments, TimelineOptions, TimelineRunArguments
+from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
 from clipserve.timeline.progress import Silence, open_progress
 from clipserve.timeline.protocol import Commands, TimelineRetry, follow
 from clipserve.timeline.request import TimelineRequest
@@ -21,7 +20,7 @@ from clipserve.transport import AsyncTransport
 
 def open_timeline(arguments: TimelineArguments, connection: Connection, fleet: Fleet) -> Timeline:
     """See `VideoClassifier.timeline`."""
-    plan = _plan(arguments, arguments.timeout_seconds, connection, TimelineRetry(arguments.retry_seconds))
+    plan = _plan(arguments, connection)
     begin = partial(plan, arguments.video, arguments.first_window)
     return Timeline(begin, connection, fleet, open_progress(arguments.progress))
 
@@ -30,14 +29,14 @@ def open_async_timeline(
     arguments: TimelineArguments, connection: Connection, transport: AsyncTransport
 ) -> AsyncTimeline:
     """See `AsyncVideoClassifier.timeline`."""
-    plan = _plan(arguments, arguments.timeout_seconds, connection, TimelineRetry(arguments.retry_seconds))
+    plan = _plan(arguments, connection)
     begin = _in_thread(partial(plan, arguments.video, arguments.first_window))
     return AsyncTimeline(begin, connection, transport, open_progress(arguments.progress))
 
 
 def open_rows(arguments: TimelineRunArguments, connection: Connection, fleet: Fleet, parts: Parts) -> TimelineRows:
     """See `VideoClassifier.timeline_many`."""
-    plan = _plan(arguments, arguments.timeout_seconds, connection, TimelineRetry(arguments.retry_seconds))
+    plan = _plan(arguments, connection)
 
     def open_part(part: Part) -> Timeline:
         return Timeline(partial(plan, part.entry.video, part.first_window), connection, fleet, Silence())
@@ -50,7 +49,7 @@ def open_async_rows(
     arguments: TimelineRunArguments, connection: Connection, transport: AsyncTransport, entries: Entries
 ) -> AsyncTimelineRows:
     """See `AsyncVideoClassifier.timeline_many`."""
-    plan = _plan(arguments, arguments.timeout_seconds, connection, TimelineRetry(arguments.retry_seconds))
+    plan = _plan(arguments, connection)
 
     def open_part(part: Part) -> AsyncTimeline:
         begin = _in_thread(partial(plan, part.entry.video, part.first_window))
@@ -61,10 +60,10 @@ def open_async_rows(
 
 
 def _plan(
-    options: TimelineOptions, timeout_seconds: float | None, connection: Connection, retry: RetryPolicy
+    arguments: TimelineArguments | TimelineRunArguments, connection: Connection
 ) -> Callable[..., tuple[str, Commands]]:
     """A function that reads a video, and returns its name and the protocol of its timeline."""
-    call = connection.start_call(timeout_seconds)
+    call, retry = connection.start_call(arguments.timeout_seconds), TimelineRetry(arguments.retry_seconds)
 
     def begin(source: VideoSource, first_window: int, cancellation: Cancellation) -> tuple[str, Commands]:
         try:
@@ -72,7 +71,7 @@ def _plan(
         except ClipserveError as error:
             error.model = connection.model  # reading does not know the model
             raise
-        request = TimelineRequest(connection.model, video, options)
+        request = TimelineRequest(connection.model, video, arguments)
         return video.name, follow(request, call.about(video.name), first_window, retry)
 
     return begin
