@@ -61,7 +61,7 @@ def choose_display(
         raise InvalidRequest(f"a progress bar needs {missing.name}: pip install 'clipserve[cli]'") from missing
 
 
-class Silence:
+class Silence(Progress):
     """No display."""
 
     def advance(self, failures: int) -> None: ...
@@ -69,7 +69,7 @@ class Silence:
     def close(self) -> None: ...
 
 
-class Bar:
+class Bar(Progress):
     """rich's bar: videos done, of how many if that is known, time, failures."""
 
     def __init__(self, total: int | None) -> None:
@@ -103,7 +103,7 @@ class Bar:
             self._progress.stop()
 
 
-class NotebookBar:
+class NotebookBar(Progress):
     """The browser's own bar and the same figures. rich's bar shows nothing without ipywidgets."""
 
     def __init__(self, total: int | None, *, after_seconds: float) -> None:

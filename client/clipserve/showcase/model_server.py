@@ -84,7 +84,7 @@ class ModelServer:
 
     def classify(self, file: Path, model: str, options: RequestOptions) -> Classification:
         """Classify a file. Raises ClipserveError, whose messages name the file without its folder."""
-        video = NamedBytes.read(file)
+        video = NamedBytes.of_file(file)
         started = time.perf_counter()
         try:
             prediction = self._classifier(model).classify(video, **options.settings())
@@ -97,7 +97,7 @@ class ModelServer:
 
     def follow(self, file: Path, model: str, options: TimelineOptions) -> Timeline:
         """Begin the timeline of a file. Raises ClipserveError, whose messages name the file without its folder."""
-        return self._classifier(model).timeline(NamedBytes.read(file), progress=False, **options.settings())
+        return self._classifier(model).timeline(NamedBytes.of_file(file), progress=False, **options.settings())
 
     def _classifier(self, model: str) -> VideoClassifier:
         # setdefault is atomic. A classifier that lost a race has not connected, so nothing needs to close it.
@@ -121,7 +121,7 @@ class NamedBytes(io.BytesIO):
         self.name = name
 
     @classmethod
-    def read(cls, file: Path) -> Self:
+    def of_file(cls, file: Path) -> Self:
         """The file's. Raises VideoNotReadable."""
         try:
             return cls(file.read_bytes(), file.name)

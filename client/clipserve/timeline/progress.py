@@ -28,7 +28,7 @@ def open_progress(wanted: bool | None) -> Progress:
     return choose_display(wanted, silence=Silence, bar=Bar, notebook_bar=NotebookBar)
 
 
-class Silence:
+class Silence(Progress):
     """No display."""
 
     def show(self, video: str | None, window: Window, facts: VideoFacts) -> None: ...
@@ -38,7 +38,7 @@ class Silence:
     def close(self) -> None: ...
 
 
-class Bar:
+class Bar(Progress):
     """A bar of rich for each video at work: its time so far, of how much if that is known, and the time it took."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Bar:
             self._progress.stop()
 
 
-class NotebookBar:
+class NotebookBar(Progress):
     """The browser's own bar and the same figures. rich's bar shows nothing without ipywidgets."""
 
     def __init__(self) -> None:
