@@ -212,6 +212,7 @@ def reload_model(
     headers: sent with every call, such as a key.
 
     Raises:
+        InvalidRequest: a file of `tls` cannot be read.
         RepositoryError: no server answers there, it does not allow control of its repository, or it cannot load.
     """
     try:

@@ -4,12 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipserve.commands.options import AccessOptions, KeyFileOption, read_admin_key, spread_options
+from clipserve.errors import ClipserveError
 from clipserve_export.command_line import REPOSITORY, RepositoryOption, fail, make_console
 
 if TYPE_CHECKING:
     from clipserve_export.versions import PublishedVersion
 
 
+@spread_options
 def versions(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="All that have versions by default.", show_default=False)
@@ -27,10 +30,12 @@ def versions(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Let the server there reload the model; its gRPC port, which must not require a key.",
+            help="Let the server there reload the model; its gRPC port.",
             show_default=False,
         ),
     ] = None,
+    key_file: KeyFileOption = None,
+    access: AccessOptions,
     repository: RepositoryOption = REPOSITORY,
 ) -> None:
     """List the versions of models, roll one out, or roll it back.
@@ -42,8 +47,10 @@ def versions(
     clipserve versions
     clipserve versions x3d_m --serve 1
     clipserve versions x3d_m --serve latest --reload localhost:8001
+    clipserve versions x3d_m --reload gpu1:8001 --key-file admin_key --tls
     """
     console = make_console()
+    tls, headers = access.choose_tls(), access.read_headers() | read_admin_key(key_file)
     try:
         from clipserve_export.errors import ExportError
         from clipserve_export.repository import find_spec, read_specs
@@ -64,10 +71,11 @@ def versions(
             for version in read_versions(repository, spec):
                 typer.echo(describe(spec.name, version))
         if named and reload:
-            reload_model(named, reload)
+            reload_model(named, reload, tls=tls, headers=headers)
             console.print(f"{reload} has reloaded {model}", markup=False)
-    except ExportError as error:
-        raise fail(console, str(error), 1) from error
+    except (ExportError, ClipserveError) as error:
+        advice = ": --key-file names the file with the admin key" if "restricted" in str(error) else ""
+        raise fail(console, f"{error}{advice}", 1) from error
 
 
 def describe(name: str, version: "PublishedVersion") -> str:

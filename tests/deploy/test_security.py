@@ -6,8 +6,10 @@ import urllib.request
 import pytest
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
+from typer.testing import CliRunner
 
 from clipserve import ServerUnavailable, Tls, VideoClassifier
+from clipserve.command_line import build_app
 from clipserve.errors import ClipserveError
 
 ADMIN = {"triton-grpc-protocol-clipserve-admin": "the-key-of-the-operator"}
@@ -78,6 +80,33 @@ def test_a_client_without_the_api_key_is_refused(mutual, certificates, bouncing)
     classifier = VideoClassifier("motion", mutual.grpc_url, tls=certificates.client())
     with classifier, pytest.raises(ClipserveError, match="restricted"):
         classifier.classify(bouncing)
+
+
+def test_the_operator_reloads_a_model_with_certificate_and_keys(mutual, certificates, onnx_repository, tmp_path):
+    def reload(*options):
+        words = ["versions", "motion", "--reload", mutual.grpc_url, "--repository", onnx_repository, *options]
+        result = CliRunner().invoke(build_app(), [str(word) for word in words])
+        return result.exit_code, " ".join(result.output.split())
+
+    key_file = tmp_path / "admin_key"
+    key_file.write_text(f"{mutual.admin_key}\n")
+    alice = certificates.client()
+    tls = ("--root-certificates", alice.root_certificates)
+    tls += ("--client-key", alice.private_key, "--client-certificate", alice.certificate_chain)
+    api_key = ("--header", f"triton-grpc-protocol-clipserve-api:{mutual.api_key}")
+    status, said = reload(*tls, *api_key, "--key-file", key_file)
+    assert status == 0, said
+    assert f"{mutual.grpc_url} has reloaded motion" in said
+    status, said = reload(*tls, *api_key)
+    assert status == 1
+    assert "restricted" in said
+    assert "--key-file names the file with the admin key" in said
+    status, said = reload(*api_key, "--key-file", key_file)
+    assert status == 1
+    assert "could not reload motion" in said
+    status, said = reload(*tls, "--key-file", tmp_path / "no_such_key")
+    assert status == 2
+    assert "cannot read" in said
 
 
 @pytest.mark.parametrize("who", ["a stranger without a certificate", "a client of another authority", "no TLS"])

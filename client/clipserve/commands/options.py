@@ -15,6 +15,8 @@ from clipserve.connection import DEFAULT_URL, Connection, Tls
 from clipserve.errors import ClipserveError
 from clipserve.options import RunArguments
 
+ADMIN_HEADER = "triton-grpc-protocol-clipserve-admin"  # docs/security.md, Keys
+
 
 def spread_options(command: Callable[..., None]) -> Callable[..., None]:
     """Replace each parameter that is a dataclass by one command-line option for each field.
@@ -106,13 +108,30 @@ RetrySecondsOption = Annotated[
 ShardOption = Annotated[
     str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
 ]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="File with the server's admin key, which loading a model and reading statistics need.",
+        show_default=False,
+    ),
+]
+
+
+def read_admin_key(file: Path | None) -> dict[str, str]:
+    """The headers of KeyFileOption. Raises typer.BadParameter."""
+    if file is None:
+        return {}
+    try:
+        return {ADMIN_HEADER: file.read_text().strip()}
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {str(file)!r}: {error.strerror}", param_hint="--key-file") from error
 
 
 @dataclass(frozen=True)
-class ConnectionOptions:
-    """How a command reaches a server."""
+class AccessOptions:
+    """How a command encrypts, and says who calls."""
 
-    url: Annotated[str, make_option(Connection, "url", envvar="CLIPSERVE_URL")] = DEFAULT_URL
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection; trust the usual authorities.")] = False
     root_certificates: Annotated[
         Path | None,
@@ -169,6 +188,18 @@ class ConnectionOptions:
                 raise typer.BadParameter("a header is NAME:VALUE, got one without a colon", param_hint="--header")
             headers[name.strip()] = value.strip()
         return headers
+
+
+@dataclass(frozen=True)
+class AddressOptions:
+    """Where a server is."""
+
+    url: Annotated[str, make_option(Connection, "url", envvar="CLIPSERVE_URL")] = DEFAULT_URL
+
+
+@dataclass(frozen=True)
+class ConnectionOptions(AccessOptions, AddressOptions):  # its fields begin with those of the last class
+    """How a command reaches a server."""
 
 
 @dataclass(frozen=True)

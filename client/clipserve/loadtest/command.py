@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from clipserve import ClipserveError
-from clipserve.commands.options import ConnectionOptions, spread_options
+from clipserve.commands.options import ConnectionOptions, KeyFileOption, read_admin_key, spread_options
 from clipserve.extras import load
 from clipserve.fleet.targets import split_urls
 from clipserve.loadtest.embedded import embedded_server, write_sample_videos
@@ -25,7 +25,6 @@ from clipserve.loadtest.measurements import PERCENTILES, can_read
 from clipserve.loadtest.perf_analyzer import RunSettings, find_perf_analyzer
 from clipserve.loadtest.server import Server
 
-ADMIN_HEADER = "triton-grpc-protocol-clipserve-admin"
 DRAWING_PACKAGES = ("matplotlib", "jinja2")
 DIFFERENT, UNUSABLE, INTERRUPTED = 1, 2, 130  # exit codes
 
@@ -49,14 +48,7 @@ def loadtest(
     *,
     target: TargetOptions,
     model: Annotated[str, typer.Option(help="A public model of the server.")] = "motion",
-    key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The server's admin key, needed for its statistics and to load a model.",
-            show_default=False,
-        ),
-    ] = None,
+    key_file: KeyFileOption = None,
     metrics_url: Annotated[
         str,
         typer.Option(
@@ -149,9 +141,7 @@ def loadtest(
         rates = None if rate == "auto" else parse_numbers(rate, "--rate")
         concurrencies = parse_numbers(concurrency, "--concurrency", whole=True)
         parts = parse_through(through)
-        url, tls, headers = target.url, target.choose_tls(), target.read_headers()
-        if key_file is not None:
-            headers[ADMIN_HEADER] = _read_key(key_file)
+        url, tls, headers = target.url, target.choose_tls(), target.read_headers() | read_admin_key(key_file)
         analyzer = find_perf_analyzer(say=say)
         plan = LoadTestPlan(
             videos=list_videos(videos or write_sample_videos(out / "videos"), count=count),
@@ -210,10 +200,3 @@ def _check_metrics(metrics_url: str, say: Say) -> str | None:
         say(f"no metrics at {metrics_url}: the results show decoding together with waiting for a decoder")
         return None
     return metrics_url or None
-
-
-def _read_key(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError as error:
-        raise LoadTestError(f"cannot read --key-file {file}: {error.strerror}") from error
