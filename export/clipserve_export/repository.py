@@ -38,10 +38,9 @@ from clipserve_export.specs import OWN, SPECS, ModelSpec
 VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
 CONFIG, LABELS, RECORD, CONTRACT = "config.pbtxt", "labels.txt", "export.json", "contract.json"
 REPLACED = "replaced-"  # ahead of a version's number, in a staging folder: the version that was there before
+CHECKOUT_REPOSITORY = PACKAGE.parents[1] / "model_repository"
 # The code of the Python models by its place in a repository: folders of the checkout, or of an installed wheel.
-CHECKOUT_CODE = {
-    f"{name}/{VERSION}": PACKAGE.parents[1] / "model_repository" / name / VERSION for name in (DECODE, TIMELINE)
-}
+CHECKOUT_CODE = {f"{name}/{VERSION}": CHECKOUT_REPOSITORY / name / VERSION for name in (DECODE, TIMELINE)}
 WHEEL_CODE = {
     f"{DECODE}/{VERSION}": PACKAGE / "decode_step",
     f"{DECODE}/{VERSION}/packages/clip_decode": PACKAGE.parent / "clip_decode",
@@ -164,10 +163,19 @@ def _read_chosen(repository: Path, spec: ModelSpec, decode: pb.ModelConfig) -> C
     )
 
 
-def find_drift(repository: Path) -> list[str]:
-    """A unified diff for each file of `repository` that differs from its expected text."""
+def find_drift(repository: Path, *, every_model: bool | None = None) -> list[str]:
+    """A unified diff for each file of `repository` that differs from its expected text.
+
+    every_model: whether a model without configs has drifted, too. None: only in the checkout's own repository, whose
+        configs of every model are committed.
+    """
+    if every_model is None:
+        every_model = repository.resolve() == CHECKOUT_REPOSITORY.resolve()
+    absent = set() if every_model else _find_absent(repository)
     diffs = []
     for path, wanted in expected_files(repository).items():
+        if path.parts[0] in absent:
+            continue
         there = repository / path
         found = there.read_text() if there.exists() else ""
         if found != wanted or not there.exists():
@@ -181,8 +189,14 @@ def find_drift(repository: Path) -> list[str]:
     return diffs
 
 
+def _find_absent(repository: Path) -> set[str]:
+    """The folders of the models that have no config in `repository`."""
+    pairs = [(spec.name, spec.net_name) for spec in read_specs(repository).values()]
+    return {name for pair in pairs if not any((repository / name / CONFIG).exists() for name in pair) for name in pair}
+
+
 def write_configs(repository: Path) -> list[Path]:
-    """Write the files that `find_drift` reports, and the code of the Python models. Returns the files written.
+    """Write the configs of every model, and the code of the Python models. Returns the files written.
 
     Raises RepositoryError where they cannot be written.
     """

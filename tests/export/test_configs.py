@@ -1,8 +1,11 @@
 """The committed repository agrees with the specs, and the check notices when it does not."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,45 @@ def test_the_check_fails_on_drift_and_says_where(copy: Path, path: str, change: 
 def test_a_missing_file_is_drift(copy: Path) -> None:
     (copy / "mvit_base_16x4" / "1" / ".gitkeep").unlink()
     assert len(find_drift(copy)) == 1
+
+
+def test_only_in_the_checkout_a_model_without_configs_is_drift(copy: Path) -> None:
+    for folder in ("x3d_m", "x3d_m_net"):
+        shutil.rmtree(copy / folder)
+    assert run("--check", "--repository", copy)[0] == 0
+    assert len(find_drift(copy, every_model=True)) == 4, "two configs, the labels, the version folder"
+    (copy / "x3d_m").mkdir()
+    shutil.copy(COMMITTED / "x3d_m" / "config.pbtxt", copy / "x3d_m")
+    status, output = run("--check", "--repository", copy)
+    assert status == 1, "half of a model is there"
+    assert "x3d_m_net/config.pbtxt" in output
+
+
+def test_the_checkout_must_have_every_model(tmp_path: Path) -> None:
+    """A checkout of its own, because this one is not to be changed."""
+    for name in ("export/clipserve_export", "client/clipserve", "model_repository"):
+        ignored = shutil.ignore_patterns("*.onnx", "*.pt", "__pycache__")
+        shutil.copytree(COMMITTED.parent / name, tmp_path / name, ignore=ignored)
+    shutil.rmtree(tmp_path / "model_repository" / "x3d_m")
+    shutil.rmtree(tmp_path / "model_repository" / "x3d_m_net")
+    paths = os.pathsep.join(str(tmp_path / name) for name in ("export", "client"))
+    check = "from clipserve_export.repository import find_drift; from pathlib import Path"
+    check += "; print(len(find_drift(Path('model_repository'))))"
+    done = subprocess.run(
+        [sys.executable, "-c", check],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["4"]
+
+
+def test_a_repository_that_is_not_there_has_drifted(tmp_path: Path) -> None:
+    status, output = run("--check", "--repository", tmp_path / "typo")
+    assert status == 1
+    assert "decode/config.pbtxt" in output
 
 
 HAND_SET = """
