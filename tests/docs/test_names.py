@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import tomllib
 import urllib.request
 from pathlib import Path
 from types import ModuleType
@@ -15,11 +16,13 @@ from clip_decode.limits import Limits
 from clipserve import errors
 from clipserve_server.triton import Triton
 from decode_pool.settings import PoolSettings
-from tests.docs.pages import BLOCKS, PAGES, ROOT, Block
+from tests.docs.pages import BLOCKS, PAGES, ROOT, TEXTS, Block
 from timeline_model.config import TimelineSettings
 
 VARIABLE = re.compile(r"\bCLIPSERVE_[A-Z][A-Z_]*[A-Z]\b")
 SOURCES = ("", ".py", ".sh", ".yml", ".cfg", ".toml", ".pbtxt", ".ipynb", ".html", ".example")
+DECODER_PAGE = ROOT / "model_repository" / "decode" / "1" / "packages" / "clip_decode" / "README.md"
+EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 OPTIONS = runpy.run_path(str(ROOT / "docs" / "make_options.py"))
 
 
@@ -48,6 +51,22 @@ def test_commands_of_the_pages_exist_with_their_options(block: Block, words: lis
     known = {name for option in OPTIONS["list_options"](command) for name in (*option.opts, *option.secondary_opts)}
     given = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
     assert given <= known, block
+
+
+def test_the_table_of_extras_has_every_extra_for_users() -> None:
+    developers = {"bench", "demo", "docs", "test"}  # make installs them
+    extras = {name for name in EXTRAS if not name.endswith("-core")} - developers
+    table = read("first-steps.md").partition("| extra | adds |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE)) == extras
+
+
+@pytest.mark.parametrize("page", [*TEXTS, DECODER_PAGE], ids=lambda page: page.name)
+def test_pages_install_extras_from_the_clone(page: Path) -> None:
+    """clipserve is not on PyPI, so a fresh machine cannot install `clipserve[cli]` by name."""
+    text = page.read_text()
+    assert "clipserve[" not in text
+    named = {name for group in re.findall(r"'\.\[([a-z,-]+)\]'", text) for name in group.split(",")}
+    assert named <= EXTRAS
 
 
 def variables_in_code() -> set[str]:
