@@ -11,12 +11,17 @@ from typer.testing import CliRunner
 from clip_decode.limits import Limits
 from clipserve import InvalidRequest
 from clipserve.command_line import build_app
+from clipserve.contract import ClipContract
 from clipserve.loadtest.measurements import Measurement
 from clipserve.loadtest.report import write_csv
 from clipserve.plan.load_test import read_load_test
 from clipserve.plan.planning import MAX_UTILISATION, find_utilisation, make_plan, wait_at
 from clipserve.plan.workload import MAX_PIXELS, MAX_SECONDS, Workload
-from clipserve_export.specs import SPECS
+from clipserve_export.capacity import max_clips, max_videos
+from clipserve_export.formats import FORMATS
+from clipserve_export.repository import Chosen, model_configs, replace_text
+from clipserve_export.serving.choices import Serving
+from clipserve_export.specs import OWN, SPECS, ModelSpec
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def run(*arguments: str) -> Any:
 )
 def test_nonsense_is_refused_by_name(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
-        Workload(**wrong)
+        make_plan(Workload(**wrong))
 
 
 def test_a_latency_that_one_request_alone_exceeds_is_refused() -> None:
@@ -141,6 +146,29 @@ def test_a_load_test_gives_the_capacity_and_the_rate_within_the_latency(load_tes
         make_plan(Workload(rate=70, model="motion", latency=50), findings)
     with pytest.raises(InvalidRequest, match="the load test is of 'motion'"):
         make_plan(Workload(rate=70), findings)
+
+
+def test_a_load_test_of_a_model_of_ones_own_is_planned_by_the_contract_in_its_repository(
+    load_test: Path, tmp_path: Path
+) -> None:
+    contract = ClipContract(frames=64, stride=2, short_side=224, crop=224, classes=3)
+    spec = ModelSpec(name="mine", family=OWN, contract=contract, labels="", clip_megabytes=100)
+    repository = tmp_path / "repository"
+    chosen = Chosen(form=FORMATS["onnx"], contract=contract, serving=Serving())
+    for path, text in model_configs(repository, spec, chosen).items():
+        replace_text(repository / path, text)
+    (load_test / "facts.json").write_text(json.dumps({"model": "mine", "server_cores": 4}))
+    arguments = ("--rate", "70", "--megabytes", "3", "--model", "mine")
+    measured = ("--measured", str(load_test))
+    made = json.loads(run(*arguments, *measured, "--repository", str(repository), "--json").stdout)
+    shm = math.ceil(64 + (64 + 4) * (3 + 64 * 224 * 224 * 3 / 2**20))
+    assert (made["servers"], made["shm_megabytes"]) == (2, shm)
+    largest_run = max_videos(spec) * max_clips(spec) * 100
+    assert made["memory_megabytes"] == 2048 + largest_run + shm
+    elsewhere = run(*arguments, *measured, "--repository", str(tmp_path / "other"))
+    assert elsewhere.exit_code == 2
+    assert "has no model 'mine'" in elsewhere.stderr
+    assert "loadtest --model mine" in run(*arguments).stderr.replace("\n", " ")
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path, load_test: Path) -> None:

@@ -26,6 +26,9 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    repository: Annotated[
+        Path, typer.Option(metavar="DIR", help="The model repository that has a model of your own.")
+    ] = Path("model_repository"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say how many servers, cores, GPUs and how much memory the work needs.
@@ -42,7 +45,7 @@ def plan(
     Exits with 2 where the work cannot be done so, or an option is wrong.
     """
     try:
-        made = make_plan(workload, None if measured is None else read_load_test(measured))
+        made = make_plan(workload, None if measured is None else read_load_test(measured), repository=repository)
     except ClipserveError as error:
         print_error(error)
         raise typer.Exit(2) from error

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from clipserve.errors import InvalidRequest
+from clipserve.extras import load
 from clipserve.plan.costs import (
     decode_cost,
     decode_growth_with_clips,
@@ -16,6 +18,9 @@ from clipserve.plan.costs import (
 from clipserve.plan.figures import Figure, load_figures
 from clipserve.plan.load_test import LoadTestFindings
 from clipserve.plan.workload import Workload
+
+if TYPE_CHECKING:
+    from clipserve_export.specs import ModelSpec
 
 DEFAULT_CORES = 16
 MAX_MEASURED_CORES = 2
@@ -75,12 +80,21 @@ class Plan:
         return {**asdict(self), "extrapolations": self.extrapolations}
 
 
-def make_plan(workload: Workload, findings: LoadTestFindings | None = None) -> Plan:
+def make_plan(
+    workload: Workload, findings: LoadTestFindings | None = None, *, repository: Path = Path("model_repository")
+) -> Plan:
     """Plan the work, by the committed figures or by the findings of a load test.
 
+    Args:
+        workload: what is to be done.
+        findings: of a load test of its model.
+        repository: has the contract of a model of your own.
+
     Raises:
-        InvalidRequest: the latency cannot be kept by any number of such servers, or the load test is of another model.
+        InvalidRequest: there is no such model, one of your own has no load test, the load test is of another model, or
+            no number of such servers can keep the latency.
     """
+    spec = _find_model(workload.model, findings, repository)
     steps: list[Step] = []
     wanted = workload.wanted_rate
     if wanted is not None:
@@ -93,7 +107,7 @@ def make_plan(workload: Workload, findings: LoadTestFindings | None = None) -> P
         cores, capacity, alone = _plan_gpu(workload, steps)
     utilisation, p95 = _choose_utilisation(workload, findings, capacity, alone, steps)
     servers, rate = _count_servers(workload, capacity * utilisation, steps)
-    shm, memory = _plan_memory(workload, cores, steps)
+    shm, memory = _plan_memory(workload, spec, cores, steps)
     _plan_network(workload, rate, steps)
     _plan_price(workload, servers, rate, steps)
     gpu = workload.on != "cpu" and findings is None
@@ -111,6 +125,23 @@ def make_plan(workload: Workload, findings: LoadTestFindings | None = None) -> P
         p95_milliseconds=p95,
         steps=steps,
     )
+
+
+def _find_model(name: str, findings: LoadTestFindings | None, repository: Path) -> "ModelSpec":
+    """The model of this name: one that can be exported by name, or one of `repository`. Raises InvalidRequest."""
+    from clipserve_export.specs import SPECS
+
+    if name in SPECS:
+        return SPECS[name]
+    if findings is None:
+        raise InvalidRequest(
+            f"model is one of {', '.join(SPECS)}; got {name!r}. A model of your own was not measured: run `clipserve"
+            f" loadtest --model {name}` on a server, and give its folder (--measured)"
+        )
+    specs: dict[str, ModelSpec] = load("clipserve_export.repository", "export").read_specs(repository)
+    if name not in specs:
+        raise InvalidRequest(f"{repository} has no model {name!r}: name the repository that has it (--repository)")
+    return specs[name]
 
 
 def _describe_rate(workload: Workload) -> str:
@@ -265,13 +296,11 @@ def find_utilisation(capacity: float, seconds: float) -> float:
     return low
 
 
-def _plan_memory(workload: Workload, cores: int, steps: list[Step]) -> tuple[int, int]:
+def _plan_memory(workload: Workload, spec: "ModelSpec", cores: int, steps: list[Step]) -> tuple[int, int]:
     """MiB of /dev/shm and of memory, for one server."""
     from clipserve_export.capacity import clip_bytes, max_clips, max_videos
-    from clipserve_export.specs import SPECS
     from clipserve_server.shared_memory import MAX_VIDEO_BYTES, NVDEC, Demand, Load, Network
 
-    spec = SPECS[workload.model]
     clip = clip_bytes(spec.geometry)
     network = Network(spec.name, spec.geometry.output_name, clip, max_clips(spec), max_videos(spec), 1)
     nvdec = 0 if workload.on == "cpu" else NVDEC["processes"] * NVDEC["streams"]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from clipserve.arguments import Argument, CheckedArguments
 from clipserve.checks import check_choice, check_int, read_float
+from clipserve.connection import check_model
 from clipserve.errors import InvalidRequest
 from clipserve.options import MAX_CLIPS
 
@@ -39,15 +40,6 @@ def check_size(name: str, value: object) -> str:
     if (pixels := int(found[1]) * int(found[2])) > MAX_PIXELS:
         raise InvalidRequest(f"{name} is {value}, {pixels:,} pixels, but a server takes {MAX_PIXELS:,} (8K UHD)")
     return found[0]
-
-
-def check_model(name: str, value: object) -> str:
-    """Accept the name of a model that can be exported."""
-    from clipserve_export.specs import SPECS
-
-    if not isinstance(value, str) or value not in SPECS:
-        raise InvalidRequest(f"{name} is one of {', '.join(SPECS)}; got {value!r}")
-    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +79,7 @@ class Workload(CheckedArguments):
             metavar="MIB",
         ),
     ] = None
-    model: Annotated[str, Argument("the model", check_model, metavar="NAME")] = "x3d_m"
+    model: Annotated[str, Argument("the model; one of your own with --measured", check_model, metavar="NAME")] = "x3d_m"
     clips: Annotated[
         int,
         Argument(
