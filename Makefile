@@ -27,6 +27,8 @@ $(error DEVICE is '$(DEVICE)', but it is cpu or gpu)
 endif
 DEMO_READY := $(DEMO_READY_$(DEVICE))
 READY := $(READY_$(DEVICE))
+# Files that say the environment is for the other device. An older Makefile made the second one alone.
+OTHER_READY := $(wildcard $(DEMO_READY_$(OTHER_$(DEVICE))) $(READY_$(OTHER_$(DEVICE))))
 
 # What is made here asks servers on this machine, which a proxy cannot reach.
 comma := ,
@@ -55,9 +57,8 @@ $(DEMO_READY): pyproject.toml constraints.txt
 		|| { echo "the embedded server needs Python 3.11 or 3.12, and $(PYTHON) is another: make PYTHON=/path/to/python3.12 (the client alone, 'pip install .', runs on 3.11 to 3.13)"; exit 1; }
 	@PYTHONPATH=server $(PYTHON) -m clipserve_server.python_stubs
 	$(call make_environment,$(VENV))
-	@test ! -e $(DEMO_READY_$(OTHER_$(DEVICE))) || { echo "$(VENV) is for a $(OTHER_$(DEVICE)): changing it for a $(DEVICE)"; \
-		$(PIP) uninstall -q -y torch onnxruntime onnxruntime-gpu PyNvVideoCodec \
-		&& rm -f $(DEMO_READY_$(OTHER_$(DEVICE))) $(READY_$(OTHER_$(DEVICE))); }
+	$(if $(OTHER_READY),@echo "$(VENV) is for a $(OTHER_$(DEVICE)): changing it for a $(DEVICE)"; \
+		$(PIP) uninstall -q -y torch onnxruntime onnxruntime-gpu PyNvVideoCodec && rm -f $(OTHER_READY))
 	@echo "installing into $(VENV) for a $(DEVICE): torch and the Triton wheel, $(SIZE_$(DEVICE)); minutes, once"
 	$(PIP) install -q torch==2.13.0
 	$(PIP) install -q -c constraints.txt -e '.[$(DEMO_EXTRAS_$(DEVICE))]'

@@ -65,15 +65,32 @@ def test_a_variable_chooses_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
     assert "DEVICE is 'tpu', but it is cpu or gpu" in refused.stderr
 
 
+READY = {"cpu": (".ready-demo", ".ready"), "gpu": (".ready-demo-gpu", ".ready-gpu")}
+
+
+@pytest.mark.parametrize("target", ["env", "demo"])
+@pytest.mark.parametrize("there", [slice(0, 1), slice(1, 2), slice(0, 2)], ids=["of the demo", "of the tests", "both"])
 @pytest.mark.parametrize(("device", "other"), [("cpu", "gpu"), ("gpu", "cpu")])
-def test_an_environment_for_the_other_device_loses_what_cannot_stay(tmp_path: Path, device: str, other: str) -> None:
-    for ready in (".ready", ".ready-gpu"):
+def test_an_environment_for_the_other_device_loses_what_cannot_stay(
+    tmp_path: Path, device: str, other: str, there: slice, target: str
+) -> None:
+    for ready in READY[other][there]:
         (tmp_path / ready).touch()
-    old = int((ROOT / "pyproject.toml").stat().st_mtime) - 10
-    os.utime(tmp_path / (".ready-gpu" if device == "gpu" else ".ready"), (old, old))
-    printed = make("env", f"DEVICE={device}", f"VENV={tmp_path}").stdout
+    printed = make(target, f"DEVICE={device}", f"VENV={tmp_path}").stdout
     assert f"is for a {other}: changing it for a {device}" in printed
     assert f"uninstall -q -y torch {CPU} {GPU}" in printed
+    assert f"rm -f {' '.join(str(tmp_path / ready) for ready in READY[other][there])}\n" in printed
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_an_environment_for_the_same_device_loses_nothing(tmp_path: Path, device: str) -> None:
+    old = int((ROOT / "pyproject.toml").stat().st_mtime) - 10
+    for ready in READY[device]:
+        (tmp_path / ready).touch()
+        os.utime(tmp_path / ready, (old, old))
+    printed = make("env", f"DEVICE={device}", f"VENV={tmp_path}").stdout
+    assert "pip install" in printed.replace(" --disable-pip-version-check", "")
+    assert "uninstall" not in printed
 
 
 @pytest.mark.parametrize("extra", ["export", "server", "demo", "test", "bench"])
