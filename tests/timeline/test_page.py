@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from clipserve import SegmentOptions, VideoFacts
+from clipserve import ScoredLabel, SegmentOptions, VideoFacts, Window
 from clipserve.timeline.page import (
     MOST_EMBEDDED_BYTES,
     MOST_EMBEDDED_TOTAL,
@@ -134,3 +134,14 @@ def test_the_picture_is_a_png(timeline, tmp_path):
         assert image.width > 1000
         colours = image.convert("RGB").getcolors(1 << 24)
     assert any(colour == (0x1B, 0x7E, 0xA6) for _, colour in colours)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_label_of_hundreds_of_letters_leaves_room_for_the_bars(tmp_path):
+    """matplotlib gives up its layout, with a warning, where a label is wider than the picture."""
+    label = ScoredLabel("a person " * 40, 0, 0.9)
+    windows = [Window(0, 0.0, 2.0, 0, 50, (label,))]
+    write_picture(tmp_path / "timeline.png", [VideoTimeline(0, "a", "a.mp4", windows)], OPTIONS)
+    with Image.open(tmp_path / "timeline.png") as image:
+        colours = {colour: count for count, colour in image.convert("RGB").getcolors(1 << 24)}
+        assert colours[0x1B, 0x7E, 0xA6] > image.width * 0.5 * 20
