@@ -98,7 +98,7 @@ def test_a_pod_serves_with_nothing_to_write_and_no_privilege(start: Callable[...
 
 
 def test_a_dead_model_fails_the_probes(start: Callable[..., Pod]) -> None:
-    pod = start(server={"watchSeconds": 2, "restartAfter": 0})
+    pod = start(server={"watchSeconds": 2, "restartAfter": 100})  # not soon
     pod.wait_until_ready()
     pod.docker("exec", pod.name, "python3", "-c", KILL_DECODE_STEP)
     assert wait_for(lambda: not pod.probe(pod.container["readinessProbe"]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
+from ray.exceptions import RayTaskError
 
 from clipserve.arguments import takes
 from clipserve.errors import ClipserveError, InvalidRequest
@@ -153,7 +154,8 @@ def find_cause(error: BaseException) -> BaseException:
     """The error of clipserve that made Ray's, or else Ray's own."""
     link: BaseException | None = error
     while link is not None:
-        if isinstance(link, ClipserveError):
+        # Ray's own is of both kinds, and its text is a traceback of other processes.
+        if isinstance(link, ClipserveError) and not isinstance(link, RayTaskError):
             return link
         link = getattr(link, "cause", None) or link.__cause__
     return error
