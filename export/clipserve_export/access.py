@@ -42,13 +42,28 @@ def require_space(folder: Path) -> None:
 
 
 @contextmanager
-def locked(repository: Path) -> Iterator[None]:
-    """One program at a time reads, changes and writes the configs that all models share. Others wait."""
-    repository.mkdir(parents=True, exist_ok=True)
-    folder = os.open(repository, os.O_RDONLY | os.O_DIRECTORY)
+def locked(folder: Path) -> Iterator[None]:
+    """One program at a time holds the lock of a folder, and others wait. The system unlocks it when a program ends.
+
+    Who holds that of a repository may change its versions, and the configs that all models share.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            fcntl.flock(opened, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(folder)  # unlocks it
+        os.close(opened)  # unlocks it
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a program holds the lock of a folder; True where the file system has no locks."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(opened)
+    return False

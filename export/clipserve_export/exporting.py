@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from clipserve_export.access import explain_write_errors, require_space
+from clipserve_export.access import explain_write_errors, locked, require_space
 from clipserve_export.errors import FormatError, ParityError, PrecisionError
 from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.formats import FORMATS, Format, FormatName, mark_tensors
@@ -24,7 +24,6 @@ from clipserve_export.repository import (
     CONTRACT,
     LABELS,
     RECORD,
-    VERSION,
     Chosen,
     label_text,
     model_configs,
@@ -34,10 +33,11 @@ from clipserve_export.repository import (
 from clipserve_export.serving.changes import fit_serving, present_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import NetworkSource, PublishedSource
-from clipserve_export.specs import Geometry
+from clipserve_export.specs import Geometry, ModelSpec
 from clipserve_export.target import LAYOUTS, Precision, Target
 from clipserve_export.versions import (
     answering_contract,
+    choose_number,
     published_numbers,
     read_record,
     require_compatible,
@@ -100,7 +100,7 @@ def export_network(
     repository: Path,
     precision: Precision | Literal["auto"] = "fp32",
     target: Target = "cpu",
-    version_number: int | None = None,
+    version_number: int | Literal["next"] | None = None,
     serving: Serving | None = None,
     reuse: bool = False,
     progress: Progress = lambda _: None,
@@ -114,7 +114,8 @@ def export_network(
         repository: the model repository.
         precision: "auto" is fp16 if a GPU of this machine shows that it holds, else fp32.
         target: the kind of device that the file is for.
-        version_number: None replaces the newest version, or makes the first.
+        version_number: None replaces the newest version, or makes the first. "next" is a number that no version has,
+            whatever other programs publish meanwhile.
         serving: the serving options. None keeps the present ones, see `present_serving`.
         reuse: leave a version alone that the same code made from the same weights, labels and options.
         progress: called with the name of each step.
@@ -123,7 +124,8 @@ def export_network(
         ExportError: nothing was published.
     """
     spec, form = source.spec, FORMATS[format_name]
-    number = version_number or (published_numbers(repository, spec) or [int(VERSION)])[-1]
+    is_next = version_number == "next"
+    number = choose_number(repository, spec, version_number)
     chosen = serving or present_serving(repository, spec, form, target)
 
     def export(precision: Precision) -> ExportRecord | None:
@@ -136,6 +138,7 @@ def export_network(
             labels_file=labels_file,
             repository=repository,
             number=number,
+            is_next=is_next,
             serving=fit_serving(spec, form, chosen, precision=precision),
         )
         return None if reuse and one.is_current() else one.run(progress)
@@ -159,6 +162,7 @@ class _Export:
     labels_file: Path | None
     repository: Path
     number: int
+    is_next: bool
     serving: Serving
 
     def run(self, progress: Progress) -> ExportRecord:
@@ -169,8 +173,7 @@ class _Export:
         network, contract = loaded.network, loaded.contract
         spec = replace(self.source.spec, contract=contract)
         labels = labels_for(spec, self.labels_file, loaded.labels)
-        require_versions(spec, self.serving.keep, [*published_numbers(repository, spec), self.number])
-        require_compatible(repository, spec, self.number, form=form, labels=labels, serving=self.serving)
+        self.require_place(spec, self.number, labels)
         device = comparing_device(form, self.target)
         with explain_write_errors(repository), staging(repository, spec) as folder:
             path = folder / form.filename
@@ -211,12 +214,21 @@ class _Export:
                 recipe=recipe(self.source, precision),
                 tensor_suffix=suffix,
             )
-            (folder / RECORD).write_text(record.to_json())
             (folder / CONTRACT).write_text(contract.to_json(indent=2) + "\n")
             progress("publishing")
-            told = answering_contract(repository, spec, serving.keep, self.number, contract)
-            publish(repository, spec, form, labels, folder, version=self.number, serving=serving, contract=told)
+            with locked(repository):
+                number = choose_number(repository, spec, "next") if self.is_next else self.number
+                self.require_place(spec, number, labels)  # others may have published since the work began
+                record = replace(record, version=number)
+                (folder / RECORD).write_text(record.to_json())
+                told = answering_contract(repository, spec, serving.keep, number, contract)
+                publish(repository, spec, form, labels, folder, version=number, serving=serving, contract=told)
         return record
+
+    def require_place(self, spec: ModelSpec, number: int, labels: Sequence[str]) -> None:
+        """Raise VersionError unless the network can become version `number` beside those that are there."""
+        require_versions(spec, self.serving.keep, [*published_numbers(self.repository, spec), number])
+        require_compatible(self.repository, spec, number, form=self.form, labels=labels, serving=self.serving)
 
     def is_current(self) -> bool:
         """Whether the published version is made by this code from the same weights, labels and options.

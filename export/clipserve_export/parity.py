@@ -51,13 +51,14 @@ class Parity:
     clips: int  # compared
     top1_agreements: int  # clips with the same best class
     score_error: float  # max |difference| of SCORES
-    feature_error: float  # max |difference| of FEATURES over their largest magnitude; 0 without FEATURES
+    feature_error: float | None  # max |difference| of FEATURES over their largest magnitude; None without FEATURES
     tolerance: Tolerance = FLOAT32
 
     @property
     def holds(self) -> bool:
         """Whether both errors are within the tolerance. NaN is not."""
-        return self.score_error <= self.tolerance.scores and self.feature_error <= self.tolerance.features
+        features_hold = self.feature_error is None or self.feature_error <= self.tolerance.features
+        return self.score_error <= self.tolerance.scores and features_hold
 
     def require(self) -> None:
         """Raise ParityError unless it holds."""
@@ -65,9 +66,11 @@ class Parity:
             raise ParityError(f"the export does not compute what the network does, nothing was written: {self}")
 
     def __str__(self) -> str:
+        features = ""
+        if self.feature_error is not None:
+            features = f" {self.feature_error:.1e} in features (relative, allowed {self.tolerance.features:.0e}),"
         return (
-            f"max error {self.score_error:.1e} in scores (allowed {self.tolerance.scores:.0e}),"
-            f" {self.feature_error:.1e} in features (relative, allowed {self.tolerance.features:.0e}),"
+            f"max error {self.score_error:.1e} in scores (allowed {self.tolerance.scores:.0e}),{features}"
             f" top-1 equal in {self.top1_agreements} of {self.clips} clips"
         )
 
@@ -89,7 +92,7 @@ def compare(
     """
     fresh = torch.seed() % 2**32 if seed is None else seed
     clips = agreements = 0
-    score_error = feature_error = 0.0
+    score_error, feature_error = 0.0, None
     for offset, (batch, views) in enumerate(shapes):
         clip = random_clips(geometry, batch=batch, views=views, seed=fresh + offset)
         with torch.no_grad():
@@ -115,7 +118,7 @@ def compare(
         agreements += int((wanted[0].argmax(1) == got[0].argmax(1)).sum())
         score_error = _larger(score_error, (wanted[0] - got[0]).abs().max())
         for features, got_features in zip(wanted[1:], got[1:], strict=True):
-            feature_error = _larger(feature_error, (features - got_features).abs().max() / features.abs().max())
+            feature_error = _larger(feature_error or 0.0, (features - got_features).abs().max() / features.abs().max())
     return Parity(
         clips=clips,
         top1_agreements=agreements,

@@ -4,15 +4,16 @@ import difflib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve.contract import WEIGHTS_FIELDS, ClipContract
-from clipserve_export.access import explain_write_errors, locked
+from clipserve_export.access import explain_write_errors, is_locked, locked
 from clipserve_export.configs import (
     DECODE,
     DEFAULTS,
@@ -247,23 +248,26 @@ def staging(repository: Path, spec: ModelSpec) -> Iterator[Path]:
     """An empty version folder on the repository's file system, which Triton ignores. Removed afterwards.
 
     Triton ignores folders of a model whose names are no numbers. A version that was moved out for the new one comes
-    back where that one was not published.
+    back where that one was not published. The folder is locked as long as it is in use: a number of a process says
+    nothing to the process of another container.
     """
     net = repository / spec.net_name
-    net.mkdir(parents=True, exist_ok=True)
-    for stale in net.glob(".staging-*"):  # left by exports that were killed
-        if not Path("/proc", stale.name.rpartition("-")[2]).exists():
-            _bring_back(stale, net)
-            shutil.rmtree(stale)
-    folder = net / f".staging-{os.getpid()}"
-    try:
-        (folder / VERSION).mkdir(parents=True)
-        yield folder / VERSION
-    finally:
-        _bring_back(folder, net)
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # it is empty: nothing was published, and it had no other version
-            net.rmdir()
+    with ExitStack() as use:
+        with locked(repository):
+            for stale in net.glob(".staging-*"):  # left by exports that were killed
+                if not is_locked(stale):
+                    _bring_back(stale, net)
+                    shutil.rmtree(stale)
+            folder = net / f".staging-{uuid4().hex}"
+            use.enter_context(locked(folder))
+        try:
+            (folder / VERSION).mkdir()
+            yield folder / VERSION
+        finally:
+            _bring_back(folder, net)
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # it is empty: nothing was published, and it had no other version
+                net.rmdir()
 
 
 def _bring_back(staged: Path, net: Path) -> None:
@@ -286,27 +290,28 @@ def publish(
 ) -> Path:
     """Make the staged folder the model's version, with the configs and labels that fit it. Returns the folder.
 
+    The caller holds the lock of the repository.
+
     One rename moves an older version out, and another moves the new one in, after everything else is in place. So a
     server that polls sees a whole model, or none for an instant. A network in another format stays beside the new one,
     unused, for a server that has read the old config and is about to load it.
     """
     net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
     contract = replace(contract or spec.contract, classes=len(labels))
-    with locked(repository):
-        configs = model_configs(repository, spec, Chosen(form=form, contract=contract, serving=serving))
-        place_code(repository)
-        for name in (DECODE, TIMELINE):
-            replace_text(repository / name / CONFIG, configs[Path(name, CONFIG)])
-        if folder.exists():
-            for other in FORMATS.values():
-                if other.name != form.name and (folder / other.filename).exists():
-                    (staged / other.filename).hardlink_to(folder / other.filename)
-            folder.rename(staged.parent / f"{REPLACED}{version}")
-        replace_text(net / LABELS, label_text(labels))
-        replace_text(net / CONFIG, configs[Path(spec.net_name, CONFIG)])
-        staged.rename(folder)
-        replace_text(repository / spec.name / VERSION / ".gitkeep", "")
-        replace_text(repository / spec.name / CONFIG, configs[Path(spec.name, CONFIG)])
+    configs = model_configs(repository, spec, Chosen(form=form, contract=contract, serving=serving))
+    place_code(repository)
+    for name in (DECODE, TIMELINE):
+        replace_text(repository / name / CONFIG, configs[Path(name, CONFIG)])
+    if folder.exists():
+        for other in FORMATS.values():
+            if other.name != form.name and (folder / other.filename).exists():
+                (staged / other.filename).hardlink_to(folder / other.filename)
+        folder.rename(staged.parent / f"{REPLACED}{version}")
+    replace_text(net / LABELS, label_text(labels))
+    replace_text(net / CONFIG, configs[Path(spec.net_name, CONFIG)])
+    staged.rename(folder)
+    replace_text(repository / spec.name / VERSION / ".gitkeep", "")
+    replace_text(repository / spec.name / CONFIG, configs[Path(spec.name, CONFIG)])
     return folder
 
 

@@ -7,8 +7,9 @@ clips, and have features of one size. Their weights may differ and, without Tens
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
@@ -18,7 +19,7 @@ from clipserve.contract import ClipContract
 from clipserve_export.configs import DECODE, TIMELINE
 from clipserve_export.errors import RepositoryError, VersionError
 from clipserve_export.formats import Format
-from clipserve_export.repository import CONTRACT, LABELS, RECORD, label_text, read_chosen, write_serving
+from clipserve_export.repository import CONTRACT, LABELS, RECORD, VERSION, label_text, read_chosen, write_serving
 from clipserve_export.serving.choices import Serving, choose_versions, parse_keep
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision
@@ -49,6 +50,14 @@ def published_numbers(repository: Path, spec: ModelSpec) -> list[int]:
     """The numbers of the published versions, ascending."""
     folders = (repository / spec.net_name).glob("[1-9]*")
     return sorted(int(folder.name) for folder in folders if folder.name.isdigit() and any(folder.iterdir()))
+
+
+def choose_number(repository: Path, spec: ModelSpec, wanted: int | Literal["next"] | None) -> int:
+    """The number of the version to publish. None: the newest, or 1. "next": one that no version has."""
+    if isinstance(wanted, int):
+        return wanted
+    newest = max(published_numbers(repository, spec), default=0)
+    return newest + 1 if wanted == "next" else newest or int(VERSION)
 
 
 def read_record(repository: Path, spec: ModelSpec, number: int) -> dict[str, Any]:
@@ -137,12 +146,21 @@ def require_compatible(
             )
     for number in others:
         require_same_clips(repository, spec, number)
-    if (net / LABELS).exists() and (net / LABELS).read_text() != label_text(labels):
+    if (net / LABELS).exists() and (there := (net / LABELS).read_text()) != label_text(labels):
         raise VersionError(
-            f"{net / LABELS} names other classes than this network has, and it is also that of version"
-            f" {', '.join(map(str, others))}: publish in another --repository, or remove those versions first"
+            f"{net / LABELS} names other classes than this network has{describe_first(there.splitlines(), labels)}, and"
+            f" it is also that of version {', '.join(map(str, others))}: publish in another --repository, or remove"
+            " those versions first"
         )
     require_engines(repository, spec, others, serving)
+
+
+def describe_first(there: Sequence[str], labels: Sequence[str]) -> str:
+    """The first class in which two lists differ, for a message."""
+    for number, (old, new) in enumerate(zip_longest(there, label_text(labels).splitlines())):
+        if old != new:
+            return f" (class {number} is {old!r} there, and {new!r} here)" if old and new else " (another number)"
+    return ""
 
 
 def require_same_clips(repository: Path, spec: ModelSpec, number: int) -> None:

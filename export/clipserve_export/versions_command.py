@@ -89,5 +89,8 @@ def describe(name: str, version: "PublishedVersion") -> str:
         f"weights {record.get('weights', 'unknown')} {record.get('weights_sha256', '')[:12]}".rstrip(),
     ]
     if parity:
-        facts.append(f"off by {parity['score_error']:.1e} in scores, {parity['feature_error']:.1e} in features")
+        features = parity["feature_error"]
+        facts.append(
+            f"off by {parity['score_error']:.1e} in scores" + (f", {features:.1e} in features" if features else "")
+        )
     return "  ".join(facts)

@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 
 from clipserve import VideoClassifier
 from clipserve.errors import ClipserveError
+from clipserve_export.access import locked
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.repository import publish, staging
 from clipserve_export.specs import SPECS
@@ -45,7 +46,8 @@ class Exporter:
         labels = (self.repository / MOTION.net_name / "labels.txt").read_text().splitlines()
         with staging(self.repository, MOTION) as staged:
             shutil.copytree(self._prepared[name], staged, dirs_exist_ok=True)
-            publish(self.repository, MOTION, FORMATS[name], labels, staged)
+            with locked(self.repository):
+                publish(self.repository, MOTION, FORMATS[name], labels, staged)
 
 
 @pytest.fixture(scope="module")

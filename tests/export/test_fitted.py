@@ -1,6 +1,9 @@
 """A head behind the file of its trunk: both formats, several views, and a head on a model that has one."""
 
+import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +88,41 @@ def test_versions_share_their_classes_and_leave_others_alone(repository: Path) -
     with pytest.raises(VersionError, match=r"names other classes.*or choose another --name"):
         publish_head(trunk, make_head(4), "mine")
     assert sorted(path.name for path in (repository / "mine_net").glob("[0-9]*")) == ["1", "2"]
+
+
+def test_heads_that_are_published_at_the_same_time_become_versions_of_their_own(repository: Path) -> None:
+    heads = [make_head(seed=seed) for seed in range(3)]
+    trunk, together = find_trunk(repository, "motion", name="mine"), threading.Barrier(len(heads))
+
+    def publish_one(seed: int) -> int:
+        def wait_for_others(step: str) -> None:
+            if step == "publishing":
+                together.wait(timeout=120)
+
+        record = publish_head(trunk, heads[seed], "mine", report=str(seed), progress=wait_for_others)
+        return record.version
+
+    with ThreadPoolExecutor(len(heads)) as pool:
+        numbers = list(pool.map(publish_one, range(len(heads))))
+    assert sorted(numbers) == [1, 2, 3]
+    for seed, number in enumerate(numbers):
+        folder = repository / "mine_net" / str(number)
+        assert (folder / "fit.json").read_text() == str(seed)
+        assert json.loads((folder / "export.json").read_text())["version"] == number
+        require_head(trunk, folder / trunk.form.filename, heads[seed])
+
+
+def test_a_head_is_refused_where_others_published_other_classes_meanwhile(repository: Path) -> None:
+    trunk = find_trunk(repository, "motion", name="mine")
+
+    def publish_others(step: str) -> None:
+        if step == "publishing":
+            publish(repository, make_head(4))
+
+    with pytest.raises(VersionError, match="names other classes"):
+        publish_head(trunk, make_head(3), "mine", progress=publish_others)
+    assert sorted(path.name for path in (repository / "mine_net").iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+    assert (repository / "mine_net" / "labels.txt").read_text() == "a\nb\nc\nd\n"
 
 
 @pytest.mark.long

@@ -172,6 +172,7 @@ def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says
     status, said = export(run, folder, "squared")
     assert status == 0, said
     assert "it has no embedding" in said
+    assert "in features" not in said
     names = [output.name for output in read_config(folder / "repository", "mine").output]
     assert names == ["SCORES", "REPORT"]
     # Exported again, when its clips took so much that fewer share a run.

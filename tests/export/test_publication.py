@@ -18,7 +18,7 @@ from tests.exports import copy_model
 from tests.watching import wait_for
 
 from clipserve_export import exporting
-from clipserve_export.access import require_writable
+from clipserve_export.access import is_locked, locked, require_writable
 from clipserve_export.configs import parse_config
 from clipserve_export.errors import ParityError, RepositoryError
 from clipserve_export.exporting import export_network
@@ -117,7 +117,8 @@ def test_an_onlooker_never_sees_half_a_model(repositories: Callable[[FormatName]
         for format_name in names * 50:
             with staging(tmp_path, MOTION) as staged:
                 shutil.copytree(repositories(format_name) / MOTION.net_name / "1", staged, dirs_exist_ok=True)
-                publish(tmp_path, MOTION, FORMATS[format_name], labels, staged)
+                with locked(tmp_path):
+                    publish(tmp_path, MOTION, FORMATS[format_name], labels, staged)
         assert wait_for(lambda: looks > 100)
     finally:
         finished.set()
@@ -134,7 +135,8 @@ def test_programs_that_publish_at_the_same_time_leave_the_configs_of_all(tmp_pat
         with staging(tmp_path, spec) as staged:
             (staged / "model.onnx").write_bytes(b"a network")
             together.wait()
-            publish(tmp_path, spec, FORMATS["onnx"], ["yes", "no"], staged)
+            with locked(tmp_path):
+                publish(tmp_path, spec, FORMATS["onnx"], ["yes", "no"], staged)
 
     with ThreadPoolExecutor(len(specs)) as pool:
         list(pool.map(publish_one, specs))
@@ -152,16 +154,29 @@ def test_a_version_comes_back_where_the_new_one_did_not_take_its_place(
     net = tmp_path / "motion_net"
     published = (net / "1" / "export.json").read_text()
     if killed:
-        with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-            pass
-        (net / f".staging-{ended.pid}" / "1").mkdir(parents=True)
-        (net / "1").rename(net / f".staging-{ended.pid}" / "replaced-1")
+        (net / ".staging-killed" / "1").mkdir(parents=True)
+        (net / "1").rename(net / ".staging-killed" / "replaced-1")
     with suppress(KeyboardInterrupt), staging(tmp_path, MOTION) as staged:
         if not killed:
             (net / "1").rename(staged.parent / "replaced-1")
         raise KeyboardInterrupt
     assert (net / "1" / "export.json").read_text() == published
     assert sorted(path.name for path in net.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+
+
+def test_an_export_leaves_the_staged_folder_of_another_alone(tmp_path: Path) -> None:
+    """Whether another is at work does not show by the number of its process: in containers they are alike."""
+    net = tmp_path / MOTION.net_name
+    with staging(tmp_path, MOTION) as one:
+        (one / "model.onnx").write_bytes(b"a network")
+        (net / ".staging-killed").mkdir()
+        with staging(tmp_path, MOTION) as other:
+            assert one != other
+            assert is_locked(one.parent)
+            assert is_locked(other.parent)
+        assert (one / "model.onnx").exists()
+        assert list(net.iterdir()) == [one.parent]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_repository_that_cannot_be_written_is_refused_ahead_of_the_work(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import LoadedNetwork
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
-from clipserve_export.versions import published_numbers, read_versions, require_compatible
+from clipserve_export.versions import choose_number, published_numbers, read_versions, require_compatible
 from clipserve_export.weights import file_hash
 
 REPORT = "fit.json"  # in the version's folder
@@ -88,7 +88,7 @@ class Trunk:
         spec = self.spec_of(name)
         try:
             require_compatible(
-                self.repository, spec, version or next_number(self.repository, spec),
+                self.repository, spec, choose_number(self.repository, spec, version or "next"),
                 form=self.form, labels=classes, serving=self.serving,
             )  # fmt: skip
         except VersionError as error:
@@ -130,11 +130,6 @@ def find_trunk(repository: Path, on: str, *, name: str) -> Trunk:
     return trunk
 
 
-def next_number(repository: Path, spec: ModelSpec) -> int:
-    """The number of a version that is not there yet."""
-    return max(published_numbers(repository, spec), default=0) + 1
-
-
 def publish_head(
     trunk: Trunk,
     head: Head,
@@ -172,15 +167,14 @@ def publish_head(
         weights_source=f"clipserve fit on {trunk.spec.name}: {trunk.spec.contract.weights_source}",
     )
     spec = replace(trunk.spec_of(name), contract=contract)
-    number = version_number or next_number(trunk.repository, spec)
-    trunk.require_classes(name, head.classes, version=number)
+    trunk.require_classes(name, head.classes, version=version_number)
     record = export_network(
         FittedSource(spec, trunk, head, report),
         format_name=trunk.form.name,
         repository=trunk.repository,
         precision=trunk.precision,
         target=trunk.target,
-        version_number=number,
+        version_number=version_number or "next",
         serving=None if read_chosen(trunk.repository, spec) else replace(trunk.serving, keep=Serving().keep),
         progress=progress,
     )
