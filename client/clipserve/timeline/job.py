@@ -32,11 +32,11 @@ def run_job(
         ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The windows
             that came before are in the file.
         UnknownModel, AccessDenied: no video can be classified.
-        InvalidRequest: the source is not the one that the file was begun with.
+        InvalidRequest: the source, or one of its videos, is not the one that the file was begun with.
         OSError: the file cannot be written.
     """
     missing = file.select_missing(shard.select(enumerate(entries)))
-    parts = (Part(number, entry, file.find_next(number)) for number, entry in missing)
+    parts = (Part(number, entry, file.ask_from(number)) for number, entry in missing)
     arguments = TimelineRunArguments(
         (), parallel=parallel, progress=progress, retry_seconds=retry_seconds, **options.settings()
     )

@@ -1,8 +1,11 @@
 """A file of windows that grows by one line per window: the journal of `clipserve timeline --out`.
 
 In a store it is a folder of JSON lines. A CSV has no line for the end of a video: that is noted beside its settings.
+A video that has windows must stay the same. The size of its file is noted beside the settings, if it is a file of this
+machine, and a run that continues it asks for its last window again, to compare it.
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,11 +16,15 @@ from clipserve.atomic_files import open_atomically
 from clipserve.errors import InvalidRequest
 from clipserve.jobs.journal import UNREADABLE, Journal
 from clipserve.jobs.line_file import LineFile
+from clipserve.names import make_printable
 from clipserve.sources.entries import Entry
 from clipserve.tables.formats import write_json
 from clipserve.timeline.many import TimelineRow
 from clipserve.timeline.window import VideoFacts, Window
 from clipserve.timeline.window_lines import CsvLines, JsonLines, Record, choose_format, describe_row
+
+# What an export in bf16 may differ from float32, see docs/serving-options.md: another server may have another export.
+SCORE_TOLERANCE = 0.1
 
 
 @dataclass
@@ -47,6 +54,9 @@ class WindowFile(Journal[Record]):
         self.format = choose_format(path, top_k)
         self.header = self.format.header()
         self._next: dict[int, int] = {}  # by video: the window that comes next
+        self._last: dict[int, Window] = {}  # of videos that no line of the file ends
+        self._asked_again: set[int] = set()  # videos of which the last window is to come again
+        self._sizes: dict[int, int] = {}  # in bytes, of files when their timeline began
         self._final: set[int] = set()  # videos that a line of the file ends
         self._noted: dict[int, Record] = {}  # videos that a note ends
         self._versions: dict[int, Sequence[int] | None] = {}  # of files at work, when their timeline began
@@ -61,27 +71,47 @@ class WindowFile(Journal[Record]):
         """The window of a video that comes next."""
         return self._next.get(number, 0)
 
+    def ask_from(self, number: int) -> int:
+        """The first window to ask for: the last one that is there, to compare it, or the first of all."""
+        if number not in self._last:
+            return 0
+        self._asked_again.add(number)
+        return self._last[number].index
+
     def is_done(self, number: int, entry: Entry) -> bool:
-        """Whether the video is complete, or fails whenever it is tried. A note says so only of a file as it was."""
+        """Whether the video is complete, or fails whenever it is tried. A note says so only of a file as it was.
+
+        Raises:
+            InvalidRequest: the video is not the one that its windows are about.
+        """
+        version = read_version(entry.video)
+        self._check_size(number, entry, version)
         if number in self._final:
             return True
-        version = self._versions[number] = read_version(entry.video)
         end = self._noted.get(number)
-        if end is None:
-            return False
-        complete = end.error is not None or end.facts.windows_total == self.find_next(number)
-        if complete and end.version == version:
-            return True
-        self.failures -= end.error is not None
-        del self._noted[number]
+        if end is not None:
+            complete = end.error is not None or end.facts.windows_total == self.find_next(number)
+            if complete and end.version == version:
+                return True
+            self.failures -= end.error is not None
+            del self._noted[number]
+        self._versions[number] = version
+        if version and isinstance(self._lines, LineFile) and self._sizes.get(number) != version[0]:
+            self._sizes[number] = version[0]
+            self._lines.note(write_json({"row": number, "id": entry.spelt_id, "size": version[0]}))
         return False
 
     def append(self, row: TimelineRow) -> None:
         """Write a row. Once this returns, a row in a file survives the end of this process.
 
         Raises:
+            InvalidRequest: the video is not the one that the windows before are about.
             OSError: the line cannot be written. The next opening removes the part that was written.
         """
+        if row.number in self._asked_again and row.error is None:
+            self._asked_again.remove(row.number)
+            self._compare(row)
+            return
         if row.is_complete:
             row = replace(row, facts=replace(row.facts, windows_total=self.find_next(row.number)))
         record = Record.of(row)
@@ -96,6 +126,22 @@ class WindowFile(Journal[Record]):
     def timelines(self) -> Iterator[VideoTimeline]:
         """The videos, each as soon as its end is read."""
         return gather(self._read_records())
+
+    def _check_size(self, number: int, entry: Entry, version: Sequence[int] | None) -> None:
+        before = self._sizes.get(number)
+        if self.find_next(number) and version and before not in (None, version[0]):
+            raise InvalidRequest(
+                f"{entry.spelt_id!r} is another video than when {self.name!r} was begun: it had {before} bytes, and has"
+                f" {version[0]}. Restore the video, or choose another --out."
+            )
+
+    def _compare(self, row: TimelineRow) -> None:
+        last = self._last[row.number]
+        if row.window is None or not is_same(last, row.window):
+            raise InvalidRequest(
+                f"{row.video!r} is another video than when {self.name!r} was begun: its window {last.index} was {last},"
+                f" and is {row.window or 'missing'}. Restore the video, or choose another --out."
+            )
 
     def _read_records(self) -> Iterator[Record]:
         """Those of all lines, and after its last window what was noted of a video."""
@@ -122,8 +168,10 @@ class WindowFile(Journal[Record]):
                     " choose another --out"
                 )
             self._next[line.number] = expected + 1
+            self._last[line.number] = line.window
         elif line.is_kept:
             self._final.add(line.number)
+            self._last.pop(line.number, None)
         super()._record(line)
 
     def _read(self) -> bool:
@@ -131,11 +179,24 @@ class WindowFile(Journal[Record]):
         if isinstance(self._lines, LineFile):
             for text in self._lines.notes:
                 with suppress(*UNREADABLE):  # the video is then looked at again
-                    note = JsonLines().read(text)
-                    self._noted[note.number] = note  # the last one counts, of a file that has changed
+                    record = json.loads(text)
+                    if "size" in record:
+                        self._sizes[int(record["row"])] = int(record["size"])
+                    else:
+                        note = JsonLines().read(text)
+                        self._noted[note.number] = note  # the last one counts, of a file that has changed
             for note in self._noted.values():
                 super()._record(note)
         return begun
+
+
+def is_same(before: Window, now: Window) -> bool:
+    """Whether two windows come from the same video, perhaps from servers that compute in different precisions."""
+    times, found = ((one.start_seconds, one.end_seconds, one.start_frame, one.end_frame) for one in (before, now))
+    scores = {make_printable(one.label): one.score for one in now}  # as CSV has them
+    lowest = min(scores.values())
+    differences = [abs(one.score - scores.get(make_printable(one.label), min(one.score, lowest))) for one in before]
+    return times == found and max(differences) <= SCORE_TOLERANCE
 
 
 def gather(records: Iterable[Record]) -> Iterator[VideoTimeline]:
