@@ -1,6 +1,8 @@
 """Timelines from a server in the test: windows in order, once each, whatever breaks."""
 
 import copy
+import os
+import pty
 import subprocess
 import sys
 import threading
@@ -352,3 +354,25 @@ def test_the_memory_of_the_client_does_not_grow_with_the_video(connect, server):
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert after - before < 300_000, "2800 windows of 4 classes take more than 2 MB"
+
+
+def test_a_bar_says_that_the_first_window_is_waited_for(server):
+    server.hold_after = 0
+    classifier = f"import clipserve; classifier = clipserve.VideoClassifier('x3d_m', {server.url!r})"
+    for call in ("list(classifier.timeline(b'video'))", "list(classifier.timeline_many([b'video']))"):
+        read_terminal([sys.executable, "-c", f"{classifier}; {call}"], until="waiting for the first window")
+
+
+def read_terminal(command, *, until):
+    """Wait until a program has written these words to a stderr that is a terminal, and kill it."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}, stderr=theirs)
+    os.close(theirs)
+    said = ""
+    try:
+        while until not in said:
+            said += os.read(ours, 4096).decode()
+    finally:
+        os.close(ours)
+        process.kill()
+        process.wait()

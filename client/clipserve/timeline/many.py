@@ -74,6 +74,10 @@ class RunRecord:
         self._on_error = on_error
         self._progress = progress
 
+    def begin(self, entry: Entry) -> None:
+        """Show that a video is sent. Any thread may call it."""
+        self._progress.begin(entry.name)
+
     def drops(self, row: TimelineRow) -> bool:
         """Count a row. Returns whether to leave it out, or raises its error."""
         if row.window is not None:
@@ -185,6 +189,7 @@ class TimelineRows(RowIterator[TimelineRow]):
         try:
             if isinstance(entry.video, ClipserveError):
                 raise entry.video
+            self._record.begin(entry)
             timeline = self._open_timeline(part)
             with timeline, self._cancellation.calls(timeline.close):
                 for window in timeline:
@@ -296,6 +301,7 @@ class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
         try:
             if isinstance(entry.video, ClipserveError):
                 raise entry.video
+            self._record.begin(entry)
             async with self._open_timeline(part) as timeline:
                 async for window in timeline:
                     facts = timeline.facts

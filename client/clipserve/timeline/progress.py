@@ -8,10 +8,14 @@ from clipserve.runs.progress import NOTEBOOK_EVERY_SECONDS, choose_display
 from clipserve.timeline.window import VideoFacts, Window
 
 LONGEST_NAME = 30
+WAITING = "waiting for the first window"
 
 
 class Progress(Protocol):
     """Shows how far the videos are."""
+
+    def begin(self, video: str | None) -> None:
+        """A video is sent, and its first window is waited for: of a long one, that takes a minute or more."""
 
     def show(self, video: str | None, window: Window, facts: VideoFacts) -> None:
         """A window was taken."""
@@ -30,6 +34,8 @@ def open_progress(wanted: bool | None) -> Progress:
 
 class Silence(Progress):
     """No display."""
+
+    def begin(self, video: str | None) -> None: ...
 
     def show(self, video: str | None, window: Window, facts: VideoFacts) -> None: ...
 
@@ -56,10 +62,13 @@ class Bar(Progress):
         )
         self._tasks: dict[str | None, Any] = {}
 
-    def show(self, video: str | None, window: Window, facts: VideoFacts) -> None:
+    def begin(self, video: str | None) -> None:
         self._progress.start()  # not before there is something to show; a second start does nothing
         if video not in self._tasks:
-            self._tasks[video] = self._progress.add_task(shorten(video or ""), total=None, time="")
+            self._tasks[video] = self._progress.add_task(shorten(video or ""), total=None, time=WAITING)
+
+    def show(self, video: str | None, window: Window, facts: VideoFacts) -> None:
+        self.begin(video)
         self._progress.update(
             self._tasks[video],
             completed=window.end_seconds,
@@ -84,6 +93,8 @@ class NotebookBar(Progress):
         self._begun = self._due = time.monotonic()
         self._picture: Any = None
         self._last: tuple[str | None, Window, VideoFacts] | None = None
+
+    def begin(self, video: str | None) -> None: ...
 
     def show(self, video: str | None, window: Window, facts: VideoFacts) -> None:
         self._last = (video, window, facts)

@@ -122,6 +122,7 @@ class Timeline:
         self._cancellation.check()
         if self._protocol is None:
             self.video, self._protocol = self._begin(self._cancellation)
+            self._progress.begin(self.video)
         try:
             command = self._protocol.send(None)
             while not isinstance(command, Deliver):
@@ -259,6 +260,7 @@ class AsyncTimeline:
         self._cancellation.check()
         if self._protocol is None:
             self.video, self._protocol = await self._begin(self._cancellation)
+            self._progress.begin(self.video)
         try:
             command = self._protocol.send(None)
             while not isinstance(command, Deliver):
