@@ -287,6 +287,16 @@ def test_a_bucket_is_a_source(bucket):
     assert (entry.video, entry.label, read(entry.video)) == (f"{root}/v/1.mp4", "run", b"1")
 
 
+def test_a_folder_that_was_listed_may_change(bucket):
+    """In a process that goes on. fsspec keeps what a folder had."""
+    bucket.put(**{"new/a.mp4": b"a"})
+    assert names(f"s3://{bucket.name}/new/*.mp4") == [f"s3://{bucket.name}/new/a.mp4"]
+    bucket.put(**{"new/a.mp4": b"longer", "new/b.mp4": b"b"})
+    assert read(f"s3://{bucket.name}/new/a.mp4") == b"longer"
+    assert read(f"s3://{bucket.name}/new/b.mp4") == b"b"
+    assert len(names(f"s3://{bucket.name}/new/*.mp4")) == 2
+
+
 def test_a_bucket_is_listed_as_far_as_it_is_needed(bucket):
     """A listing comes in pages of 1,000; a run over 10 million objects begins after the first."""
     bucket.fill([f"v/{number:05}.mp4" for number in range(2100)])

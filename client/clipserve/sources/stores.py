@@ -60,6 +60,8 @@ class Store:
         self.address = address
         self._system = _open_system(address)
         self._path: str = self._system._strip_protocol(f"{address.scheme}://{address.path}")
+        # Of a folder that was listed before, fsspec would go on to know the objects and sizes of that time.
+        self._system.invalidate_cache(self._path)
 
     def exists(self) -> bool:
         """Whether there is an object or a folder of exactly this name."""
@@ -74,7 +76,6 @@ class Store:
 
     def list(self) -> Iterator[Item]:
         """The items of the folder, in natural order. Memory holds the names of one folder."""
-        self._system.invalidate_cache(self._path)
         listed = self._system.ls(self._path, detail=True)
         found = {str(item["name"]).rstrip("/"): item["type"] == "directory" for item in listed}
         found.pop(self._path.rstrip("/"), None)
