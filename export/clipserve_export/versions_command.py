@@ -50,7 +50,10 @@ def versions(
     clipserve versions x3d_m --reload gpu1:8001 --key-file admin_key --tls
     """
     console = make_console()
-    tls, headers = access.choose_tls(), access.read_headers() | read_admin_key(key_file)
+    try:
+        tls, headers = access.choose_tls(), access.read_headers() | read_admin_key(key_file)
+    except ClipserveError as error:
+        raise fail(console, str(error), 2) from error
     try:
         from clipserve_export.errors import ExportError
         from clipserve_export.repository import find_spec, read_specs

@@ -12,7 +12,7 @@ import typer
 from clipserve.arguments import read_arguments, read_parameters
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import DEFAULT_URL, Connection, Tls
-from clipserve.errors import ClipserveError
+from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.options import RunArguments
 
 ADMIN_HEADER = "triton-grpc-protocol-clipserve-admin"  # docs/security.md, Keys
@@ -119,13 +119,13 @@ KeyFileOption = Annotated[
 
 
 def read_admin_key(file: Path | None) -> dict[str, str]:
-    """The headers of KeyFileOption. Raises typer.BadParameter."""
+    """The headers of KeyFileOption. Raises InvalidRequest."""
     if file is None:
         return {}
     try:
         return {ADMIN_HEADER: file.read_text().strip()}
     except OSError as error:
-        raise typer.BadParameter(f"cannot read {str(file)!r}: {error.strerror}", param_hint="--key-file") from error
+        raise InvalidRequest(f"cannot read --key-file {file}: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
