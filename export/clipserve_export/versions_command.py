@@ -94,6 +94,7 @@ def describe(name: str, version: "PublishedVersion") -> str:
     if parity:
         features = parity["feature_error"]
         facts.append(
-            f"off by {parity['score_error']:.1e} in scores" + (f", {features:.1e} in features" if features else "")
+            f"off by {parity['score_error']:.1e} in scores"
+            + (f", {features:.1e} in features" if features is not None else "")
         )
     return "  ".join(facts)

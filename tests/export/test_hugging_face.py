@@ -5,6 +5,8 @@ CPU build of torch has here; VideoMAE's has the same steps and the numbers of th
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,17 @@ def test_an_export_shows_the_licence_and_keeps_the_labels(tmp_path: Path, run: R
     contract = json.loads((repository / "mine_net" / "1" / "contract.json").read_text())
     assert contract["weights_licence"] == "cc-by-nc-4.0"
     assert contract["mean"] == MEAN
+
+
+@pytest.mark.long
+def test_an_export_prints_no_warnings_about_training(tmp_path: Path) -> None:
+    """As transformers does for ViViT, whose config names no loss."""
+    save("vivit", tmp_path / "checkpoint")
+    command = [sys.executable, "-m", "clipserve", "export", f"hf:{tmp_path / 'checkpoint'}", "--name", "mine"]
+    options = ["--format", "torchscript", "--repository", str(tmp_path / "repository")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=True)
+    assert "[transformers]" not in done.stdout + done.stderr
+    assert "licence of the weights" in done.stdout + done.stderr
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:

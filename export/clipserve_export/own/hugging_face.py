@@ -237,7 +237,7 @@ def load_module(folder: Path) -> nn.Module:
     """The network with its weights. Raises WeightsError."""
     try:
         from transformers import AutoModelForVideoClassification
-        from transformers.utils.logging import disable_progress_bar
+        from transformers.utils.logging import disable_progress_bar, set_verbosity_error
     except ModuleNotFoundError as error:
         raise WeightsError(f"hf: needs {error.name}: pip install 'clipserve[export,hf]'") from error
     if not list(folder.glob("*.safetensors")):
@@ -246,6 +246,7 @@ def load_module(folder: Path) -> nn.Module:
             " them, load the model in transformers, and save it by model.save_pretrained(FOLDER)"
         )
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+    set_verbosity_error()  # its warnings are about training, such as a loss that the config does not name
     try:
         module: nn.Module
         module, loading = AutoModelForVideoClassification.from_pretrained(
