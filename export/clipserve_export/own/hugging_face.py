@@ -246,7 +246,8 @@ def load_module(folder: Path) -> nn.Module:
             " them, load the model in transformers, and save it by model.save_pretrained(FOLDER)"
         )
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
-    set_verbosity_error()  # its warnings are about training, such as a loss that the config does not name
+    # Its warnings are about training, such as a loss that the config does not name.
+    set_verbosity_error()  # type: ignore[no-untyped-call, unused-ignore]
     try:
         module: nn.Module
         module, loading = AutoModelForVideoClassification.from_pretrained(
