@@ -23,7 +23,7 @@ OTHER_gpu := cpu
 SIZE_cpu := 1.5 GB
 SIZE_gpu := several GB
 ifeq ($(filter cpu gpu,$(DEVICE)),)
-$(error DEVICE is '$(DEVICE)', but it is cpu or gpu)
+$(error DEVICE is '$(DEVICE)', but must be cpu or gpu)
 endif
 DEMO_READY := $(DEMO_READY_$(DEVICE))
 READY := $(READY_$(DEVICE))
@@ -37,11 +37,11 @@ export no_proxy := $(if $(no_proxy),$(no_proxy)$(comma))localhost,127.0.0.1,::1
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## Show what can be made.
+help: ## Show all targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 .PHONY: env
-env: $(READY) ## Make the environment (.venv) that everything runs in; make demo makes the part it needs.
+env: $(READY) ## Create the environment (.venv) that everything runs in; make demo creates the part it needs.
 
 # Debian's Python comes without ensurepip unless python3-venv is there; its pip can fill a bare environment.
 define make_environment
@@ -54,12 +54,12 @@ endef
 # numpy >= 2.1 there.
 $(DEMO_READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
-		|| { echo "the embedded server needs Python 3.11 or 3.12, and $(PYTHON) is another: make PYTHON=/path/to/python3.12 (the client alone, 'pip install .', runs on 3.11 to 3.13)"; exit 1; }
+		|| { echo "the embedded server needs Python 3.11 or 3.12, and $(PYTHON) is another version: make PYTHON=/path/to/python3.12 (the client alone, 'pip install .', runs on 3.11 to 3.13)"; exit 1; }
 	@PYTHONPATH=server $(PYTHON) -m clipserve_server.python_stubs
 	$(call make_environment,$(VENV))
 	$(if $(OTHER_READY),@echo "$(VENV) is for a $(OTHER_$(DEVICE)): changing it for a $(DEVICE)"; \
 		$(PIP) uninstall -q -y torch onnxruntime onnxruntime-gpu PyNvVideoCodec && rm -f $(OTHER_READY))
-	@echo "installing into $(VENV) for a $(DEVICE): torch and the Triton wheel, $(SIZE_$(DEVICE)); minutes, once"
+	@echo "installing torch, Triton and other packages into $(VENV) for a $(DEVICE): $(SIZE_$(DEVICE)); this takes minutes, once"
 	$(PIP) install -q torch==2.13.0
 	$(PIP) install -q -c constraints.txt -e '.[$(DEMO_EXTRAS_$(DEVICE))]'
 	$(if $(filter gpu,$(DEVICE)),$(BIN)/python -m clipserve_server.gpu)
@@ -71,39 +71,39 @@ $(READY): $(DEMO_READY)
 	@touch $@
 
 .PHONY: demo
-demo: $(DEMO_READY) ## Export models, start Triton, classify real videos through gRPC, stop.
+demo: $(DEMO_READY) ## Export models, start Triton, classify real videos over gRPC, stop.
 	@$(BIN)/python examples/demo.py
 
 # Three processes on two cores, because tests often wait; a file's tests stay in one, because they share servers.
 PARALLEL := -n 3 --dist loadfile
 
 .PHONY: test
-test: $(READY) check ## The checks and the tests, a browser and a real Triton among them (ten minutes on two cores).
+test: $(READY) check ## Run the checks and the tests, with a browser and a real Triton (ten minutes on two cores).
 	$(BIN)/pytest $(PARALLEL) -m "not long"
 
 .PHONY: test-long
-test-long: $(READY) ## The tests that take long: every model in every format, endurance, slow footage.
+test-long: $(READY) ## Run the long tests: every model in every format, endurance, slow footage.
 	$(BIN)/pytest $(PARALLEL) -m long
 
 .PHONY: test-all
-test-all: $(READY) check ## The checks and every test.
+test-all: $(READY) check ## Run the checks and every test.
 	$(BIN)/pytest
 
 .PHONY: test-gpu
-test-gpu: $(READY) ## The tests that need a GPU; without one they fail (three minutes).
+test-gpu: $(READY) ## Run the tests that need a GPU; without one they fail (three minutes).
 	CLIPSERVE_REQUIRE=gpu,nvdec $(BIN)/pytest -m "gpu or nvdec"
 
 .PHONY: test-compose
-test-compose: $(READY) ## Bring the compose stack and the pods of the chart up in a real Docker engine, break them, take them down (a quarter of an hour, root).
+test-compose: $(READY) ## Test the compose stack and the pods of the chart in a real Docker engine (15 minutes, needs root).
 	CLIPSERVE_COMPOSE=required $(BIN)/pytest tests/deploy/test_compose.py tests/deploy/test_pod.py \
 		tests/loadtest/test_in_compose.py
 
 .PHONY: test-bare
-test-bare: $(READY) ## Run `make demo` in a Debian with what README names and nothing else (a quarter of an hour, root).
+test-bare: $(READY) ## Run `make demo` in a Debian that has only the packages of the README (15 minutes, needs root).
 	CLIPSERVE_BARE=required $(BIN)/pytest -o faulthandler_timeout=1500 tests/deploy/test_bare_machine.py
 
 .PHONY: check
-check: $(READY) ## Lint, format, types, and the committed configs against the specs.
+check: $(READY) ## Check lint, format, types and generated files.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -113,12 +113,12 @@ check: $(READY) ## Lint, format, types, and the committed configs against the sp
 	$(BIN)/python deploy/helm/make_readme.py --check
 
 .PHONY: format
-format: $(READY) ## Put the code into its form.
+format: $(READY) ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: docs
-docs: $(READY) ## Build the pages of docs/ into site/, with an API reference.
+docs: $(READY) ## Build the pages of docs/, with an API reference, into site/.
 	$(PIP) install -q -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -127,75 +127,75 @@ docs: $(READY) ## Build the pages of docs/ into site/, with an API reference.
 # contestants with torchcodec are left out.
 $(BENCH)/.ready: pyproject.toml constraints.txt
 	$(call make_environment,$(BENCH))
-	@echo "installing into $(BENCH): torch and what the benchmarks compare with; minutes, once"
+	@echo "installing torch and the programs to compare with into $(BENCH): this takes minutes, once"
 	$(BENCH)/bin/python -m pip --disable-pip-version-check install -q torch==2.13.0
 	$(BENCH)/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -e '.[bench]'
 	@touch $@
 
 .PHONY: bench
-bench: $(BENCH)/.ready ## Measure clipserve beside the codelab's script, a process pool, a plain ensemble and LitServe (an hour).
+bench: $(BENCH)/.ready ## Compare clipserve with the codelab's script, a process pool, a plain ensemble and LitServe (an hour).
 	$(BENCH)/bin/python -m benchmarks.side_by_side
 	$(BENCH)/bin/python -m benchmarks.side_by_side --model motion
 
 .PHONY: bench-decode
-bench-decode: $(BENCH)/.ready ## Measure decoding beside torchcodec, decord, OpenCV and PyAV (half an hour).
+bench-decode: $(BENCH)/.ready ## Compare decoding with torchcodec, decord, OpenCV and PyAV (half an hour).
 	$(BENCH)/bin/python -m benchmarks.decode
 
 .PHONY: bench-networks
-bench-networks: $(READY) ## Measure the networks alone on this CPU, runtime by runtime.
+bench-networks: $(READY) ## Measure the networks alone on this CPU, in each runtime.
 	$(BIN)/python -m benchmarks.networks
 
 .PHONY: bench-gpu
-bench-gpu: $(READY) ## Measure the networks alone on this machine's GPU, in every way they can run (8 minutes).
+bench-gpu: $(READY) ## Measure the networks alone on this machine's GPU, in each runtime and precision (8 minutes).
 	$(BIN)/python -m benchmarks.gpu
 
 .PHONY: bench-gpu-service
-bench-gpu-service: $(READY) ## Measure the service on this machine's GPU: networks, decoding by decoder, both (6 minutes).
+bench-gpu-service: $(READY) ## Measure the service on this machine's GPU: networks, each decoder, both (6 minutes).
 	$(BIN)/python -m benchmarks.gpu_service
 
 .PHONY: bench-service
-bench-service: $(READY) ## Measure what the service takes beyond decoding and network.
+bench-service: $(READY) ## Measure the time that the service adds to decoding and network.
 	$(BIN)/python -m benchmarks.service
 
 .PHONY: bench-stalls
-bench-stalls: $(READY) ## Measure requests that wait for Triton's scheduler, with a queue policy and without (4 minutes).
+bench-stalls: $(READY) ## Measure how long requests wait for Triton's scheduler, with and without a queue policy (4 minutes).
 	$(BIN)/python -m benchmarks.stalls
 
 .PHONY: bench-growth
-bench-growth: $(READY) ## Measure how cost and latency grow with the work, and what overload does.
+bench-growth: $(READY) ## Measure cost and latency with growing work, and under overload.
 	$(BIN)/python -m benchmarks.growth
 
 .PHONY: bench-client
-bench-client: $(READY) ## Measure what the client itself costs.
+bench-client: $(READY) ## Measure the processor time of the client.
 	$(BIN)/python -m benchmarks.client failures
 	$(BIN)/python -m benchmarks.client overhead
 	$(BIN)/python -m benchmarks.client parallel
 
 .PHONY: bench-ray
-bench-ray: $(READY) ## Measure Ray beside classify_many, and two nodes beside one (half an hour).
+bench-ray: $(READY) ## Compare Ray with classify_many, and two nodes with one (half an hour).
 	$(BIN)/python -m benchmarks.ray_data one
 	$(BIN)/python -m benchmarks.ray_data two
 
 # make loadtest URL=gpu1:8001 MODEL=x3d_m VIDEOS=videos KEY=admin_key OPTIONS='--concurrency 1,16,64 --latency-limit 300'
 .PHONY: loadtest
-loadtest: $(READY) ## Put a server under load with perf_analyzer; without URL=... one started here (four minutes).
+loadtest: $(READY) ## Test a server under load with perf_analyzer; without URL=... it starts one (four minutes).
 	@$(BIN)/clipserve loadtest --out .cache/loadtest --seconds 6 --concurrency 1,2,4 --search-steps 4 $(if $(URL),--url '$(URL)') \
 		$(if $(MODEL),--model '$(MODEL)') $(if $(VIDEOS),--videos '$(VIDEOS)') $(if $(KEY),--key-file '$(KEY)') $(OPTIONS)
 
 .PHONY: codelab
-codelab: $(READY) ## Walk through the video classification codelab with our API.
+codelab: $(READY) ## Run the video classification codelab with clipserve's API.
 	@$(BIN)/python examples/codelab.py
 
 .PHONY: fuzz
-fuzz: $(READY) ## Send 10,000 damaged files through a real server.
+fuzz: $(READY) ## Send 10,000 damaged files to a real server.
 	$(BIN)/python -m benchmarks.endurance fuzz
 
 .PHONY: soak
-soak: $(READY) ## Send 10,000 good files through a real server and watch its memory.
+soak: $(READY) ## Send 10,000 good files to a real server and check its memory.
 	$(BIN)/python -m benchmarks.endurance soak
 
 .PHONY: motion
-motion: $(READY) ## Train the motion model anew (twenty minutes).
+motion: $(READY) ## Train the model motion again (twenty minutes).
 	$(BIN)/python -m clipserve_export.motion.train
 
 .PHONY: clean

@@ -62,7 +62,7 @@ def read_target() -> Target:
     """The device that CLIPSERVE_TARGET names, or a GPU where torch finds one."""
     wanted = os.environ.get("CLIPSERVE_TARGET", "auto")
     if wanted not in ("auto", *get_args(Target)):
-        sys.exit(f"CLIPSERVE_TARGET is {wanted!r}, but it is auto, cpu or gpu")
+        sys.exit(f"CLIPSERVE_TARGET is {wanted!r}, but must be auto, cpu or gpu")
     return choose_target(cast(Target, wanted))
 
 

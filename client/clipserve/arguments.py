@@ -125,7 +125,7 @@ def build(
     known = read_parameters(arguments)
     kwargs = rename_old(kwargs, known)
     if unknown := sorted(kwargs.keys() - known.keys()):
-        raise InvalidRequest(f"no such option: {', '.join(unknown)}; there are {', '.join(known)}")
+        raise InvalidRequest(f"unknown option: {', '.join(unknown)}; the options are {', '.join(known)}")
     try:
         read_signature(arguments).bind(*args, **kwargs)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""The classifier for asyncio: the same names, awaited."""
+"""The classifier for asyncio: the same methods, as coroutines."""
 
 import time
 from functools import partial
@@ -35,8 +35,8 @@ class AsyncVideoClassifier:
     >>> async with AsyncVideoClassifier("x3d_m", "localhost:8001") as classifier:
     ...     predictions = await asyncio.gather(*map(classifier.classify, paths))
 
-    Several event loops may share one, one after the other or each in a thread of its own; the rows of one
-    `classify_many` are taken in one loop. Cancelling a task cancels its call.
+    Several event loops may share one classifier, one after the other or in several threads. Take the rows of one
+    `classify_many` in one loop. Cancelling a task cancels its call.
     """
 
     @takes(Connection)
@@ -44,7 +44,7 @@ class AsyncVideoClassifier:
         """Connect to a server, at the first call.
 
         Raises:
-            InvalidRequest: an argument is not what is allowed, or a file of `tls` cannot be read.
+            InvalidRequest: an argument is not allowed, or a file of `tls` cannot be read.
         """
         self.model = connection.model
         self._connection = connection
@@ -65,12 +65,12 @@ class AsyncVideoClassifier:
 
     @takes(RunArguments)
     def classify_many(self, arguments: RunArguments) -> AsyncRowStream:
-        """Classify many videos, several at once; see `VideoClassifier.classify_many`.
+        """Classify many videos, several at a time; see `VideoClassifier.classify_many`.
 
         >>> async for row in classifier.classify_many("videos/"): ...
 
-        The source is read in a thread, so that the event loop never waits for a disk: a CSV file without the column
-        `path` is an error of the first row.
+        A thread reads the source, so that the event loop never waits for a disk. So an error of the source, such as a
+        CSV file without the column `path`, is raised with the first row.
         """
         self._transport.check_open()
         run = plan_run(arguments, self._connection, read_entries_later)
@@ -85,7 +85,7 @@ class AsyncVideoClassifier:
 
     @takes(TimelineArguments)
     def timeline(self, arguments: TimelineArguments) -> AsyncTimeline:
-        """Say what happens when in a video; see `VideoClassifier.timeline`.
+        """Find out when which action happens in a video; see `VideoClassifier.timeline`.
 
         >>> async for window in classifier.timeline("match.mp4"): ...
         """
@@ -104,7 +104,7 @@ class AsyncVideoClassifier:
         return rows
 
     async def models(self) -> list[str]:
-        """Names of the models that are ready to take videos; see `VideoClassifier.models`."""
+        """The names of the models that are ready; see `VideoClassifier.models`."""
         self._transport.check_open()
         return await self._transport.run(protocol.list_models(self._connection.start_call()))
 
@@ -114,7 +114,7 @@ class AsyncVideoClassifier:
         return await self._transport.run(protocol.read_version(self._connection.start_call()))
 
     async def contract(self) -> ClipContract:
-        """What the model takes and answers; see `VideoClassifier.contract`."""
+        """The clip contract of the model; see `VideoClassifier.contract`."""
         self._transport.check_open()
         return await self._transport.run(protocol.read_contract(self._connection.start_call()))
 
@@ -124,7 +124,7 @@ class AsyncVideoClassifier:
         await self._transport.run(protocol.wait_until_ready(self._connection.start_call(timeout_seconds)))
 
     async def close(self) -> None:
-        """Close the connections, those of other event loops, too; see `VideoClassifier.close`."""
+        """Close the connections of all event loops; see `VideoClassifier.close`."""
         for stream in list(self._streams):
             await stream.close()
         await self._transport.close()

@@ -20,7 +20,7 @@ class Cancellation:
     """
 
     def __init__(
-        self, reason: str = "the run was closed before this video had its turn", *, model: str | None = None
+        self, reason: str = "the run was closed before it classified this video", *, model: str | None = None
     ) -> None:
         self._reason = reason
         self._model = model

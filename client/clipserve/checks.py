@@ -31,21 +31,21 @@ def check_choice(name: str, value: object, choices: Any) -> str:
     words = get_args(choices)
     if not isinstance(value, str) or value not in words:
         *others, last = map(repr, words)
-        raise InvalidRequest(f"{name} is {', '.join(others)} or {last}, got {value!r}")
+        raise InvalidRequest(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
     return value
 
 
 def check_bool(name: str, value: object) -> bool:
     """Accept a truth value. Texts and numbers are not truth values."""
     if not isinstance(value, _BOOLS):
-        raise InvalidRequest(f"{name} is True or False, got {value!r}")
+        raise InvalidRequest(f"{name} must be True or False, got {value!r}")
     return bool(value)
 
 
 def check_int(name: str, value: object, allowed: Container[int], described: str) -> int:
     """Accept a whole number of `allowed`; `described` says in the message what that is."""
     if (number := read_int(value)) is None or number not in allowed:
-        raise InvalidRequest(f"{name} is {described}, got {value!r}")
+        raise InvalidRequest(f"{name} must be {described}, got {value!r}")
     return number
 
 
@@ -56,14 +56,14 @@ check_positive_int = partial(check_int, allowed=range(1, 2**63), described="a wh
 def check_seconds(name: str, value: object, *, longest: float = math.inf) -> float:
     """Accept a time or a duration: from 0 to `longest`."""
     if (seconds := read_float(value)) is None or not 0 <= seconds <= longest:
-        raise InvalidRequest(f"{name} is a number of seconds from 0 on, got {value!r}")
+        raise InvalidRequest(f"{name} must be a number of seconds from 0 on, got {value!r}")
     return seconds
 
 
 def check_timeout(name: str, value: object) -> float:
     """Accept a deadline: more than 0 and at most LONGEST_SECONDS."""
     if (seconds := read_float(value)) is None or not 0 < seconds <= LONGEST_SECONDS:
-        raise InvalidRequest(f"{name} is a positive number of seconds, at most {LONGEST_SECONDS:,}; got {value!r}")
+        raise InvalidRequest(f"{name} must be a positive number of seconds, at most {LONGEST_SECONDS:,}; got {value!r}")
     return seconds
 
 

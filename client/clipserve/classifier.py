@@ -40,9 +40,9 @@ class VideoClassifier:
     >>> prediction.top.label
     'archery'
 
-    Several threads may share one classifier: each call is a gRPC call of its own. Nothing connects before the first
-    call. With the addresses of several servers each call goes to the one that has the fewest calls; a server that dies,
-    stops or lacks the model is left out until it is ready again.
+    Several threads may share one classifier. It connects at the first call. With the addresses of several servers, each
+    call goes to the server with the fewest calls in flight. A server that dies, stops or lacks the model gets no calls
+    until it is ready again.
     """
 
     @takes(Connection)
@@ -50,7 +50,7 @@ class VideoClassifier:
         """Connect to a server, at the first call.
 
         Raises:
-            InvalidRequest: an argument is not what is allowed, or a file of `tls` cannot be read.
+            InvalidRequest: an argument is not allowed, or a file of `tls` cannot be read.
         """
         self.model = connection.model
         self._connection = connection
@@ -81,10 +81,10 @@ class VideoClassifier:
 
     @takes(RunArguments)
     def classify_many(self, arguments: RunArguments) -> RowStream:
-        """Classify many videos, several at once; rows come as they are done.
+        """Classify many videos, several at a time; returns a stream of rows.
 
         Raises:
-            InvalidRequest: an argument is not what is allowed, such as a CSV file without the column `path`, or the
+            InvalidRequest: an argument is not allowed, such as a CSV file without the column `path`, or the
                 classifier is closed.
         """
         self._transport.check_open()
@@ -111,18 +111,18 @@ class VideoClassifier:
 
     @takes(TimelineArguments)
     def timeline(self, arguments: TimelineArguments) -> Timeline:
-        """Say what happens when in a video: the labels of window after window, as the server answers them.
+        """Find out when which action happens in a video: labels each window, as soon as the server answers it.
 
         >>> for window in classifier.timeline("match.mp4", window=2, step=1):
         ...     print(window.start_seconds, window.end_seconds, window.top)
 
-        The video is sent once. Window i begins i steps after the start. The last window is the last one that begins
-        before the end of the video, or before `end`, and ends there; a video shorter than a window is one window. The
-        scores of a window are those of `classify` with its start and end, and so are the other options: frames are
-        sampled inside each window. Errors of reading the video and of the server come with the windows.
+        The client sends the video once. Window i begins i steps after the start. The last window is the last one that
+        begins before the end of the video, or before `end`; it ends there. A video shorter than a window has one
+        window. The scores of a window are those of `classify` with its start and end and the same options. Errors of
+        the video or of the server are raised when the windows are taken.
 
         Raises:
-            InvalidRequest: an argument is not what is allowed, or the classifier is closed.
+            InvalidRequest: an argument is not allowed, or the classifier is closed.
         """
         self._transport.check_open()
         timeline = open_timeline(arguments, self._connection, self._transport.fleet)
@@ -131,7 +131,7 @@ class VideoClassifier:
 
     @takes(TimelineRunArguments)
     def timeline_many(self, arguments: TimelineRunArguments) -> TimelineRows:
-        """The windows of many videos, several videos at once.
+        """The windows of many videos, several videos at a time.
 
         >>> for row in classifier.timeline_many("matches/"):
         ...     print(row.video, row.window or row.error or "complete")
@@ -153,46 +153,46 @@ class VideoClassifier:
         return rows
 
     def models(self) -> list[str]:
-        """Names of the models that are ready to take videos, sorted.
+        """The sorted names of the models that are ready.
 
         Raises:
-            AccessDenied: the server keeps the list for clients with a key; the message names its header.
+            AccessDenied: the server gives the list only to clients with a key; the message names its header.
             ServerError: the server did not answer, or answered with a failure.
         """
         self._transport.check_open()
         return self._transport.run(protocol.list_models(self._connection.start_call()))
 
     def model_version(self) -> str | None:
-        """The version of the model's network that answers now, such as "2"; None if the server names none.
+        """The version of the model's network that answers now, such as "2"; None if the server does not say.
 
         Raises:
             UnknownModel: the server has no such model.
-            AccessDenied: the server keeps configs for clients with a key.
+            AccessDenied: the server gives configs only to clients with a key.
             ServerError: the server did not answer, or answered with a failure.
         """
         self._transport.check_open()
         return self._transport.run(protocol.read_version(self._connection.start_call()))
 
     def contract(self) -> ClipContract:
-        """What the model takes and answers: its clip, classes, normalisation, licences and sources.
+        """The clip contract of the model: its clip, classes, normalisation, licences and sources.
 
         >>> classifier.contract().frames
         16
 
         Raises:
             UnknownModel: the server has no such model.
-            UnexpectedAnswer: the model was exported before contracts were part of a repository.
+            UnexpectedAnswer: the model has no contract, because an older version exported it.
             AccessDenied, ServerError: as `models`.
         """
         self._transport.check_open()
         return self._transport.run(protocol.read_contract(self._connection.start_call()))
 
     def wait_until_ready(self, *, timeout_seconds: float = protocol.READY_TIMEOUT_SECONDS) -> None:
-        """Wait until the server answers and the model, with every model that it is made of, is ready.
+        """Wait until the server answers, and the model and each of its steps are ready.
 
         Raises:
-            UnknownModel: the server answers, and its repository has no such model.
-            ModelNotReady, ServerUnavailable, DeadlineExceeded: time ran out; the message says what was missing last.
+            UnknownModel: the server's repository has no such model.
+            ModelNotReady, ServerUnavailable, DeadlineExceeded: the time is over; the message says what was missing.
             AccessDenied, ServerFailed: waiting longer would not help.
             RequestCancelled: the classifier was closed.
         """
@@ -200,7 +200,7 @@ class VideoClassifier:
         self._transport.run(protocol.wait_until_ready(self._connection.start_call(timeout_seconds)))
 
     def close(self) -> None:
-        """Close the connection. Calls that began before end with RequestCancelled; later ones are InvalidRequest."""
+        """Close the connection. Calls in flight end with RequestCancelled. Later calls raise InvalidRequest."""
         for stream in list(self._streams):
             stream.close()
         self._transport.close()

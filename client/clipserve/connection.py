@@ -52,9 +52,9 @@ class Tls:
     """Encrypt the connection.
 
     Attributes:
-        root_certificates: PEM file of the authorities to trust; None: those that gRPC brings along.
-        private_key: PEM file of this client's key, where the server asks clients for a certificate.
-        certificate_chain: PEM file of this client's certificate; goes with `private_key`.
+        root_certificates: PEM file of the certificate authorities to trust; None: those that gRPC includes.
+        private_key: PEM file of this client's key, for a server that requires client certificates.
+        certificate_chain: PEM file of this client's certificate; needed with `private_key`.
     """
 
     root_certificates: str | os.PathLike[str] | None = None
@@ -96,7 +96,7 @@ class Tls:
 def check_model(name: str, value: object) -> str:
     """Accept the name of a model."""
     if not isinstance(value, str) or not value or UNPRINTABLE.search(value):
-        raise InvalidRequest(f"{name} is a model's name, such as {Connection.model!r}; got {value!r}")
+        raise InvalidRequest(f"{name} must be the name of a model, such as {Connection.model!r}; got {value!r}")
     return value
 
 
@@ -110,18 +110,18 @@ def check_urls(name: str, value: object) -> str:
 
 
 def check_url(name: str, value: object) -> str:
-    """Refuse what gRPC would resolve as a host name and then never find."""
+    """Refuse addresses that gRPC would take for a host name and never resolve."""
     schemes = ("http:", "https:", "grpc:", "grpcs:")
     if not isinstance(value, str) or not value or value.startswith(schemes) or UNPRINTABLE.search(value):
         # The part before an @ may be a password.
         got = f"...{value[value.rindex('@') :]}" if isinstance(value, str) and "@" in value else value
         raise InvalidRequest(
-            f"{name} is host:port of the server's gRPC port, such as {DEFAULT_URL!r}, without a"
-            f" scheme (tls=Tls(), or --tls, encrypts), or a list of these; got {got!r}"
+            f"{name} must be host:port of the server's gRPC port, such as {DEFAULT_URL!r}, or a list of these, without"
+            f" a scheme (for TLS use tls=Tls() or --tls); got {got!r}"
         )
     if "@" in value and not value.startswith("unix"):
         raise InvalidRequest(
-            f"{name} is host:port alone, and this one has an @: gRPC sends no user:password@. Give credentials as"
+            f"{name} must be host:port without user:password@, which gRPC does not send. Give credentials as"
             " headers={'authorization': ...} (--header 'authorization: ...')"
         )
     server = _SERVER.fullmatch(value)
@@ -136,7 +136,7 @@ def check_url(name: str, value: object) -> str:
 def check_tls(name: str, value: object) -> Tls:
     """Accept a Tls."""
     if not isinstance(value, Tls):
-        raise InvalidRequest(f"{name} is Tls(...) or None, got {value!r}")
+        raise InvalidRequest(f"{name} must be Tls(...) or None, got {value!r}")
     return value
 
 
@@ -144,15 +144,15 @@ def check_headers(name: str, value: object) -> dict[str, str]:
     """Lower-case the names, as gRPC demands, and refuse what it would not send."""
     checked = {}
     if not isinstance(value, Mapping):
-        raise InvalidRequest(f"{name} are a mapping of names to values, got {type(value).__name__}")
+        raise InvalidRequest(f"{name} must be a mapping of names to values, got {type(value).__name__}")
     for key, text in value.items():
         if not isinstance(key, str) or not _HEADER_NAME.fullmatch(key.lower()) or key.lower().endswith("-bin"):
             raise InvalidRequest(
-                f"a header's name has letters, digits and _ . - only, and does not end in -bin; got {key!r}"
+                f"a header's name may have only letters, digits and _ . -, and must not end in -bin; got {key!r}"
             )
         # The message does not show the value, which may be a secret.
         if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
-            raise InvalidRequest(f"the value of header {key!r} is not a str of printable ASCII")
+            raise InvalidRequest(f"the value of header {key!r} must be a str of printable ASCII")
         checked[key.lower()] = text
     return checked
 
@@ -165,8 +165,8 @@ class Connection(CheckedArguments):
     url: Annotated[
         str | Sequence[str],
         Argument(
-            "the server's gRPC port, as host:port. Several servers: a list, or with commas between them;"
-            " dns:///NAME:PORT is every server that has the name",
+            "the server's gRPC port, as host:port. Several servers: a list, or separated by commas."
+            " dns:///NAME:PORT: every address of the name",
             check_urls,
             "HOST:PORT,...",
         ),
@@ -175,14 +175,12 @@ class Connection(CheckedArguments):
     timeout_seconds: Annotated[
         float, Argument("deadline of every call, from sending to the answer", check_timeout, "SECONDS")
     ] = 60.0
-    tls: Annotated[Tls | None, Argument("how to encrypt; None sends everything in the clear", check_tls)] = None
+    tls: Annotated[Tls | None, Argument("how to encrypt; None: without encryption", check_tls)] = None
     headers: Annotated[
         Mapping[str, str] | None,
-        Argument('sent with every call as gRPC metadata, such as {"authorization": "Bearer ..."}', check_headers),
+        Argument('gRPC metadata to send with every call, such as {"authorization": "Bearer ..."}', check_headers),
     ] = field(default=None, repr=False)  # they may hold secrets
-    download_limits: Annotated[
-        DownloadLimits | None, Argument("limits for fetching a video from an http(s) address")
-    ] = None
+    download_limits: Annotated[DownloadLimits | None, Argument("limits for downloading a video from an address")] = None
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -206,7 +204,7 @@ class Connection(CheckedArguments):
         """The context of a call with this deadline; None takes the connection's.
 
         Raises:
-            InvalidRequest: the deadline is not what is allowed.
+            InvalidRequest: the deadline is not allowed.
         """
         seconds = self.timeout_seconds if timeout_seconds is None else check_timeout("timeout_seconds", timeout_seconds)
         return CallContext(url=self.shown_url, model=self.model, timeout_seconds=seconds)

@@ -1,7 +1,7 @@
-"""The clip contract of a model: what it takes, what it answers, and where it comes from.
+"""The clip contract of a model: its input, its output, and where it comes from.
 
-It is data. Decoding, configs, checks and documentation follow from it; it lies beside the network's file as
-contract.json, and a server tells it in the config of the public model.
+Decoding, configs, checks and documentation use it. It is stored beside the network's file as contract.json, and in the
+config of the public model, where clients read it.
 """
 
 import json
@@ -23,22 +23,22 @@ WEIGHTS_FIELDS = ("sampling", "views", "crops", "accuracy", "classes", "weights_
 
 @dataclass(frozen=True, kw_only=True)
 class ClipContract:
-    """What a model takes and answers.
+    """The input and the output of a model.
 
     Attributes:
-        frames: T, how many frames a clip has, 1 to 256.
-        stride: distance between two of them, in frames at 30 a second, 1 to 256.
-        short_side: pixels to which the short side of a frame is scaled, 1 to 2048.
-        crop: S, the side of the square that is cut out of it, in pixels, 1 to `short_side`.
-        resize: "short side": scaled with its aspect ratio, then the central square, or three along the longer side.
+        frames: T, the number of frames of a clip, 1 to 256.
+        stride: distance between two frames, in thirtieths of a second, 1 to 256.
+        short_side: the short side of a frame is scaled to this many pixels, 1 to 2048.
+        crop: S, the side of the square that is cut from the frame, in pixels, 1 to `short_side`.
+        resize: "short side": scale and keep the aspect ratio, then cut the central square, or three squares.
         mean, deviation: of each channel, for pixels in [0, 1], in the order of `channel_order`. The network sees
             (pixel - mean) / deviation.
         channel_order: of the network's input.
-        sampling, views, crops: the protocol that its authors publish, in which `accuracy` was measured. A request
-            chooses its own, by default one view of "uniform".
-        accuracy: what its authors publish, and where.
-        classes: K, how many it tells apart; None before its weights are known.
-        feature_size: D, values of an embedding; None for a model that answers scores alone.
+        sampling, views, crops: the published test protocol of `accuracy`. A request chooses its own values, by default
+            one view of "uniform".
+        accuracy: the accuracy that its authors published, and where.
+        classes: K, the number of classes; None before the weights are known.
+        feature_size: D, the number of values of an embedding; None for a model that returns only scores.
         code_licence, code_source: of the network's code.
         weights_licence, weights_source: of its weights.
 
@@ -76,18 +76,19 @@ class ClipContract:
             raise ValueError(f"crop {self.crop} does not fit into frames whose short side is {self.short_side}")
         if self.crops not in (1, 3) or self.views * self.crops > MAX_CLIPS:
             raise ValueError(
-                f"views x crops is {self.views} x {self.crops}, and allowed are 1 or 3 crops and {MAX_CLIPS} clips"
+                f"views x crops is {self.views} x {self.crops}, but crops must be 1 or 3, and the product at most"
+                f" {MAX_CLIPS}"
             )
         for name in ("mean", "deviation"):
             object.__setattr__(self, name, _read_channels(name, getattr(self, name)))
         if min(self.deviation) <= 0:
-            raise ValueError(f"deviation is {list(self.deviation)}, and each value is above 0")
+            raise ValueError(f"deviation is {list(self.deviation)}, but each value must be above 0")
         for name, allowed in (("resize", ResizeRule), ("channel_order", ChannelOrder), ("sampling", Sampling)):
             if getattr(self, name) not in get_args(allowed):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, and allowed is {' or '.join(get_args(allowed))}")
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be {' or '.join(get_args(allowed))}")
         for name in ("accuracy", "code_licence", "code_source", "weights_licence", "weights_source"):
             if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, and a text is needed")
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be a text")
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
@@ -101,10 +102,10 @@ class ClipContract:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`; what a later version has added is left out. Raises ValueError."""
+        """The inverse of `to_json`; ignores fields that a later version has added. Raises ValueError."""
         values = json.loads(text)
         if not isinstance(values, dict):
-            raise ValueError(f"a contract is a JSON object, got {type(values).__name__}")
+            raise ValueError(f"a contract must be a JSON object, got {type(values).__name__}")
         known = {field.name for field in fields(cls)}
         return cls.from_values({name: value for name, value in values.items() if name in known})
 
@@ -115,7 +116,7 @@ class ClipContract:
 
 def _require_whole(name: str, value: object, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(f"{name} is {value!r}, and a whole number from 1 to {most} is needed")
+        raise ValueError(f"{name} is {value!r}, but must be a whole number from 1 to {most}")
 
 
 def _read_channels(name: str, value: object) -> tuple[float, ...]:
@@ -126,5 +127,5 @@ def _read_channels(name: str, value: object) -> tuple[float, ...]:
         or len(numbers) != CHANNELS
         or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
     ):
-        raise ValueError(f"{name} is {value!r}, and a number for each of {CHANNELS} channels is needed")
+        raise ValueError(f"{name} is {value!r}, but must be a number for each of {CHANNELS} channels")
     return tuple(float(number) for number in numbers)

@@ -296,7 +296,7 @@ def _ask_for_credentials(text: str) -> str:
     restricted = _RESTRICTED.match(text)
     if restricted and (header := restricted[1]):
         return (
-            f"It wants the key that its operator set in the header {header!r}: give it as headers={{{header!r}: KEY}},"
+            f"It requires its operator's key in the header {header!r}: give it as headers={{{header!r}: KEY}},"
             f" or on the command line as --header '{header}: KEY'."
         )
     return (

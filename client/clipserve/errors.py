@@ -15,7 +15,7 @@ ClipserveError
 │   ├── DecodeOutOfMemory    out-of-memory        decoding needs more memory than the server allows
 │   └── DecodeFailed         failed               a defect of the server; its log says which
 ├── RequestError             the caller can correct it
-│   ├── InvalidRequest       invalid-request      an argument is not what is allowed
+│   ├── InvalidRequest       invalid-request      an argument is not allowed
 │   ├── UnknownModel         unknown-model        lists the models that the server has
 │   └── VideoNotReadable     video-not-readable   the local file does not open or read
 └── ServerError              the server, or the network

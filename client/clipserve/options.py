@@ -1,6 +1,6 @@
-"""What callers can ask for: one dataclass for each group of options, checked when it is made.
+"""The options of calls: one dataclass for each group of options, checked when it is made.
 
-SamplingOptions            which part of a video the model looks at
+SamplingOptions            which frames of a video the model gets
 └── RequestOptions         + what to return: all that a request to the server says about a video
     ├── ClassifyArguments  + video, retry, timeout_seconds: the arguments of `classify`
     └── RunArguments       + source, parallel, on_error, ...: the arguments of `classify_many`
@@ -32,17 +32,17 @@ _check_time = partial(check_seconds, longest=sys.float_info.max)
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions(CheckedArguments):
-    """Which frames of a video the model sees, and how they are scaled.
+    """Which frames of a video the model gets, and how they are scaled.
 
     Raises:
-        InvalidRequest: a value is not what is allowed.
+        InvalidRequest: a value is not allowed.
     """
 
     sampling: Annotated[
         Sampling,
         Argument(
-            "'uniform' spreads the model's frames over the whole video; 'clip' takes clips of the length that the model"
-            " was trained on, as the published test protocols do; 'keyframes' is faster, not exact: the frames of"
+            "how to select frames. 'uniform': spread over the whole video. 'clip': clips as long as those that the"
+            " model was trained on, as in the published test protocols. 'keyframes': faster, not exact; the frames of"
             " 'uniform', each moved to the nearest key frame",
             partial(check_choice, choices=Sampling),
         ),
@@ -50,7 +50,7 @@ class SamplingOptions(CheckedArguments):
     views: Annotated[
         int | None,
         Argument(
-            f"with sampling 'clip': how many clips, spread over the video, 1 to {MAX_CLIPS}",
+            f"number of clips in time, spread over the video, 1 to {MAX_CLIPS}; more than 1 needs sampling 'clip'",
             partial(check_int, allowed=range(1, MAX_CLIPS + 1), described=f"a whole number from 1 to {MAX_CLIPS}"),
             metavar="N",
             default="1",
@@ -59,7 +59,7 @@ class SamplingOptions(CheckedArguments):
     crops: Annotated[
         int | None,
         Argument(
-            "squares cut from each frame: 1, the centre, or 3 along the longer side",
+            "number of squares cut from each frame: 1 (the centre) or 3 (along the longer side)",
             partial(check_int, allowed=(1, 3), described="1 or 3"),
             metavar="1|3",
             default="1",
@@ -68,20 +68,24 @@ class SamplingOptions(CheckedArguments):
     start: Annotated[
         float | None,
         Argument(
-            "leave out what comes before this time, in seconds from the first frame on", _check_time, metavar="SECONDS"
+            "use only the part of the video from this time on, in seconds from the first frame",
+            _check_time,
+            metavar="SECONDS",
         ),
     ] = None
     end: Annotated[
         float | None,
         Argument(
-            "leave out what comes after this time, in seconds from the first frame on", _check_time, metavar="SECONDS"
+            "use only the part of the video up to this time, in seconds from the first frame",
+            _check_time,
+            metavar="SECONDS",
         ),
     ] = None
     quality: Annotated[
         Quality,
         Argument(
-            "how frames are scaled: 'fast', or 'reference', which rounds exactly as PyTorchVideo does. 'draft' scales"
-            " as 'fast', and is faster, not exact: each frame is moved to the nearest one that other frames depend on",
+            "how to scale frames. 'fast': area averaging. 'reference': as PyTorchVideo scales and rounds. 'draft':"
+            " faster, not exact; as 'fast', and each frame is moved to the nearest one that other frames depend on",
             partial(check_choice, choices=Quality),
         ),
     ] = "fast"
@@ -107,10 +111,16 @@ class RequestOptions(SamplingOptions):
 
     top_k: Annotated[
         int,
-        Argument("how many labels to return; a model with fewer returns all of them", check_positive_int, metavar="N"),
+        Argument(
+            "number of labels to return; a model with fewer classes returns all of them",
+            check_positive_int,
+            metavar="N",
+        ),
     ] = 5
     features: Annotated[bool, Argument("also return the embedding, float32 [D]", check_bool)] = False
-    report: Annotated[bool, Argument("also return what the server did with the video", check_bool)] = False
+    report: Annotated[
+        bool, Argument("also return the server's report: codec, size, frame times, milliseconds", check_bool)
+    ] = False
 
     def settings(self) -> dict[str, Any]:
         """All that the answer depends on, by name."""
@@ -144,13 +154,13 @@ class ClassifyArguments(RequestOptions):
     retry: Annotated[
         bool,
         Argument(
-            "send the request again while the server is busy, away or loading, until the deadline. Off by default: who"
-            " waits for one answer wants to know at once what is wrong"
+            "try again until the deadline while the server is busy, does not answer, or loads the model. Off by"
+            " default, so that an error of a single call comes at once"
         ),
     ] = False
     timeout_seconds: Annotated[
         float | None,
-        Argument("deadline of this call; None takes the classifier's", check_timeout, metavar="SECONDS"),
+        Argument("deadline of this call; None: the classifier's", check_timeout, metavar="SECONDS"),
     ] = None
 
 
@@ -162,40 +172,40 @@ class RunArguments(RequestOptions):
         Source,
         Argument(
             "a path, pattern, folder, http(s) address, CSV or JSON lines file, data frame, bytes, open file, or any"
-            " iterable of these, read only as far as it is needed; see `read_entries`. Paths, patterns, folders and"
+            " iterable of these, which is read only as far as needed; see `read_entries`. Paths, patterns, folders and"
             " lists may be in a store, such as s3://bucket/videos"
         ),
     ] = field(repr=False)
     _: KW_ONLY
-    parallel: Annotated[int, Argument("how many videos to send at once", check_positive_int, metavar="N")] = 5
+    parallel: Annotated[int, Argument("number of requests in flight", check_positive_int, metavar="N")] = 5
     on_error: Annotated[
         OnError,
         Argument(
-            "a video that fails becomes a row with its error ('keep'), ends the run ('raise'), or is left out and"
-            " counted ('drop'). An unknown model and missing credentials end the run in any case",
+            "what happens to a video that fails. 'keep': it becomes a row with its error. 'raise': it ends the run."
+            " 'drop': it is left out and counted. An unknown model or missing credentials always end the run",
             partial(check_choice, choices=OnError),
         ),
     ] = "keep"
-    ordered: Annotated[bool, Argument("rows come in the order of the source; False: as they finish")] = True
+    ordered: Annotated[bool, Argument("rows come in the order of the source; False: rows come as they finish")] = True
     progress: Annotated[
         bool | None,
         Argument(
-            "show a progress bar on stderr, or in the notebook; None: when stderr is a terminal, or when a notebook's"
-            " run takes longer than a second"
+            "show a progress bar on stderr or in the notebook; None: if stderr is a terminal, or if a run in a notebook"
+            " takes longer than a second"
         ),
     ] = None
     retry_seconds: Annotated[
         float | None,
         Argument(
-            "how long to wait for a server that is busy, away or loading, where that is longer than the deadline of a"
-            " call; None: as long as the deadline, and only for a server that has answered before in this run",
+            "how long to wait for a server that is busy, does not answer, or loads the model; at least the deadline of"
+            " a call. None: as long as the deadline, and only for a server that has answered before in this run",
             check_seconds,
             metavar="SECONDS",
         ),
     ] = None
     timeout_seconds: Annotated[
         float | None,
-        Argument("deadline of each call; None takes the classifier's", check_timeout, metavar="SECONDS"),
+        Argument("deadline of each call; None: the classifier's", check_timeout, metavar="SECONDS"),
     ] = None
 
 
@@ -204,12 +214,14 @@ class EmbedArguments(RunArguments):
     """The arguments of `embed`."""
 
     _: KW_ONLY
-    top_k: Annotated[int, Argument("how many labels to return beside the vector", check_positive_int, metavar="N")] = 1
+    top_k: Annotated[
+        int, Argument("number of labels to return in addition to the vector", check_positive_int, metavar="N")
+    ] = 1
     features: Annotated[bool, Argument("always on", lambda _name, _value: True)] = True
     on_error: Annotated[
         OnError,
         Argument(
-            "as for `classify_many`; with 'keep' failures are also among the rows, as NaN",
+            "as for `classify_many`; with 'keep' a failure also has a row, with NaN",
             partial(check_choice, choices=OnError),
         ),
     ] = "drop"

@@ -154,8 +154,8 @@ def parse_contract(config: Any, model: str) -> ClipContract:
     parameters = config.config.parameters
     if PARAMETER not in parameters:
         raise UnexpectedAnswer(
-            f"model {model!r} tells no contract: its model repository was exported before contracts were part of"
-            " it, or it is no public model of clipserve. `clipserve export --configs` adds them on the server",
+            f"model {model!r} has no contract: an older version of clipserve exported it, or it is not a public model"
+            " of clipserve. `clipserve export --configs` on the server adds contracts",
             model=model,
         )
     try:

@@ -45,9 +45,8 @@ class Prediction:
         labels: top_k labels, or all of them if the model has fewer.
         model: name of the model that answered.
         video: the video's name: the path as given, a file object's name, or "<bytes>".
-        features: float32 array [D] (X3D: 2048, MViT: 768), the embedding ahead of the projection, if requested.
-        report: what the server did with the video (codec, size, timestamps of the frames it used, milliseconds), if
-            requested.
+        features: float32 array [D] (X3D: 2048, MViT: 768), the embedding before the projection, if requested.
+        report: the server's report (codec, size, timestamps of the frames, milliseconds), if requested.
         truncated: whether bytes of the video are missing or damaged, so that the labels come from the frames that are
             left; None if the server does not say.
     """
@@ -100,16 +99,16 @@ def list_best(labels: Sequence[ScoredLabel]) -> str:
 class Row:
     """One video of a source and its outcome: either a `prediction` or an `error`.
 
-    id, video and label can be written as UTF-8, whatever the name of a file: names.py says how, and `read_name` returns
-    the name for `open`.
+    id, video and label are valid UTF-8: names.py says how other bytes are escaped, and `read_name` returns the name for
+    `open`.
 
     Attributes:
         id: the column `id` of its source, or the path, address or position of the video.
         video: path or address (without credentials) of the video, or "<bytes>".
-        prediction: what the server answered; None for a failure.
-        error: why there is no prediction; None for a success.
+        prediction: the server's answer; None for a failure.
+        error: the reason why there is no prediction; None for a success.
         label: the true label that the source states, or None.
-        milliseconds: from sending the request to the answer, retries included.
+        milliseconds: time from sending the request to the answer, retries included.
     """
 
     id: str
@@ -121,4 +120,4 @@ class Row:
 
     def __post_init__(self) -> None:
         if (self.prediction is None) == (self.error is None):
-            raise ValueError("a row holds a prediction or an error: exactly one of them")
+            raise ValueError("a row has either a prediction or an error, and this one has both or none")

@@ -226,7 +226,7 @@ def find_cut(member: Member) -> InferenceServerException | None:
     if not member.cut:
         return None
     return InferenceServerException(
-        f"it has calls and answered nothing, not even a question, for {ANSWER_SECONDS:g} s",
+        f"it has not answered its calls, nor a check of the model, for {ANSWER_SECONDS:g} s",
         status=str(grpc.StatusCode.UNAVAILABLE),
     )
 

@@ -21,29 +21,32 @@ from clipserve_export.target import choose_target
 
 @spread_options
 def adopt(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A network: .onnx, or .pt of TorchScript.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The network's file: .onnx, or .pt of TorchScript.")],
     *,
     contract: Annotated[
-        Path, typer.Option(metavar="FILE", help="Its clip contract, in TOML; see docs/models.md.", show_default=False)
+        Path,
+        typer.Option(metavar="FILE", help="The network's clip contract, in TOML: docs/models.md.", show_default=False),
     ],
     labels: Annotated[
         Path,
         typer.Option(metavar="FILE", help="Class names, one a line, in the order of the scores.", show_default=False),
     ],
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The public name. (default: the file's)", show_default=False)
+        str | None,
+        typer.Option(metavar="NAME", help="The model's public name. (default: the file's name)", show_default=False),
     ] = None,
     target: Annotated[
-        TargetChoice, typer.Option(envvar="CLIPSERVE_TARGET", help="Where it will run; as of `clipserve export`.")
+        TargetChoice,
+        typer.Option(envvar="CLIPSERVE_TARGET", help="Device that the network will run on, as for `clipserve export`."),
     ] = TargetChoice.auto,
     version: VersionOption = None,
     repository: RepositoryOption = REPOSITORY,
     serving: ServingOptions,
 ) -> None:
-    """Put a ready network into a Triton model repository.
+    """Publish an ONNX or TorchScript file in a Triton model repository.
 
-    What the contract says about its input and answers is compared with the file. Scaling, normalisation, softmax and
-    the mean over views become part of it; the result is compared with the file before it is published.
+    The command compares the contract with the file. It adds scaling, normalisation, softmax and the mean over views to
+    the network, and compares the result with the file before it publishes the model.
 
     \b
     clipserve adopt my_net.onnx --contract my_net.toml --labels my_labels.txt

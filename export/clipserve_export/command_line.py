@@ -56,46 +56,49 @@ def export(
         list[str] | None,
         typer.Argument(
             metavar="MODELS...",
-            help=f"Any of {', '.join(SPECS)}; or one network of your own: FILE.py:FUNCTION or MODULE:FUNCTION; or one"
-            " of Hugging Face: hf:FOLDER or hf:OWNER/NAME.",
+            help=f"Published models: {', '.join(SPECS)}. Or one network of your own: FILE.py:FUNCTION or"
+            " MODULE:FUNCTION. Or one checkpoint of Hugging Face: hf:FOLDER or hf:OWNER/NAME.",
             show_default=False,
         ),
     ] = None,
     *,
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The public name of a network of your own, or of Hugging Face."),
+        typer.Option(
+            metavar="NAME", help="The model's public name, for your own network or a checkpoint of Hugging Face."
+        ),
     ] = None,
     contract: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The clip contract of a network of your own, in TOML; see docs/models.md."),
+        typer.Option(metavar="FILE", help="The clip contract of your own network, in TOML: docs/models.md."),
     ] = None,
-    format: Annotated[FormatChoice, typer.Option(help="The file the network is written as.")] = FormatChoice.onnx,
+    format: Annotated[FormatChoice, typer.Option(help="Format of the network's file.")] = FormatChoice.onnx,
     precision: Annotated[
         PrecisionChoice,
         typer.Option(
-            help="What the network computes in, between the normalised clip and the embedding; auto is fp16 for"
-            " TorchScript where a GPU of this machine shows that it holds, else fp32."
+            help="Precision of the network, from the normalised clip to the embedding. auto: fp16 for TorchScript if a"
+            " check on a GPU of this machine passes, else fp32."
         ),
     ] = PrecisionChoice.auto,
     target: Annotated[
         TargetChoice,
         typer.Option(
             envvar="CLIPSERVE_TARGET",
-            help="Where it will run: its layout, batches and warm-up follow. auto: a GPU where this machine has one.",
+            help="Device that the network will run on. It sets layout, batches and warm-up. auto: a GPU if this"
+            " machine has one.",
         ),
     ] = TargetChoice.auto,
     weights: Annotated[
         str,
         typer.Option(
             metavar="pretrained|random|FILE",
-            help="The published checkpoint (fetched once into torch.hub's cache), seeded random weights, or a state"
-            " dict of your own, of any class count.",
+            help="pretrained: the published checkpoint, downloaded once into torch.hub's cache. random: random numbers"
+            " with a fixed seed. FILE: your own state dict, of any number of classes.",
         ),
     ] = "pretrained",
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Class names, one a line, as many as the weights have classes."),
+        typer.Option(metavar="FILE", help="Class names, one a line. The weights must have the same number of classes."),
     ] = None,
     version: VersionOption = None,
     repository: RepositoryOption = REPOSITORY,
@@ -105,17 +108,20 @@ def export(
     ] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Write nothing; exit with 1 if a generated config has drifted."),
+        typer.Option("--check", help="Write nothing. Exit with 1 if a generated config differs from the specs."),
     ] = False,
     configs: Annotated[
         bool,
-        typer.Option("--configs", help="Write configs and label files only, no networks; with MODELS, their options."),
+        typer.Option(
+            "--configs",
+            help="Write only configs and label files, no networks. With MODELS: change their serving options.",
+        ),
     ] = False,
     serving: ServingOptions,
 ) -> None:
     """Export networks into a Triton model repository.
 
-    Each export is compared with the network it came from before it is published, and published whole or not at all.
+    The command compares each exported file with the PyTorch network. It publishes the model completely or not at all.
 
     \b
     clipserve export x3d_m mvit_base_32x3
@@ -136,12 +142,16 @@ def export(
         raise fail(console, f"clipserve export needs {error.name}: pip install 'clipserve[export]'", 2) from error
 
     if not (models or check or configs):
-        raise fail(console, f"no model was named; there are {', '.join(SPECS)}", 2)
+        raise fail(console, f"no model was named: name one or more of {', '.join(SPECS)}", 2)
     if serving != ServingOptions() and not models:
-        raise fail(console, "serving options are a model's: name the models that they are for", 2)
+        raise fail(console, "serving options need a model: name the models to change", 2)
     names = list(dict.fromkeys(models or []))
     if len(names) > 1 and (labels or name or contract or weights not in ("pretrained", "random")):
-        raise fail(console, "one checkpoint, label file, name or contract fits one model: name one model", 2)
+        raise fail(
+            console,
+            "--weights FILE, --labels, --name and --contract are for one model, and several were named: name one",
+            2,
+        )
 
     try:
         if check:
@@ -233,7 +243,7 @@ def export_and_report(
         except ExportError as error:
             raise fail(console, f"{spec.name}: {error}", 1) from error
     if record is None:
-        console.print(f"{spec.name}: is already exported as {format_name} from these weights", markup=False)
+        console.print(f"{spec.name}: already exported as {format_name} from these weights", markup=False)
         return
     console.print(
         f"{spec.name}: {record.format}, {record.precision}, for a {target.upper()},"
@@ -242,9 +252,9 @@ def export_and_report(
         markup=False,
     )
     if record.weights_prefix:
-        console.print(f"  removed from every name in the weights: {record.weights_prefix!r}", markup=False)
+        console.print(f"  removed this prefix from every name in the weights: {record.weights_prefix!r}", markup=False)
     if target != record.checked_on and record.precision != "fp32":
-        console.print(f"  whether {record.precision} holds on a GPU was not checked", markup=False)
+        console.print(f"  {record.precision} was not checked on a GPU", markup=False)
     chosen = read_chosen(repository, find_spec(repository, spec.name))
     notes = explain_contract(chosen.contract) if chosen else []
     for note in [*notes, *explain_publication(repository, spec, record.version)]:
@@ -255,7 +265,7 @@ def explain_contract(contract: ClipContract) -> list[str]:
     """Notes about a contract for the person who has just published the model."""
     notes = []
     if contract.feature_size is None:
-        notes.append("it has no embedding: it answers scores, and no FEATURES")
+        notes.append("the network has no embedding: the model returns scores, and no FEATURES")
     if contract.weights_licence:
         notes.append(f"licence of the weights: {contract.weights_licence}")
     return notes

@@ -35,9 +35,9 @@ def require_distinct(labels: Sequence[str], source: Path | str, *, of: str, star
     for number, label in enumerate(labels, start):
         if (earlier := first.setdefault(normalise(label), number)) != number:
             raise LabelsError(
-                f"{source}, {of} {number}: the label {label!r} is that of {of} {earlier} already"
-                f" ({labels[earlier - start]!r}); each class needs a name of its own, and blanks, underscores and case"
-                " do not tell names apart"
+                f"{source}, {of} {number}: the label {label!r} equals that of {of} {earlier}"
+                f" ({labels[earlier - start]!r}); each class needs another name, and names that differ only in blanks,"
+                " underscores or case are equal"
             )
 
 

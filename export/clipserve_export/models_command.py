@@ -18,14 +18,14 @@ PIPED_WIDTH = 300  # where no terminal says how wide a line may be
 
 def models(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Show the whole contract of this one.", show_default=False)
+        str | None, typer.Argument(metavar="MODEL", help="Print the contract of this model.", show_default=False)
     ] = None,
     *,
     repository: RepositoryOption = REPOSITORY,
 ) -> None:
-    """List what can be exported and what a repository holds: contract, precision, licence, accuracy.
+    """List the published models and those of a repository: contract, precision, licence, accuracy.
 
-    The accuracy is what the authors of the weights publish, in the protocol of the contract. It was not measured here.
+    The accuracy is the one that the authors of the weights published, with the test protocol of the contract.
 
     \b
     clipserve models

@@ -63,7 +63,7 @@ class Parity:
     def require(self) -> None:
         """Raise ParityError unless it holds."""
         if not self.holds:
-            raise ParityError(f"the export does not compute what the network does, nothing was written: {self}")
+            raise ParityError(f"the exported file differs from the network, so nothing was written: {self}")
 
     def __str__(self) -> str:
         features = ""

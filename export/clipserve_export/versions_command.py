@@ -22,7 +22,7 @@ def versions(
         str | None,
         typer.Option(
             metavar="N|latest:K|all|1,2",
-            help="The version that servers load, or several; the highest of them answers.",
+            help="The versions that servers load. The highest of them answers.",
             show_default=False,
         ),
     ] = None,
@@ -30,7 +30,7 @@ def versions(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Let the server there reload the model; its gRPC port.",
+            help="Let this server reload the model. Give its gRPC port.",
             show_default=False,
         ),
     ] = None,
@@ -40,8 +40,8 @@ def versions(
 ) -> None:
     """List the versions of models, roll one out, or roll it back.
 
-    A running server follows the new choice when it reloads the model: with --reload, after
-    `docker compose exec server python3 -m clipserve_container.reload MODEL`, or when it starts again.
+    A running server changes when it reloads the model: with --reload, after
+    `docker compose exec server python3 -m clipserve_container.reload MODEL`, or after a restart.
 
     \b
     clipserve versions
@@ -66,7 +66,7 @@ def versions(
     except ExportError as error:
         raise fail(console, str(error), 2) from error
     if named is None and (serve or reload):
-        raise fail(console, "--serve and --reload are for one model: name it", 2)
+        raise fail(console, "--serve and --reload need a model: clipserve versions MODEL ...", 2)
     try:
         if named and serve:
             serve_versions(repository, named, serve)

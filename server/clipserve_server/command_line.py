@@ -21,10 +21,18 @@ def serve(
     repository: Annotated[Path, typer.Option(metavar="DIR", help="The Triton model repository.")] = Path(
         "model_repository"
     ),
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8002,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for every interface.")
+    ] = "127.0.0.1",
+    http_port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port for HTTP; 0: any free port.")
+    ] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port for gRPC; 0: any free port.")
+    ] = 8001,
+    metrics_port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port for metrics; 0: any free port.")
+    ] = 8002,
     start_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="How long the models may take to load.")
     ] = 300.0,
@@ -33,28 +41,30 @@ def serve(
         typer.Option(
             metavar="FILE",
             dir_okay=False,
-            help="Append Triton's log to this file; by default it is a temporary one, kept after a failure.",
+            help="Append Triton's log to this file. Default: a temporary file, which is kept after a failure.",
             show_default=False,
         ),
     ] = None,
     cpu_precision: Annotated[
         CpuPrecision,
-        typer.Option(help="What ONNX networks compute in on a CPU; auto: bf16 where it held."),
+        typer.Option(
+            help="Precision of ONNX networks on a CPU. auto: bf16 if the export's check passed and the CPU supports it."
+        ),
     ] = CpuPrecision.AUTO,
     decoder: Annotated[
         Decoder | None,
         typer.Option(
-            help="What decodes videos: the CPU, or NVDEC of a GPU beside it; auto: NVDEC where there is one.",
+            help="Decoder: cpu, or nvdec (the GPU's decoder) in addition to the CPU. auto: nvdec if there is one.",
             show_default="auto",
         ),
     ] = None,
     timeline: Annotated[
-        bool, typer.Option("--timeline/--no-timeline", help="Make timelines of long videos, with every model served.")
+        bool, typer.Option("--timeline/--no-timeline", help="Also serve timelines of long videos.")
     ] = True,
 ) -> None:
-    """Serve a model repository from this machine, with the Triton of the wheel nvidia-pytriton.
+    """Serve a model repository on this machine, with the Triton of the wheel nvidia-pytriton.
 
-    Ends on Ctrl-C or SIGTERM, after the requests in flight are answered, and leaves no process behind.
+    Stops on Ctrl-C or SIGTERM, after it has answered the requests in flight.
 
     \b
     clipserve serve

@@ -45,7 +45,7 @@ def check_precision(wanted: str) -> CpuPrecision:
         return CpuPrecision(wanted)
     except ValueError:
         allowed = ", ".join(CpuPrecision)
-        raise ServerStartError(f"the precision on the CPU is one of {allowed}, got {wanted!r}") from None
+        raise ServerStartError(f"the precision on the CPU must be one of {allowed}, got {wanted!r}") from None
 
 
 def wanted_precision() -> str:

@@ -52,7 +52,7 @@ def test_a_deadline_is_a_positive_number_of_seconds(connect, seconds):
 @pytest.mark.parametrize("value", [pd.NA, np.array(["fast", "keep"]), ["clip"], None, "no"])
 @pytest.mark.parametrize("name", ["sampling", "quality", "on_error", "features", "report"])
 def test_a_choice_or_bool_of_another_type_is_refused_with_what_is_allowed(connect, name, value):
-    with pytest.raises(InvalidRequest, match=rf"{name} is .* or .*, got"):
+    with pytest.raises(InvalidRequest, match=rf"{name} must be .* or .*, got"):
         connect().classify_many([VIDEO], **{name: value})
 
 
@@ -63,7 +63,7 @@ def test_numpys_truth_values_are_truth_values():
 
 @pytest.mark.parametrize("url", ["u:p4ss@host:1", "dns:///u:p4ss@host:1", "https://u:p4ss@host:1", "u:p4ss@host\n"])
 def test_credentials_in_a_url_are_refused_and_not_shown(connect, url):
-    with pytest.raises(InvalidRequest, match="url is host:port") as caught:
+    with pytest.raises(InvalidRequest, match="url must be host:port") as caught:
         VideoClassifier("x3d_m", url)
     assert "p4ss" not in str(caught.value)
 
@@ -182,7 +182,7 @@ def test_a_client_certificate_is_two_files():
 def test_a_certificate_that_does_not_open_is_named(connect):
     with pytest.raises(InvalidRequest, match=r"root_certificates.*'missing\.pem'"):
         connect(tls=Tls(root_certificates="missing.pem"))
-    with pytest.raises(InvalidRequest, match="tls is Tls"):
+    with pytest.raises(InvalidRequest, match="tls must be Tls"):
         connect(tls=True)
 
 

@@ -351,7 +351,10 @@ def test_a_list_without_a_video_says_so(run, tmp_path, monkeypatch, options):
     (tmp_path / "more.jsonl").touch()
     result = run("labels.csv", "more.jsonl", *options)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.splitlines()[-1] == "error: there is no video in 'labels.csv' and 'more.jsonl'"
+    assert result.stderr.splitlines()[-1] == (
+        "error: no video was found in 'labels.csv' and 'more.jsonl': give video files, or a folder, a pattern or a list"
+        " that has some"
+    )
 
 
 def test_an_empty_shard_is_not_an_empty_list(run, files):
@@ -387,7 +390,7 @@ def test_an_empty_standard_input_is_an_error_of_its_row(triton):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"), [(["-", "-"], "give - once"), (["-", "--out", "results.jsonl"], "leave out --out")]
+    ("arguments", "said"), [(["-", "-"], "give - only once"), (["-", "--out", "results.jsonl"], "leave out --out")]
 )
 def test_standard_input_is_read_once(run, triton, arguments, said):
     result = run(*arguments)

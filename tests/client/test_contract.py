@@ -34,7 +34,7 @@ def test_what_a_newer_server_adds_is_left_out(connect, triton):
 
 
 def test_a_server_of_an_older_export_is_told_apart(connect):
-    with pytest.raises(UnexpectedAnswer, match=r"tells no contract.*clipserve export --configs"):
+    with pytest.raises(UnexpectedAnswer, match=r"has no contract.*clipserve export --configs"):
         connect().contract()
 
 
@@ -60,19 +60,19 @@ def test_a_closed_classifier_asks_nobody(connect):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"frames": 0}, "frames is 0, and a whole number from 1 to 256"),
-        ({"frames": True}, "frames is True"),
+        ({"frames": 0}, "frames is 0, but must be a whole number from 1 to 256"),
+        ({"frames": True}, "frames is True, but must be a whole number"),
         ({"stride": 2.5}, "stride is 2.5"),
         ({"crop": 257}, "crop 257 does not fit"),
         ({"short_side": 4096}, "short_side is 4096"),
         ({"mean": (0.5, 0.5)}, "a number for each of 3 channels"),
         ({"mean": (0.5, 0.5, float("nan"))}, "a number for each of 3 channels"),
-        ({"deviation": (0.5, 0.0, 0.5)}, "each value is above 0"),
+        ({"deviation": (0.5, 0.0, 0.5)}, "each value must be above 0"),
         ({"channel_order": "RBG"}, "RGB or BGR"),
         ({"resize": "squash"}, "short side"),
         ({"sampling": "dense"}, "uniform or clip"),
         ({"views": 11}, "11 x 3"),
-        ({"crops": 2}, "1 or 3 crops"),
+        ({"crops": 2}, "crops must be 1 or 3"),
         ({"classes": 0}, "classes is 0"),
         ({"weights_licence": None}, "weights_licence is None"),
     ],

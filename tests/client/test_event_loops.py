@@ -147,5 +147,5 @@ def test_the_rows_of_one_run_are_taken_in_one_loop(classifier):
         return await anext(stream)
 
     assert asyncio.run(take()).id == "0"
-    with pytest.raises(InvalidRequest, match=r"one event loop.*begin another run"):
+    with pytest.raises(InvalidRequest, match=r"another event loop.*start another run"):
         asyncio.run(take())

@@ -439,7 +439,7 @@ def test_addresses_are_a_list_or_separated_by_commas(fleet):
     ],
 )
 def test_a_wrong_address_is_refused(url):
-    with pytest.raises(InvalidRequest, match="url is host:port"):
+    with pytest.raises(InvalidRequest, match="url must be host:port"):
         VideoClassifier(url=url)
 
 
@@ -461,7 +461,7 @@ def test_the_commands_take_several_addresses(fleet, tmp_path):
         assert CliRunner(env=environment).invoke(build_app(), [*ask, *given]).exit_code == 0
     wrong = CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), [*ask, "--url", "a:1,http://b:1"])
     assert wrong.exit_code == 2
-    assert "url is host:port" in wrong.stderr
+    assert "url must be host:port" in wrong.stderr
     assert "http://b:1" in wrong.stderr
 
 

@@ -234,7 +234,7 @@ def test_only_a_regular_file_takes_rows(run, folder, kind):
     {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: path.symlink_to("/dev/full")}[kind](out)
     result = run()
     assert result.exit_code == 2
-    assert "results.jsonl' is no regular file" in result.stderr
+    assert "results.jsonl' is not a regular file" in result.stderr
     assert not (folder / "results.jsonl.job").exists()
 
 

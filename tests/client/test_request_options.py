@@ -21,7 +21,7 @@ VIDEO = b"video"
         ({"views": True}, "got True"),
         ({"views": 3}, "add sampling='clip'"),
         ({"views": 2, "sampling": "keyframes"}, "'keyframes' has one view, got views=2: add sampling='clip'"),
-        ({"crops": 2}, "crops is 1 or 3, got 2"),
+        ({"crops": 2}, "crops must be 1 or 3, got 2"),
         ({"views": 11, "crops": 3, "sampling": "clip"}, "at most 30, got 11 x 3"),
         ({"start": -1}, "start .*got -1"),
         ({"start": float("nan")}, "start .*got nan"),
@@ -48,7 +48,7 @@ def test_a_request_that_makes_no_sense_is_refused_before_anything_is_sent(connec
 
 @pytest.mark.parametrize("call", ["classify", "classify_many", "embed"])
 def test_an_unknown_option_is_refused_with_those_there_are(connect, call):
-    with pytest.raises(InvalidRequest, match=r"no such option: topk; there are .*quality, top_k, features"):
+    with pytest.raises(InvalidRequest, match=r"unknown option: topk; the options are .*quality, top_k, features"):
         getattr(connect(), call)(VIDEO, topk=3)
 
 

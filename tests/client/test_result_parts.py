@@ -74,7 +74,7 @@ def test_a_job_that_stored_no_line_has_not_begun(folder):
 def test_other_settings_other_videos_and_other_files_are_refused(folder):
     with ResultFile(folder, SETTINGS) as results:
         results.append(0, make_row(0))
-    with pytest.raises(InvalidRequest, match="was begun with model 'x3d_m', now 'x3d_s'"):
+    with pytest.raises(InvalidRequest, match="was started with model 'x3d_m', now 'x3d_s'"):
         ResultFile(folder, {"model": "x3d_s"})
     with ResultFile(folder, SETTINGS) as results, pytest.raises(InvalidRequest, match="about another video"):
         results.has(0, "other")

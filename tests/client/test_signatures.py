@@ -60,7 +60,7 @@ def test_an_example_of_a_signature():
 def test_a_docstring_has_its_arguments_ahead_of_its_errors():
     head, args, raises = re.split(r"\n\n(?=Args:|Raises:)", VideoClassifier.classify.__doc__)
     assert head == "Classify one video."
-    assert "    top_k: how many labels to return; a model with fewer returns all of them.\n" in args
+    assert "    top_k: number of labels to return; a model with fewer classes returns all of them.\n" in args
     assert "VideoError: the video cannot be classified." in raises
 
 
@@ -102,12 +102,13 @@ def test_a_call_with_wrong_positional_arguments_names_the_method(arguments, opti
 
 @pytest.mark.filterwarnings("error")
 def test_an_old_name_that_a_method_never_had_is_unknown(connect):
-    with pytest.raises(InvalidRequest, match="no such option: patience_seconds; there are"):
+    with pytest.raises(InvalidRequest, match="unknown option: patience_seconds; the options are"):
         connect().classify(VIDEO, patience_seconds=3)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [("--top-k 0", "for '--top-k': top_k is a whole number"), ("--views 31", "for '--views'")]
+    ("options", "message"),
+    [("--top-k 0", "for '--top-k': top_k must be a whole number"), ("--views 31", "for '--views'")],
 )
 def test_a_wrong_value_on_the_command_line_is_wrong_usage_of_its_option(options, message):
     result = CliRunner(env={"COLUMNS": "1000"}).invoke(build_app(), ["classify", "a.mp4", *options.split()])

@@ -232,7 +232,10 @@ def test_blanks_around_commas_are_left_out(folder):
 )
 def test_a_quote_that_is_not_closed_is_reported_with_its_line(folder, rows, line):
     (folder / "labels.csv").write_text(f"path,label\n{rows}d.mp4,w\n")
-    with pytest.raises(InvalidRequest, match=rf"labels\.csv', line {line}: a quote opens a field here, and up to line"):
+    with pytest.raises(
+        InvalidRequest,
+        match=rf"labels\.csv', line {line}: a quote opens a field here, and no quote closes it up to line",
+    ):
         list(read_entries("labels.csv"))
 
 
@@ -316,7 +319,7 @@ def test_a_line_without_a_path_fails_alone(folder):
     (folder / "labels.csv").write_text("id,path\n1,a.mp4\n2,\n3,c.mp4\n")
     first, second, third = read_entries("labels.csv")
     assert isinstance(second.video, VideoNotReadable)
-    assert "labels.csv, line 3: there is no path" in str(second.video)
+    assert "labels.csv, line 3: the line has no path" in str(second.video)
     assert (first.id, second.id, third.id) == ("1", "2", "3")
 
 

@@ -92,7 +92,7 @@ def test_a_key_without_its_certificate_is_wrong_usage(run, certificates, given, 
     result = run("classify", given, str(certificates / "client.pem"))
     assert result.exit_code == 2
     assert f"Invalid value for {missing}" in result.stderr
-    assert "goes with its certificate" in result.stderr
+    assert "needs its certificate" in result.stderr
 
 
 def test_a_certificate_alone_encrypts(triton, certificates, tmp_path):

@@ -300,7 +300,7 @@ def test_late_jobs_are_refused_while_they_wait_and_others_are_not(triton: FakeTr
             jobs.put(entry)
         assert [jobs.take(5).job.video for _ in range(2)] == [b"SMALL in time", b"LARGE"]
         for late in (entries[1], entries[3]):
-            with pytest.raises(Busy, match="would be done with this request"):
+            with pytest.raises(Busy, match="would answer this request"):
                 late.future.result(10)
         assert len(jobs) == 1
         triton.pending = {}

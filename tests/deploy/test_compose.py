@@ -55,7 +55,7 @@ class TestCheck:
             ({"CLIPSERVE_MODELS": "x3d_m"}, "'x3d_m', but the repository has motion"),
             ({"CLIPSERVE_TLS": "mutual"}, "server.pem is missing"),
             ({"CLIPSERVE_SHM_SIZE": "64m"}, "shared memory is 64 MiB, but"),
-            ({"CLIPSERVE_EXIT_SECONDS": "7"}, "raise the one or lower the other"),
+            ({"CLIPSERVE_EXIT_SECONDS": "7"}, "Raise CLIPSERVE_EXIT_SECONDS, or lower CLIPSERVE_DRAIN_SECONDS"),
         ],
     )
     def test_says_what_is_wrong(self, stack, variables, says):

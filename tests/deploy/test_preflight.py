@@ -46,11 +46,11 @@ def only(problems):
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("TLS", "yes", "CLIPSERVE_TLS is 'yes', but it is one of off, server, mutual"),
+        ("TLS", "yes", "CLIPSERVE_TLS is 'yes', but must be one of off, server, mutual"),
         ("GPU", "1", "one of required, none"),
         ("DECODER", "gpu", "one of auto, cpu, nvdec"),
         ("EXIT_SECONDS", "soon", "whole number from 6"),
-        ("DRAIN_SECONDS", "60", "raise the one or lower the other"),
+        ("DRAIN_SECONDS", "60", "Raise CLIPSERVE_EXIT_SECONDS, or lower CLIPSERVE_DRAIN_SECONDS"),
         ("VIDEO_MEGABYTES", "-1", "whole number from 1"),
         ("TRITON_OPTIONS", "--x='", "cannot be split"),
     ],
@@ -141,7 +141,7 @@ class TestCertificates:
     def test_with_the_key_of_another_are_told(self, certificates, tmp_path):
         folder = shutil.copytree(certificates.server, tmp_path / "server")
         shutil.copy(certificates.root / "foreign" / "server" / "server.key", folder)
-        assert "no certificate and its key" in only(check_certificates(Settings(tls="server", secrets=folder)))
+        assert "not a certificate and its key" in only(check_certificates(Settings(tls="server", secrets=folder)))
 
     def test_that_expired_are_told(self, certificates, tmp_path):
         folder = shutil.copytree(certificates.server, tmp_path / "server")

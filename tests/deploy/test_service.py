@@ -112,7 +112,7 @@ def test_requests_that_were_taken_are_answered_before_the_server_stops(running, 
         wait_for(lambda: count_waiting(running.server), lambda waiting: waiting > 0, pause=0.005)
         running.process.send_signal(signal.SIGTERM)
         assert wait_for(lambda: running.get("/ready")[0], lambda status: status == 503)
-        wait_for(lambda: running.log, lambda log: "takes no more requests" in log, pause=0.005)
+        wait_for(lambda: running.log, lambda log: "accepts no more requests" in log, pause=0.005)
         assert not all(answer.done() for answer in answers), "too little to do for this test"
         late = pool.submit(classify)
         outcomes = [answer.result() for answer in answers]

@@ -219,7 +219,7 @@ def test_a_request_that_the_network_would_answer_too_late_is_refused_at_once_and
     late = caller.answers["late"]
     assert late is not None
     assert late.status() == "StatusCode.UNAVAILABLE"
-    assert "[busy] the network would be done with this request in about" in late.message()
+    assert "[busy] the network would answer this request in about" in late.message()
     assert wait_for(lambda: len(caller.answers) == 10)
     assert [name for name, error in caller.answers.items() if error] == ["late"]
     assert metric(triton, 'nv_inference_request_success{model="motion_net"') == 9

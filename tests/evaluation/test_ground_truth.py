@@ -50,7 +50,7 @@ def test_an_unknown_label_is_no_class_and_never_the_same_as_another_unknown_one(
 def test_the_message_names_near_matches():
     text = describe_unknown(["archrey", "xyzzy"], CLASSES, "x3d_m")
     assert text == (
-        "2 labels name none of the 4 classes of model 'x3d_m': 'archrey' (did you mean 'archery'?), 'xyzzy'"
+        "2 labels are not among the 4 classes of model 'x3d_m': 'archrey' (did you mean 'archery'?), 'xyzzy'"
     )
 
 

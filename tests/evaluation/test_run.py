@@ -137,9 +137,9 @@ def test_a_folder_has_no_labels(motion_folder):
     ("arguments", "message"),
     [
         ({"unknown_labels": "ignore"}, "'raise' or 'miss'"),
-        ({"top_k": 5}, "no such option: top_k"),
+        ({"top_k": 5}, "unknown option: top_k"),
         ({"views": 0}, "views"),
-        ({"colour": "red"}, "no such option: colour"),
+        ({"colour": "red"}, "unknown option: colour"),
     ],
 )
 def test_a_wrong_argument_is_refused(write_list, arguments, message):

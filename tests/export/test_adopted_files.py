@@ -215,19 +215,19 @@ def test_a_torchscript_file_is_adopted(folder: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("written", "contract", "said"),
     [
-        ({"batch": 1}, CONTRACT, "it takes 1 clips and no other number"),
+        ({"batch": 1}, CONTRACT, "it takes exactly 1 clips, but a server"),
         ({"rows": 1}, CONTRACT, "does not take 2 clips at once"),
         ({"rows": 2}, CONTRACT, "takes 2 clips at once and not 1"),
         ({}, CONTRACT + 'head = "fc"\n', "head is 'fc', and an ONNX file has no modules"),
         ({"softmax": True}, CONTRACT, 'write answers = "probabilities"'),
-        ({"opset": 12}, CONTRACT, "has opset 12, and 13 to 21 are possible"),
-        ({"kind": TensorProto.FLOAT16}, CONTRACT, "is tensor(float16), and the contract says float32"),
+        ({"opset": 12}, CONTRACT, "has opset 12, but must have 13 to 21"),
+        ({"kind": TensorProto.FLOAT16}, CONTRACT, "is tensor(float16), but the contract says float32"),
         ({}, CONTRACT.replace("frames = 4", "frames = 8"), "correct frames, crop, or layout"),
         ({}, CONTRACT.replace("BTCHW", "BCTHW"), "float32 [batch, 3, 4, 16, 16]: correct frames, crop, or layout"),
         ({}, CONTRACT.replace('scores = "logits"', ""), "has 2 of them, embedding, logits: name one by scores = "),
         ({}, CONTRACT.replace('"logits"', '"classes"'), "has no scores 'classes'; it has embedding, logits"),
         ({}, CONTRACT.replace('"embedding"', '"pool"'), "has no features 'pool'"),
-        ({}, CONTRACT.replace("[network]", "classes = 4\n[network]"), "classes = 4, and the network answers 3 values"),
+        ({}, CONTRACT.replace("[network]", "classes = 4\n[network]"), "classes = 4, but the network returns 3 values"),
         ({}, CONTRACT + 'type = "uint8"\n', "leave mean and deviation out"),
     ],
 )
@@ -248,7 +248,7 @@ def test_another_file_is_told_what_is_wanted(folder: Path, run: Run) -> None:
     torch.save({"weight": torch.ones(3)}, folder / "net.pt")
     assert "A file of weights alone has no network" in adopt(run, folder, folder / "net.pt")[1]
     assert "there is no file" in adopt(run, folder, folder / "absent.onnx")[1]
-    assert "ends in .onnx" in adopt(run, folder, folder / "mine.txt")[1]
+    assert "the name must end in .onnx" in adopt(run, folder, folder / "mine.txt")[1]
 
 
 def test_the_files_own_nodes_stay_as_they_are(folder: Path) -> None:

@@ -162,9 +162,9 @@ def test_kinetics_labels_are_in_their_published_order() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "no model was named; there are x3d_xs"),
+        ((), "no model was named: name one or more of x3d_xs"),
         (("x3d_q",), "no model 'x3d_q'; there are x3d_xs"),
-        (("x3d_m", "x3d_s", "--weights", "some.pt"), "name one model"),
+        (("x3d_m", "x3d_s", "--weights", "some.pt"), "several were named: name one"),
         (("motion", "--format", "tensorflow"), "onnx"),
         (("motion", "--weights", "absent.pt"), "pretrained, random or the path"),
     ],

@@ -165,7 +165,11 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "changes", "said"),
     [
-        ("config.json", {"model_type": "bert"}, "is of a bert, and there are videomae, timesformer, vivit, vjepa2"),
+        (
+            "config.json",
+            {"model_type": "bert"},
+            "is of a bert, but only videomae, timesformer, vivit, vjepa2 are supported",
+        ),
         ("preprocessor_config.json", {"size": {"height": 32, "width": 32}}, "do not say short_side"),
         ("preprocessor_config.json", {"do_center_crop": False}, "do not say short_side, crop"),
         ("preprocessor_config.json", {"crop_size": 48}, "crop 48 does not fit"),

@@ -144,7 +144,7 @@ def test_a_network_is_published_with_its_contract_and_its_features(folder: Path,
     status, said = export(run, folder, "build", "--weights", folder / "mine.pt")
     assert status == 0, said
     assert "'module.'" in said
-    assert "it has no embedding" not in said
+    assert "the network has no embedding" not in said
     repository = folder / "repository"
     contract = ClipContract.from_json((repository / "mine_net" / "1" / "contract.json").read_text())
     assert (contract.classes, contract.feature_size, contract.mean) == (3, 8, (0.485, 0.456, 0.406))
@@ -171,7 +171,7 @@ def test_a_network_is_published_with_its_contract_and_its_features(folder: Path,
 def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says_so(folder: Path, run: Run) -> None:
     status, said = export(run, folder, "squared")
     assert status == 0, said
-    assert "it has no embedding" in said
+    assert "the network has no embedding" in said
     assert "in features" not in said
     names = [output.name for output in read_config(folder / "repository", "mine").output]
     assert names == ["SCORES", "REPORT"]
@@ -230,10 +230,10 @@ def test_names_may_end_as_the_first_name_does(folder: Path, prefix: str) -> None
     [
         ("absent", "has no function 'absent'; it has Net, build, squared"),
         ("nothing", "has no function 'nothing'"),
-        ("number", "returns int, and an nn.Module is needed"),
+        ("number", "returns int, but must return an nn.Module"),
         ("broken", "KeyError: 'no such backbone' (my_nets.py, line"),
-        ("of_one_clip", "for 2 clips the network answers [6], and [2, classes] is needed"),
-        ("squeezed", "for 1 clips the network answers [3], and [1, 3] is needed"),
+        ("of_one_clip", "for 2 clips the network returns [6], but must return [2, classes]"),
+        ("squeezed", "for 1 clips the network returns [3], but must return [1, 3]"),
         ("of_two_clips", "takes 2 clips at once and not 1: RuntimeError: shape '[2, -1]' is invalid"),
         ("mixing", "it mixes the clips of a run, or it is random"),
         ("random", "as F.dropout(x) is without training=self.training"),
@@ -251,8 +251,8 @@ def test_a_builder_that_fails_is_told_why(folder: Path, run: Run, function: str,
 @pytest.mark.parametrize(
     ("contract", "said"),
     [
-        (CONTRACT + "classes = 5\n", "the contract says classes = 5, and the network answers 3 values"),
-        (CONTRACT + "feature_size = 9\n", "feature_size = 9, and the network has 8 values"),
+        (CONTRACT + "classes = 5\n", "the contract says classes = 5, but the network returns 3 values"),
+        (CONTRACT + "feature_size = 9\n", "feature_size = 9, but the network has 8 values"),
         (
             CONTRACT.replace("crop = 32", "crop = 2"),
             "does not take float32 [batch, 3, 4, 2, 2], the clip",

@@ -114,7 +114,7 @@ def test_an_export_says_which_prefix_it_took_off(tmp_path: Path, run: Run) -> No
         "export", "motion", "--format", "torchscript", "--weights", tmp_path / "other.pt", "--repository", tmp_path
     )
     assert status == 0
-    assert "removed from every name in the weights: 'module.'" in said
+    assert "removed this prefix from every name in the weights: 'module.'" in said
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
@@ -142,7 +142,7 @@ def test_a_network_that_answers_no_numbers_is_not_blamed_on_the_export(tmp_path:
 def test_labels_that_come_twice_are_named_with_their_lines(tmp_path: Path, tiny_checkpoint: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("one\ntwo\nthree\ntwo\nfive\n")
-    with pytest.raises(LabelsError, match=r"line 4: the label 'two' is that of line 2 already"):
+    with pytest.raises(LabelsError, match=r"line 4: the label 'two' equals that of line 2"):
         export_motion(tmp_path / "repository", tiny_checkpoint, labels)
 
 
@@ -150,7 +150,7 @@ def test_labels_that_evaluate_takes_for_one_name_are_named_with_both_lines(tmp_p
     labels = tmp_path / "labels.txt"
     for other in ("a  b", "A_b", "a b "):
         labels.write_text(f"a b\nc\n{other}\n")
-        with pytest.raises(LabelsError, match=rf"line 3: .*'{other.strip()}' is that of line 1 already \('a b'\)"):
+        with pytest.raises(LabelsError, match=rf"line 3: .*'{other.strip()}' equals that of line 1 \('a b'\)"):
             read_labels(labels)
 
 
@@ -299,7 +299,7 @@ def test_random_weights_are_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["run", "Run"], "class 1: the label 'Run' is that of class 0 already"),
+        (["run", "Run"], "class 1: the label 'Run' equals that of class 0"),
         (["run", " "], "class 1: a label is empty"),
     ],
 )

@@ -34,7 +34,7 @@ def test_spellings_of_a_class_are_one_class_by_the_most_frequent() -> None:
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["run"] * 6, "all 6 videos have the label 'run', and one class cannot be told from anything"),
+        (["run"] * 6, "all 6 videos have the label 'run', but a fit needs at least two classes"),
         (["run"] * 6 + ["jump"] * 2, "each class needs 3 videos or more.*'jump' has 2. Add videos"),
         (["run|jump"] + ["run"] * 5, "1 of 6 videos have several labels .'0'."),
     ],
@@ -60,7 +60,7 @@ def test_too_few_videos_that_count_name_a_video_that_does_not() -> None:
     vectors = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
     vectors[5] = vectors[4]
     with pytest.raises(
-        InvalidRequest, match=r"'jump' has 2.*1 videos do not count, such as '5': has the same features"
+        InvalidRequest, match=r"'jump' has 2.*1 videos were left out, such as '5': has the same features"
     ):
         Examples.select(make_vectors(videos, vectors))
 
@@ -75,7 +75,7 @@ def test_stored_vectors_are_found_by_id() -> None:
     assert [(failure.id, failure.code) for failure in found.failures] == [("x", "no-features")]
     with pytest.raises(InvalidRequest, match="these vectors have no labels"):
         LabelledVectors.look_up(stored, None)
-    with pytest.raises(InvalidRequest, match="none of 4 vectors is that of a labelled video"):
+    with pytest.raises(InvalidRequest, match="no labelled video has one of the 4 vectors"):
         LabelledVectors.look_up(stored, labelled[2:])
 
 

@@ -128,7 +128,7 @@ def test_answers_that_are_wrong_under_load_fail_the_run(restricted, videos, tmp_
     [
         (("--url", "127.0.0.1:1"), "no server answers at 127.0.0.1:1"),
         (("--model", "nix"), "has no model 'nix'"),
-        (("--percentile", "80"), "--percentile is one of 50, 90, 95, 99"),
+        (("--percentile", "80"), "--percentile must be one of 50, 90, 95, 99"),
         (("--key-file", "/nowhere"), "cannot read --key-file /nowhere"),
         (("--videos", "/nowhere"), "there is no file /nowhere"),
         (("--out", "/proc"), "cannot write into --out /proc"),

@@ -62,7 +62,7 @@ def test_a_variable_chooses_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
     assert "-e '.[test-core,gpu]'" in make("env", "DEVICE=gpu", env).stdout
     refused = make("env", "DEVICE=tpu", env)
     assert refused.returncode
-    assert "DEVICE is 'tpu', but it is cpu or gpu" in refused.stderr
+    assert "DEVICE is 'tpu', but must be cpu or gpu" in refused.stderr
 
 
 READY = {"cpu": (".ready-demo", ".ready"), "gpu": (".ready-demo-gpu", ".ready-gpu")}

@@ -90,7 +90,7 @@ def test_a_folder_has_the_results_of_one_kind_of_job(tmp_path: Path) -> None:
     ResultFolder(str(tmp_path)).check_settings(SETTINGS)
     ResultFolder(str(tmp_path)).write(make_table({"a": None}))
     ResultFolder(str(tmp_path)).check_settings(SETTINGS)
-    with pytest.raises(InvalidRequest, match="begun with model 'motion', now 'x3d_m'"):
+    with pytest.raises(InvalidRequest, match="started with model 'motion', now 'x3d_m'"):
         ResultFolder(str(tmp_path)).check_settings({**SETTINGS, "model": "x3d_m"})
 
 

@@ -46,7 +46,7 @@ def test_a_server_that_does_not_list_its_models_wants_a_key_or_a_model_s_name(re
     done = run_demo("--url", restricted_url)
     assert done.exit_code == 2
     assert "--header 'triton-grpc-protocol-admin-key: KEY'" in done.stderr
-    assert "With --model NAME the page needs no list of models" in done.stderr
+    assert "Give --model NAME: then the page does not need the list of models" in done.stderr
 
 
 def test_an_empty_repository_cannot_be_served(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_what_a_visitor_types_is_shown_and_never_run(page: Page) -> None:
     typed = "${6*7}{{6*7}}<img id=planted src=x onerror=document.title='run'>"
     page.fill("#cs-start input, #cs-start textarea", typed)
     page.click("#cs-classify")
-    assert "${6*7}{{6*7}}<img id=planted" in read_failure(page, "is no number of seconds")
+    assert "${6*7}{{6*7}}<img id=planted" in read_failure(page, "is not a number of seconds")
     assert page.locator("#planted").count() == 0
     assert page.title() == "clipserve"
 

@@ -47,7 +47,7 @@ def numbers(path, id=None):
     return [line["window"] for line in lines(path) if "window" in line and id in (None, line["id"])]
 
 
-def test_without_options_a_table_shows_the_stretches(run, video):
+def test_without_options_a_table_shows_the_segments(run, video):
     result = run(video)
     assert result.exit_code == 0, result.output
     words = [line.split() for line in result.stdout.splitlines()]
@@ -221,7 +221,7 @@ def test_other_settings_and_other_videos_are_refused(run, video, tmp_path):
     run(video, "--out", out)
     result = run(video, "--out", out, "--window", 3)
     assert result.exit_code == 2
-    assert "was begun with window 2.0, now 3.0" in result.stderr
+    assert "was started with window 2.0, now 3.0" in result.stderr
     other = tmp_path / "other.mp4"
     other.write_bytes(b"other")
     assert "video 0 of" in run(other, "--out", out).stderr
@@ -322,13 +322,13 @@ def test_many_videos_and_shards(run, tmp_path):
 EXPECTED = [(0, 2.5, "resting"), (2.5, 5.5, "running"), (5.5, 9.5, "jumping"), (9.5, 11, "swimming")]
 
 
-def test_stretches_as_csv_have_the_columns_of_ground_truth(run, video, tmp_path):
-    out = tmp_path / "stretches.csv"
+def test_segments_as_csv_have_the_columns_of_ground_truth(run, video, tmp_path):
+    out = tmp_path / "segments.csv"
     assert run(video, "--segments", "--out", out).exit_code == 0
     rows = list(csv.DictReader(out.open()))
     assert [(float(row["start"]), float(row["end"]), row["label"]) for row in rows] == EXPECTED
     assert [(row["path"], row["score"]) for row in rows[:1]] == [(str(video), "0.800000")]
-    assert numbers(tmp_path / "stretches.csv.windows.jsonl") == list(range(10))
+    assert numbers(tmp_path / "segments.csv.windows.jsonl") == list(range(10))
 
 
 def test_webvtt(run, server, video, tmp_path):
@@ -382,7 +382,7 @@ def test_a_folder_gets_a_file_for_each_video(run, tmp_path):
     videos = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
     result = run(*videos, "--out", tmp_path / "both.vtt")
     assert result.exit_code == 2
-    assert "give a folder that exists, and --format" in result.stderr
+    assert "give an existing folder as --out, and --format" in result.stderr
     assert run(*videos, "--out", tmp_path / "out", "--format", "webvtt").exit_code == 0
     assert {path.name for path in (tmp_path / "out").glob("*.vtt")} == {"a.vtt", "b.vtt"}
 
@@ -418,8 +418,8 @@ def test_each_video_of_a_folder_has_a_name_that_no_other_has(videos, names):
     assert len({name.lower() for name in names}) == len(names)
 
 
-def test_options_of_stretches_count(run, video, tmp_path):
-    out = tmp_path / "stretches.jsonl"
+def test_options_of_segments_count(run, video, tmp_path):
+    out = tmp_path / "segments.jsonl"
     assert run(video, "--segments", "--min-length", 2.6, "--max-gap", 2, "--out", out).exit_code == 0
     assert [line["label"] for line in lines(out)] == ["running", "jumping"]
 
@@ -434,16 +434,16 @@ def test_json_goes_to_standard_output(run, video):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--out", "timeline.txt"], "the name ends in"),
+        (["--out", "timeline.txt"], "the name must end in"),
         (["--out", "a.csv", "--json"], "leave out --json"),
-        (["--format", "webvtt"], "with --out, one of"),
-        (["--features"], "only JSON lines have room for it"),
+        (["--format", "webvtt"], "the option needs --out, and must be one of"),
+        (["--features"], "only JSON lines can have it"),
         (["--out", "nowhere/a.csv"], "there is no folder"),
-        (["--png", "a.xyz"], "the name ends in .png, .svg, .pdf"),
+        (["--png", "a.xyz"], "the name must end in .png, .svg, .pdf"),
         (["--png", "."], "'.' is a folder"),
         (["--html", "."], "'.' is a folder"),
-        (["--enter", "2"], "enter is a score"),
-        (["--window", "0"], "window is a number of seconds"),
+        (["--enter", "2"], "enter must be more than 0"),
+        (["--window", "0"], "window must be a number of seconds"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(run, video, words, message):

@@ -1,4 +1,4 @@
-"""Mean average precision of stretches: known answers; the command and its page."""
+"""Mean average precision of segments: known answers; the command and its page."""
 
 import json
 
@@ -33,27 +33,27 @@ def test_iou_is_what_is_shared_of_what_is_covered():
         assert measure_iou(one, other) == measure_iou(other, one) == pytest.approx(iou)
 
 
-def test_exact_stretches_have_the_precision_one():
+def test_exact_segments_have_the_precision_one():
     assert precision(true((0, 5), (10, 15)), found((0, 5, 0.9), (10, 15, 0.4)), 0.7) == 1
 
 
-def test_a_stretch_is_right_up_to_its_iou():
+def test_a_segment_is_right_up_to_its_iou():
     detections = found((0, 5, 0.9))  # IoU 0.5 with 0 to 10
     assert [precision(true((0, 10)), detections, threshold) for threshold in (0.3, 0.5, 0.51)] == [1, 1, 0]
 
 
-def test_half_of_the_true_stretches_give_one_half():
+def test_half_of_the_true_segments_give_one_half():
     assert precision(true((0, 5), (10, 15)), found((0, 5, 0.9))) == 0.5
     assert precision(true((0, 5), (10, 15)), []) == 0
 
 
-def test_wrong_stretches_count_by_their_score():
+def test_wrong_segments_count_by_their_score():
     truth = true((0, 5))
     assert precision(truth, found((20, 25, 0.9), (0, 5, 0.8))) == 0.5  # one wrong ahead of it
     assert precision(truth, found((0, 5, 0.9), (20, 25, 0.8))) == 1  # one wrong behind it
 
 
-def test_a_true_stretch_is_taken_once():
+def test_a_true_segment_is_taken_once():
     # Right at rank 1 and 3, so 1 x 1/2 + 2/3 x 1/2.
     truth, detections = true((0, 10), (20, 30)), found((0, 10, 0.9), (1, 10, 0.8), (20, 30, 0.7))
     assert precision(truth, detections) == pytest.approx(1 / 2 + 2 / 3 / 2)
@@ -71,7 +71,7 @@ def test_precision_is_made_not_to_rise_with_recall():
     assert precision(truth, detections) == pytest.approx(2 / 3)
 
 
-def test_a_stretch_in_another_video_is_wrong():
+def test_a_segment_in_another_video_is_wrong():
     truth = {"a": true((0, 5)), "b": []}
     assert average_precision(truth, [("b", *found((0, 5, 0.9)))], 0.5) == 0
     assert average_precision(truth, [("b", *found((0, 5, 0.9))), ("a", *found((0, 5, 0.8)))], 0.5) == 0.5
@@ -102,11 +102,11 @@ def test_ground_truth_is_read_with_paths_relative_to_the_file(tmp_path):
     ("text", "message"),
     [
         ("path,label\na.mp4,x\n", "has no column start, end"),
-        ("path,start,end,label\na.mp4,2,1,x\n", "line 2: a stretch has a label, and ends after its start"),
-        ("path,start,end,label\na.mp4,1,2,\n", "line 2: a stretch has a label"),
-        ("path,start,end,label\n,1,2,x\n", "line 2: there is no path"),
-        ("path,start,end,label\na.mp4,,,\n", "has no stretch"),
-        ("path,start,end,label\na.mp4,nan,2,x\n", "line 2: a stretch has a label"),
+        ("path,start,end,label\na.mp4,2,1,x\n", "line 2: a segment needs a label, and an end after its start"),
+        ("path,start,end,label\na.mp4,1,2,\n", "line 2: a segment needs a label"),
+        ("path,start,end,label\n,1,2,x\n", "line 2: the line has no path"),
+        ("path,start,end,label\na.mp4,,,\n", "has no segment"),
+        ("path,start,end,label\na.mp4,nan,2,x\n", "line 2: a segment needs a label"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_with_the_line(tmp_path, text, message):

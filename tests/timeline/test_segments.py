@@ -1,4 +1,4 @@
-"""Windows joined into stretches: known answers."""
+"""Windows joined into segments: known answers."""
 
 import itertools
 import random
@@ -53,7 +53,7 @@ def test_windows_with_room_between_them_meet_half_way():
     assert spans(segments(of("AB", step=10))) == [("A", 0, 6), ("B", 6, 12)]
 
 
-def test_a_video_of_one_window_is_one_stretch():
+def test_a_video_of_one_window_is_one_segment():
     assert segments(of("A")) == [Segment("A", 0, 0.0, 2.0, 0, 20, 0.9, 1)]
     assert segments([]) == []
 
@@ -103,7 +103,7 @@ def test_one_at_a_time_no_gap_is_bridged_over_another_label():
     assert spans(segments(of("AABAA"), max_gap=1)) == [("A", 0, 2.5), ("B", 2.5, 3.5), ("A", 3.5, 6)]
 
 
-def test_short_stretches_are_left_out_and_what_is_around_them_is_joined_then():
+def test_short_segments_are_left_out_and_what_is_around_them_is_joined_then():
     windows = of("AABAA")
     assert spans(segments(windows, min_length=1.5)) == [("A", 0, 2.5), ("A", 3.5, 6)]
     assert spans(segments(windows, min_length=1.5, max_gap=1)) == [("A", 0, 6)]
@@ -116,7 +116,7 @@ def test_the_order_is_by_start_and_then_by_class():
     assert [found.label for found in segments(windows, enter=0.3, overlap=True)] == ["A", "B", "C"]
 
 
-def test_the_same_windows_give_the_same_stretches():
+def test_the_same_windows_give_the_same_segments():
     source = random.Random(1)
     windows = make(*[tuple(source.random() for _ in NAMES) for _ in range(200)])
     options = {"enter": 0.6, "leave": 0.4, "min_length": 1.5, "max_gap": 1}
@@ -133,10 +133,10 @@ def test_the_same_windows_give_the_same_stretches():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"enter": 0}, "enter is a score of more than 0 and at most 1"),
-        ({"enter": 0.3, "leave": 0.4}, "leave is not more than enter"),
-        ({"min_length": -1}, "min_length is a number of seconds"),
-        ({"gap": 1}, "no such option of segments: gap"),
+        ({"enter": 0}, "enter must be more than 0 and at most 1"),
+        ({"enter": 0.3, "leave": 0.4}, "leave must be at most enter"),
+        ({"min_length": -1}, "min_length must be a number of seconds"),
+        ({"gap": 1}, "unknown option of segments: gap"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

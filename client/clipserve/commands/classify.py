@@ -42,8 +42,8 @@ def classify(
         str | None,
         typer.Option(
             metavar="FILE.jsonl",
-            help="Append a line of JSON for each video. The same command continues where it stopped. In a store: a"
-            " folder, such as s3://bucket/results, which gets a file of lines each minute.",
+            help="Append a line of JSON for each video. The same command continues where it stopped. In a store, give a"
+            " folder, such as s3://bucket/results; the command writes a new file into it each minute.",
             show_default=False,
         ),
     ] = None,
@@ -65,25 +65,25 @@ def classify(
     clipserve classify archery.mp4 --url video.example.org:443 --tls
     curl -s https://example.org/a.mp4 | clipserve classify -
 
-    --features and --report go with --json or --out.
+    --features and --report need --json or --out.
 
     With --out, no row is lost when the program or the server stops. The same
-    command continues where it stopped, and retries failures that are not about
-    the video itself. The client waits for a server that restarts.
+    command continues where it stopped, and tries failures again that are not
+    about the video itself. The command waits for a server that restarts.
 
-    Exits with 0 if every video was classified, 1 if some were not,
-    2 if the server cannot be reached or has no such model, there is no video
-    in the sources, or the output cannot be written.
+    Exit code: 0 if every video was classified, 1 if some failed, 2 if the
+    server does not answer or does not have the model, the sources have no
+    video, or the output cannot be written.
     """
     if patience is not None:
         tell("warning: --patience is now called --retry-seconds; version 0.3 drops the old name")
         retry_seconds = patience
     given = GivenSources(sources)
     if (request.features or request.report) and not (as_json or out):
-        raise typer.BadParameter("a table has no room for it; add --json, or --out", param_hint="--features/--report")
+        raise typer.BadParameter("the table does not show it: add --json or --out", param_hint="--features/--report")
     if out and (as_json or on_error != "keep"):
         raise typer.BadParameter(
-            "a file has every row, failures among them, and nothing is printed: leave out --json and --on-error",
+            "the file has every row, also those of failures, and nothing is printed: leave out --json and --on-error",
             param_hint="--out",
         )
     if out and given.has_standard_input:
@@ -93,7 +93,7 @@ def classify(
         )
     if out and not is_remote(out) and Path(out).suffix.lower() not in JSON_LINES:
         raise typer.BadParameter(
-            f"rows are written as JSON lines, so the file ends in {' or '.join(JSON_LINES)}; got {out!r}",
+            f"rows are written as JSON lines, so the name must end in {' or '.join(JSON_LINES)}; got {out!r}",
             param_hint="--out",
         )
     with server.open_classifier(model) as classifier:

@@ -33,7 +33,7 @@ def embed(
         str,
         typer.Option(
             metavar="FILE",
-            help=".npy, with a .csv beside it that names its rows, or .parquet; may be in a store, such as"
+            help="The file to write: .npy (a .csv beside it names the rows) or .parquet. It may be in a store, such as"
             " s3://bucket/features.parquet.",
             show_default=False,
         ),
@@ -44,7 +44,7 @@ def embed(
     parallel: ParallelOption = EmbedArguments.parallel,
     server: ServerOptions,
 ) -> None:
-    """Write the feature vectors of videos, float32, one row per video.
+    """Write the feature vectors of videos into a file, float32, one row for each video.
 
     \b
     clipserve embed videos/ --out features.npy
@@ -52,9 +52,9 @@ def embed(
 
     Videos that fail are reported on stderr and left out.
 
-    Exits with 0 if every video has a vector, 1 if some have none,
-    2 if the server cannot be reached or has no such model, there is no video
-    in the sources, or the file cannot be written.
+    Exit code: 0 if every video has a vector, 1 if some failed, 2 if the server
+    does not answer or does not have the model, the sources have no video, or
+    the file cannot be written.
     """
     given = GivenSources(sources)
     with server.open_classifier(model) as classifier:

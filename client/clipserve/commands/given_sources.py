@@ -30,11 +30,11 @@ class GivenSources:
         self._skipped = Skipped()
         inputs = sources.count(STANDARD_INPUT)
         if inputs > 1:
-            raise typer.BadParameter("standard input holds one video: give - once", param_hint="SOURCES")
+            raise typer.BadParameter("standard input has one video: give - only once", param_hint="SOURCES")
         if inputs and (sys.stdin is None or sys.stdin.isatty()):
             what = "closed" if sys.stdin is None else "a terminal"
             raise typer.BadParameter(
-                f"- is a video from standard input, which is {what}: clipserve classify - < clip.mp4",
+                f"- reads a video from standard input, which is {what}: use clipserve classify - < clip.mp4",
                 param_hint="SOURCES",
             )
 
@@ -57,7 +57,9 @@ class GivenSources:
             tell(f"left out: {self._skipped}")
         if not self._found:
             names = " and ".join(map(repr, self._sources[:3])) + (" ..." if len(self._sources) > 3 else "")
-            raise InvalidRequest(f"there is no video in {names}")
+            raise InvalidRequest(
+                f"no video was found in {names}: give video files, or a folder, a pattern or a list that has some"
+            )
 
 
 class _Input(io.BytesIO):

@@ -88,13 +88,13 @@ SourcesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCES...",
-        help="Video files, patterns, folders, http(s) addresses, - for a video from standard input, and lists: CSV with"
-        " the columns id, path, label, or JSON lines with these keys. Files, patterns, folders and lists may be in"
-        " stores, such as s3://bucket/videos.",
+        help="Video files, patterns, folders, http(s) addresses, lists, or - for a video from standard input. A list"
+        " is CSV with the columns id, path, label, or JSON lines with these keys. Files, patterns, folders and lists"
+        " may be in a store, such as s3://bucket/videos.",
     ),
 ]
 ModelOption = Annotated[
-    str, typer.Option(metavar="NAME", help="A model of the server; with a wrong name, the error lists its models.")
+    str, typer.Option(metavar="NAME", help="A model of the server. A wrong name gives an error that lists its models.")
 ]
 ParallelOption = Annotated[int, make_option(RunArguments, "parallel", min=1)]
 RetrySecondsOption = Annotated[
@@ -102,11 +102,11 @@ RetrySecondsOption = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=0,
-        help="With --out: how long to wait for a server that does not answer, where that is longer than --timeout.",
+        help="With --out: how long to wait for a server that does not answer; at least --timeout.",
     ),
 ]
 ShardOption = Annotated[
-    str, typer.Option(metavar="I/N", help="Take every N-th video, from the I-th on.", show_default=False)
+    str, typer.Option(metavar="I/N", help="Use every N-th video, beginning with the I-th.", show_default=False)
 ]
 KeyFileOption = Annotated[
     Path | None,
@@ -132,13 +132,13 @@ def read_admin_key(file: Path | None) -> dict[str, str]:
 class AccessOptions:
     """How a command encrypts, and says who calls."""
 
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection; trust the usual authorities.")] = False
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")] = False
     root_certificates: Annotated[
         Path | None,
         typer.Option(
             metavar="PEM",
             envvar="CLIPSERVE_ROOT_CERTIFICATES",
-            help="Authorities to trust instead; implies --tls.",
+            help="Certificate authorities to trust, in place of those that gRPC includes; implies --tls.",
             show_default=False,
         ),
     ] = None
@@ -147,7 +147,7 @@ class AccessOptions:
         typer.Option(
             metavar="PEM",
             envvar="CLIPSERVE_CLIENT_KEY",
-            help="Your own key, where the server asks for a certificate.",
+            help="The client's private key, for a server that requires client certificates; implies --tls.",
             show_default=False,
         ),
     ] = None
@@ -156,14 +156,16 @@ class AccessOptions:
         typer.Option(
             metavar="PEM",
             envvar="CLIPSERVE_CLIENT_CERTIFICATE",
-            help="The certificate of --client-key; both imply --tls.",
+            help="The client's certificate, for --client-key.",
             show_default=False,
         ),
     ] = None
     header: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME:VALUE", help="Sent with every call, such as a key; may be repeated.", show_default=False
+            metavar="NAME:VALUE",
+            help="A header to send with every call, such as a key. Repeat it for several.",
+            show_default=False,
         ),
     ] = None
 
@@ -172,7 +174,7 @@ class AccessOptions:
         if (self.client_key is None) != (self.client_certificate is None):
             missing = "--client-key" if self.client_key is None else "--client-certificate"
             raise typer.BadParameter(
-                "a key goes with its certificate: give --client-key and --client-certificate, or neither",
+                "a key needs its certificate: give both --client-key and --client-certificate, or neither",
                 param_hint=missing,
             )
         if self.tls or self.root_certificates or self.client_key:

@@ -96,7 +96,7 @@ class TableAtEnd:
         if self._table.rows:
             Console().print(self._table)
         if self._truncated:
-            tell("truncated: bytes of the video are missing or damaged; labels come from what is left")
+            tell("truncated: bytes of the video are missing or damaged; the labels come from the frames that are left")
         for error in self._errors:
             print_error(error)
 

@@ -1,4 +1,4 @@
-"""How good a served model is on videos whose labels are known.
+"""The accuracy of a served model on labelled videos.
 
 >>> from clipserve.evaluation import compare, evaluate
 >>> evaluation = evaluate("labels.csv", model="x3d_m")

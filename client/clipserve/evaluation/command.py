@@ -1,4 +1,4 @@
-"""`clipserve evaluate`: measure how good models are on videos with known labels."""
+"""`clipserve evaluate`: measure the accuracy of models on labelled videos."""
 
 import sys
 from contextlib import ExitStack
@@ -25,7 +25,7 @@ HTML_MODULES = ("matplotlib", "jinja2")
 JsonOption = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE", help="Write the report as JSON; - prints it instead of the tables.", show_default=False
+        metavar="FILE", help="Write the report as JSON; - prints the JSON in place of the tables.", show_default=False
     ),
 ]
 HtmlOption = Annotated[
@@ -47,20 +47,21 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A model of the server. Repeat it to compare models; the first one is the baseline.",
+            help="A model of the server. Repeat the option to compare models; the first one is the baseline.",
             show_default=Connection.model,
         ),
     ] = None,
     json: JsonOption = None,
     html: HtmlOption = None,
     unknown_labels: Annotated[
-        UnknownLabels, typer.Option(help="If a true label is no class of the model: stop, or count it as missed.")
+        UnknownLabels,
+        typer.Option(help="If the model does not have a true label as a class: stop, or count it as missed."),
     ] = "raise",
     parallel: ParallelOption = RunArguments.parallel,
     frames: SamplingOptions,
     server: ServerOptions,
 ) -> None:
-    """Measure how good models are on videos with known labels.
+    """Measure the accuracy of models on labelled videos.
 
     \b
     clipserve evaluate labels.csv --model x3d_m
@@ -68,12 +69,12 @@ def evaluate(
     clipserve evaluate labels.csv --sampling clip --views 10 --json all.json
     clipserve evaluate labels.csv --json - | jq .metrics.top_1_accuracy
 
-    Underscores in labels match spaces, and case does not count. Several labels
-    of one video are separated by |. Videos that fail are listed and count in no
-    metric.
+    In labels, an underscore equals a space, and upper or lower case is the same.
+    Separate several labels of one video by |. Videos that fail are listed and
+    count in no metric.
 
-    Exits with 0 if every video was classified, 1 if some were not,
-    2 if nothing could be measured: no labels, no server, no such model.
+    Exit code: 0 if every video was classified, 1 if some failed, 2 if nothing
+    could be measured, for example without labels, server or model.
     """
     models = list(dict.fromkeys(model or [Connection.model]))
     check_folders({"--json": json, "--html": html})

@@ -133,12 +133,12 @@ class Comparison(Report):
 
     def __post_init__(self) -> None:
         if len(self.evaluations) < 2:
-            raise ValueError(f"a comparison takes two evaluations or more, got {len(self.evaluations)}")
+            raise ValueError(f"a comparison needs two evaluations or more, got {len(self.evaluations)}")
         videos = {tuple((video.id, video.labels) for video in one.videos) for one in self.evaluations.values()}
         if len(videos) > 1:
             raise ValueError(
-                "evaluations are compared on the same videos with the same labels in the same order;"
-                f" {', '.join(self.evaluations)} are not: evaluate them from one source"
+                "evaluations can be compared only if they have the same videos with the same labels in the same order;"
+                f" {', '.join(self.evaluations)} do not: evaluate them from one source"
             )
 
     @property

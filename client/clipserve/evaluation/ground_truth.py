@@ -126,5 +126,5 @@ def describe_unknown(unknown: Sequence[str], classes: ClassNames, model: str) ->
         near = " or ".join(repr(name) for name in classes.suggest(label))
         parts.append(f"{label!r} (did you mean {near}?)" if near else repr(label))
     more = f" and {len(unknown) - LABELS_IN_MESSAGE} more" if len(unknown) > LABELS_IN_MESSAGE else ""
-    what = "1 label names" if len(unknown) == 1 else f"{len(unknown)} labels name"
-    return f"{what} none of the {len(classes.names)} classes of model {model!r}: {', '.join(parts)}{more}"
+    what = "1 label is" if len(unknown) == 1 else f"{len(unknown)} labels are"
+    return f"{what} not among the {len(classes.names)} classes of model {model!r}: {', '.join(parts)}{more}"

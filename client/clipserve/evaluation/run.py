@@ -73,7 +73,7 @@ class EvaluateArguments(EvaluationOptions):
     url: Annotated[str | Sequence[str], Argument("as for `VideoClassifier`")] = DEFAULT_URL
     tls: Annotated[Tls | None, Argument("as for `VideoClassifier`")] = None
     headers: Annotated[Mapping[str, str] | None, Argument("as for `VideoClassifier`")] = field(default=None, repr=False)
-    name: Annotated[str | None, Argument("how reports call the evaluation; None: the model's name")] = None
+    name: Annotated[str | None, Argument("name of the evaluation in reports; None: the model's name")] = None
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,14 @@ class EvaluationRun:
 
 @takes(EvaluateArguments)
 def evaluate(arguments: EvaluateArguments) -> Evaluation:
-    """Classify videos with known labels and measure how good the predictions are.
+    """Classify labelled videos and measure the accuracy of the predictions.
 
     >>> evaluation = evaluate("labels.csv", model="x3d_m", sampling="clip", views=10, crops=3)
     >>> evaluation["top_1_accuracy"]
     0.759
 
-    Underscores in labels match spaces, and case does not count. Several true labels of one video are separated by `|`
-    or given as a JSON list. Videos that fail are listed in `failures` and count in no metric.
+    In labels, an underscore equals a space, and case does not count. Separate several true labels of one video by `|`,
+    or give them as a JSON list. Videos that fail are listed in `failures` and count in no metric.
 
     Raises:
         InvalidRequest: an argument is not allowed, videos have no label, a label is no class of the model (the message
@@ -190,7 +190,7 @@ def compare(
     if not isinstance(settings, Mapping):
         settings = {model: {"model": model} for model in settings}
     if len(settings) < 2:
-        raise InvalidRequest(f"a comparison takes two settings or more, by different names; got {list(settings)}")
+        raise InvalidRequest(f"a comparison needs two settings or more, with different names; got {list(settings)}")
     labelled = LabelledSource.read(read_entries(source))
     with ExitStack() as stack:
         runs = []

@@ -4,13 +4,13 @@
 >>> fitted = fit("labels.csv", on="x3d_m", name="my_actions")
 >>> fitted.show()
 
-    class_folders      a folder with a folder for each class, as a source
+    class_folders      a source: a folder with a folder for each class
     examples           labelled videos with their feature vectors, from a server or a file
     head               the linear head, and how it is fitted
     calibration        the temperature
-    cross_validation   what the head says about videos that it has not seen
+    cross_validation   the accuracy on held-out videos
     fitted             the result and its report
-    publication        the head as a model of the server
+    publication        publishes the head as a model of the server
     run                `fit`
     command            `clipserve fit`
 

@@ -20,28 +20,31 @@ def fit(
         list[str] | None,
         typer.Argument(
             metavar="SOURCES...",
-            help="Videos with labels: a folder with a folder for each class; or lists: CSV with the columns path and"
-            " label, or JSON lines with these keys.",
+            help="Labelled videos: a folder with one folder for each class, or lists (CSV with the columns path and"
+            " label, or JSON lines with these keys).",
             show_default=False,
         ),
     ] = None,
     *,
     on: Annotated[
-        str, typer.Option(metavar="NAME", help="The model of the server whose features the new one takes.")
+        str,
+        typer.Option(metavar="NAME", help="The base model: a model of the server, whose features the new model uses."),
     ] = Connection.model,
     name: Annotated[str, typer.Option(metavar="NAME", help="The name of the new model.", show_default=False)],
     features: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What `clipserve embed` wrote (.npy or .parquet), in place of embedding the videos; rows match by id,"
-            " and labels may be in it.",
+            help="Use the features in this file of `clipserve embed` (.npy or .parquet). Rows match by id. The file"
+            " may also have the labels.",
             show_default=False,
         ),
     ] = None,
     publish: Annotated[
         bool,
-        typer.Option("--publish/--no-publish", help="Publish the model and let the server load it; or report alone."),
+        typer.Option(
+            "--publish/--no-publish", help="Publish the model and let the server load it, or only print the report."
+        ),
     ] = True,
     version: Annotated[int | None, make_option(FitOptions, "version", min=1)] = None,
     repository: Annotated[
@@ -61,14 +64,14 @@ def fit(
     clipserve fit labels.csv --on x3d_m --name my_actions --features features.npy
     clipserve classify clip.mp4 --model my_actions
 
-    Prints the accuracy on held-out videos with its 95 % interval, the figures
-    of each class, how many videos a class are enough, and the calibration. Then
-    publishes the model in the repository, with its labels, and the server loads
-    it. A second fit publishes version 2; `clipserve versions` goes back.
+    Prints the accuracy on held-out videos with its 95 % interval, the metrics
+    of each class, the learning curve and the calibration. Then publishes the
+    model with its labels in the repository, and the server loads it. A second
+    fit publishes version 2; `clipserve versions` rolls back.
 
-    Exits with 0 if the model is served and every video counts, 1 if some
-    videos do not count, or the model could not be published or loaded, 2 if
-    there is no report.
+    Exit code: 0 if the server has loaded the model and every video was used,
+    1 if some videos were left out, or the model could not be published or
+    loaded, 2 if there is no report.
     """
     from rich.console import Console
 

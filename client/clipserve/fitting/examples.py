@@ -118,7 +118,8 @@ class LabelledVectors:
                 assert row.prediction is not None  # a row has one of the two
                 if row.prediction.features is None:
                     raise InvalidRequest(
-                        f"model {row.prediction.model!r} answers no features, and a head needs them: fit on another one"
+                        f"model {row.prediction.model!r} returns no features, which a fit needs: choose another model"
+                        " with --on"
                     )
                 if not np.isfinite(row.prediction.features).all():
                     message = "its features are NaN or infinite"
@@ -150,14 +151,17 @@ class LabelledVectors:
         rows = {id: row for row, id in enumerate(stored.ids)}
         if not any(video.id in rows for video in labelled):
             raise InvalidRequest(
-                f"none of {len(rows)} vectors is that of a labelled video: the ids of the videos begin with"
-                f" {labelled[0].id!r}, and those of the vectors with {next(iter(rows), '')!r}"
+                f"no labelled video has one of the {len(rows)} vectors: the first id of the videos is"
+                f" {labelled[0].id!r}, and that of the vectors {next(iter(rows), '')!r}. Give the list that `clipserve"
+                " embed` read"
             )
         positions, chosen, failures = [], [], []
         for position, video in enumerate(labelled):
             row = rows.get(video.id)
             if row is None:
-                failures.append(Failure(position, video.id, video.video, "no-features", "the file has no vector of it"))
+                failures.append(
+                    Failure(position, video.id, video.video, "no-features", "the file has no vector for this video")
+                )
             elif not np.isfinite(stored.vectors[row]).all():
                 message = "its features are NaN or infinite"
                 failures.append(Failure(position, video.id, video.video, "bad-features", message))
@@ -180,8 +184,8 @@ def list_classes(videos: Sequence[LabelledVideo]) -> tuple[tuple[str, ...], list
     if several:
         names = ", ".join(repr(video.id) for video in several[:NAMES_IN_MESSAGE])
         raise InvalidRequest(
-            f"{len(several)} of {len(videos)} videos have several labels ({names}), and a head tells classes apart of"
-            " which each video has one: give each video its main label, or fit a head for each question"
+            f"{len(several)} of {len(videos)} videos have several labels ({names}), but a fit needs exactly one for"
+            " each video: give each video its main label, or fit several models"
         )
     spellings: dict[str, Counter[str]] = {}
     for video in videos:
@@ -199,18 +203,18 @@ def require_enough(
     """Raise InvalidRequest unless there are two classes, each with LEAST_VIDEOS videos."""
     if len(classes) < 2:
         raise InvalidRequest(
-            f"all {len(videos)} videos have the label {classes[0]!r}, and one class cannot be told from anything: add"
-            " videos of what it is not, under a label such as 'other'"
+            f"all {len(videos)} videos have the label {classes[0]!r}, but a fit needs at least two classes: add videos"
+            " of something else, with a label such as 'other'"
         )
     counts = np.bincount(truths, minlength=len(classes))
     few = [f"{name!r} has {count}" for name, count in zip(classes, counts, strict=True) if count < LEAST_VIDEOS]
     if few:
         more = ", ..." if len(few) > NAMES_IN_MESSAGE else ""
         message = (
-            f"each class needs {LEAST_VIDEOS} videos or more, to fit with, to choose the penalty with and to measure"
-            f" with: {', '.join(few[:NAMES_IN_MESSAGE])}{more}. Add videos, or leave these classes out"
+            f"each class needs {LEAST_VIDEOS} videos or more for the cross-validation:"
+            f" {', '.join(few[:NAMES_IN_MESSAGE])}{more}. Add videos, or leave these classes out"
         )
         if failures:
             first = failures[0]
-            message += f" ({len(failures)} videos do not count, such as {first.id!r}: {first.message})"
+            message += f" ({len(failures)} videos were left out, such as {first.id!r}: {first.message})"
         raise InvalidRequest(message)

@@ -1,4 +1,4 @@
-"""The result of a fit: the head, what it is worth, and where it is served."""
+"""The result of a fit: the head, its accuracy, and where it is served."""
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,19 +20,19 @@ SMALL_LOSS = 0.01
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Fitted(Report):
-    """A head for a served model, and the figures that cross-validation gives it.
+    """A head for a served model, and its metrics by cross-validation.
 
     Attributes:
         name: of the new model.
-        on: the model whose features it takes.
-        head: fitted to all videos that count.
-        held_out: the evaluation of heads that had not seen the video they are asked about.
+        on: the base model, whose features it uses.
+        head: fitted to all videos that were not left out.
+        held_out: the evaluation on held-out videos; each was classified by a head that was fitted without it.
         before, after: calibration on held-out videos, without the temperature and with it.
-        temperature: what the logits are divided by; part of `head`.
+        temperature: the logits are divided by it; part of `head`.
         strength: of the data against the penalty, scikit-learn's C.
         folds: of the cross-validation.
         curve: the accuracy with fewer videos.
-        fitting_seconds: what all but the features took.
+        fitting_seconds: time of the fit, without that of the features.
         publication: where it is served; None if it was not published.
     """
 
@@ -54,7 +54,7 @@ class Fitted(Report):
 
     @property
     def failed(self) -> bool:
-        """Whether any video does not count."""
+        """Whether any video was left out."""
         return self.held_out.failed
 
     @property
@@ -108,13 +108,13 @@ class Fitted(Report):
 def advise(curve: tuple[CurvePoint, ...], *, guess: float) -> str:
     """Whether more videos would help, as a sentence.
 
-    guess: the accuracy of always naming the most frequent class.
+    guess: the accuracy of always answering the most frequent class.
     """
     last = curve[-1]
     if last.interval is not None and last.interval.low <= guess:
         return (
-            f"the accuracy, {100 * last.accuracy:.1f} %, may be chance: naming the most frequent class each time gives"
-            f" {100 * guess:.1f} %, so these features may not tell the classes apart"
+            f"the accuracy, {100 * last.accuracy:.1f} %, may be chance: always answering the most frequent class gives"
+            f" {100 * guess:.1f} %, so these features may not distinguish the classes"
         )
     near = next(point for point in curve if last.accuracy - point.accuracy <= SMALL_LOSS)
     reached = f"{100 * last.accuracy:.1f} %"

@@ -1,4 +1,4 @@
-"""`fit`: features of labelled videos, a head for them, its figures, and the model."""
+"""`fit`: features of labelled videos, a head for them, its metrics, and the model."""
 
 import os
 import time
@@ -55,11 +55,11 @@ class FitOptions(SendingOptions):
     publish: Annotated[bool, Argument("publish the model, and let the server load it", check_bool)] = True
     repository: Annotated[
         str | PathLike[str],
-        Argument("the server's model repository, which has the model of `on`", metavar="DIR"),
+        Argument("the server's model repository, which has the model `on`", metavar="DIR"),
     ] = REPOSITORY
     version: Annotated[
         int | None,
-        Argument("publish as this version; None: the next one", check_positive_int, metavar="N"),
+        Argument("publish as this version; by default the next one", check_positive_int, metavar="N"),
     ] = None
 
 
@@ -75,8 +75,8 @@ class FitArguments(FitOptions):
         ),
     ] = field(default=None, repr=False)
     _: KW_ONLY
-    on: Annotated[str, Argument("the model whose features the head takes")] = Connection.model
-    name: Annotated[str, Argument("of the new model")] = ""
+    on: Annotated[str, Argument("the base model, whose features the new model uses")] = Connection.model
+    name: Annotated[str, Argument("name of the new model")] = ""
     url: Annotated[str | Sequence[str], Argument("as for `VideoClassifier`")] = DEFAULT_URL
     tls: Annotated[Tls | None, Argument("as for `VideoClassifier`")] = None
     headers: Annotated[Mapping[str, str] | None, Argument("as for `VideoClassifier`")] = field(default=None, repr=False)
@@ -84,14 +84,14 @@ class FitArguments(FitOptions):
 
 @takes(FitArguments)
 def fit(arguments: FitArguments) -> Fitted:
-    """Fit a linear head to your classes, on the features of a served model, and serve it as a model of its own.
+    """Fit a linear head to your classes, on the features of a served model, and serve it as a new model.
 
     >>> fitted = fit("videos/", on="x3d_m", name="my_actions")
     >>> fitted["top_1_accuracy"]  # of held-out videos
     0.93
     >>> VideoClassifier("my_actions").classify("clip.mp4")
 
-    Videos that fail are listed in `held_out.failures`, and do not count.
+    Videos that fail are listed in `held_out.failures`, and left out.
 
     Raises:
         InvalidRequest: an argument is not allowed, no head can be fitted to these labels, the model cannot be published
@@ -245,11 +245,13 @@ class FitRun:
         publication = replace(
             publication, checked_videos=len(rows), feature_error=feature_error, score_error=score_error
         )
-        note = f"{self.name} is served: for {len(rows)} of these videos it answers as the head (to {score_error:.0e})"
+        note = (
+            f"{self.name} is served: for {len(rows)} of these videos its scores equal the head's (to {score_error:.0e})"
+        )
         if not publication.agrees:
             note = (
-                f"{self.name} is served, but its features are not those that it was fitted to, by {feature_error:.2f}:"
-                f" the server's {self.on} is not that of {publication.repository}, or they are those of other frames"
+                f"{self.name} is served, but its features differ by {feature_error:.2f} from those of the fit: the"
+                f" server's {self.on} is not the one in {publication.repository}, or the features are of other frames"
             )
         return publication.with_note(note)
 

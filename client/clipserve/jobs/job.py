@@ -32,13 +32,13 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            raise InvalidRequest(f"a shard is i/n with i from 1 to n, such as 2/4; got {self}")
+            raise InvalidRequest(f"a shard must be I/N with I from 1 to N, such as 2/4; got {self}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read "2/4". Raises InvalidRequest."""
         if not (found := re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)):
-            raise InvalidRequest(f"a shard is i/n with i from 1 to n, such as 2/4; got {text!r}")
+            raise InvalidRequest(f"a shard must be I/N with I from 1 to N, such as 2/4; got {text!r}")
         return cls(int(found[1]), int(found[2]))
 
     def select(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -68,7 +68,7 @@ def run_job(
         ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The rows that
             are done are in the file.
         UnknownModel, AccessDenied: no video can be classified.
-        InvalidRequest: the source is not the one that the file was begun with.
+        InvalidRequest: the source is not the one that the file was started with.
     """
     numbers: deque[int] = deque()
 

@@ -68,7 +68,7 @@ class Journal(ABC, Generic[AnyLine]):
         failures: how many of them failed.
 
     Raises:
-        InvalidRequest: another job writes to it, it was begun with other settings, or no job wrote it.
+        InvalidRequest: another job writes to it, it was started with other settings, or no job wrote it.
     """
 
     ABOUT: ClassVar[str]  # what messages call an entry
@@ -113,7 +113,7 @@ class Journal(ABC, Generic[AnyLine]):
         Since the first run the source may only have grown at its end.
 
         Raises:
-            InvalidRequest: the source is not the one that the journal was begun with.
+            InvalidRequest: the source is not the one that the journal was started with.
         """
         known, found = self.videos, 0
         for number, entry in entries:

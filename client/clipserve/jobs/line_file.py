@@ -23,7 +23,7 @@ class LineFile:
         notes: the lines beside the settings.
 
     Raises:
-        InvalidRequest: another job writes to the file, the file was begun with other settings, or no job wrote it.
+        InvalidRequest: another job writes to the file, the file was started with other settings, or no job wrote it.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
@@ -32,7 +32,8 @@ class LineFile:
         self._file: IO[bytes] | None = None
         if self.path.exists() and not self.path.is_file():  # reading a pipe or /dev/full would never end
             raise InvalidRequest(
-                f"{str(self.path)!r} is no regular file, and a job must read its rows again: choose another --out"
+                f"{str(self.path)!r} is not a regular file, and a job must be able to read its rows: choose another"
+                " --out"
             )
         self._lock = _lock(self.path)
         try:
@@ -111,7 +112,7 @@ class LineFile:
 
 
 def check_settings(name: str, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest if the lines were begun with other settings.
+    """Raise InvalidRequest if the lines were started with other settings.
 
     Args:
         name: of the file, for the message.
@@ -120,7 +121,7 @@ def check_settings(name: str, before: Mapping[str, Any], settings: Mapping[str, 
     if changed:
         differences = ", ".join(f"{key} {before.get(key)!r}, now {settings.get(key)!r}" for key in sorted(changed))
         raise InvalidRequest(
-            f"{name!r} was begun with {differences}: continue with the same settings, or choose another --out"
+            f"{name!r} was started with {differences}: continue with the same settings, or choose another --out"
         )
 
 

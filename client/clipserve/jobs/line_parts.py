@@ -29,7 +29,7 @@ class LineParts:
     """As `LineFile`, in a store. A line is stored after a minute at the latest, or by `close`.
 
     Raises:
-        InvalidRequest: the folder was begun with other settings, no job wrote it, or the store cannot be used.
+        InvalidRequest: the folder was started with other settings, no job wrote it, or the store cannot be used.
     """
 
     def __init__(self, address: str, settings: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ class TargetOptions(ConnectionOptions):
         typer.Option(
             metavar="HOST:PORT",
             envvar="CLIPSERVE_URL",
-            help="gRPC port of a running server. Without it, the load test starts a Triton on this machine.",
+            help="The gRPC port of a running server, as host:port. Default: start a Triton on this machine.",
         ),
     ] = ""
 
@@ -47,67 +47,80 @@ class TargetOptions(ConnectionOptions):
 def loadtest(
     *,
     target: TargetOptions,
-    model: Annotated[str, typer.Option(help="A public model of the server.")] = "motion",
+    model: Annotated[str, typer.Option(metavar="NAME", help="A public model of the server.")] = "motion",
     key_file: KeyFileOption = None,
     metrics_url: Annotated[
         str,
         typer.Option(
-            metavar="URL", help="The server's metrics, the only source of the decode time.", show_default=False
+            metavar="URL",
+            help="Address of the server's metrics, the only source of the decode time.",
+            show_default=False,
         ),
     ] = "",
     repository: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Model repository of the embedded server. Without it, the load test exports the model.",
+            help="Model repository of the started Triton. Default: export the model into a temporary one.",
             show_default=False,
         ),
     ] = None,
     cpu_precision: Annotated[
-        str, typer.Option(help="Of the embedded server on a CPU: fp32, auto or bf16; bf16 needs a larger --tolerance.")
+        str,
+        typer.Option(
+            metavar="fp32|auto|bf16", help="Precision of the started Triton on a CPU. bf16 needs a larger --tolerance."
+        ),
     ] = "fp32",
     videos: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Videos to send. Without it, the load test generates motions.", show_default=False
-        ),
+        typer.Option(metavar="FOLDER", help="Videos to send. Default: generated videos.", show_default=False),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Most videos to use; they are sent in turn.")] = 64,
+    count: Annotated[int, typer.Option(min=1, help="The most videos to use. They are sent in turn.")] = 64,
     through: Annotated[
-        str, typer.Option(help="What to measure: the whole ensemble, its decode step alone, its network alone.")
+        str,
+        typer.Option(metavar="PARTS", help="Parts to measure: the ensemble, its decode step alone, its network alone."),
     ] = "ensemble,decode,net",
-    concurrency: Annotated[str, typer.Option(help="Closed loop: requests in flight.")] = "1,2,4,8",
+    concurrency: Annotated[
+        str, typer.Option(metavar="N,...", help="Closed loop: numbers of requests in flight.")
+    ] = "1,2,4,8",
     rate: Annotated[
         str,
         typer.Option(
-            help="Open loop: requests a second, at random moments. auto: shares of the highest closed throughput."
+            metavar="N,...",
+            help="Open loop: requests a second, at random times. auto: fractions of the highest rate of the closed"
+            " loop.",
         ),
     ] = "auto",
     seconds: Annotated[
-        float, typer.Option(min=0.3, help="Time to measure each load level; slow ones take longer.")
+        float, typer.Option(min=0.3, metavar="SECONDS", help="Time to measure each load level. Slow ones take longer.")
     ] = 9.0,
     latency_limit: Annotated[
-        float, typer.Option(metavar="MS", min=0, help="Search for the highest rate within this latency.")
+        float, typer.Option(metavar="MS", min=0, help="Search for the highest rate with at most this latency.")
     ] = 200.0,
     percentile: Annotated[
-        int, typer.Option(help="Percent of the requests that must be within it: 50, 90, 95 or 99.")
+        int, typer.Option(help="Percentage of the requests that must meet --latency-limit: 50, 90, 95 or 99.")
     ] = 95,
-    search_steps: Annotated[int, typer.Option(min=0, help="Bisections of the search; 0: no search.")] = 5,
+    search_steps: Annotated[
+        int, typer.Option(min=0, help="Number of bisections in the search for the highest rate; 0: no search.")
+    ] = 5,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="Largest difference of scores under load from scores without load.")
+        float, typer.Option(min=0, help="Largest allowed difference between scores under load and scores without load.")
     ] = 1e-5,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Each load test writes a new folder into it.")] = Path(
-        "loadtest-results"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for results. Each load test makes a new folder in it.")
+    ] = Path("loadtest-results"),
     keep_requests: Annotated[
         bool,
         typer.Option(
-            "--keep-requests", help="Keep perf_analyzer's record of every request: gigabytes, with the videos in it."
+            "--keep-requests",
+            help="Keep perf_analyzer's record of every request. It contains the videos, so it has gigabytes.",
         ),
     ] = False,
-    analyzer_options: Annotated[str, typer.Option(help="More options of perf_analyzer.", show_default=False)] = "",
+    analyzer_options: Annotated[
+        str, typer.Option(metavar="OPTIONS", help="More options for perf_analyzer.", show_default=False)
+    ] = "",
 ) -> None:
-    """Put a server under load with real videos, by NVIDIA's perf_analyzer.
+    """Measure how much load a server can handle, with real videos and NVIDIA's perf_analyzer.
 
     \b
     clipserve loadtest
@@ -115,13 +128,13 @@ def loadtest(
         --key-file admin_key --metrics-url http://gpu1:8002/metrics \\
         --concurrency 1,4,16,64 --latency-limit 300
 
-    Measures in closed and open loop through the ensemble, the decode step alone
-    and the network alone; searches for the highest rate within the latency limit;
-    checks that answers under load equal answers without load. Writes a table,
-    plots, an HTML page and perf_analyzer's own files.
+    Measures the ensemble, the decode step alone and the network alone, in a
+    closed and an open loop. Searches for the highest rate within the latency
+    limit. Checks that answers under load equal answers without load. Writes a
+    table, plots, an HTML page and perf_analyzer's own files.
 
-    Exits with 0 if all answers are equal, 1 if some differ,
-    2 if nothing could be measured.
+    Exit code: 0 if all answers are equal, 1 if some differ, 2 if nothing could
+    be measured.
     """
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -137,7 +150,7 @@ def loadtest(
         from clipserve.loadtest.report import publish
 
         if percentile not in PERCENTILES:
-            raise LoadTestError(f"--percentile is one of {', '.join(map(str, PERCENTILES))}; got {percentile}")
+            raise LoadTestError(f"--percentile must be one of {', '.join(map(str, PERCENTILES))}; got {percentile}")
         rates = None if rate == "auto" else parse_numbers(rate, "--rate")
         concurrencies = parse_numbers(concurrency, "--concurrency", whole=True)
         parts = parse_through(through)
@@ -155,7 +168,7 @@ def loadtest(
         )
         folder = _make_folder(out)
         if len(split_urls(url)) > 1:
-            raise LoadTestError(f"a load test measures one server; got {url!r}: name one of them with --url")
+            raise LoadTestError(f"a load test measures one server, and --url has several: {url!r}. Give one of them")
         if not url:
             say(f"starting Triton with {model}")
         opened: AbstractContextManager[Server] = (

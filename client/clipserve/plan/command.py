@@ -22,7 +22,8 @@ def plan(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Results of clipserve loadtest, for this model and such videos, in place of the committed figures.",
+            help="Folder of `clipserve loadtest` for this model and such videos. Use its results in place of the"
+            " built-in figures.",
             show_default=False,
         ),
     ] = None,
@@ -31,7 +32,7 @@ def plan(
     ] = Path("model_repository"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say how many servers, cores, GPUs and how much memory the work needs.
+    """Estimate how many servers, cores and GPUs, and how much memory, the work needs.
 
     \b
     clipserve plan --rate 50 --size 1920x1080 --model x3d_m --latency 1000
@@ -39,10 +40,10 @@ def plan(
     clipserve plan --servers 40 --videos 10e6 --on h100
     clipserve plan --per-day 1e6 --cores 8 --measured loadtest-results/2026-11-27
 
-    Every line shows its arithmetic and the source of its figures. Figures come from the machines that are named, so
-    yours differ: a load test of one server is better.
+    Every line shows its arithmetic and the source of its figures. The figures come from the machines that the sources
+    name. A load test of one of your servers is more accurate.
 
-    Exits with 2 where the work cannot be done so, or an option is wrong.
+    Exit code: 0 with a plan, 2 if the work is not possible with these options or an option is wrong.
     """
     try:
         made = make_plan(workload, None if measured is None else read_load_test(measured), repository=repository)

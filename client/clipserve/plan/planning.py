@@ -235,7 +235,8 @@ def _read_findings(workload: Workload, findings: LoadTestFindings, steps: list[S
     cores = workload.cores or measured
     if cores is None:
         raise InvalidRequest(
-            "cores is needed: how many has the server of the load test? It was another machine (--cores)"
+            "cores is needed, because the load test called a server on another machine: give the number of its cores"
+            " (--cores)"
         )
     capacity, beyond = findings.peak, ""
     if measured is not None and cores != measured:

@@ -1,4 +1,4 @@
-"""What is to be planned: how many videos of what kind, for which model, on what."""
+"""The work to plan: the number and kind of videos, the model, the kind of server."""
 
 import re
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
 def check_amount(name: str, value: object, *, most: float = MOST) -> float:
     """Accept a number above 0."""
     if (number := read_float(value)) is None or not LEAST <= number <= most:
-        raise InvalidRequest(f"{name} is a number above 0, from {LEAST:f} to {most:,.0f}; got {value!r}")
+        raise InvalidRequest(f"{name} must be a number above 0, from {LEAST:f} to {most:,.0f}; got {value!r}")
     return number
 
 
@@ -36,7 +36,7 @@ def check_size(name: str, value: object) -> str:
     """Accept WIDTHxHEIGHT."""
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise InvalidRequest(f"{name} is WIDTHxHEIGHT in pixels, such as 1280x720; got {value!r}")
+        raise InvalidRequest(f"{name} must be WIDTHxHEIGHT in pixels, such as 1280x720; got {value!r}")
     if (pixels := int(found[1]) * int(found[2])) > MAX_PIXELS:
         raise InvalidRequest(f"{name} is {value}, {pixels:,} pixels, but a server takes {MAX_PIXELS:,} (8K UHD)")
     return found[0]
@@ -44,55 +44,61 @@ def check_size(name: str, value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload(CheckedArguments):
-    """Videos to classify, and what to do it with.
+    """Videos to classify, and the servers that classify them.
 
-    How much there is to do is one of: `rate`; `per_day`; `videos` in `hours`; or as much as `servers` do, of `videos`
-    where these are given.
+    The amount of work is one of: `rate`; `per_day`; `videos` in `hours`; or the capacity of `servers`, with or without
+    a number of `videos`.
     """
 
     rate: Annotated[float | None, Argument("videos a second", check_amount, metavar="N")] = None
-    per_day: Annotated[float | None, Argument("videos a day, evenly spread", check_amount, metavar="N")] = None
+    per_day: Annotated[float | None, Argument("videos a day, at a constant rate", check_amount, metavar="N")] = None
     videos: Annotated[
-        float | None, Argument("how many videos, once; with --hours, or --servers", check_amount, metavar="N")
+        float | None, Argument("number of videos; needs --hours or --servers", check_amount, metavar="N")
     ] = None
-    hours: Annotated[float | None, Argument("the time for them", check_amount, metavar="HOURS")] = None
+    hours: Annotated[float | None, Argument("time for --videos", check_amount, metavar="HOURS")] = None
     servers: Annotated[
         int | None,
         Argument(
-            "instead: how much do so many servers do, and how long do --videos take?",
+            "number of servers that you have; the plan says their rate, and how long --videos take",
             partial(
                 check_int, allowed=range(1, MAX_SERVERS + 1), described=f"a whole number from 1 to {MAX_SERVERS:,}"
             ),
             metavar="N",
         ),
     ] = None
-    size: Annotated[str, Argument("of a picture", check_size, metavar="WIDTHxHEIGHT")] = "1280x720"
-    codec: Annotated[Codec, Argument("of the videos", partial(check_choice, choices=Codec))] = "h264"
+    size: Annotated[str, Argument("width and height of a frame in pixels", check_size, metavar="WIDTHxHEIGHT")] = (
+        "1280x720"
+    )
+    codec: Annotated[Codec, Argument("codec of the videos", partial(check_choice, choices=Codec))] = "h264"
     seconds: Annotated[
         float, Argument("length of a video", partial(check_amount, most=MAX_SECONDS), metavar="SECONDS")
     ] = 10.0
     megabytes: Annotated[
         float | None,
         Argument(
-            "size of a file in MiB; by default by picture and length, at 0.1 bit a pixel",
+            "size of a file in MiB; default: from --size and --seconds, at 0.1 bit a pixel",
             partial(check_amount, most=2047),
             metavar="MIB",
         ),
     ] = None
-    model: Annotated[str, Argument("the model; one of your own with --measured", check_model, metavar="NAME")] = "x3d_m"
+    model: Annotated[
+        str, Argument("a published model, or with --measured one of your own", check_model, metavar="NAME")
+    ] = "x3d_m"
     clips: Annotated[
         int,
         Argument(
-            "views x crops of a video",
+            "clips of a video: views x crops",
             partial(check_int, allowed=range(1, MAX_CLIPS + 1), described=f"a whole number from 1 to {MAX_CLIPS}"),
             metavar="N",
         ),
     ] = 1
     latency: Annotated[
         float | None,
-        Argument("milliseconds within which 95 % of the videos are to be answered", check_amount, metavar="MS"),
+        Argument(
+            "95 % of the requests must have an answer within this time, in milliseconds", check_amount, metavar="MS"
+        ),
     ] = None
-    on: Annotated[Processor, Argument("what the networks run on", partial(check_choice, choices=Processor))] = "cpu"
+    on: Annotated[Processor, Argument("device of the networks", partial(check_choice, choices=Processor))] = "cpu"
     cores: Annotated[
         int | None,
         Argument(
@@ -104,9 +110,14 @@ class Workload(CheckedArguments):
     ] = None
     precision: Annotated[
         Precision,
-        Argument("of the networks on a CPU: bf16, where it has that", partial(check_choice, choices=Precision)),
+        Argument(
+            "precision of the networks on a CPU; bf16 needs a CPU that supports it",
+            partial(check_choice, choices=Precision),
+        ),
     ] = "bf16"
-    price: Annotated[float | None, Argument("of a server for an hour", check_amount, metavar="PRICE")] = None
+    price: Annotated[
+        float | None, Argument("price of a server for an hour, in any currency", check_amount, metavar="PRICE")
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,12 +125,12 @@ class Workload(CheckedArguments):
         if len(given) != 1:
             got = " and ".join(f"--{name.replace('_', '-')}" for name in given) or "none of them"
             raise InvalidRequest(
-                f"give one of --rate, --per-day, --hours (with --videos) and --servers: how much is planned; got {got}"
+                f"give exactly one of --rate, --per-day, --hours (with --videos) and --servers; got {got}"
             )
         if given[0] == "hours" and self.videos is None:
-            raise InvalidRequest("--hours goes with --videos: how many videos, in what time")
+            raise InvalidRequest("--hours needs --videos, the number of videos to classify in this time")
         if given[0] in ("rate", "per_day") and self.videos is not None:
-            raise InvalidRequest("--videos goes with --hours or --servers, not with a rate")
+            raise InvalidRequest("--videos needs --hours or --servers; got it with a rate")
 
     @property
     def wanted_rate(self) -> float | None:

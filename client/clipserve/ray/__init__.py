@@ -6,9 +6,9 @@
 >>> classify(videos, "x3d_m", "gpu1:8001").write_parquet("results/")
 
 `classify` and `embed` add columns to a Dataset; `timeline` gives the windows of its videos. `run_job` and
-`run_timeline_job` write a folder of parquet files, and another run goes on where the last one ended. `actor.py` is what
+`run_timeline_job` write a folder of parquet files, and another run continues where the last one stopped. `actor.py`
 runs in the actors, `calls.py` sends the videos of many batches in one run, `columns.py` and `window_columns.py` list
-what comes out, `node_server.py` is the Triton of a node, `results.py` the folder of results.
+the columns of the results, `node_server.py` starts the Triton of a node, `results.py` writes the folder of results.
 """
 
 try:

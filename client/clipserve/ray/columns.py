@@ -66,14 +66,14 @@ def check_columns(
         )
     if PATH not in names and BYTES not in names:
         raise InvalidRequest(
-            f"a Dataset of videos has a column {PATH!r} (paths or addresses) or {BYTES!r} (as read_binary_files reads"
+            f"a Dataset of videos needs a column {PATH!r} (paths or addresses) or {BYTES!r} (as read_binary_files reads"
             f" them); this one has {', '.join(map(repr, names)) or 'no columns'}"
         )
     if taken := sorted(set(names) & set(list_types(options))):
         renamed = {name: f"true_{name}" for name in taken}
         raise InvalidRequest(
-            f"the Dataset has the columns {', '.join(map(repr, taken))} already, which the results need:"
-            f" dataset.rename_columns({renamed})"
+            f"the Dataset already has the columns {', '.join(map(repr, taken))}, which the results need: rename them"
+            f" with dataset.rename_columns({renamed})"
         )
 
 

@@ -21,18 +21,18 @@ CALLS_AT_A_TIME = 2
 
 @takes(DatasetOptions)
 def classify(dataset: "Dataset", options: DatasetOptions) -> "Dataset":
-    """Add the columns of a classification to a Dataset of videos; nothing runs before its rows are used.
+    """Add the columns of a classification to a Dataset of videos. Ray runs it when the rows are used.
 
     >>> results = classify(ray.data.read_parquet("videos.parquet"), "x3d_m", "gpu1:8001", features=True)
     >>> results.write_parquet("results/")
 
     The Dataset has a column `path` (paths or addresses, which the actors read) or `bytes`, as
-    `ray.data.read_binary_files` reads them. `columns.py` lists the columns that come out. A video that fails is a row
-    with its `error`. The job fails when no video can succeed: an unknown model, missing credentials, or servers that
-    stay away for longer than `retry_seconds`.
+    `ray.data.read_binary_files` reads them. `columns.py` lists the columns of the result. A video that fails has a row
+    with its `error`. The job fails if no video can succeed: the model is unknown, credentials are missing, or the
+    servers do not answer for longer than `retry_seconds`.
 
     Raises:
-        InvalidRequest: an argument, or a column of the Dataset, is not what is allowed. Where its columns are not known
+        InvalidRequest: an argument, or a column of the Dataset, is not allowed. Where its columns are not known
             yet, the job raises it.
     """
     return ask(dataset, VIDEOS, options)

@@ -34,8 +34,8 @@ class JobSummary:
     Attributes:
         done_before: videos that were in the folder already.
         rows: videos that this run has written.
-        truncated: those of them that are damaged or cut off.
-        failed: those of them that failed, by the code of the error.
+        truncated: how many of these are damaged or truncated.
+        failed: how many of these failed, by the code of the error.
     """
 
     done_before: int
@@ -51,16 +51,16 @@ class JobSummary:
 
 @takes(JobOptions)
 def run_job(dataset: "Dataset", options: JobOptions) -> JobSummary:
-    """Classify a Dataset into parquet files in the folder `out`; leave out the ids that have a row there.
+    """Classify a Dataset into parquet files in the folder `out`; skip the ids that have a row there.
 
     >>> run_job(ray.data.read_parquet("videos.parquet"), "x3d_m", "gpu1:8001", out="s3://bucket/results")
 
-    Run it again after it was interrupted, or when the Dataset has grown: it goes on. Rows whose failure was not about
-    the video itself (a file that was missing, a server that failed) are tried again. One job at a time may write to a
-    folder. Ids must differ; with `bytes` alone they are SHA-256 of the bytes.
+    Run it again to continue after an interruption, or when the Dataset has grown. It tries a video again if its failure
+    was not about the video itself (a missing file, a server that failed). Only one job at a time may write to a folder.
+    Ids must be unique; without `id` and `path` they are the SHA-256 of the bytes.
 
     Raises:
-        InvalidRequest: an argument or a column is not what is allowed, the folder was begun with another model or
+        InvalidRequest: an argument or a column is not allowed, the folder was started with another model or
             other options, or another job of this cluster writes to it.
         UnknownModel, AccessDenied: no video can be classified.
         ServerUnavailable, ServerBusy, ModelNotReady: the servers were away for longer than `retry_seconds`. Rows that

@@ -34,14 +34,14 @@ def check_path(name: str, value: object, described: str) -> str:
     """Accept a path, or an address, and return it as text."""
     path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(path, str) or not path:
-        raise InvalidRequest(f"{name} is {described}; got {value!r}")
+        raise InvalidRequest(f"{name} must be {described}; got {value!r}")
     return path
 
 
 def check_column(name: str, value: object) -> str:
     """Accept the name of a column."""
     if not isinstance(value, str) or not value:
-        raise InvalidRequest(f"{name} is the name of a column, got {value!r}")
+        raise InvalidRequest(f"{name} must be the name of a column, got {value!r}")
     return value
 
 
@@ -52,35 +52,38 @@ class DatasetOptions(RequestOptions, Connection):
     actors: Annotated[
         int | None,
         Argument(
-            "how many actors send videos; None: one for each node of the cluster. An actor waits for servers, and"
-            " reserves no CPU",
+            "number of actors, which send videos; None: one for each node of the cluster. An actor waits for servers"
+            " most of the time, so it reserves no CPU",
             check_positive_int,
             metavar="N",
         ),
     ] = None
-    parallel: Annotated[int, Argument("how many videos each actor sends at once", check_positive_int, metavar="N")] = (
-        PARALLEL
-    )
+    parallel: Annotated[
+        int, Argument("number of requests that each actor has in flight", check_positive_int, metavar="N")
+    ] = PARALLEL
     batch_rows: Annotated[
         int,
         Argument(
-            "rows of one task, and of one file of results: what is done again when an actor dies",
+            "rows of a task, and of a result file. When an actor dies, Ray repeats its tasks",
             check_positive_int,
             metavar="N",
         ),
     ] = BATCH_ROWS
     retry_seconds: Annotated[
         float,
-        Argument("how long to wait for servers that are busy, away or loading; after that the job ends", check_seconds),
+        Argument(
+            "how long to wait for servers that are busy, do not answer, or load the model; then the job ends",
+            check_seconds,
+        ),
     ] = RETRY_SECONDS
     feature_column: Annotated[
-        str, Argument("the name of the column with the features; NeMo Curator reads 'embedding'", check_column)
+        str, Argument("name of the column for the features; NeMo Curator reads 'embedding'", check_column)
     ] = "features"
     embedded: Annotated[
         bool,
         Argument(
-            "start a Triton on each node, for as long as the job runs, in place of the servers of `url`; needs"
-            " pip install 'clipserve[server]' there",
+            "start a Triton on each node for the time of the job, in place of the servers of `url`; each node needs"
+            " pip install 'clipserve[server]'",
             check_bool,
         ),
     ] = False
@@ -91,7 +94,7 @@ class DatasetOptions(RequestOptions, Connection):
     num_gpus: Annotated[
         int,
         Argument(
-            "with `embedded`: the GPUs of a node, all of which its Triton uses",
+            "with `embedded`: number of GPUs of each node; its Triton uses all of them",
             partial(check_int, allowed=range(1025), described="a whole number from 0 on"),
             metavar="N",
         ),
@@ -100,7 +103,7 @@ class DatasetOptions(RequestOptions, Connection):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_gpus and not self.embedded:
-            raise InvalidRequest("num_gpus goes with embedded=True: a client of other servers needs no GPU")
+            raise InvalidRequest("num_gpus needs embedded=True: a client of other servers needs no GPU")
 
     def connection(self, **changes: Any) -> dict[str, Any]:
         """The arguments of a classifier."""
@@ -127,9 +130,11 @@ class TimelineDatasetOptions(TimelineOptions, DatasetOptions):
 class EmbedOptions(DatasetOptions):
     """The arguments of `embed`: those of `classify` with other defaults."""
 
-    top_k: Annotated[int, Argument("how many labels to return beside the vector", check_positive_int, metavar="N")] = 1
+    top_k: Annotated[
+        int, Argument("number of labels to return in addition to the vector", check_positive_int, metavar="N")
+    ] = 1
     features: Annotated[bool, Argument("always on", lambda _name, _value: True)] = True
-    feature_column: Annotated[str, Argument("the name of the column with the vectors", check_column)] = "embedding"
+    feature_column: Annotated[str, Argument("name of the column for the vectors", check_column)] = "embedding"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +144,8 @@ class JobOptions(DatasetOptions):
     out: Annotated[
         str,
         Argument(
-            "the folder of results: a path, or an address that pyarrow knows, such as s3://bucket/results", check_out
+            "folder for the results: a path, or an address that pyarrow supports, such as s3://bucket/results",
+            check_out,
         ),
     ]
 

@@ -102,7 +102,7 @@ class ResultFolder:
         """Note the settings in a folder without results; in one that has some, compare.
 
         Raises:
-            InvalidRequest: the results were begun with other settings, or no job began them.
+            InvalidRequest: the results were started with other settings, or no job wrote them.
         """
         path = f"{self.path}/{SETTINGS}"
         begun = bool(self._list())
@@ -127,7 +127,8 @@ class ResultFolder:
         if changed:
             differences = ", ".join(f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in changed)
             raise InvalidRequest(
-                f"{self.out!r} was begun with {differences}: go on with the same settings, or choose another folder"
+                f"{self.out!r} was started with {differences}: continue with the same settings, or choose another"
+                " folder"
             )
 
     def find_done(self) -> DoneIds:

@@ -20,9 +20,9 @@ from clipserve.tables.table import Table
 class AsyncRowStream(AsyncRowIterator[Row]):
     """`RowStream` for asyncio: `async for row in ...`, or `await stream.table()`.
 
-    It belongs to the event loop that takes its first row. Leave an unfinished stream by `await stream.close()`, by
-    `async with`, or by closing its classifier; these may come from any loop. A thread reads the source, a generator
-    included.
+    It belongs to the event loop that takes its first row. Stop an unfinished stream with `await stream.close()`, with
+    `async with`, or by closing its classifier; any loop may do this. A thread reads the source, also if it is a
+    generator.
     """
 
     def __init__(self, run: Run, classify: Callable[[Entry], Awaitable[Row]]) -> None:
@@ -38,16 +38,16 @@ class AsyncRowStream(AsyncRowIterator[Row]):
 
     @property
     def summary(self) -> Summary:
-        """Counts of the rows so far, dropped ones included."""
+        """Counts of the rows so far, including dropped rows."""
         return self._record.summary
 
     @property
     def failures(self) -> list[Row]:
-        """The first thousand rows that on_error="drop" has left out so far."""
+        """The first thousand failures that on_error="drop" has left out so far."""
         return list(self._record.dropped)
 
     async def table(self) -> Table:
-        """All rows that are left, dropped failures beside them."""
+        """A table of all remaining rows, and of the dropped failures."""
         kept: list[Row] = []
         dropped: list[Row] = []
         async with self:
@@ -56,7 +56,7 @@ class AsyncRowStream(AsyncRowIterator[Row]):
         return Table(kept, dropped, self._record.summary.skipped)
 
     async def close(self) -> None:
-        """Cancel the calls in flight; rows that were not taken are lost. May be called twice."""
+        """Cancel the calls in flight. Rows that were not taken are lost. May be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -109,8 +109,8 @@ class AsyncRowStream(AsyncRowIterator[Row]):
         self._loop = self._loop or loop
         if self._loop is not loop:
             raise InvalidRequest(
-                "the rows of a run are taken in one event loop, and the first of this run was taken in another: take"
-                " all of them there, or begin another run here"
+                "this run belongs to another event loop, in which its first row was taken: take all rows there, or"
+                " start another run here"
             )
 
     def _cancel_calls(self) -> None:

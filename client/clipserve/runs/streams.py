@@ -25,9 +25,9 @@ class RowStream(RowIterator[Row]):
     ...     print(row.video, row.prediction or row.error)
     >>> table = classifier.classify_many("videos/").table()
 
-    Nothing is sent before the first row is requested, and only a bounded number of videos is sent ahead of the rows
-    that were taken. Closing the stream, leaving it as a context, Ctrl-C and closing its classifier end the calls in
-    flight and every thread.
+    The run starts when the first row is taken. It sends only a limited number of videos ahead of the rows that were
+    taken. Closing the stream, leaving its `with`, Ctrl-C and closing its classifier stop the calls in flight and every
+    thread.
 
     Args:
         classify: makes the row of an entry. A worker thread calls it.
@@ -48,16 +48,16 @@ class RowStream(RowIterator[Row]):
 
     @property
     def summary(self) -> Summary:
-        """Counts of the rows so far, dropped ones included."""
+        """Counts of the rows so far, including dropped rows."""
         return self._record.summary
 
     @property
     def failures(self) -> list[Row]:
-        """The first thousand rows that on_error="drop" has left out so far."""
+        """The first thousand failures that on_error="drop" has left out so far."""
         return list(self._record.dropped)
 
     def table(self) -> Table:
-        """All rows that are left, dropped failures beside them."""
+        """A table of all remaining rows, and of the dropped failures."""
         kept: list[Row] = []
         dropped: list[Row] = []
         with self:
@@ -66,7 +66,7 @@ class RowStream(RowIterator[Row]):
         return Table(kept, dropped, self._record.summary.skipped)
 
     def close(self) -> None:
-        """End the calls in flight and the threads; rows that were not taken are lost. May be called twice."""
+        """Stop the calls in flight and the threads. Rows that were not taken are lost. May be called twice."""
         with self._closing:
             if self._closed:
                 return

@@ -24,9 +24,9 @@ class Summary:
 
     Attributes:
         succeeded: videos with a prediction.
-        truncated: those of them that are damaged or cut off.
-        failed: videos without one, by class of the error.
-        skipped: what scans of folders left out.
+        truncated: how many of these are damaged or truncated.
+        failed: videos without a prediction, by class of the error.
+        skipped: files that scans of folders left out.
     """
 
     succeeded: int = 0

@@ -19,7 +19,7 @@ def demo(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The model that the page starts with. Visitors can choose any other.",
+            help="The model that the page starts with. Visitors can choose another.",
             show_default=False,
         ),
     ] = None,
@@ -27,29 +27,29 @@ def demo(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Videos to pick from. Without it, generated ones for the model motion.",
+            help="Videos that visitors can choose. Default: generated videos for the model motion.",
             show_default=False,
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to serve the page; 0.0.0.0 for every interface.")
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for every interface.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the page; 0 for any free one.")
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of the page; 0: any free port.")
     ] = 7860,
     share: Annotated[
-        bool, typer.Option("--share", help="Also serve it at a public address, through Gradio's tunnel, for a week.")
+        bool, typer.Option("--share", help="Also open the page to the internet, through Gradio's tunnel, for a week.")
     ] = False,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Start a Triton on this machine for the page, and ignore --url.")
+        bool, typer.Option("--serve", help="Start a Triton on this machine for the page. Ignores --url.")
     ] = False,
     fit: Annotated[
         bool,
         typer.Option(
             "--fit",
-            help="Let visitors fit models to videos of their own, and publish them in --repository. For people whom you"
-            " trust with the server: each fit takes its time and stays as a model.",
+            help="Let visitors fit models to their own videos, and publish the models in --repository. Each fit uses"
+            " the server's time and leaves a model, so let only people in whom you trust.",
         ),
     ] = False,
     repository: Annotated[
@@ -57,7 +57,7 @@ def demo(
     ] = Path("model_repository"),
     server: ServerOptions,
 ) -> None:
-    """Open a page to try the models: labels, frames and times of a video.
+    """Try models in the browser: a page shows the labels, frames and times of a video.
 
     \b
     clipserve demo
@@ -65,7 +65,7 @@ def demo(
     clipserve demo --serve
     clipserve demo --serve --fit
 
-    Ends on Ctrl-C.
+    Stops on Ctrl-C.
     """
     from rich.console import Console
 
@@ -96,14 +96,14 @@ def demo(
         except ClipserveError as error:
             errors.print(f"error: {error}", markup=False)
             if isinstance(error, ServerUnavailable):
-                errors.print("`clipserve demo --serve` starts a server for the page.", markup=False)
+                errors.print("Start a server for the page with: clipserve demo --serve", markup=False)
             if isinstance(error, AccessDenied) and model is None:
-                errors.print("With --model NAME the page needs no list of models.", markup=False)
+                errors.print("Give --model NAME: then the page does not need the list of models.", markup=False)
             raise typer.Exit(2) from error
         console.print(f"the page is at {showcase.address}", markup=False)
         if showcase.shared_address:
             console.print(f"the public address is {showcase.shared_address}", markup=False)
-        console.print("press Ctrl-C to stop it")
+        console.print("Ctrl-C stops it")
         showcase.wait()
     console.print("stopped")
 

@@ -47,7 +47,7 @@ class FitTab:
             if not archives:
                 raise InvalidRequest("there are no videos yet: upload a zip archive with a folder for each class")
             if not on:
-                raise InvalidRequest("choose the model whose features the new one takes")
+                raise InvalidRequest("no model was chosen: choose the base model, whose features the new model uses")
             with tempfile.TemporaryDirectory(prefix="clipserve-fit-") as folder:
                 given = ([Path(each) for each in archives], on, (name or "").strip(), Path(folder))
                 worker = threading.Thread(target=self._work, args=(*given, steps))

@@ -108,7 +108,7 @@ def read_seconds(text: str | None) -> float | None:
         return float(text.strip().removesuffix("s").replace(",", "."))
     except ValueError as error:
         raise InvalidRequest(
-            f"{text!r} is no number of seconds: enter one such as 2.5, or leave the field empty"
+            f"{text!r} is not a number of seconds: enter a number such as 2.5, or leave the field empty"
         ) from error
 
 

@@ -83,9 +83,9 @@ def add_timeline_tab(tab: TimelineTab, quiet: dict[str, Any]) -> "gradio.Dropdow
                 step = gr.Number(TimelineOptions.step, label="Step, seconds", elem_id="cs-step", min_width=110)
             with gr.Row():
                 enter = gr.Slider(
-                    0.05, 1, value=SegmentOptions.enter, step=0.05, label="A label begins at the score", min_width=150
+                    0.05, 1, value=SegmentOptions.enter, step=0.05, label="A segment begins at the score", min_width=150
                 )
-                shortest = gr.Number(SegmentOptions.min_length, label="Shortest stretch, seconds", min_width=150)
+                shortest = gr.Number(SegmentOptions.min_length, label="Shortest segment, seconds", min_width=150)
             button = gr.Button("What happens when?", variant="primary", elem_id="cs-follow")
     answer = gr.HTML(elem_id="cs-timeline-place")
     button.click(

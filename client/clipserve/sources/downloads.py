@@ -26,8 +26,8 @@ class DownloadLimits:
     """Limits of one download.
 
     Attributes:
-        max_bytes: a larger video is VideoTooLarge. The default, 512 MiB, is the server's own limit.
-        seconds: from the request to the last byte; a slower download is VideoNotReadable.
+        max_bytes: a larger video raises VideoTooLarge. The default, 512 MiB, is the server's own limit.
+        seconds: time from the request to the last byte; a slower download raises VideoNotReadable.
     """
 
     max_bytes: int = 512 * 1024 * 1024

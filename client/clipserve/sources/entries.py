@@ -14,11 +14,11 @@ Entries: TypeAlias = Iterator["Entry"]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a source says about one video. Its row has id and label escaped as names.py says.
+    """One video of a source. Its row has id and label escaped as names.py says.
 
     Attributes:
         id: column `id` of the source, or the path, the address, or the position from 0 on.
-        video: the video, or the error in its place: a source with a bad line goes on.
+        video: the video, or an error in its place, so that a bad line does not stop the run.
         label: the true label, or None.
     """
 

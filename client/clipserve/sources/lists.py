@@ -102,7 +102,7 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
     if path is None:
         there = ", ".join(str(key) for key, value in record.items() if _present(value) is not None) or "nothing"
         name = f"{origin.name}, {place}"
-        error = VideoNotReadable(f"{name}: there is no path; the line has {there}", video=spell_name(name))
+        error = VideoNotReadable(f"{name}: the line has no path; it has {there}", video=spell_name(name))
         return Entry(name if given is None else str(given), error, _write_label(label))
     if isinstance(path, str | os.PathLike):
         name = text = os.fspath(path)
@@ -189,8 +189,7 @@ def _check_columns(columns: list[str], where: str) -> None:
     if "path" not in columns:
         there = f"no column 'path'; it has {', '.join(map(repr, columns))}" if columns else "no columns: it is empty"
         raise InvalidRequest(
-            f"{where} has {there}. Of the columns {', '.join(COLUMNS)} a list needs path, and may leave out id and"
-            " label; commas separate them."
+            f"{where} has {there}. A list needs the column path, and may have id and label. Commas separate columns."
         )
     if twice := [name for name in COLUMNS if columns.count(name) > 1]:
         raise InvalidRequest(f"{where} has the column {twice[0]!r} more than once: rename the one that is not meant.")
@@ -243,10 +242,10 @@ class _CsvLines:
         last = self._first + len(self._record) - 1
         if (opened := self._find_open_quote()) is not None:
             return (
-                f"line {opened}: a quote opens a field here, and up to line {last} none closes it ahead of a comma or"
-                f" the line's end ({exc}). Close it; a quote that is part of a value is written twice."
+                f"line {opened}: a quote opens a field here, and no quote closes it up to line {last} ({exc}). Close"
+                " the field with a quote before a comma or the end of the line. Write a quote inside a value twice."
             )
-        return f"line {last}: {exc}. A list has the columns {', '.join(COLUMNS)}; leave out one as long as that."
+        return f"line {last}: {exc}. A list needs only the columns {', '.join(COLUMNS)}: leave out the long one."
 
     def _find_open_quote(self) -> int | None:
         """The line where the field begins whose quotes are not what CSV wants; None if there is none."""

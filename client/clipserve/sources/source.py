@@ -30,17 +30,18 @@ _ANY_FOLDERS = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
 
 
 def read_entries(source: Source, skipped: Skipped | None = None) -> Entries:
-    """Read a source as far as it is iterated.
+    """Read a source lazily, as it is iterated.
 
-    A path is taken as it is; one that does not exist becomes a failure of its own. A folder stands for the videos in it
-    and below it, by their suffixes, in natural order (2 before 10), without hidden ones; links to folders are followed,
-    except in circles. A pattern (`*`, `?`, `[...]`, `**`) stands for what it matches.
+    A path that does not exist becomes an entry with an error. A folder stands for the videos in it and below it, found
+    by their suffixes, in natural order (2 before 10), without hidden files; links to folders are followed, except in
+    circles. A pattern (`*`, `?`, `[...]`, `**`) stands for the files that match it.
 
     Args:
-        skipped: counts what scans of folders leave out.
+        skipped: counts the files that scans of folders leave out.
 
     Raises:
-        InvalidRequest: this is no source, or a list without a column `path`; at once, not at the first entry.
+        InvalidRequest: this is not a source, or is a list without a column `path`. Raised at once, not at the first
+            entry.
     """
     return _name_by_position(_read_any(source, Skipped() if skipped is None else skipped))
 
@@ -87,8 +88,8 @@ def _read_any(source: Any, skipped: Skipped) -> Entries:
     if isinstance(source, Iterable):
         return _read_each(source, skipped)
     raise InvalidRequest(
-        "videos are a path, a pattern, a folder, an http(s) address, a CSV or JSON lines file, a data frame, bytes, an"
-        f" open file, or an iterable of these; got {type(source).__name__}"
+        "a source must be a path, a pattern, a folder, an http(s) address, a CSV or JSON lines file, a data frame,"
+        f" bytes, an open file, or an iterable of these; got {type(source).__name__}"
     )
 
 

@@ -92,7 +92,7 @@ def _read_content(source: VideoSource, name: str) -> bytes:
         _check_size(size, name)
         return _read_file(source, name, size)
     raise InvalidRequest(
-        "a video is a path (str or os.PathLike), an http(s) address, bytes, bytearray, memoryview or a file opened"
+        "a video must be a path (str or os.PathLike), an http(s) address, bytes, bytearray, memoryview or a file opened"
         f" with mode 'rb'; got {type(source).__name__}",
         video=None,
     )

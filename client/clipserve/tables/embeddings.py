@@ -29,7 +29,7 @@ class Embeddings:
     Attributes:
         vectors: float32 [rows, D]; NaN for a failure that on_error="keep" left among the rows.
         rows: id, video and label of each vector.
-        failures: the videos that have no vector.
+        failures: the videos without a vector.
     """
 
     vectors: npt.NDArray[np.float32]

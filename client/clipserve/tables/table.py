@@ -24,9 +24,9 @@ class Table:
     """The rows of a run, in the order in which they came. A notebook displays it as a table.
 
     Attributes:
-        rows: one for every video; with on_error="drop" only those that succeeded.
+        rows: one for every video; with on_error="drop" one for each prediction.
         dropped: the failures that on_error="drop" left out of `rows`.
-        skipped: what scans of folders left out.
+        skipped: files that scans of folders left out.
     """
 
     rows: Sequence[Row]
@@ -40,7 +40,7 @@ class Table:
 
     @property
     def summary(self) -> Summary:
-        """How many videos succeeded, how many failed by class of error, and what was left out."""
+        """The number of predictions, of failures by class of error, and of files that were left out."""
         summary = Summary(skipped=self.skipped)
         for row in (*self.rows, *self.dropped):
             summary.count(row)

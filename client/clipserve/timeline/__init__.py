@@ -1,21 +1,21 @@
-"""What happens when: the labels of a long video, window by window.
+"""Timelines: the labels of a long video, window by window.
 
 window.py      one window and its labels
-options.py     what callers can ask for
-request.py     the request, and what its responses say
-protocol.py    when to send, to go on and to give up, without the network
-stream.py      the gRPC stream, blocking and awaiting
+options.py     the options of timelines
+request.py     the request and its responses
+protocol.py    when to send, to continue and to give up; no I/O
+stream.py      the gRPC stream, for threads and for asyncio
 timelines.py   the windows of one video, for callers
 many.py        the windows of many videos
 opening.py     both of them from their arguments
-segments.py    windows joined into labelled stretches
-progress.py    the progress bar, in video time
+segments.py    joins windows into segments
+progress.py    the progress bar, in seconds of video
 
 command.py     `clipserve timeline`
 output_plan.py what it writes, and where
-window_file.py windows in a file that another run continues; window_lines.py: its formats; job.py writes it
-formats.py     stretches in the formats of players and annotation tools
-page.py        an HTML page; picture.py: a picture
+window_file.py a file of windows that another run continues; window_lines.py: its formats; job.py writes it
+formats.py     segments in the formats of players and annotation tools
+page.py        an HTML page; picture.py: an image
 
-truth.py       true stretches; detection.py: how well others agree with them; evaluation.py: the report
+truth.py       true segments; detection.py: average precision; evaluation.py: the report
 """

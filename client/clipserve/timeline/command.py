@@ -1,4 +1,4 @@
-"""`clipserve timeline`: what happens when in long videos."""
+"""`clipserve timeline`: when which action happens in long videos."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -43,18 +43,16 @@ def timeline(
     *,
     model: ModelOption = Connection.model,
     windows: TimelineOptions,
-    as_segments: Annotated[
-        bool, typer.Option("--segments", help="Write stretches, not windows, as CSV or JSON lines.")
-    ] = False,
+    as_segments: Annotated[bool, typer.Option("--segments", help="Write segments in place of windows.")] = False,
     joining: SegmentOptions,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Append each window as CSV or JSON lines; the same command continues where it stopped. With"
-            " --segments, or a name that ends in .vtt, .elan.csv, .via.csv or .json (FiftyOne): the stretches, written"
-            " at the end. In a store: a folder, such as s3://bucket/windows, which gets a file of JSON lines each"
-            " minute; other formats are written at the end.",
+            help="Append each window as CSV or JSON lines. The same command continues where it stopped. With"
+            " --segments, or a name that ends in .vtt, .elan.csv, .via.csv or .json (FiftyOne): write the segments at"
+            " the end. In a store, give a folder, such as s3://bucket/windows; the command writes a new file of JSON"
+            " lines into it each minute, and other formats at the end.",
             show_default=False,
         ),
     ] = None,
@@ -62,19 +60,19 @@ def timeline(
         str | None,
         typer.Option(
             metavar="|".join(FORMATS),
-            help="The format of --out, where its name does not say it. For a folder: a file for each video.",
+            help="The format of --out, if its name does not determine it. In a folder: one file for each video.",
             show_default=False,
         ),
     ] = None,
     html: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Write a page that shows the timelines and plays the videos.", show_default=False
+            metavar="FILE", help="Write an HTML page that shows the timelines and plays the videos.", show_default=False
         ),
     ] = None,
     png: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write a picture of the timelines, for reports.", show_default=False),
+        typer.Option(metavar="FILE", help="Write an image of the timelines.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     shard: ShardOption = "1/1",
@@ -82,27 +80,27 @@ def timeline(
     retry_seconds: RetrySecondsOption = RETRY_SECONDS,
     server: ServerOptions,
 ) -> None:
-    """Say what happens when in long videos.
+    """Find out when which action happens in long videos.
 
     \b
     clipserve timeline match.mp4
     clipserve timeline match.mp4 --window 2 --step 1 --out timeline.csv --html timeline.html
     clipserve timeline match.mp4 --out match.vtt
     clipserve timeline matches/ --out windows.jsonl --parallel 4
-    clipserve timeline matches/ --segments --enter 0.6 --min-length 2 --out stretches.csv
+    clipserve timeline matches/ --segments --enter 0.6 --min-length 2 --out segments.csv
     clipserve timeline match.mp4 --json | jq -r '[.start, .labels[0].label] | @tsv'
 
-    Each video is sent once. Without --out and --json a table shows the
-    stretches: windows of one label that follow each other, joined.
+    The server labels each window of a video. A segment joins windows of one
+    label. Without --out and --json, the command prints a table of segments.
 
     With --out, no window is lost when the program or the server stops. The
-    same command continues with the next one. Formats that are written at the
-    end keep their windows in FILE.windows.jsonl. Files may be in a store, such
-    as s3://bucket/match.vtt.
+    same command continues with the next window. For formats that are written
+    at the end, FILE.windows.jsonl keeps the windows. Files may be in a store,
+    such as s3://bucket/match.vtt.
 
-    Exits with 0 if every video was classified to its end, 1 if some were not,
-    2 if the server cannot be reached or has no such model, there is no video
-    in the sources, or the output cannot be written.
+    Exit code: 0 if every video was classified to its end, 1 if some failed,
+    2 if the server does not answer or does not have the model, the sources
+    have no video, or the output cannot be written.
     """
     given = GivenSources(sources)
     plan = OutputPlan(out, format, html, png, windows, joining, as_segments=as_segments, as_json=as_json)
@@ -151,7 +149,7 @@ def write_file(
 
 
 def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, parallel: int) -> bool:
-    """Print windows as they come, or tables of stretches and messages at the end. Returns whether no video failed."""
+    """Print windows as they come, or tables of segments and messages at the end. Returns whether no video failed."""
     # A bar and lines on one terminal would write over each other.
     progress = False if plan.as_json and sys.stdout.isatty() else None
     arguments = TimelineRunArguments((), parallel=parallel, progress=progress, **plan.windows.settings())
@@ -180,7 +178,7 @@ def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, p
 
 
 def _follow(rows: Iterable[TimelineRow], plan: OutputPlan, errors: list[ClipserveError]) -> Iterator[Record]:
-    """Records of the rows, for the stretches; prints each row that is to be printed now. Adds to `errors`."""
+    """Records of the rows, for the segments; prints each row that is to be printed now. Adds to `errors`."""
     lines = JsonLines()
     for row in rows:
         if row.error is not None:
@@ -202,7 +200,7 @@ def print_line(record: dict[str, object]) -> None:
 
 
 def print_table(video: VideoSegments) -> None:
-    """The stretches of a video."""
+    """The segments of a video."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,7 +1,7 @@
-"""Mean average precision of stretches against true ones, as ActivityNet measures it.
+"""Mean average precision of segments against true ones, as ActivityNet measures it.
 
 The rules are those of `Evaluation/eval_detection.py` in github.com/activitynet/ActivityNet. For one class and one
-threshold of temporal IoU: detections of all videos are taken by falling score; each takes the true stretch of its video
+threshold of temporal IoU: detections of all videos are taken by falling score; each takes the true segment of its video
 that it overlaps most among those not taken yet, if their IoU is at least the threshold, and is right; otherwise it is
 wrong. The average precision is the area under precision over recall, where precision is made not to rise with recall.
 """
@@ -26,8 +26,8 @@ class ClassDetection:
 
     Attributes:
         label: as the ground truth spells it.
-        true: how many true stretches there are.
-        found: how many stretches the model gives.
+        true: how many true segments there are.
+        found: how many segments the model gives.
         average_precision: by threshold.
     """
 
@@ -43,7 +43,7 @@ class ClassDetection:
 
 
 def measure_iou(one: Segment | TrueSegment, other: Segment | TrueSegment) -> float:
-    """Length of what two stretches share, as a share of what they cover together: 0 to 1."""
+    """Temporal IoU: length of the intersection of two segments over that of their union, 0 to 1."""
     shared = min(one.end_seconds, other.end_seconds) - max(one.start_seconds, other.start_seconds)
     if shared <= 0:
         return 0.0
@@ -56,7 +56,7 @@ def measure_classes(
     labels: Sequence[str],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[ClassDetection]:
-    """The result for each of `labels`, in their order. Stretches are given by video; labels match as in `evaluate`."""
+    """The result for each of `labels`, in their order. Segments are given by video; labels match as in `evaluate`."""
     results = []
     for label in labels:
         name = normalise(label)
@@ -70,11 +70,11 @@ def measure_classes(
 def average_precision(
     true: Mapping[str, Sequence[TrueSegment]], found: Sequence[tuple[str, Segment]], threshold: float
 ) -> float:
-    """The average precision of one class at one threshold, 0 to 1; NaN if there is no true stretch.
+    """The average precision of one class at one threshold, 0 to 1; NaN if there is no true segment.
 
     Args:
-        true: the true stretches of the class by video.
-        found: (video, stretch) of each detection. Those of equal score keep their order.
+        true: the true segments of the class by video.
+        found: (video, segment) of each detection. Those of equal score keep their order.
     """
     total = sum(map(len, true.values()))
     if not total:

@@ -1,4 +1,4 @@
-"""`clipserve evaluate-timelines`: compare timelines with true ones."""
+"""`clipserve evaluate-timelines`: measure the accuracy of timelines."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ STDOUT = "-"
 @spread_options
 def evaluate_timelines(
     truth: Annotated[
-        Path, typer.Argument(metavar="TRUTH.csv", help="CSV with the columns path, start, end, label; seconds.")
+        Path, typer.Argument(metavar="TRUTH.csv", help="CSV with the columns path, start, end (in seconds), label.")
     ],
     *,
     model: ModelOption = Connection.model,
@@ -31,30 +31,36 @@ def evaluate_timelines(
     json: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Write the result as JSON; - prints it instead of the table.", show_default=False
+            metavar="FILE",
+            help="Write the result as JSON; - prints the JSON in place of the table.",
+            show_default=False,
         ),
     ] = None,
     html: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write a page with both timelines of each video.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Write an HTML page with the true and the predicted timeline of each video.",
+            show_default=False,
+        ),
     ] = None,
     parallel: Annotated[int, make_option(TimelineRunArguments, "parallel", min=1)] = TimelineRunArguments.parallel,
     server: ServerOptions,
 ) -> None:
-    """Measure how well timelines agree with true ones.
+    """Measure the accuracy of timelines on labelled videos.
 
     \b
     clipserve evaluate-timelines truth.csv --model x3d_m
     clipserve evaluate-timelines truth.csv --enter 0.3 --overlap --html report.html
     clipserve evaluate-timelines truth.csv --json - | jq .average
 
-    Mean average precision at temporal IoU 0.3 to 0.7, as ActivityNet measures
-    it. Paths are relative to the file. A line with a path alone is a video
-    without any stretch. Underscores in labels match spaces, and case does not
-    count.
+    Prints the mean average precision at temporal IoU 0.3 to 0.7, as ActivityNet
+    measures it. Paths in TRUTH.csv are relative to it. A line with only a path
+    is a video without segments. In labels, an underscore equals a space, and
+    upper or lower case is the same.
 
-    Exits with 0 if every video has a timeline, 1 if some have none,
-    2 if nothing could be measured: no stretches, no server, no such model.
+    Exit code: 0 if every video has a timeline, 1 if some failed, 2 if nothing
+    could be measured, for example without segments, server or model.
     """
     check_folders({"--json": json, "--html": html})
     check_extras(html)

@@ -1,4 +1,4 @@
-"""How well the stretches of timelines agree with true ones: measured, saved, shown."""
+"""Evaluation of timelines: their segments compared with true ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ MOST_VIDEOS_SHOWN = 100
 
 @dataclass(frozen=True)
 class EvaluatedVideo:
-    """One video: its true stretches, those that the model gives, and how long it is. error: why it was left out."""
+    """One video: its true segments, those that the model gives, and how long it is. error: why it was left out."""
 
     video: str
     true: tuple[TrueSegment, ...]
@@ -39,12 +39,12 @@ class EvaluatedVideo:
 
 @dataclass(frozen=True, repr=False)
 class TimelineEvaluation:
-    """The stretches of a model for videos whose true stretches are known, and how well they agree.
+    """The segments that a model predicts for labelled videos, and their average precision.
 
     Attributes:
         model: name of the model.
-        settings: options of the timelines and of the stretches.
-        videos: in the order of the ground truth. Those that failed count in no figure.
+        settings: options of the timelines and of the segments.
+        videos: in the order of the ground truth. Videos that failed count in no metric.
         classes: the result for each label of the ground truth.
     """
 
@@ -135,14 +135,14 @@ def evaluate_timelines(
     parallel: int = TimelineRunArguments.parallel,
     progress: bool | None = None,
 ) -> TimelineEvaluation:
-    """Follow the timeline of each video of the ground truth, join its windows, and compare.
+    """Compute the timeline of each video of the ground truth, join its windows, and compare.
 
     >>> with VideoClassifier("x3d_m") as classifier:
     ...     evaluation = evaluate_timelines(classifier, Truth.read("truth.csv"))
     >>> evaluation.average
 
-    Labels are matched as by `evaluate`: underscores match spaces, and case does not count. Stretches of other labels
-    than those of the ground truth count in no figure.
+    Labels match as in `evaluate`: an underscore equals a space, and case does not count. Segments with labels that the
+    ground truth does not have count in no metric.
 
     Raises:
         ClipserveError: no video can be classified, such as without a server. Failures of single videos are in the
@@ -199,7 +199,7 @@ def _render(evaluation: TimelineEvaluation) -> str:
 
 
 def _describe(video: EvaluatedVideo) -> dict[str, Any]:
-    """Two rows a label: the true stretches, and below them those of the model."""
+    """Two rows a label: the true segments, and below them those of the model."""
     parts: list[TrueSegment | Segment] = [*video.true, *video.found]
     length = max([video.seconds, *(one.end_seconds for one in parts)]) or 1.0
     rows = []

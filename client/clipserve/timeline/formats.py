@@ -1,4 +1,4 @@
-"""Stretches of videos in the formats of players and annotation tools."""
+"""Segments of videos in the formats of players and annotation tools."""
 
 import json
 import secrets
@@ -24,7 +24,7 @@ JOURNAL = "windows.jsonl"
 
 @dataclass(frozen=True)
 class VideoSegments:
-    """The stretches of one video, and its path or address."""
+    """The segments of one video, and its path or address."""
 
     video: str
     segments: list[Segment]
@@ -54,7 +54,7 @@ def write_csv(videos: Iterable[VideoSegments]) -> Iterator[str]:
 
 
 def write_json_lines(videos: Iterable[VideoSegments]) -> Iterator[str]:
-    """An object for each stretch."""
+    """An object for each segment."""
     for video in videos:
         yield from (write_json({"video": video.video, **describe_segment(one)}) + "\n" for one in video.segments)
 
@@ -179,14 +179,14 @@ def _take_one(videos: Iterable[VideoSegments], path: str) -> Iterator[VideoSegme
     for number, video in enumerate(videos):
         if number:
             raise InvalidRequest(
-                f"{hide_secrets(path)!r} is about one video, and there are several: give a folder that"
-                " exists, and --format. The address of a folder in a store ends in a slash"
+                f"{hide_secrets(path)!r} can have one video, and there are several: give an existing"
+                " folder as --out, and --format. The address of a folder in a store ends in a slash"
             )
         yield video
 
 
 def describe_segment(segment: Segment) -> dict[str, Any]:
-    """A stretch as a dict that JSON can hold."""
+    """A segment as a dict that JSON can hold."""
     return {
         "start": round(segment.start_seconds, 6),
         "end": round(segment.end_seconds, 6),

@@ -32,7 +32,7 @@ def run_job(
         ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The windows
             that came before are in the file.
         UnknownModel, AccessDenied: no video can be classified.
-        InvalidRequest: the source, or one of its videos, is not the one that the file was begun with.
+        InvalidRequest: the source, or one of its videos, is not the one that the file was started with.
         OSError: the file cannot be written.
     """
     missing = file.select_missing(shard.select(enumerate(entries)))

@@ -1,4 +1,4 @@
-"""The windows of many videos, several at work at once."""
+"""The windows of many videos, several at a time."""
 
 import asyncio
 import threading
@@ -40,9 +40,9 @@ Parts: TypeAlias = Iterator[Part]
 
 @dataclass(frozen=True)
 class TimelineRow:
-    """A window of one video among many; or, as the last row of a video, its error or its end.
+    """A window of one of many videos; or, as the last row of a video, its error or its end.
 
-    id and video can be written as UTF-8, as in `Row`.
+    id and video are valid UTF-8, as in `Row`.
 
     Attributes:
         id: the column `id` of its source, or the path, address or position of the video.
@@ -50,7 +50,7 @@ class TimelineRow:
         number: position of the video in its source, from 0.
         window: the window; None in the last row of a video.
         error: why the video has no more windows; None for a window, and where the video is complete.
-        facts: what the server knows of the video so far.
+        facts: what the server knows about the video so far.
     """
 
     id: str
@@ -99,13 +99,13 @@ class RunRecord:
 
 
 class TimelineRows(RowIterator[TimelineRow]):
-    """Windows of many videos: iterate over them. Those of one video come in order; those of several are mixed.
+    """Iterates over the windows of many videos. Those of one video come in order; those of several videos are mixed.
 
     >>> for row in classifier.timeline_many("matches/"):
     ...     print(row.video, row.window or row.error or "complete")
 
-    Only a bounded number of windows is asked for ahead of those that were taken. Closing the run, leaving it as a
-    context, Ctrl-C and closing its classifier end the work on the server and every thread.
+    It requests only a limited number of windows ahead of those that were taken. Closing the run, leaving its `with`,
+    Ctrl-C and closing its classifier stop the work on the server and every thread.
 
     Args:
         open_timeline: begins the timeline of a part.
@@ -214,8 +214,8 @@ class TimelineRows(RowIterator[TimelineRow]):
 class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
     """`TimelineRows` for asyncio: `async for row in ...`.
 
-    It belongs to the event loop that takes its first row. Leave an unfinished run by `await rows.close()`, by
-    `async with`, or by closing its classifier. A thread reads the source, a generator included.
+    It belongs to the event loop that takes its first row. Stop an unfinished run with `await rows.close()`, with
+    `async with`, or by closing its classifier. A thread reads the source, also if it is a generator.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What callers can ask a timeline for.
+"""The options of timelines.
 
 RequestOptions                  as for `classify`
 └── TimelineOptions             + the windows: all that the answers depend on
@@ -34,21 +34,21 @@ def check_span(name: str, value: object) -> float:
     """Accept the length of a window, or a step."""
     if (seconds := read_float(value)) is None or not SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
         raise InvalidRequest(
-            f"{name} is a number of seconds from {SHORTEST_SECONDS:g} to {LONGEST_SECONDS:,.0f}, got {value!r}"
+            f"{name} must be a number of seconds from {SHORTEST_SECONDS:g} to {LONGEST_SECONDS:,.0f}, got {value!r}"
         )
     return seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimelineOptions(RequestOptions):
-    """What to ask about each window of a video, and which windows there are."""
+    """The windows of a video, and the options of each."""
 
-    window: Annotated[float, Argument("length of a window", check_span, metavar="SECONDS")] = 2.0
+    window: Annotated[float, Argument("length of a window in seconds", check_span, metavar="SECONDS")] = 2.0
     step: Annotated[
         float,
         Argument(
-            "from the start of a window to the start of the next. Windows overlap where it is shorter than the window;"
-            " where it is longer, the model sees nothing of what is between them",
+            "seconds from the start of a window to the start of the next. Windows overlap if it is shorter than the"
+            " window. If it is longer, there are gaps",
             check_span,
             metavar="SECONDS",
         ),
@@ -69,19 +69,21 @@ class TimelineOptions(RequestOptions):
 
 
 _retry_seconds = Argument(
-    "how long to wait, each time, for a server that is busy, away or loading, where that is longer than"
-    " `timeout_seconds`; then the timeline goes on with the window that is missing. None: as long as `timeout_seconds`,"
+    "how long to wait, each time, for a server that is busy, does not answer, or loads the model; at least"
+    " `timeout_seconds`. Then the timeline continues with the next missing window. None: as long as `timeout_seconds`,"
     " and only for a server that has answered before",
     check_seconds,
     metavar="SECONDS",
 )
 _timeout_seconds = Argument(
-    "how long the server may be silent; while it is at work on a window it says so each second. None takes the"
-    " classifier's deadline of a call. The first answer may take longer, by a second for each MB of the video",
+    "how long the server may be silent; while it works on a window, it sends a message each second. None: the"
+    " classifier's deadline of a call. The first answer may take a second longer for each MB of the video",
     check_timeout,
     metavar="SECONDS",
 )
-_progress = Argument("show a progress bar in video time on stderr, or in the notebook; None: when stderr is a terminal")
+_progress = Argument(
+    "show a progress bar, in seconds of video, on stderr or in the notebook; None: if stderr is a terminal"
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class TimelineArguments(TimelineOptions):
     first_window: Annotated[
         int,
         Argument(
-            "number of the first window to return; those before it are neither decoded nor sent",
+            "number of the first window to return; the server neither decodes nor sends those before it",
             partial(check_int, allowed=range(MAX_WINDOW + 1), described=f"a whole number from 0 to {MAX_WINDOW:,}"),
             metavar="N",
         ),
@@ -118,8 +120,7 @@ class TimelineRunArguments(TimelineOptions):
     parallel: Annotated[
         int,
         Argument(
-            "how many videos to send at once; the server refuses more timelines than it has room for, and the"
-            " client then waits",
+            "number of videos at a time. The server refuses more timelines than its limit, and the client then waits",
             check_positive_int,
             metavar="N",
         ),
@@ -127,9 +128,8 @@ class TimelineRunArguments(TimelineOptions):
     on_error: Annotated[
         OnError,
         Argument(
-            "a video that fails gives a row with its error, after its windows so far ('keep'), ends the run"
-            " ('raise'), or is counted and nothing else ('drop'). An unknown model and missing credentials end"
-            " the run in any case",
+            "what happens to a video that fails. 'keep': a row with its error follows its windows. 'raise': it ends the"
+            " run. 'drop': it is only counted. An unknown model or missing credentials always end the run",
             partial(check_choice, choices=OnError),
         ),
     ] = "keep"

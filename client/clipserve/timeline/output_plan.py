@@ -47,18 +47,23 @@ class OutputPlan:
         self.journal: str | None = None
         self._write_out: Callable[[Iterator[VideoTimeline]], None] | None = None  # at the end
         if format is not None and (format not in FORMATS or not out):
-            raise typer.BadParameter(f"with --out, one of {', '.join(FORMATS)}; got {format!r}", param_hint="--format")
+            raise typer.BadParameter(
+                f"the option needs --out, and must be one of {', '.join(FORMATS)}; got {format!r}",
+                param_hint="--format",
+            )
         folder = out is not None and is_folder(out)
         check_folders({"--out": None if folder else out, "--html": html, "--png": png})
         check_extras(html, png)
         if out:
             if as_json:
-                raise typer.BadParameter("everything is written to the file: leave out --json", param_hint="--out")
+                raise typer.BadParameter(
+                    "the command writes the windows into the file: leave out --json", param_hint="--out"
+                )
             self._choose_files(out, format, folder=folder)
         written = self.journal is not None and not self.journal.endswith(CSV)
         if (windows.features or windows.report) and not (as_json or written):
             raise typer.BadParameter(
-                "only JSON lines have room for it; add --json, or --out FILE.jsonl", param_hint="--features/--report"
+                "only JSON lines can have it: add --json, or --out FILE.jsonl", param_hint="--features/--report"
             )
 
     @property
@@ -80,7 +85,7 @@ class OutputPlan:
             write_picture(self.png, list(timelines()), self.joining)
 
     def join(self, timeline: VideoTimeline) -> VideoSegments:
-        """The stretches of a video."""
+        """The segments of a video."""
         return VideoSegments(timeline.video, segments(timeline.windows, self.joining))
 
     def _choose_files(self, out: str, format: str | None, *, folder: bool) -> None:
@@ -89,12 +94,14 @@ class OutputPlan:
         if name is None:
             endings = ", ".join(known.suffix for known in FORMATS.values())
             raise typer.BadParameter(
-                f"the name ends in {endings}, or --format says what to write; got {out!r}", param_hint="--out"
+                f"the name must end in {endings}, or --format must name the format; got {out!r}", param_hint="--out"
             )
         as_windows = name in WINDOW_FORMATS and not self.as_segments
         if as_windows and (name == "jsonl" if stored else not folder):
             if not (stored or is_window_file(out)):
-                raise typer.BadParameter(f"the name ends in {FORMATS[name].suffix}", param_hint="--out")
+                raise typer.BadParameter(
+                    f"the name must end in {FORMATS[name].suffix}; got {out!r}", param_hint="--out"
+                )
             self.journal = out
             return
         self.journal = f"{out.rstrip('/')}/{JOURNAL}" if folder else f"{out}.{JOURNAL}"
@@ -119,7 +126,7 @@ def check_extras(html: str | None, png: str | None = None) -> None:
             raise typer.BadParameter(str(error), param_hint=option) from error
     suffix = Path(png or "").suffix.lower()
     if suffix and suffix not in PICTURES:
-        raise typer.BadParameter(f"the name ends in {', '.join(PICTURES)}; got {png!r}", param_hint="--png")
+        raise typer.BadParameter(f"the name must end in {', '.join(PICTURES)}; got {png!r}", param_hint="--png")
 
 
 def is_folder(out: str) -> bool:

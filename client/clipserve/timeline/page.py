@@ -27,14 +27,14 @@ from clipserve.timeline.window_file import VideoTimeline
 MOST_EMBEDDED_BYTES = 16 * 1024 * 1024  # of one video
 MOST_EMBEDDED_TOTAL = 64 * 1024 * 1024
 THUMBNAILS, THUMBNAIL_PIXELS = 16, 72
-MOST_ROWS = 30  # labels; the others have shorter stretches
+MOST_ROWS = 30  # labels; the others have shorter segments
 # Labels of a window that the page shows under the pointer, and points of a row's curve: a day of video stays light.
 LABELS_SHOWN, MOST_POINTS = 3, 600
 
 
 @dataclass(frozen=True)
 class Row:
-    """One label and its stretches.
+    """One label and its segments.
 
     Attributes:
         curve: its score over time as an SVG path; "" for none.
@@ -122,7 +122,7 @@ def extract_thumbnails(file: Path, length: float) -> list[str]:
 
 
 def list_rows(windows: Sequence[Window], found: Iterable[Segment], length: float) -> list[Row]:
-    """A row for each label, in the order in which they first appear; of many those with the longest stretches.
+    """A row for each label, in the order in which they first appear; of many those with the longest segments.
 
     windows: for the curves of the scores; length: of the video, in seconds.
     """

@@ -1,17 +1,17 @@
-"""Windows joined into labelled stretches of a video, deterministically.
+"""Joins windows into labelled segments of a video, deterministically.
 
-1. Each window speaks for the time around its middle: from half-way to the window before, to half-way to the next. The
-   first one also speaks for what is before it, from its start on; the last one for what is after it, up to its end.
-2. Hysteresis: a label begins with a window in which its score is at least `enter`, and goes on through the windows in
-   which it is at least `leave`. A label that is not among the top_k labels of a window has the score 0 there. With
-   overlap=False one label at a time: the present one goes on while it may, unless another has at least `enter` and a
-   higher score; a window's label of the highest score is the one that begins.
-3. Stretches of one label that are at most `max_gap` apart are joined; with overlap=False only if no other is between.
-4. Stretches shorter than `min_length` are left out.
-5. As 3 once more, because 4 may have made room.
+1. Each window stands for the time around its middle: from half-way to the previous window to half-way to the next. The
+   first one also stands for the time from its start on, the last one for the time up to its end.
+2. Hysteresis: a segment of a label begins with a window in which the label's score is at least `enter`, and continues
+   while the score is at least `leave`. A label that is not among the top_k labels of a window has the score 0 there.
+   With overlap=False there is one label at a time: a segment also ends when another label has a higher score of at
+   least `enter`. A segment then begins with the label of the highest score.
+3. Segments of one label that are at most `max_gap` apart are joined; with overlap=False only if no other is between.
+4. Segments shorter than `min_length` are dropped.
+5. Step 3 is repeated, because step 4 may have removed a segment between two others.
 
-Scores of a softmax add up to 1. So a label with a score of more than 1 / (top_k + 1) is always among the top_k labels,
-and `leave` is best not lower than that: 1/6 for the default top_k of 5.
+Scores of a softmax sum to 1. So a label with a score of more than 1 / (top_k + 1) is always among the top_k labels, and
+`leave` should not be lower than that: 1/6 for the default top_k of 5.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,49 +29,47 @@ from clipserve.timeline.window import Window
 def check_threshold(name: str, value: object) -> float:
     """Accept a score: more than 0, at most 1."""
     if (score := read_float(value)) is None or not 0 < score <= 1:
-        raise InvalidRequest(f"{name} is a score of more than 0 and at most 1, got {value!r}")
+        raise InvalidRequest(f"{name} must be more than 0 and at most 1, got {value!r}")
     return score
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentOptions(CheckedArguments):
-    """How windows are joined into stretches."""
+    """How windows are joined into segments."""
 
     enter: Annotated[
-        float, Argument("a label begins where its score is at least this", check_threshold, metavar="SCORE")
+        float, Argument("a segment begins when a label's score is at least this", check_threshold, metavar="SCORE")
     ] = 0.5
     leave: Annotated[
         float | None,
         Argument(
-            "and goes on while its score is at least this; not more than `enter`",
+            "a segment ends when the label's score is below this; at most `enter`",
             check_threshold,
             metavar="SCORE",
             default="0.6 x enter",
         ),
     ] = None
-    min_length: Annotated[float, Argument("leave out stretches that are shorter", check_seconds, metavar="SECONDS")] = (
-        0.0
-    )
+    min_length: Annotated[float, Argument("drop segments that are shorter", check_seconds, metavar="SECONDS")] = 0.0
     max_gap: Annotated[
         float,
-        Argument("join stretches of one label that are at most so far apart", check_seconds, metavar="SECONDS"),
+        Argument("join segments of one label across gaps of at most this length", check_seconds, metavar="SECONDS"),
     ] = 0.0
-    overlap: Annotated[bool, Argument("several labels at a time; off: one at a time", check_bool)] = False
+    overlap: Annotated[bool, Argument("allow segments of several labels at a time", check_bool)] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.leave is not None and self.leave > self.enter:
-            raise InvalidRequest(f"leave is not more than enter, got enter={self.enter!r}, leave={self.leave!r}")
+            raise InvalidRequest(f"leave must be at most enter, got enter={self.enter!r}, leave={self.leave!r}")
 
     @property
     def leave_score(self) -> float:
-        """The score below which a label ends."""
+        """The score below which a segment ends."""
         return 0.6 * self.enter if self.leave is None else self.leave
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a video with one label.
+    """A part of a video with one label.
 
     Attributes:
         label: name of the action.
@@ -129,7 +127,7 @@ class _Run:
 
 
 def segments(windows: Iterable[Window], options: SegmentOptions | None = None, **changes: object) -> list[Segment]:
-    """Join the windows of one video into stretches, by their start; those of one start by their class.
+    """Join the windows of one video into segments, by their start; those of one start by their class.
 
     >>> segments(classifier.timeline("match.mp4"), enter=0.6, min_length=1)
 
@@ -138,7 +136,7 @@ def segments(windows: Iterable[Window], options: SegmentOptions | None = None, *
         options, changes: `SegmentOptions`, or its fields.
 
     Raises:
-        InvalidRequest: an option is not what is allowed, or the windows are not in order.
+        InvalidRequest: an option is not allowed, or the windows are not in order.
         ClipserveError: taking the windows fails.
     """
     options = _choose(options, changes)
@@ -156,7 +154,7 @@ def _choose(options: SegmentOptions | None, changes: dict[str, object]) -> Segme
     try:
         return replace(options or SegmentOptions(), **changes)  # type: ignore[arg-type]
     except TypeError as exc:
-        raise InvalidRequest(f"no such option of segments: {', '.join(changes)}") from exc
+        raise InvalidRequest(f"unknown option of segments: {', '.join(changes)}") from exc
 
 
 def _order(segment: Segment) -> tuple[float, int]:
@@ -164,7 +162,7 @@ def _order(segment: Segment) -> tuple[float, int]:
 
 
 def _find(windows: Iterable[Window], options: SegmentOptions) -> list[Segment]:
-    """Step 2: the stretches that hysteresis gives."""
+    """Step 2: the segments by hysteresis."""
     choose: Callable[[Window, Sequence[int]], dict[int, ScoredLabel]]
     choose = partial(_choose_several if options.overlap else _choose_one, options=options)
     open_runs: dict[int, _Run] = {}
@@ -208,7 +206,7 @@ def _choose_one(window: Window, present: Sequence[int], *, options: SegmentOptio
 def _join(found: list[Segment], *, options: SegmentOptions) -> list[Segment]:
     """Steps 3 and 5."""
     joined: list[Segment] = []
-    latest: dict[int, int] = {}  # by label: where its last stretch is in `joined`
+    latest: dict[int, int] = {}  # by label: where its last segment is in `joined`
     for segment in found:
         place = latest.get(segment.index) if options.overlap else len(joined) - 1
         before = joined[place] if place is not None and place >= 0 else None

@@ -71,7 +71,7 @@ class Timeline:
         self._progress.close()
 
     def segments(self, options: SegmentOptions | None = None, **changes: object) -> list[Segment]:
-        """The windows that are left, joined into labelled stretches; see `clipserve.segments`."""
+        """The windows that are left, joined into labelled segments; see `clipserve.segments`."""
         with self:
             return segments(self, options, **changes)
 
@@ -207,7 +207,7 @@ class AsyncTimeline:
             await self._finish()
 
     async def segments(self, options: SegmentOptions | None = None, **changes: object) -> list[Segment]:
-        """The windows that are left, joined into labelled stretches; see `clipserve.segments`."""
+        """The windows that are left, joined into labelled segments; see `clipserve.segments`."""
         async with self:
             return segments([window async for window in self], options, **changes)
 

@@ -1,4 +1,4 @@
-"""The true stretches of videos, from a CSV file with the columns path, start, end and label."""
+"""The true segments of videos, from a CSV file with the columns path, start, end and label."""
 
 import csv
 import os
@@ -17,7 +17,7 @@ COLUMNS = ("path", "start", "end", "label")
 
 @dataclass(frozen=True)
 class TrueSegment:
-    """A stretch of a video that has a label. start_seconds, end_seconds: from the first frame on."""
+    """A segment of a video that has a label. start_seconds, end_seconds: from the first frame on."""
 
     label: str
     start_seconds: float
@@ -31,7 +31,7 @@ class TrueSegment:
 
 @dataclass(frozen=True)
 class Truth:
-    """Videos and their true stretches, in the order of the file. videos: entries by the path as the file has it."""
+    """Videos and their true segments, in the order of the file. videos: entries by the path as the file has it."""
 
     videos: Mapping[str, Entry]
     segments: Mapping[str, tuple[TrueSegment, ...]]
@@ -46,7 +46,7 @@ class Truth:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Truth":
-        """Read a file. Paths are relative to its folder. A line with a path alone is a video without any stretch.
+        """Read a file. Paths are relative to its folder. A line with only a path is a video without segments.
 
         Raises:
             InvalidRequest: the file cannot be read, lacks a column, or has a line that is wrong; names the line.
@@ -57,7 +57,7 @@ class Truth:
         for place, record in _read_records(name):
             video = record["path"]
             if not video:
-                raise InvalidRequest(f"{name!r}, {place}: there is no path")
+                raise InvalidRequest(f"{name!r}, {place}: the line has no path")
             if video not in videos:
                 source = video if is_elsewhere(video) else str(folder / read_name(video))
                 videos[video] = Entry(video, source)
@@ -65,7 +65,7 @@ class Truth:
             if record["start"] or record["end"] or record["label"]:
                 segments[video].append(_read_segment(record, f"{name!r}, {place}"))
         if not any(segments.values()):
-            raise InvalidRequest(f"{name!r} has no stretch, so there is nothing to evaluate")
+            raise InvalidRequest(f"{name!r} has no segment, so there is nothing to evaluate")
         return cls(videos, {video: tuple(found) for video, found in segments.items()})
 
     def _all(self) -> Iterable[TrueSegment]:
@@ -80,8 +80,8 @@ def _read_records(name: str) -> Iterator[tuple[str, dict[str, str]]]:
             reader.fieldnames = header
             if missing := [column for column in COLUMNS if column not in header]:
                 raise InvalidRequest(
-                    f"{name!r} has no column {', '.join(missing)}: true stretches are CSV with the columns"
-                    f" {', '.join(COLUMNS)}; it has {', '.join(header) or 'none'}"
+                    f"{name!r} has no column {', '.join(missing)}: true segments are CSV with the columns"
+                    f" {', '.join(COLUMNS)}; this file has {', '.join(header) or 'none'}"
                 )
             for record in reader:
                 yield f"line {reader.line_num}", {column: (record[column] or "").strip() for column in COLUMNS}
@@ -96,7 +96,7 @@ def _read_segment(record: Mapping[str, str], place: str) -> TrueSegment:
         start, end = 0.0, 0.0
     if not record["label"] or not 0 <= start < end < float("inf"):
         raise InvalidRequest(
-            f"{place}: a stretch has a label, and ends after its start, in seconds; got start={record['start']!r},"
+            f"{place}: a segment needs a label, and an end after its start, in seconds; got start={record['start']!r},"
             f" end={record['end']!r}, label={record['label']!r}"
         )
     return TrueSegment(record["label"], start, end)

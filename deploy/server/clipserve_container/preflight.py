@@ -138,14 +138,14 @@ def check_certificates(settings: Settings) -> Iterator[str]:
             settings.server_certificate, settings.server_key, password=""
         )
     except ssl.SSLError as error:
-        yield f"server.pem and server.key are no certificate and its key: {error.reason or error}"
+        yield f"server.pem and server.key are not a certificate and its key: {error.reason or error}"
         return
     yield from _check_expiry(settings.server_certificate)
     if settings.tls == "mutual":
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(settings.client_authority)
         except ssl.SSLError as error:
-            yield f"ca.pem is no certificate of an authority: {error.reason or error}"
+            yield f"ca.pem is not the certificate of an authority: {error.reason or error}"
 
 
 def _check_expiry(certificate: Path) -> Iterator[str]:

@@ -85,9 +85,9 @@ class Service:
     def _stop(self, triton: subprocess.Popen[bytes], second_signal: threading.Event) -> None:
         """End Triton when its requests are answered, the time is up, or a second signal comes."""
         deadline = time.monotonic() + self._exit_seconds
-        log(f"stopping: no longer ready; takes requests for {self._drain_seconds:g} s")
+        log(f"stopping: no longer ready; accepts requests for {self._drain_seconds:g} s")
         pause(self._drain_seconds, triton, second_signal)
-        log("stopping: takes no more requests, and answers those in flight")
+        log("stopping: accepts no more requests, and answers those in flight")
 
         def may_wait() -> bool:
             return triton.poll() is None and not second_signal.is_set()
@@ -104,7 +104,7 @@ class Service:
 
     def write_metrics(self) -> str:
         """Which model is ready, in Prometheus' text format. Triton's metrics do not have it."""
-        lines = ["# HELP clipserve_model_ready 1 when the model takes requests", "# TYPE clipserve_model_ready gauge"]
+        lines = ["# HELP clipserve_model_ready 1 when the model accepts requests", "# TYPE clipserve_model_ready gauge"]
         lines += [
             f'clipserve_model_ready{{model="{name}"}} {int(not why)}' for name, why in self._readiness.check().items()
         ]

@@ -81,21 +81,22 @@ class Settings:
         def number(name: str, default: int, least: int) -> int:
             value = text(name, str(default))
             if not value.isascii() or not value.isdigit() or not least <= int(value) <= 2**31 - 1:
-                raise SettingError(f"CLIPSERVE_{name} is {value!r}, but it is a whole number from {least}")
+                raise SettingError(f"CLIPSERVE_{name} is {value!r}, but must be a whole number from {least} on")
             return int(value)
 
         def one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
             value = text(name, default)
             if value not in allowed:
-                raise SettingError(f"CLIPSERVE_{name} is {value!r}, but it is one of {', '.join(allowed)}")
+                raise SettingError(f"CLIPSERVE_{name} is {value!r}, but must be one of {', '.join(allowed)}")
             return value
 
         exit_seconds = number("EXIT_SECONDS", cls.exit_seconds, TRITON_EXIT_SECONDS)
         drain_seconds = number("DRAIN_SECONDS", cls.drain_seconds, 0)
         if drain_seconds > exit_seconds - TRITON_EXIT_SECONDS:
             raise SettingError(
-                f"CLIPSERVE_DRAIN_SECONDS is {drain_seconds}, but of the {exit_seconds} of CLIPSERVE_EXIT_SECONDS"
-                f" {TRITON_EXIT_SECONDS} are for the end itself: raise the one or lower the other"
+                f"CLIPSERVE_DRAIN_SECONDS is {drain_seconds}, but must be at most {exit_seconds - TRITON_EXIT_SECONDS}:"
+                f" of the {exit_seconds} CLIPSERVE_EXIT_SECONDS, the last {TRITON_EXIT_SECONDS} are for Triton's"
+                " shutdown. Raise CLIPSERVE_EXIT_SECONDS, or lower CLIPSERVE_DRAIN_SECONDS"
             )
         try:
             options = tuple(shlex.split(text("TRITON_OPTIONS", "")))

@@ -52,7 +52,7 @@ def format_of(path: Path) -> FormatName:
         raise WeightsError(f"there is no file {path}")
     if path.suffix.lower() not in FORMATS_BY_SUFFIX:
         raise WeightsError(
-            f"{path}: a file to adopt ends in {', '.join(FORMATS_BY_SUFFIX)}: ONNX, or TorchScript. For a checkpoint of"
+            f"{path}: the name must end in {', '.join(FORMATS_BY_SUFFIX)} (ONNX or TorchScript). For a checkpoint of"
             " weights: clipserve export FILE.py:FUNCTION --weights CHECKPOINT"
         )
     return FORMATS_BY_SUFFIX[path.suffix.lower()]
@@ -131,7 +131,7 @@ def read_onnx(path: Path, spec: ModelSpec, interface: Interface) -> "OnnxNetwork
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ContractError(
-            f"{path} has opset {opset}, and {OLDEST_OPSET} to {NEWEST_OPSET} are possible: export it again with"
+            f"{path} has opset {opset}, but must have {OLDEST_OPSET} to {NEWEST_OPSET}: export it again with"
             " opset_version=20"
         )
     interface = choose_names(session, interface, path)
@@ -176,7 +176,7 @@ def choose_names(session: Any, interface: Interface, path: Path) -> Interface:
     if interface.features and interface.features not in outputs:
         raise ContractError(f"{path} has no features {interface.features!r}; it has {', '.join(outputs)}")
     if len(session.get_inputs()) > 1:
-        raise ContractError(f"{path} has {len(session.get_inputs())} inputs, and a network of clips has one")
+        raise ContractError(f"{path} has {len(session.get_inputs())} inputs, but a network for clips must have one")
     return replace(interface, **chosen)
 
 
@@ -187,7 +187,7 @@ def require_input(session: Any, contract: ClipContract, interface: Interface, pa
     kinds = {"float32": "tensor(float)", "float16": "tensor(float16)", "uint8": "tensor(uint8)"}
     if given.type != kinds[interface.type]:
         raise ContractError(
-            f"{path}: the input {given.name!r} is {given.type}, and the contract says {interface.type}: correct type"
+            f"{path}: the input {given.name!r} is {given.type}, but the contract says {interface.type}: correct type"
             " under [network]"
         )
     dims = list(given.shape)
@@ -196,13 +196,13 @@ def require_input(session: Any, contract: ClipContract, interface: Interface, pa
     )
     if not fits:
         raise ContractError(
-            f"{path}: the input {given.name!r} is {dims}, and the contract's clip is"
+            f"{path}: the input {given.name!r} is {dims}, but the contract's clip is"
             f" {interface.describe_input(contract)}: correct frames, crop, or layout under [network]"
         )
     if isinstance(dims[0], int):
         raise ContractError(
-            f"{path}: the input {given.name!r} is {dims}: it takes {dims[0]} clips and no other number, and a server"
-            f" runs several requests and views at once; {HOW_TO_FREE}"
+            f"{path}: the input {given.name!r} is {dims}: it takes exactly {dims[0]} clips, but a server runs several"
+            f" requests and views at once; {HOW_TO_FREE}"
         )
 
 

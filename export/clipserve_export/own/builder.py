@@ -42,7 +42,7 @@ def build_network(name: str, *, classes: int | None) -> nn.Module:
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise WeightsError(f"{name} failed: {describe_exception(error)}") from error
     if not isinstance(network, nn.Module):
-        raise WeightsError(f"{name} returns {type(network).__name__}, and an nn.Module is needed")
+        raise WeightsError(f"{name} returns {type(network).__name__}, but must return an nn.Module")
     if lazy := [key for key, value in network.named_parameters() if is_lazy(value)]:
         raise WeightsError(
             f"{name} returns a network whose {lazy[0]!r} has no shape yet, as that of nn.LazyLinear: let the function"

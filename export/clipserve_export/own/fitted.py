@@ -112,7 +112,7 @@ def find_trunk(repository: Path, on: str, *, name: str) -> Trunk:
             f" model with clipserve export {on}"
         )
     if chosen.contract.feature_size is None:
-        raise ContractError(f"{on} answers no FEATURES, and a head needs them: choose another model")
+        raise ContractError(f"{on} returns no FEATURES, which a fit needs: choose another model")
     trunk = Trunk(
         repository=repository,
         spec=replace(spec, contract=chosen.contract),

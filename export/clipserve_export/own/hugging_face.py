@@ -136,7 +136,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ContractError(f"{folder / name} cannot be read: {error}; a checkpoint has this file") from error
     if not isinstance(values, dict):
-        raise ContractError(f"{folder / name} is {type(values).__name__}, and an object is needed")
+        raise ContractError(f"{folder / name} is {type(values).__name__}, but must be an object")
     return values
 
 
@@ -146,8 +146,8 @@ def read_architecture(folder: Path) -> tuple[Architecture, dict[str, Any]]:
     kind = config.get("model_type")
     if kind not in ARCHITECTURES:
         raise ContractError(
-            f"{folder / CONFIG} is of a {kind}, and there are {', '.join(ARCHITECTURES)}. Any network that takes one"
-            " clip: a function that builds it, and clipserve export FILE.py:FUNCTION"
+            f"{folder / CONFIG} is of a {kind}, but only {', '.join(ARCHITECTURES)} are supported. For another network"
+            " that takes a clip, write a function that builds it: clipserve export FILE.py:FUNCTION"
         )
     return ARCHITECTURES[kind], config
 

@@ -56,10 +56,10 @@ class Interface:
         for name, allowed in (("layout", Layout), ("type", NumberType), ("answers", Answers)):
             if getattr(self, name) not in get_args(allowed):
                 choices = " or ".join(get_args(allowed))
-                raise ValueError(f"[network] {name} is {getattr(self, name)!r}, and allowed is {choices}")
+                raise ValueError(f"[network] {name} is {getattr(self, name)!r}, but must be {choices}")
         for name in ("head", "input", "scores", "features"):
             if not isinstance(getattr(self, name), str):
-                raise ValueError(f"[network] {name} is {getattr(self, name)!r}, and a name is needed")
+                raise ValueError(f"[network] {name} is {getattr(self, name)!r}, but must be a name")
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:

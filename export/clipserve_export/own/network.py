@@ -62,7 +62,7 @@ def logits_of(answers: Any) -> Tensor:
         return answers["logits"]  # type: ignore[no-any-return]
     if isinstance(answers, tuple | list) and answers and isinstance(answers[0], Tensor):
         return answers[0]
-    raise TypeError(f"it returns {type(answers).__name__}, and a tensor of logits is needed")
+    raise TypeError(f"it returns {type(answers).__name__}, but must return a tensor of logits")
 
 
 def adapt_module(module: nn.Module, spec: ModelSpec, interface: Interface) -> OwnNetwork:
@@ -88,8 +88,8 @@ def adapt_module(module: nn.Module, spec: ModelSpec, interface: Interface) -> Ow
         head = find_head(module, frames, answers, interface)
     size = None if head is None else get_linear(module, head).in_features
     if contract.feature_size not in (None, size):
-        found = f"{size} values" if size else "no embedding ahead of a last nn.Linear"
-        raise ContractError(f"the contract says feature_size = {contract.feature_size}, and the network has {found}")
+        found = f"{size} values" if size else "no nn.Linear at its end, whose input would be the embedding"
+        raise ContractError(f"the contract says feature_size = {contract.feature_size}, but the network has {found}")
     known = replace(contract, classes=answers.shape[1], feature_size=size)
     return OwnNetwork(module, known, interface, head).eval().requires_grad_(False)
 
@@ -98,25 +98,27 @@ def require_answers(answers: Tensor, contract: ClipContract, interface: Interfac
     """Raise ContractError unless these are the answers of the contract, for CHECKED_CLIPS clips."""
     if answers.ndim != 2 or answers.shape[0] != CHECKED_CLIPS:
         raise ContractError(
-            f"for {CHECKED_CLIPS} clips the network answers {list(answers.shape)}, and [{CHECKED_CLIPS}, classes] is"
-            " needed: one row of logits for each clip, whatever their number"
+            f"for {CHECKED_CLIPS} clips the network returns {list(answers.shape)}, but must return [{CHECKED_CLIPS},"
+            " classes]: one row of logits for each clip"
         )
     if contract.classes not in (None, answers.shape[1]):
         raise ContractError(
-            f"the contract says classes = {contract.classes}, and the network answers {answers.shape[1]} values"
+            f"the contract says classes = {contract.classes}, but the network returns {answers.shape[1]} values"
         )
     if not bool(answers.isfinite().all()):
-        raise ContractError("the network answers NaN or infinite values: look at its weights and at mean and deviation")
+        raise ContractError(
+            "the network returns NaN or infinite values: check its weights, and mean and deviation in the contract"
+        )
     sums_to_one = bool((answers >= 0).all()) and bool(((answers.sum(1) - 1).abs() < SUM_TOLERANCE).all())
     if sums_to_one and interface.answers == "logits" and answers.shape[1] > 1:
         raise ContractError(
-            "the network ends in a softmax: its answers are probabilities, and a second softmax would flatten them."
+            "the network ends in a softmax: it returns probabilities, and the export would apply a second softmax."
             ' Leave the softmax out, or write answers = "probabilities" under [network] in the contract'
         )
     if not sums_to_one and interface.answers == "probabilities":
         raise ContractError(
-            'the contract says answers = "probabilities", and those of the network do not sum to 1: write answers ='
-            ' "logits", or leave it out'
+            'the contract says answers = "probabilities", but the values of the network do not sum to 1: write'
+            ' answers = "logits", or leave it out'
         )
 
 
@@ -135,8 +137,9 @@ def require_any_number(run: Callable[[Tensor], Tensor], clips: Tensor, answers: 
             ) from error
         if found.shape != answers[rows].shape:
             raise ContractError(
-                f"for {len(rows)} clips the network answers {list(found.shape)}, and {list(answers[rows].shape)} is"
-                " needed: something inside, such as a squeeze() without a dimension, depends on the number of clips"
+                f"for {len(rows)} clips the network returns {list(found.shape)}, but must return"
+                f" {list(answers[rows].shape)}: something inside, such as a squeeze() without a dimension, depends on"
+                " the number of clips"
             )
         if bool((found - answers[rows]).abs().max() > RUN_TOLERANCE * answers.abs().max()):
             raise ContractError(
@@ -159,7 +162,7 @@ def find_head(module: nn.Module, frames: Tensor, answers: Tensor, interface: Int
         names = [interface.head]
         if interface.head not in linears:
             raise ContractError(
-                f"[network] head is {interface.head!r}, and the network has no nn.Linear of this name; it has"
+                f"[network] head is {interface.head!r}, but the network has no nn.Linear of this name; it has"
                 f" {', '.join(linears) or 'none'}"
             )
     for name in reversed(names):
@@ -167,8 +170,8 @@ def find_head(module: nn.Module, frames: Tensor, answers: Tensor, interface: Int
             return str(name)
     if interface.head:
         raise ContractError(
-            f"[network] head is {interface.head!r}, and the network does not end with it: what it is given, times its"
-            " weights, is not what the network answers"
+            f"[network] head is {interface.head!r}, but the network does not end with this layer: the layer's output is"
+            " not the network's"
         )
     return None
 

@@ -8,7 +8,7 @@ import typer
 
 from clipserve_export.serving.choices import Serving, parse_gpus, parse_keep
 
-PANEL = "Serving (not given: as the model is served now, else the default)"
+PANEL = "Serving options (not given: the last choice for this model, else the default)"
 
 
 class AcceleratorChoice(StrEnum):
@@ -36,25 +36,29 @@ class ServingOptions:
 
     gpu_memory: Annotated[
         int | None,
-        _option(metavar="GIB", min=5, help="Of a GPU that the network may take, with --target gpu. (default: 24)"),
+        _option(metavar="GIB", min=5, help="GPU memory that the network may use, with --target gpu. (default: 24)"),
     ] = None
     instances: Annotated[
         int | None,
         _option(
             min=1,
             max=64,
-            help="Networks side by side on each GPU, or on the CPU. (default: 1; 2 of TorchScript with --target gpu)",
+            help="Instances of the network on each GPU, or on the CPU. (default: 1; 2 for TorchScript with --target"
+            " gpu)",
         ),
     ] = None
-    gpus: Annotated[
-        str | None, _option(metavar="0,1|all", help="Which GPUs; all leaves it to Triton. (default: all)")
-    ] = None
+    gpus: Annotated[str | None, _option(metavar="0,1|all", help="Numbers of the GPUs to use. (default: all)")] = None
     max_batch: Annotated[
-        int | None, _option(min=1, help="Videos in one run. (default: what fits into the memory of one)")
+        int | None,
+        _option(min=1, help="The most videos in one run. (default: as many as fit into the memory for a run)"),
     ] = None
     max_clips: Annotated[
         int | None,
-        _option(min=1, help="Clips of one video, views x crops. (default: 30, or what fits into the memory of a run)"),
+        _option(
+            min=1,
+            help="The most clips of one video, views x crops. (default: 30, or as many as fit into the memory for a"
+            " run)",
+        ),
     ] = None
     queue_delay: Annotated[
         int | None,
@@ -62,26 +66,27 @@ class ServingOptions:
             metavar="MICROSECONDS",
             min=0,
             max=10_000_000,
-            help="How long a request waits for others to run with. (default: 0)",
+            help="How long a request waits for others to form a batch. (default: 0)",
         ),
     ] = None
     max_queue: Annotated[
         int | None,
-        _option(min=1, help="Decoded requests that wait for the network; others wait undecoded."),
+        _option(min=1, help="The most decoded requests that wait for the network. Others wait before decoding."),
     ] = None
     max_inflight: Annotated[
         int | None,
         _option(
             min=0,
-            help="Requests between decoding and network; 0: no bound. Older Tritons than 25.11 refuse to load a model"
-            " with it, the embedded one among them. (default: 0)",
+            help="The most requests between decoding and network; 0: no limit. Triton before 25.11, also the embedded"
+            " one, refuses to load a model with it. (default: 0)",
         ),
     ] = None
     accelerator: Annotated[
         AcceleratorChoice | None,
         _option(
-            help="ONNX on GPUs: none is CUDA as it comes, cuda a faster start and less memory with many shapes,"
-            " tensorrt engines built when the model loads (minutes) and kept in /cache. (default: none)"
+            help="ONNX on GPUs. none: CUDA with its defaults. cuda: CUDA with a faster start and less memory for many"
+            " shapes. tensorrt: engines, which are built when the model loads (minutes) and kept in /cache."
+            " (default: none)"
         ),
     ] = None
     cpu_accelerator: Annotated[CpuAcceleratorChoice | None, _option(help="ONNX on CPUs. (default: openvino)")] = None
@@ -89,23 +94,21 @@ class ServingOptions:
         bool | None,
         _option(
             "--warm-up/--no-warm-up",
-            help="Run the network before it is ready. (default: with tensorrt or --target gpu)",
+            help="Run the network before the model becomes ready. (default: only with tensorrt or --target gpu)",
         ),
     ] = None
     cache: Annotated[
         bool | None,
         _option(
             "--cache/--no-cache",
-            help="Let a server started with --cache-config answer equal clips from memory. The network only:"
-            " Triton's key leaves out request parameters. One video a request then. (default: no)",
+            help="Use Triton's response cache for equal clips, on a server that was started with --cache-config. A"
+            " request then has one video. (default: no)",
         ),
     ] = None
     keep: Annotated[
-        str | None, _option(metavar="latest:K|all|1,2", help="Versions that are loaded. (default: latest:1)")
+        str | None, _option(metavar="latest:K|all|1,2", help="Versions that servers load. (default: latest:1)")
     ] = None
-    reset: Annotated[bool, _option("--reset", help="Start from the defaults instead of what was chosen before.")] = (
-        False
-    )
+    reset: Annotated[bool, _option("--reset", help="Start from the defaults, not from the last choice.")] = False
 
     def choose(self, present: Serving) -> Serving:
         """`present` with these changes. Raises ServingError for a value that is not allowed."""

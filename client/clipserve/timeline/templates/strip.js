@@ -46,7 +46,7 @@ for (const strip of document.querySelectorAll(".strip")) {
   strip.addEventListener("click", event => {
     if (!video || !event.target.closest(".track")) return;
     const part = event.target.closest(".part");
-    // A click by the keyboard has no place: it plays from the start of the stretch.
+    // A click by the keyboard has no position: it plays from the start of the segment.
     const seconds = part && event.detail === 0 ? Number(part.dataset.seconds) : readSeconds(event);
     video.currentTime = seconds;
     video.play().catch(() => {});

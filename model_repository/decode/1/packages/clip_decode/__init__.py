@@ -4,8 +4,8 @@
 
     clip, report = decode_clips(data, Geometry(frames=16, stride=5, short_side=256, crop=224))
 
-`decode_clips` and `decode_windows` load FFmpeg when they are first used; the other names need the standard library
-alone, so a process that must not load FFmpeg can import them.
+`decode_clips` and `decode_windows` load FFmpeg at their first use. The other names need only the standard library, so a
+process that must not load FFmpeg can import them.
 """
 
 from typing import TYPE_CHECKING

@@ -52,13 +52,14 @@ def decode_clips(
 ) -> tuple[Pixels | dict[str, Pixels], Report]:
     """Decode the clips of one video.
 
-    The frames are exactly those that a plain decode of the whole file gives at the selected indices or moments. Only
-    the packets that they depend on are decoded, where that can be established. Everything runs in the calling thread.
+    The frames are exactly those that a plain decode of the whole file gives at the selected indices or times. If the
+    dependencies of the stream are known, only the packets that these frames depend on are decoded. Everything runs in
+    the calling thread.
 
     Args:
         data: the bytes of a video file.
         geometry: the size of the clips; or several sizes by name, which share one decode.
-        sampling: which frames, and how they are scaled. The default spreads T frames over the whole video.
+        sampling: which frames to select, and how to scale them. The default spreads T frames over the whole video.
         limits: upper bounds for the video.
 
     Returns:
@@ -74,7 +75,7 @@ def decode_clips(
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(
-            f"data is the bytes of a video file, got {type(data).__name__}: read it, Path(...).read_bytes()"
+            f"data must be the bytes of a video file, got {type(data).__name__}: use Path(...).read_bytes()"
         )
     if isinstance(geometry, Geometry):
         clips, report = _decode_with_cpu(data, DecodeRequest({CLIP: geometry}, sampling, limits))

@@ -1,11 +1,11 @@
-"""Which frames of a video a request wants, and how they are scaled.
+"""Which frames of a video to select, and how to scale them.
 
 Policy "uniform" is PyTorchVideo's `uniform_temporal_subsample`: T frames by number, from the first to the last.
 
 Policy "keyframes" is faster and not exact. It moves the frames of "uniform" to the nearest key frames, which depend on
-no other frame. They are distinct and in order. Where the span has fewer than T key frames, or everything must be
-decoded anyway, the frames are those of "uniform". A key frame is one at which decoding may begin: an I frame of H.264
-that is no IDR frame does not count, even if the container marks it.
+no other frame. They are distinct and in order. If there are fewer than T key frames between start and end, or in a full
+decode, the frames are those of "uniform". Decoding may begin at a key frame: an I frame of H.264 that is not an IDR
+frame does not count, even if the container marks it.
 
 Policy "clip" is the published test protocol. Views start where PyTorchVideo's `ConstantClipsPerVideoSampler` and
 SlowFast's `get_start_end_idx` start them: the first at 0, the last so that it ends with the video, the others evenly
@@ -39,7 +39,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video are wanted, and how they are scaled.
+    """Which frames of a video to select, and how to scale them.
 
     Attributes:
         policy: "uniform" spreads the frames over the whole video; "clip" takes views of consecutive frames; "keyframes"

@@ -53,23 +53,22 @@ def decode_windows(
     """Decode the clips of every window of a video, one after the other.
 
     Each window has the pixels that `decode_clips` gives for its start and end. All windows share one pass over the
-    packets: each packet is decoded at most once, and each frame is converted once. Streams whose dependencies are
-    unknown are decoded once more, ahead of the first window, to find out which frames there are; and so is a stream in
-    which something unexpected comes out.
+    packets: each packet is decoded at most once, and each frame is converted once. A stream with unknown dependencies
+    is decoded once more before the first window, to find out which frames it has. A stream in which an unexpected frame
+    comes out is decoded once more, too.
 
-    No packet stays in memory. What stays is some 300 bytes a packet, a tenth and less of a film's average packet, and
-    the converted frames of the windows that overlap at one moment.
+    Memory holds no packets, but some 300 bytes about each (a tenth or less of a film's average packet), and the
+    converted frames of the windows that overlap.
 
     Args:
         data: the bytes of a video file.
         geometry: the size of the clips.
         windows: which windows.
-        sampling: which frames of a window, and how they are scaled; its start and end are those of the first and the
-            last window.
+        sampling: which frames of a window to select, and how to scale them. Its start and end limit all windows
+            together.
         limits: upper bounds for the video.
         window_limits: upper bounds for the windows.
-        tick: called for each packet that is read, and for each window that is planned, so that the caller sees that
-            work goes on.
+        tick: called for each packet that is read, and for each window that is planned, to report progress.
 
     Raises:
         VideoError: the bytes cannot be decoded; its subclasses say why.

@@ -126,7 +126,7 @@ class NetworkBacklog:
         if expected <= left:
             return None
         return Busy(
-            f"the network would be done with this request in about {expected:.1f} s, and the request's timeout leaves"
+            f"the network would answer this request in about {expected:.1f} s, but the request's timeout leaves"
             f" {left:.1f} s; try again later, or allow more time"
         )
 
