@@ -255,7 +255,7 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
     if kind is errors.DeadlineExceeded:
         return (
             f"{about}no answer from {call.url} within {call.timeout_seconds:g} s ({text}). Give a"
-            " longer timeout_seconds (--timeout), a shorter video, or the server less to do at once."
+            " longer timeout_seconds (--timeout), or send a shorter video, or fewer at once."
             f"{_describe_proxy(call)}"
         )
     if kind is errors.AccessDenied:

@@ -99,10 +99,10 @@ class SamplingOptions(CheckedArguments):
             )
         if views * crops > MAX_CLIPS:
             raise InvalidRequest(
-                f"views x crops is at most {MAX_CLIPS}, got {views} x {crops}: take fewer views or crops"
+                f"views x crops must be at most {MAX_CLIPS}, got {views} x {crops}: use fewer views or crops"
             )
         if self.end is not None and self.end <= (self.start or 0):
-            raise InvalidRequest(f"end comes after start, got start={self.start!r}, end={self.end!r}")
+            raise InvalidRequest(f"end must be after start, got start={self.start!r}, end={self.end!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,9 @@ class ScoredLabel:
 
     def __post_init__(self) -> None:
         if self.index < 0:
-            raise ValueError(f"index is a position from 0 on, got {self.index}")
+            raise ValueError(f"index must be a position from 0 on, got {self.index}")
         if not math.isfinite(self.score):
-            raise ValueError(f"score is a number, got {self.score} for label {self.label!r}")
+            raise ValueError(f"score must be a number, got {self.score} for label {self.label!r}")
 
     def __str__(self) -> str:
         return f"{self.label} {self.score:.2f}"
@@ -62,7 +62,7 @@ class Prediction:
     def __post_init__(self) -> None:
         check_labels(self.labels, "a prediction")
         if self.features is not None and self.features.ndim != 1:
-            raise ValueError(f"features have the shape [D], got {list(self.features.shape)}")
+            raise ValueError(f"features must have the shape [D], got {list(self.features.shape)}")
 
     @property
     def top(self) -> ScoredLabel:
@@ -86,7 +86,7 @@ def check_labels(labels: Sequence[ScoredLabel], owner: str) -> None:
         raise ValueError(f"{owner} has at least one label, got none")
     scores = [scored.score for scored in labels]
     if scores != sorted(scores, reverse=True):
-        raise ValueError(f"labels come best first, got the scores {scores}")
+        raise ValueError(f"labels must be best first, got the scores {scores}")
 
 
 def list_best(labels: Sequence[ScoredLabel]) -> str:

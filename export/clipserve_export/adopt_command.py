@@ -45,8 +45,9 @@ def adopt(
 ) -> None:
     """Publish an ONNX or TorchScript file in a Triton model repository.
 
-    The command compares the contract with the file. It adds scaling, normalisation, softmax and the mean over views to
-    the network, and compares the result with the file before it publishes the model.
+    The command compares the contract with the file. It adds scaling,
+    normalisation, softmax and the mean over views to the network, and compares
+    the result with the file before it publishes the model.
 
     \b
     clipserve adopt my_net.onnx --contract my_net.toml --labels my_labels.txt

@@ -183,8 +183,8 @@ def require_engines(repository: Path, spec: ModelSpec, numbers: Sequence[int], s
         record = read_record(repository, spec, number)
         if not record.get("tensor_suffix"):
             raise VersionError(
-                f"version {number} of {spec.name} was exported before its tensors carried names of their own, by which"
-                f" TensorRT's engines are told apart: export it again with --version {number}"
+                f"an older clipserve exported version {number} of {spec.name}, without the tensor names that TensorRT"
+                f" needs to keep the engines of versions apart: export it again with --version {number}"
             )
         if record.get("precision") != serving.precision:
             raise VersionError(

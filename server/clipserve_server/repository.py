@@ -30,12 +30,12 @@ def read_repository(repository: Path) -> dict[str, ServedModel]:
         try:
             config = text_format.Parse(path.read_text(), pb.ModelConfig())
         except (text_format.ParseError, UnicodeDecodeError) as error:
-            raise RepositoryEmpty(f"{path} is no Triton config: {error}") from error
+            raise RepositoryEmpty(f"{path} is not a Triton config: {error}") from error
         if config.platform == "ensemble":
             steps = tuple(step.model_name for step in config.ensemble_scheduling.step)
             models[path.parent.name] = ServedModel(path.parent.name, steps)
     if not models:
-        raise RepositoryEmpty(f"{repository} holds no models: clipserve export puts them there")
+        raise RepositoryEmpty(f"{repository} has no models: export some with `clipserve export`")
     return models
 
 

@@ -248,7 +248,7 @@ def test_a_download_ends_at_its_time_limit_however_slowly_bytes_come(connect, si
 
 def test_limits_are_positive():
     for limits in ({"max_bytes": 0}, {"seconds": 0}, {"seconds": float("nan")}, {"seconds": 2**63}):
-        with pytest.raises(InvalidRequest, match="max_bytes is from 1"):
+        with pytest.raises(InvalidRequest, match="max_bytes must be from 1"):
             DownloadLimits(**limits)
 
 

@@ -27,7 +27,7 @@ VIDEO = b"video"
         ({"start": float("nan")}, "start .*got nan"),
         ({"end": float("inf")}, "end .*got inf"),
         ({"end": "2"}, "end .*got '2'"),
-        ({"start": 2, "end": 2}, "end comes after start"),
+        ({"start": 2, "end": 2}, "end must be after start"),
         ({"views": np.True_}, "views .*got"),
         ({"top_k": np.float64(3)}, "top_k .*got"),
         ({"top_k": 10**30}, "top_k .*got 1000"),

@@ -264,7 +264,7 @@ def test_a_builder_that_fails_is_told_why(folder: Path, run: Run, function: str,
         (CONTRACT + "[network]\nlayout = 'BTCHW'\n", "does not take float32 [batch, 4, 3, 32, 32]"),
         (CONTRACT + "[network]\nhead = 'fc'\n", "no nn.Linear of this name; it has head"),
         (CONTRACT + "[network]\nfeatures = 'pool'\n", "features is 'pool', and only the tensors of a ready ONNX file"),
-        ("frames: 4", "is no TOML"),
+        ("frames: 4", "is not TOML"),
     ],
 )
 def test_a_contract_that_contradicts_the_network_is_refused(folder: Path, run: Run, contract: str, said: str) -> None:

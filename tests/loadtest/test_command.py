@@ -132,7 +132,7 @@ def test_answers_that_are_wrong_under_load_fail_the_run(restricted, videos, tmp_
         (("--key-file", "/nowhere"), "cannot read --key-file /nowhere"),
         (("--videos", "/nowhere"), "there is no file /nowhere"),
         (("--out", "/proc"), "cannot write into --out /proc"),
-        (("--url", "", "--model", "nix"), "there is no model 'nix'; --model is one of x3d_xs"),
+        (("--url", "", "--model", "nix"), "there is no model 'nix'; --model must be one of x3d_xs"),
     ],
 )
 def test_what_cannot_be_measured_is_told_in_a_sentence(restricted, videos, tmp_path, invoke, options, says):

@@ -36,7 +36,8 @@ def test_a_dataset_without_videos_is_refused() -> None:
 
 
 def test_columns_that_the_results_need_are_to_be_renamed() -> None:
-    with pytest.raises(InvalidRequest, match=r"'label' already.*rename_columns\(\{'label': 'true_label'\}\)"):
+    said = r"already has the columns 'label'.*rename_columns\(\{'label': 'true_label'\}\)"
+    with pytest.raises(InvalidRequest, match=said):
         check_columns(["path", "label"], DatasetOptions(), list_types)
     check_columns(["path", "true_label", "features"], DatasetOptions(), list_types)
     with pytest.raises(InvalidRequest, match="'features'"):
@@ -67,9 +68,9 @@ def test_paths_are_texts_or_path_objects(tmp_path: Path) -> None:
     options = JobOptions(out=tmp_path, repository=tmp_path / "models")  # type: ignore[arg-type]
     assert (options.out, options.repository) == (str(tmp_path), str(tmp_path / "models"))
     for wrong in ("", None, 7, b"results"):
-        with pytest.raises(InvalidRequest, match="out is a folder"):
+        with pytest.raises(InvalidRequest, match="out must be a folder"):
             JobOptions(out=wrong)  # type: ignore[arg-type]
-        with pytest.raises(InvalidRequest, match="repository is the path"):
+        with pytest.raises(InvalidRequest, match="repository must be the path"):
             JobOptions(out="results", repository=wrong)  # type: ignore[arg-type]
 
 
@@ -163,7 +164,7 @@ def test_each_window_is_a_row_and_so_is_a_failure_after_its_windows() -> None:
 
 def test_columns_of_windows_are_to_be_renamed_too() -> None:
     types = window_columns.list_types
-    with pytest.raises(InvalidRequest, match=r"'start', 'window' already"):
+    with pytest.raises(InvalidRequest, match=r"already has the columns 'start', 'window'"):
         check_columns(["path", "window", "start"], TimelineDatasetOptions(), types)
     with pytest.raises(InvalidRequest, match="feature_column is 'window', which is another column"):
         check_columns(["path"], TimelineDatasetOptions(features=True, feature_column="window"), types)

@@ -67,7 +67,7 @@ def test_what_is_done_is_not_sent_again(run, server, memory, video):
     result = run(video, "--out", OUT)
     assert f"{OUT}: 10 windows, 0 of them new" in result.stderr
     assert len(server.requests) == 1
-    assert "was begun with window 2.0, now 3.0" in run(video, "--out", OUT, "--window", 3).stderr
+    assert "was started with window 2.0, now 3.0" in run(video, "--out", OUT, "--window", 3).stderr
 
 
 def test_a_timeline_that_broke_goes_on_with_the_window_that_is_missing(run, server, memory, video):
@@ -105,14 +105,14 @@ def test_other_formats_are_written_whole_at_the_end(run, server, memory, video, 
     assert run(video, "--out", "memory://results/timeline.csv").exit_code == 0
     assert memory.cat("/results/timeline.csv").decode() == local.read_text()
     assert numbers(memory, folder="memory://results/timeline.csv.windows.jsonl") == list(range(10))
-    assert run(video, "--segments", "--out", "memory://results/stretches.csv").exit_code == 0
-    rows = csv.DictReader(io.StringIO(memory.cat("/results/stretches.csv").decode()))
+    assert run(video, "--segments", "--out", "memory://results/segments.csv").exit_code == 0
+    rows = csv.DictReader(io.StringIO(memory.cat("/results/segments.csv").decode()))
     assert [row["label"] for row in rows] == ["resting", "running", "jumping", "swimming"]
     assert run(video, "--out", "memory://results/match.vtt").exit_code == 0
     assert memory.cat("/results/match.vtt").startswith(b"WEBVTT\n\n00:00:00.000 --> 00:00:02.500\nresting")
     sent = len(server.requests)
     assert run(video, "--out", "memory://results/match.vtt", "--enter", 0.9).exit_code == 0
-    assert memory.cat("/results/match.vtt") == b"WEBVTT\n", "other stretches of the same windows"
+    assert memory.cat("/results/match.vtt") == b"WEBVTT\n", "other segments of the same windows"
     assert len(server.requests) == sent
 
 
@@ -162,7 +162,7 @@ def test_true_stretches_may_name_videos_of_a_store(server, memory, tmp_path):
     ("words", "message"),
     [
         (["--out", "nonsense://a/b"], "no store opens"),
-        (["--out", OUT, "--segments"], "the name ends in"),
+        (["--out", OUT, "--segments"], "the name must end in"),
         (["--out", OUT, "--json"], "leave out --json"),
     ],
 )

@@ -192,7 +192,7 @@ def test_a_server_that_falls_silent_ends_the_timeline(connect, server):
     [
         (lambda record: record.update(index=record["index"] + 1), "windows range"),
         (lambda record: record.pop("start_seconds"), "start_seconds"),
-        (lambda record: record.update(end_seconds=-1), "ends after its start"),
+        (lambda record: record.update(end_seconds=-1), "must end after its start"),
         (lambda record: record.update(top=[]), "at least one label"),
         (lambda record: record.update(top=[[0.1, 0, "a"], [0.2, 1, "b"]]), "best first"),
     ],

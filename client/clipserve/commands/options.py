@@ -187,7 +187,7 @@ class AccessOptions:
         for pair in self.header or []:
             name, colon, value = pair.partition(":")
             if not colon:
-                raise typer.BadParameter("a header is NAME:VALUE, got one without a colon", param_hint="--header")
+                raise typer.BadParameter("a header must be NAME:VALUE, got one without a colon", param_hint="--header")
             headers[name.strip()] = value.strip()
         return headers
 

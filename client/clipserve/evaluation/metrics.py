@@ -190,7 +190,7 @@ def measure_reliability(
             f" got {list(confidence.shape)} and {list(correct.shape)}"
         )
     if not (confidence.min() >= 0 and confidence.max() <= 1):
-        raise ValueError(f"confidence is 0 to 1, got {confidence.min()} to {confidence.max()}")
+        raise ValueError(f"confidence must be 0 to 1, got {confidence.min()} to {confidence.max()}")
     edges = np.linspace(0, 1, bins + 1)
     which = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     counts = np.bincount(which, minlength=bins)

@@ -113,7 +113,7 @@ def loadtest(
         bool,
         typer.Option(
             "--keep-requests",
-            help="Keep perf_analyzer's record of every request. It contains the videos, so it has gigabytes.",
+            help="Keep perf_analyzer's record of every request. It contains the videos: several GB.",
         ),
     ] = False,
     analyzer_options: Annotated[

@@ -84,7 +84,7 @@ def export_sample(model: str) -> Path:
             " or pip install 'clipserve[export]'"
         ) from error
     if model not in SPECS:
-        raise LoadTestError(f"there is no model {model!r}; --model is one of {', '.join(SPECS)}")
+        raise LoadTestError(f"there is no model {model!r}; --model must be one of {', '.join(SPECS)}")
     spec, repository = SPECS[model], cache_folder() / "loadtest" / "model_repository"
     write_configs(repository)
     export_network(

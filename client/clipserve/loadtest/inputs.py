@@ -26,14 +26,14 @@ def list_videos(source: Path, *, count: int) -> list[Path]:
     videos: list[Path] = []
     for entry in read_entries(source):
         if isinstance(entry.video, ClipserveError):
-            raise LoadTestError(f"{entry.video}; --videos names a folder with videos")
+            raise LoadTestError(f"{entry.video}: give a folder with videos as --videos")
         videos.append(Path(str(entry.video)))
         if len(videos) == count:
             break
     missing = [path for path in videos if not path.is_file()]
     if missing or not videos:
         raise LoadTestError(
-            f"there is no file {missing[0] if missing else source}; --videos names a folder with videos"
+            f"there is no file {missing[0] if missing else source}: give a folder with videos as --videos"
         )
     return videos
 

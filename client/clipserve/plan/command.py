@@ -40,10 +40,12 @@ def plan(
     clipserve plan --servers 40 --videos 10e6 --on h100
     clipserve plan --per-day 1e6 --cores 8 --measured loadtest-results/2026-11-27
 
-    Every line shows its arithmetic and the source of its figures. The figures come from the machines that the sources
-    name. A load test of one of your servers is more accurate.
+    Every line shows its arithmetic and the source of its figures. The figures
+    were measured on the machines that the sources name. A load test of one of
+    your servers is more accurate.
 
-    Exit code: 0 with a plan, 2 if the work is not possible with these options or an option is wrong.
+    Exit code: 0 with a plan, 2 if the work is not possible with these options
+    or an option is wrong.
     """
     try:
         made = make_plan(workload, None if measured is None else read_load_test(measured), repository=repository)

@@ -49,7 +49,7 @@ def demo(
         typer.Option(
             "--fit",
             help="Let visitors fit models to their own videos, and publish the models in --repository. Each fit uses"
-            " the server's time and leaves a model, so let only people in whom you trust.",
+            " the server's time and leaves a model, so use it only with visitors whom you trust.",
         ),
     ] = False,
     repository: Annotated[

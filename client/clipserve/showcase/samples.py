@@ -54,7 +54,7 @@ def list_videos(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InvalidRequest(
-            f"{str(folder)!r} is no folder: give a folder with video files, or none for generated videos"
+            f"{str(folder)!r} is not a folder: give a folder with video files, or none for generated videos"
         )
     entries = read_folder(str(folder), Skipped())
     files = [Path(entry.video) for entry in entries if isinstance(entry.video, str)]

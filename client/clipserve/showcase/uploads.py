@@ -100,4 +100,4 @@ def require_short_directory(path: Path) -> None:
         tail = file.read()
     record = tail[tail.rfind(END_RECORD) :] if END_RECORD in tail else b""
     if int.from_bytes(record[DIRECTORY_SIZE], "little") > MOST_DIRECTORY_BYTES:
-        raise InvalidRequest(f"{path.name!r} has too many files: {MOST_VIDEOS} videos are possible")
+        raise InvalidRequest(f"{path.name!r} has too many files: upload at most {MOST_VIDEOS} videos")

@@ -53,7 +53,7 @@ class Address:
         """Take an http(s) address apart."""
         found = _PARTS.match(address)
         if found is None:
-            raise ValueError("an address begins with http:// or https://")
+            raise ValueError("an address must begin with http:// or https://")
         scheme, authority, rest = found.groups()
         credentials, _, place = authority.rpartition("@")
         return cls(scheme, credentials, place, rest)

@@ -37,7 +37,7 @@ class DownloadLimits:
         size, seconds = read_int(self.max_bytes), read_float(self.seconds)
         if not (size and 0 < size <= MAX_VIDEO_BYTES and seconds and 0 < seconds <= LONGEST_SECONDS):
             raise InvalidRequest(
-                f"max_bytes is from 1 to {MAX_VIDEO_BYTES:,}, and seconds is positive and at most"
+                f"max_bytes must be from 1 to {MAX_VIDEO_BYTES:,}, and seconds positive and at most"
                 f" {LONGEST_SECONDS:,}; got {self}"
             )
 

@@ -42,7 +42,7 @@ class RemotePath:
         """Take an address apart."""
         found = _PARTS.fullmatch(address)
         if found is None:
-            raise ValueError("an address begins with the name of a store and ://")
+            raise ValueError("an address must begin with the name of a store and ://")
         return cls(found["caches"], found["scheme"].lower(), found["path"], found["holder"] or "")
 
     @property

@@ -81,15 +81,15 @@ def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
     place, kinds = Path(path), {".npy": _read_npy, ".parquet": _read_parquet}
     read = kinds.get(place.suffix.lower())
     if read is None:
-        raise InvalidRequest(f"vectors are read from {' or '.join(kinds)}; got {os.fspath(path)!r}")
+        raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {os.fspath(path)!r}")
     try:
         stored = read(place)
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors and KeyErrors
-        raise InvalidRequest(f"{str(place)!r} holds no vectors of `clipserve embed`: {error}") from error
+        raise InvalidRequest(f"{str(place)!r} does not have the vectors of `clipserve embed`: {error}") from error
     if stored.vectors.ndim != 2 or len(stored.vectors) != len(stored.ids):
         shape = list(stored.vectors.shape)
         raise InvalidRequest(
-            f"{str(place)!r} holds vectors of the shape {shape}, and there are {len(stored.ids)} names of rows: write"
+            f"{str(place)!r} has vectors of the shape {shape}, but {len(stored.ids)} names of rows: write"
             " both again with `clipserve embed`"
         )
     return stored
@@ -130,7 +130,7 @@ def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     name = os.fspath(path)
     open_file = kinds.get(PurePosixPath(name).suffix.lower())
     if open_file is None:
-        raise InvalidRequest(f"vectors are written to {' or '.join(kinds)}; got {name!r}")
+        raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {name!r}")
     with open_file(name) as file:
         for row in rows:
             if row.prediction is not None and row.prediction.features is not None:

@@ -39,11 +39,11 @@ class Window:
 
     def __post_init__(self) -> None:
         if self.index < 0:
-            raise ValueError(f"index is a position from 0 on, got {self.index}")
+            raise ValueError(f"index must be a position from 0 on, got {self.index}")
         if not 0 <= self.start_seconds < self.end_seconds < float("inf"):
-            raise ValueError(f"a window ends after its start, got {self.start_seconds} to {self.end_seconds} s")
+            raise ValueError(f"a window must end after its start, got {self.start_seconds} to {self.end_seconds} s")
         if not 0 <= self.start_frame <= self.end_frame:
-            raise ValueError(f"frames are counted from 0 on, got {self.start_frame} to {self.end_frame}")
+            raise ValueError(f"frames must be numbers from 0 on, got {self.start_frame} to {self.end_frame}")
         check_labels(self.labels, "a window")
 
     @property

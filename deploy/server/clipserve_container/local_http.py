@@ -19,7 +19,7 @@ def open_url(url: str | urllib.request.Request, *, timeout: float) -> IO[bytes]:
         response: Any = _opener.open(url, timeout=timeout)
     except http.client.HTTPException as error:
         # urllib lets it through when the answer is no HTTP.
-        raise OSError(f"the answer is no HTTP ({type(error).__name__}: {error})") from error
+        raise OSError(f"the answer is not HTTP ({type(error).__name__}: {error})") from error
     return response  # type: ignore[no-any-return]
 
 

@@ -41,4 +41,4 @@ def read_values(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ContractError(f"--contract {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ContractError(f"--contract {path} is no TOML: {error}. A whole contract:\n{EXAMPLE}") from error
+        raise ContractError(f"--contract {path} is not TOML: {error}. A whole contract:\n{EXAMPLE}") from error

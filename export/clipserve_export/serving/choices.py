@@ -119,7 +119,7 @@ class Serving:
         if not 1 <= self.batch_for(spec) <= bound:
             raise ServingError(
                 f"--max-batch {self.max_batch}: {spec.name} takes 1 to {bound} videos in a run; more would not fit into"
-                " the memory that capacity.py allows for one"
+                " the memory for a run"
             )
         if not 1 <= self.clips_for(spec) <= max_clips(spec):
             raise ServingError(f"--max-clips {self.max_clips}: {spec.name} takes 1 to {max_clips(spec)} of one video")

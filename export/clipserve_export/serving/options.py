@@ -84,12 +84,14 @@ class ServingOptions:
     accelerator: Annotated[
         AcceleratorChoice | None,
         _option(
-            help="ONNX on GPUs. none: CUDA with its defaults. cuda: CUDA with a faster start and less memory for many"
-            " shapes. tensorrt: engines, which are built when the model loads (minutes) and kept in /cache."
-            " (default: none)"
+            help="How ONNX networks run on GPUs. none: CUDA with its defaults. cuda: CUDA with a faster start and less"
+            " memory for many shapes. tensorrt: engines, which are built when the model loads (minutes) and kept in"
+            " /cache. (default: none)"
         ),
     ] = None
-    cpu_accelerator: Annotated[CpuAcceleratorChoice | None, _option(help="ONNX on CPUs. (default: openvino)")] = None
+    cpu_accelerator: Annotated[
+        CpuAcceleratorChoice | None, _option(help="How ONNX networks run on CPUs. (default: openvino)")
+    ] = None
     warm_up: Annotated[
         bool | None,
         _option(

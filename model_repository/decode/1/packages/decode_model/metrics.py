@@ -121,7 +121,7 @@ class MetricsPage:
             parts = urlsplit(self.url)
             self._host, self._port, self._path = parts.hostname or "", parts.port or 80, parts.path
         except ValueError as error:
-            raise ValueError(f"{METRICS_VARIABLE} is {self.url}, which is no address: {error}") from error
+            raise ValueError(f"{METRICS_VARIABLE} is {self.url}, which is not an address: {error}") from error
 
     def read_pending(self) -> Counter[str]:
         """How many requests wait for each model, over all its versions, by the model's name.
