@@ -1,5 +1,6 @@
 """A run of tests that leaves something behind fails, names it, and ends."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,7 +45,8 @@ def run_tests(folder: Path, text: str, *options: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-s", "-p", "tests.leftovers", *options, f"--rootdir={folder}", folder]
     # Into a file: a process that is left would hold a pipe open.
     with (folder / "said").open("w") as said:
-        status = subprocess.run(command, cwd=ROOT, stdout=said, stderr=said).returncode
+        environment = {**os.environ, "CLIPSERVE_TEST_GRACE_SECONDS": "5"}
+        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=said, stderr=said).returncode
     return status, (folder / "said").read_text()
 
 
