@@ -72,7 +72,8 @@ class DatasetOptions(RequestOptions, Connection):
     retry_seconds: Annotated[
         float,
         Argument(
-            "how long to wait for servers that are busy, do not answer, or load the model; then the job ends",
+            "how long to wait for servers that are busy, do not answer, or load the model, at least"
+            " timeout_seconds; then the job ends",
             check_seconds,
         ),
     ] = RETRY_SECONDS
