@@ -127,8 +127,8 @@ def check_url(name: str, value: object) -> str:
     server = _SERVER.fullmatch(value)
     if not (1 <= int(server["port"]) <= 65535 if server else _OTHER_TARGETS.fullmatch(value)):
         raise InvalidRequest(
-            f"{name} is host:port, such as {DEFAULT_URL!r}, '[::1]:8001' or 'dns:///triton.example.org:8001', with a"
-            f" port from 1 to 65535; several of them have commas between them; got {value!r}"
+            f"{name} must be host:port, such as {DEFAULT_URL!r}, '[::1]:8001' or 'dns:///triton.example.org:8001', with"
+            f" a port from 1 to 65535, or a list of these, separated by commas; got {value!r}"
         )
     return value
 
