@@ -190,6 +190,17 @@ def test_what_cannot_be_published_is_said_before_anything_is_sent(
         fit(tmp_path / "labels.csv", **{"on": "motion", **options}, url="localhost:1", repository=fit_server.repository)
 
 
+def test_features_of_other_classes_are_refused_before_the_fit(
+    fitted: Fitted, fit_server: Triton, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(6, 192)).astype(np.float32))
+    rows = "".join(f"{number},{number}.mp4,{label},False\n" for number, label in enumerate(["run", "jump"] * 3))
+    (tmp_path / "features.csv").write_text("id,video,label,truncated\n" + rows)
+    place = {"on": "motion", "url": "localhost:1", "repository": fit_server.repository}
+    with pytest.raises(InvalidRequest, match=r"names other classes.*choose another --name"):
+        fit(name="groups", features=tmp_path / "features.npy", **place)
+
+
 @pytest.mark.long
 def test_the_command_prints_the_report_and_serves_the_model(
     fit_server: Triton, training_folder: Path, tmp_path: Path

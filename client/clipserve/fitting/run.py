@@ -155,6 +155,8 @@ class FitRun:
                 f"these vectors have {examples.vectors.shape[1]} values, and features of {self.on} have"
                 f" {place.trunk.feature_size}: embed with the model of --on"
             )
+        if place and labelled is None:  # the file of features names the classes, and exists in any case
+            place.require_classes(examples.classes, version=self.options.version)
         fitted = fit_head(examples, self.describe(started), progress=self.report_step)
         if place is None:
             return fitted
