@@ -246,6 +246,17 @@ def test_a_file_that_no_job_wrote_is_left_alone(run, folder):
     assert (folder / "results.jsonl").read_text() == "mine\n"
 
 
+@pytest.mark.parametrize("settings", ["", "{", "5", '["model"]', "[" * 100_000])
+def test_settings_that_no_job_wrote_are_refused(run, folder, settings):
+    (folder / "results.jsonl").write_text("mine\n")
+    (folder / "results.jsonl.job").write_text(settings)
+    result = run()
+    assert result.exit_code == 2
+    assert "does not show that a job wrote it: choose another --out" in result.stderr.replace("\n", " ")
+    assert (folder / "results.jsonl").read_text() == "mine\n"
+    assert (folder / "results.jsonl.job").read_text() == settings
+
+
 def test_shards_divide_the_source(triton, folder):
     for shard in (1, 2, 3):
         arguments = ["--shard", f"{shard}/3", "--out", str(folder / f"{shard}.jsonl"), "--url", triton.url]

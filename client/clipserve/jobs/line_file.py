@@ -95,8 +95,9 @@ class LineFile:
         text = self._lock.read()
         if self.path.exists() and self.path.stat().st_size > 0:
             try:
-                before, end = json.JSONDecoder().raw_decode(text)
-            except ValueError:
+                found, end = json.JSONDecoder().raw_decode(text)
+                before = dict(found)
+            except (ValueError, TypeError, RecursionError):
                 raise InvalidRequest(
                     f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it:"
                     " choose another --out"

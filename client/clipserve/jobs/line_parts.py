@@ -100,7 +100,7 @@ class LineParts:
             with Store(found["job.json"]).open_text(None) as file:
                 try:
                     before = dict(json.load(file))
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError):
                     raise InvalidRequest(
                         f"{found['job.json'].shown!r} is not what a job writes: choose another --out"
                     ) from None
