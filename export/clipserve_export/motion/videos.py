@@ -84,7 +84,7 @@ def write_motion_video(
 ) -> int:
     """Writes a video of a motion, or of several, one after the other; returns its number of frames.
 
-    The same labels and seed give the same video. Each motion takes `seconds`.
+    The same labels and seed give the same frames to encode. Each motion takes `seconds`.
     """
     count = max(1, round(float(fps) * seconds))
     moments = np.linspace(0.0, 1.0, count)
