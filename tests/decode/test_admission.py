@@ -226,7 +226,7 @@ def test_a_request_is_refused_that_its_network_would_answer_after_its_deadline(
     refusal = backlog.deadline_error({"SMALL": CLIP, "OTHER": CLIP}, 102.5 + 3)
     assert refusal is not None
     assert refusal.retryable
-    assert "in about 7.2 s, and the request's timeout leaves 3.0 s" in str(refusal)
+    assert "in about 7.2 s, but the request's timeout leaves 3.0 s" in str(refusal)
     assert backlog.deadline_error({"SMALL": CLIP}, math.inf) is None
     assert backlog.deadline_error({"LARGE": CLIP}, 102.6) is None
 
