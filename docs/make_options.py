@@ -67,7 +67,7 @@ def describe_cells(option: Any) -> Iterator[str]:
     yield escape(", ".join(names))
     shown = option.show_default
     default = None if option.is_flag or shown is False else getattr(option.default, "value", option.default)
-    yield shown if isinstance(shown, str) else "" if default is None else f"`{default}`"
+    yield shown if isinstance(shown, str) else "" if default in (None, "") else f"`{default}`"
     variable = f" Or `{option.envvar}`." if option.envvar else ""
     yield escape((option.help or "") + variable)
 

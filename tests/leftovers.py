@@ -19,7 +19,7 @@ import pytest
 # Every process that a test starts inherits it, whatever becomes of its parent.
 MARK = "CLIPSERVE_TEST_RUN"
 # For what is ending by itself. Workers of Ray outlive ray.shutdown() by more than 5 s on a busy machine.
-GRACE_SECONDS = float(os.environ.get("CLIPSERVE_TEST_GRACE_SECONDS", "30"))
+GRACE_SECONDS = float(os.environ.get("TEST_GRACE_SECONDS", "30"))
 EXIT_SECONDS = 60.0  # for the interpreter to end after the last line
 FOUND = pytest.StashKey[list[str]]()
 OUTPUT = "left_behind"  # what a process of a parallel run sends to the one that reports

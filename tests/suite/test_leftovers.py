@@ -45,7 +45,7 @@ def run_tests(folder: Path, text: str, *options: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-s", "-p", "tests.leftovers", *options, f"--rootdir={folder}", folder]
     # Into a file: a process that is left would hold a pipe open.
     with (folder / "said").open("w") as said:
-        environment = {**os.environ, "CLIPSERVE_TEST_GRACE_SECONDS": "5"}
+        environment = {**os.environ, "TEST_GRACE_SECONDS": "5"}
         status = subprocess.run(command, cwd=ROOT, env=environment, stdout=said, stderr=said).returncode
     return status, (folder / "said").read_text()
 
