@@ -40,7 +40,7 @@ def test_a_single_geometry_gives_its_clips_alone() -> None:
 
 @pytest.mark.parametrize("data", ["video.mp4", Path("video.mp4"), None])
 def test_what_is_not_the_bytes_of_a_file_is_a_type_error_that_says_so(data: object) -> None:
-    with pytest.raises(TypeError, match=r"bytes of a video file, got \w+: use Path(...).read_bytes"):
+    with pytest.raises(TypeError, match=r"bytes of a video file, got \w+: use Path\(...\).read_bytes"):
         decode_clips(data, GEOMETRY)  # type: ignore[call-overload]
 
 
