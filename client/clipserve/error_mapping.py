@@ -1,12 +1,13 @@
 """From a failed call to one of the errors in errors.py, without the network.
 
-The gRPC status decides; STATUS_ERRORS has every status. Four things refine it:
+The gRPC status decides; STATUS_ERRORS has every status. Five things refine it:
 
 * A stable code in brackets, `[not-a-video] the bytes ...`, which the decode step puts first in its message. Triton may
   put words of its own ahead of it ("in ensemble 'x3d_m', ...").
 * One question to the server, where a status has several causes (see `FollowUp`).
 * Triton's words for a model that is known but not loaded, where that question finds nothing.
 * Triton's words for a call that needs a key: the status is UNAVAILABLE there as well.
+* Its Python backend's words for an overloaded machine: the status is INTERNAL there.
 """
 
 import re
@@ -73,6 +74,10 @@ _RESTRICTED = re.compile(r"This protocol is restricted(?:, expecting header '([^
 
 # What its Python backend says when shared memory has no room for a tensor, whatever the status (INTERNAL in 2.51).
 _NO_ROOM = "Failed to increase the shared memory pool size"
+
+# What it says of a process that shows no sign of life for a second and is then replaced: it died, or other processes
+# take all cores. "Stub process 'x3d_m_net_0_0' is not healthy." in 2.51, without the name where models stream.
+_NO_SIGN_OF_LIFE = re.compile(r"Stub process (?:'[^']*' )?is not healthy")
 
 _BRACKETED = re.compile(r"\[([a-z][a-z0-9-]*)\]\s*")
 _STATUSES = {str(status): status for status in grpc.StatusCode}
@@ -164,7 +169,7 @@ def map_error(exc: Any, call: CallContext, *, index: Any = None, ready: bool | N
         text = text[found.end() :]
     elif is_refusal(exc):
         kind = errors.AccessDenied
-    elif _NO_ROOM in text:
+    elif _NO_ROOM in text or _NO_SIGN_OF_LIFE.search(text):
         kind = errors.ServerBusy
     elif index is not None and call.model not in list_public_models(index):
         return map_absence(call, model=call.model, index=index)

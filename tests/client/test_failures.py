@@ -193,6 +193,13 @@ def test_a_server_without_room_in_shared_memory_is_busy(connect, triton):
         connect().classify(VIDEO)
 
 
+@pytest.mark.parametrize("name", ["", "'x3d_m_net_0_0' "])
+def test_a_server_whose_processes_get_no_time_is_busy(connect, triton, name):
+    triton.failure = (grpc.StatusCode.INTERNAL, f"in ensemble 'x3d_m', Stub process {name}is not healthy.")
+    with pytest.raises(errors.ServerBusy, match=f"Stub process {name}is not healthy"):
+        connect().classify(VIDEO)
+
+
 def test_a_server_that_says_busy_gets_no_follow_up(connect, triton):
     triton.failure = (grpc.StatusCode.UNAVAILABLE, "[busy] 32 videos are waiting")
     with pytest.raises(errors.ServerBusy):

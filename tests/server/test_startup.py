@@ -87,7 +87,7 @@ def test_a_second_crash_is_the_end(repositories: Callable[[FormatName], Path]) -
     ):
         Triton(repositories("onnx"), models=["motion"], **ANY_PORTS).start()
     assert len(hurt) == 2
-    assert find_servers() == []
+    assert not {process.group for process in find_servers()} & set(hurt)
 
 
 @pytest.mark.long
