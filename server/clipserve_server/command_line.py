@@ -3,13 +3,17 @@
 import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clipserve_server.options import CpuPrecision, Decoder
 
 POLL_SECONDS = 0.1  # between two looks for a signal, and for a Triton that ended by itself
+
+
+def _port_option(service: str) -> Any:
+    return typer.Option(metavar="PORT", min=0, max=65535, help=f"Port for {service}; 0: any free port.")
 
 
 def serve(
@@ -24,15 +28,9 @@ def serve(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for every interface.")
     ] = "127.0.0.1",
-    http_port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port for HTTP; 0: any free port.")
-    ] = 8000,
-    grpc_port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port for gRPC; 0: any free port.")
-    ] = 8001,
-    metrics_port: Annotated[
-        int, typer.Option(metavar="PORT", min=0, max=65535, help="Port for metrics; 0: any free port.")
-    ] = 8002,
+    http_port: Annotated[int, _port_option("HTTP")] = 8000,
+    grpc_port: Annotated[int, _port_option("gRPC")] = 8001,
+    metrics_port: Annotated[int, _port_option("metrics")] = 8002,
     start_seconds: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, help="How long the models may take to load.")
     ] = 300.0,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.motion_repository import ANY_PORTS
 from tests.watching import stubs, when
@@ -20,16 +21,7 @@ from clipserve_server.triton import Triton
 
 def find_servers() -> list[Process]:
     """The tritonservers that this process starts, with their stubs and workers."""
-    mine = os.getpid()
-    guards = [int(task.parent.name) for task in Path("/proc").glob("[0-9]*/stat") if parent_of(task) == mine]
-    return [process for guard in guards for process in processes_of(guard)]
-
-
-def parent_of(stat: Path) -> int | None:
-    try:
-        return int(stat.read_text(errors="replace").rpartition(") ")[2].split()[1])
-    except OSError:
-        return None
+    return [process for guard in psutil.Process().children() for process in processes_of(guard.pid)]
 
 
 @contextmanager
@@ -59,12 +51,17 @@ def hurting(signal_number: int, times: int) -> Iterator[list[int]]:
         thread.join()
 
 
-def test_a_crash_is_followed_by_a_second_start(repositories: Callable[[FormatName], Path]) -> None:
-    triton = Triton(repositories("onnx"), models=["motion"], **ANY_PORTS)
-    with hurting(signal.SIGABRT, times=1) as hurt, triton:
+def check_second_start(repository: Path, signal_number: int, said: str) -> None:
+    """Hurt a server as it starts; another one serves, and the operator is told."""
+    triton = Triton(repository, models=["motion"], **ANY_PORTS)
+    with hurting(signal_number, times=1) as hurt, triton:
         assert len(hurt) == 1
         assert stubs(triton, "decode")
-        assert any("Triton crashed as it started (SIGABRT)" in notice for notice in triton.notices())
+        assert any(said in notice for notice in triton.notices())
+
+
+def test_a_crash_is_followed_by_a_second_start(repositories: Callable[[FormatName], Path]) -> None:
+    check_second_start(repositories("onnx"), signal.SIGABRT, "Triton crashed as it started (SIGABRT)")
 
 
 @pytest.mark.long
@@ -72,11 +69,7 @@ def test_a_start_that_is_stuck_is_followed_by_a_second_one(
     repositories: Callable[[FormatName], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup, "STUCK_SECONDS", 3.0)
-    triton = Triton(repositories("onnx"), models=["motion"], **ANY_PORTS)
-    with hurting(signal.SIGSTOP, times=1) as hurt, triton:
-        assert len(hurt) == 1
-        assert stubs(triton, "decode")
-        assert any("got stuck as it started: idle for 3 s" in notice for notice in triton.notices())
+    check_second_start(repositories("onnx"), signal.SIGSTOP, "got stuck as it started: idle for 3 s")
 
 
 @pytest.mark.long

@@ -18,8 +18,10 @@ from tritonclient.grpc.service_pb2_grpc import (
     GRPCInferenceServiceServicer,
     add_GRPCInferenceServiceServicer_to_server,
 )
+from typer.testing import CliRunner, Result
 
 from clipserve import AsyncVideoClassifier, VideoClassifier
+from clipserve.command_line import build_app
 from clipserve_export.formats import FormatName
 
 LABELS = ("resting", "running", "jumping", "swimming")
@@ -235,6 +237,17 @@ def server() -> Iterator[FakeTimelines]:
     yield fake
     fake.release.set()
     fake.running_server.stop(None).wait(5)
+
+
+@pytest.fixture
+def run(server: FakeTimelines) -> Callable[..., Result]:
+    """Run `clipserve timeline`."""
+
+    def run_command(*arguments: object) -> Result:
+        words = ["timeline", *map(str, arguments), "--url", server.url, "--model", "x3d_m"]
+        return CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), words)
+
+    return run_command
 
 
 class Awaited:

@@ -28,17 +28,6 @@ def video(tmp_path):
     return path
 
 
-@pytest.fixture
-def run(server, tmp_path):
-    """Run `clipserve timeline`."""
-
-    def run_command(*arguments):
-        words = ["timeline", *map(str, arguments), "--url", server.url, "--model", "x3d_m"]
-        return CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), words)
-
-    return run_command
-
-
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 

@@ -15,18 +15,9 @@ from typer.testing import CliRunner
 from clipserve.command_line import build_app
 from tests.watching import HANG_SECONDS, wait_for
 
+pytestmark = pytest.mark.usefixtures("memory")
+
 OUT = "memory://results/windows"
-
-
-@pytest.fixture
-def run(server, memory):
-    """Run `clipserve timeline`."""
-
-    def run_command(*arguments):
-        words = ["timeline", *map(str, arguments), "--url", server.url, "--model", "x3d_m"]
-        return CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), words)
-
-    return run_command
 
 
 @pytest.fixture
