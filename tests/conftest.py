@@ -46,6 +46,8 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "helm": lambda: (ROOT / ".cache/helm/helm").exists(),
     # Definitions of a cluster's custom resources: kubectl get crd -o yaml > .cache/crds/cluster.yaml
     "crds": lambda: (ROOT / ".cache/crds").is_dir(),
+    # Triton's own: the folders onnxruntime and pytorch of /opt/tritonserver/backends in its image.
+    "cpp_backends": lambda: (ROOT / ".cache/backends").is_dir(),
     # tests/loadtest fetch it where they can.
     "perf_analyzer": lambda: (
         shutil.which("perf_analyzer") is not None or (ROOT / ".cache/clipserve/perf_analyzer").is_dir()

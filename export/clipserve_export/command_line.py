@@ -257,6 +257,8 @@ def export_and_report(
         console.print(f"  {record.precision} was not checked on a GPU", markup=False)
     chosen = read_chosen(repository, find_spec(repository, spec.name))
     notes = explain_contract(chosen.contract) if chosen else []
+    if record.openvino is False:
+        notes.append("OpenVINO lacks an operator of this file: on CPUs it runs in ONNX Runtime, which is slower")
     for note in [*notes, *explain_publication(repository, spec, record.version)]:
         console.print(f"  {note}", markup=False)
 

@@ -18,7 +18,7 @@ from clipserve_export.formats import FORMATS, Format, FormatName, mark_tensors
 from clipserve_export.labels import labels_for, published_labels, read_labels
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.memory import measure_clip_megabytes
-from clipserve_export.parity import Bf16, Parity, check_bf16, compare
+from clipserve_export.parity import Bf16, Parity, check_bf16, compare, runs_in_openvino
 from clipserve_export.precision import TOLERANCES, in_precision, require_float32, require_writable
 from clipserve_export.repository import (
     CONTRACT,
@@ -64,6 +64,7 @@ class ExportRecord:
         parity: how far the file differs from its network.
         checked_on: the device of that check.
         bf16: the same in bf16; None if it was not checked: TorchScript, no OpenVINO, or a processor without bf16.
+        openvino: whether OpenVINO runs the file; None if it was not tried.
         versions: of the packages that take part.
         recipe: SHA-256 of the code that made the file.
         tensor_suffix: of an ONNX file, see formats.mark_tensors.
@@ -83,6 +84,7 @@ class ExportRecord:
     parity: Parity
     checked_on: Target
     bf16: Bf16 | None
+    openvino: bool | None
     versions: dict[str, str]
     recipe: str
     tensor_suffix: str | None
@@ -191,10 +193,14 @@ class _Export:
                 written = form.load(path, device=device)
             parity = compare(network, written, spec.geometry, tolerance=TOLERANCES[precision])
             parity.require()
-            if self.source.measures_memory:
+            if self.source.tries_file:
                 progress("measuring what a clip takes")
                 spec = replace(spec, clip_megabytes=measure_clip_megabytes(path, form, spec.geometry))
             serving = fit_serving(spec, form, self.serving, precision=precision)
+            openvino = runs_in_openvino(path) if self.source.tries_file and form.name == "onnx" else None
+            if openvino is False:
+                # The container's ONNX Runtime would give OpenVINO parts of the graph, and not load the model.
+                serving = replace(serving, cpu_accelerator="none")
             record = ExportRecord(
                 model=spec.name,
                 version=self.number,
@@ -210,6 +216,7 @@ class _Export:
                 parity=parity,
                 checked_on="gpu" if device == "cuda" else "cpu",
                 bf16=check_bf16(network, path, spec.geometry) if form.name == "onnx" else None,
+                openvino=openvino,
                 versions=find_versions(VERSIONED),
                 recipe=recipe(self.source, precision),
                 tensor_suffix=suffix,

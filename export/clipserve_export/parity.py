@@ -173,12 +173,7 @@ def check_bf16(network: ActionNetwork, path: Path, geometry: Geometry) -> Bf16 |
 
 def load_bf16(core: openvino.Core, path: Path) -> Run:
     """A function that runs the file in OpenVINO in bf16, one clip at a time, as a server does."""
-    model = core.read_model(path)
-    clip = model.input(0).partial_shape
-    clip[0] = clip[1] = 1
-    model.reshape({model.input(0): clip})
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
-
+    compiled = compile_for_one_clip(core, path, "bf16")
     names = [name for name in ("SCORES", "FEATURES") if any(name in port.get_names() for port in compiled.outputs)]
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
@@ -186,3 +181,25 @@ def load_bf16(core: openvino.Core, path: Path) -> Run:
         return tuple(results[name] for name in names)
 
     return run
+
+
+def runs_in_openvino(path: Path) -> bool | None:
+    """Whether OpenVINO has all operators of an ONNX file. None without OpenVINO."""
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    import openvino
+
+    try:
+        compile_for_one_clip(openvino.Core(), path, "f32")
+    except RuntimeError:  # OpenVINO's own
+        return False
+    return True
+
+
+def compile_for_one_clip(core: openvino.Core, path: Path, precision: str) -> openvino.CompiledModel:
+    """Compile the file as a server does. Raises RuntimeError for what OpenVINO does not run."""
+    model = core.read_model(path)
+    clip = model.input(0).partial_shape
+    clip[0] = clip[1] = 1
+    model.reshape({model.input(0): clip})
+    return core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})

@@ -52,8 +52,8 @@ class NetworkSource(Protocol):
         """The model, as far as it is known before the weights are read."""
 
     @property
-    def measures_memory(self) -> bool:
-        """Whether the export measures what a clip takes: `spec` does not know it."""
+    def tries_file(self) -> bool:
+        """Whether the export finds out what a clip takes, and whether OpenVINO runs the file: `spec` does not know."""
 
     def load(self) -> LoadedNetwork:
         """Read the weights and build the network. Raises WeightsError, LabelsError or ContractError."""
@@ -71,7 +71,7 @@ class PublishedSource:
 
     spec: ModelSpec
     weights: str = "pretrained"
-    measures_memory: bool = field(default=False, init=False)
+    tries_file: bool = field(default=False, init=False)
 
     def load(self) -> LoadedNetwork:
         """Read the weights and build the network. Raises WeightsError or LabelsError."""

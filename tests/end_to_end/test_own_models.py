@@ -5,49 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.export.small_network import publish_network
 from tests.motion_repository import ANY_PORTS
 
 from clipserve import UnexpectedAnswer, VideoClassifier
 from clipserve.errors import RequestError
-from clipserve_export.exporting import export_network
 from clipserve_export.own.contract_file import read_contract_file
-from clipserve_export.own.source import OwnSource, own_spec
+from clipserve_export.own.source import own_spec
 from clipserve_export.repository import read_config
 from clipserve_export.versions import reload_model
 from clipserve_server.triton import Triton
-
-CODE = """
-import torch
-from torch import nn
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.head = nn.Linear(12, 3)
-
-    def forward(self, frames):
-        return self.head(frames.mean((3, 4)).flatten(1))
-
-
-def build():
-    return Net()
-
-
-def without_embedding():
-    return nn.Sequential(Net(), nn.Tanh())
-"""
-CONTRACT = "frames = 4\nstride = 8\nshort_side = 40\ncrop = 32\nmean = [0.4, 0.5, 0.6]\nweights_licence = 'MIT'\n"
-
-
-def publish(repository: Path, folder: Path, name: str, function: str) -> None:
-    (folder / "nets.py").write_text(CODE)
-    (folder / "nets.toml").write_text(CONTRACT)
-    (folder / "nets.txt").write_text("one\ntwo\nthree\n")
-    contract, interface = read_contract_file(folder / "nets.toml")
-    source = OwnSource(own_spec(name, contract), interface, f"{folder / 'nets.py'}:{function}")
-    export_network(source, format_name="torchscript", labels_file=folder / "nets.txt", repository=repository)
 
 
 @pytest.mark.long
@@ -58,7 +25,7 @@ def test_it_is_reloaded_into_a_running_server_with_the_clips_that_it_takes(
     with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
         before = VideoClassifier("motion", triton.grpc_url).classify(real_videos[0])
         for name, function in (("mine", "build"), ("plain", "without_embedding")):
-            publish(repository, tmp_path, name, function)
+            publish_network(repository, tmp_path, name, function)
             contract, _ = read_contract_file(tmp_path / "nets.toml")
             reload_model(own_spec(name, contract), triton.grpc_url)
         with VideoClassifier("mine", triton.grpc_url) as mine:

@@ -8,95 +8,21 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from tests.export.conftest import Run
+from tests.export.small_onnx import CONTRACT, DEVIATION, GEOMETRY, MEAN, WEIGHTS, contract_of, write_onnx
+from tests.motion_repository import ANY_PORTS
 from torch import nn
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 from clipserve_export.clips import random_clips
+from clipserve_export.configs import print_config
 from clipserve_export.formats import load_onnx, load_torchscript
 from clipserve_export.own.adopted import hash_file, read_onnx
 from clipserve_export.own.contract_file import read_contract_file
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import read_config
-from clipserve_export.specs import Geometry
-
-CONTRACT = """
-frames = 4
-stride = 8
-short_side = 24
-crop = 16
-mean = [0.485, 0.456, 0.406]
-deviation = [0.229, 0.224, 0.225]
-channel_order = "BGR"
-
-[network]
-layout = "BTCHW"
-scores = "logits"
-features = "embedding"
-"""
-GEOMETRY = Geometry(frames=4, stride=8, short_side=24, crop=16)
-MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
-WEIGHTS = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
-
-
-def write_file(
-    path: Path,
-    *,
-    batch: str | int = "batch",
-    opset: int = 17,
-    kind: int = TensorProto.FLOAT,
-    rows: int = -1,
-    softmax: bool = False,
-    branches: bool = False,
-    beside: bool = False,
-) -> Path:
-    """A network of a few nodes: means over height and width of [batch, 4, 3, 16, 16], then a matrix.
-
-    rows: of a shape inside; -1: free.
-    branches: the matrix is in the branches of an If, which use tensors around them.
-    beside: the weights lie in a file beside this one.
-    """
-    shape = numpy_helper.from_array(np.array([rows, 12]), "shape")
-    weights = numpy_helper.from_array(WEIGHTS, "weights")
-    constants = [shape, weights]
-    nodes = [
-        helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("GlobalAveragePool", ["flat"], ["pooled"]),
-        helper.make_node("Reshape", ["pooled", "shape"], ["embedding"]),
-        helper.make_node("MatMul", ["embedding", "weights"], ["raw" if softmax else "logits"]),
-    ]
-    constants.append(numpy_helper.from_array(np.array([0, 12, 16, 16]), "channels"))
-    nodes.insert(1, helper.make_node("Reshape", ["pixels", "channels"], ["flat"]))
-    if branches:
-        nodes[-1] = make_branches(nodes[-1])
-        constants.append(numpy_helper.from_array(np.array(True), "yes"))
-    if softmax:
-        nodes.append(helper.make_node("Softmax", ["raw"], ["logits"], axis=1))
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [helper.make_tensor_value_info("frames", kind, [batch, 4, 3, 16, 16])],
-        [
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 12]),
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3]),
-        ],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    # Above 100 bytes: ONNX Runtime takes shapes only from the file itself.
-    outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 100} if beside else {}
-    onnx.save_model(model, path, **outside)
-    return path
-
-
-def make_branches(node: onnx.NodeProto) -> onnx.NodeProto:
-    """An If with this node in one branch, and in the other as well."""
-    name, branches = node.output[0], []
-    for number in range(2):
-        inner = helper.make_node(node.op_type, node.input, [f"inner_{number}"])
-        answer = helper.make_tensor_value_info(f"inner_{number}", TensorProto.FLOAT, None)
-        branches.append(helper.make_graph([inner], f"branch_{number}", [], [answer]))
-    return helper.make_node("If", ["yes"], [name], then_branch=branches[0], else_branch=branches[1])
+from clipserve_server.triton import Triton
 
 
 @pytest.fixture
@@ -123,7 +49,7 @@ def expected_answers(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_an_onnx_file_is_extended_by_what_is_around_the_network(folder: Path, run: Run) -> None:
-    status, said = adopt(run, folder, write_file(folder / "net.onnx"))
+    status, said = adopt(run, folder, write_onnx(folder / "net.onnx"))
     assert status == 0, said
     net = folder / "repository" / "mine_net"
     assert (net / "labels.txt").read_text() == "one\ntwo\nthree\n"
@@ -137,7 +63,7 @@ def test_an_onnx_file_is_extended_by_what_is_around_the_network(folder: Path, ru
 
 
 def test_branches_use_the_tensors_around_them(folder: Path, run: Run) -> None:
-    status, said = adopt(run, folder, write_file(folder / "net.onnx", branches=True))
+    status, said = adopt(run, folder, write_onnx(folder / "net.onnx", branches=True))
     assert status == 0, said
     clip = random_clips(GEOMETRY, batch=1, views=2, seed=4).numpy()
     scores, _ = load_onnx(folder / "repository" / "mine_net" / "1" / "model.onnx")(clip)
@@ -146,7 +72,7 @@ def test_branches_use_the_tensors_around_them(folder: Path, run: Run) -> None:
 
 def test_weights_that_lie_beside_a_file_are_part_of_its_hash(folder: Path, run: Run) -> None:
     """TensorRT's engines are told apart by it."""
-    path = write_file(folder / "net.onnx", beside=True)
+    path = write_onnx(folder / "net.onnx", beside=True)
     status, said = adopt(run, folder, path)
     assert status == 0, said
     assert [file.name for file in (folder / "repository" / "mine_net" / "1").glob("*.onnx*")] == ["model.onnx"]
@@ -160,7 +86,7 @@ def test_weights_that_lie_beside_a_file_are_part_of_its_hash(folder: Path, run: 
 
 
 def test_a_full_disk_is_said_and_changes_nothing(folder: Path, run: Run) -> None:
-    path = write_file(folder / "net.onnx")
+    path = write_onnx(folder / "net.onnx")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
@@ -183,13 +109,9 @@ def test_a_frozen_torchscript_file_is_adopted(folder: Path, run: Run) -> None:
 @pytest.mark.parametrize("opset", [13, 18, 21])
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8])
 def test_files_of_other_opsets_and_types_are_adopted(folder: Path, opset: int, kind: int) -> None:
-    names = {TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8"}
-    text = CONTRACT.replace("[network]", f'[network]\ntype = "{names[kind]}"')
-    if kind == TensorProto.UINT8:
-        text = "\n".join(line for line in text.splitlines() if not line.startswith(("mean", "deviation")))
-    (folder / "mine.toml").write_text(text)
+    (folder / "mine.toml").write_text(contract_of(kind))
     contract, interface = read_contract_file(folder / "mine.toml")
-    path = write_file(folder / "net.onnx", opset=opset, kind=kind)
+    path = write_onnx(folder / "net.onnx", opset=opset, kind=kind)
     network = read_onnx(path, own_spec("mine", contract), interface)
     network.write(folder / "model.onnx")
     clip = random_clips(GEOMETRY, batch=2, views=3, seed=4)
@@ -235,7 +157,7 @@ def test_a_file_that_a_server_cannot_batch_or_its_contract_contradicts_is_refuse
     folder: Path, run: Run, written: dict[str, object], contract: str, said: str
 ) -> None:
     (folder / "mine.toml").write_text(contract)
-    status, output = adopt(run, folder, write_file(folder / "net.onnx", **written))  # type: ignore[arg-type]
+    status, output = adopt(run, folder, write_onnx(folder / "net.onnx", **written))  # type: ignore[arg-type]
     assert status == 1
     assert said in output
     assert not list((folder / "repository").rglob("model.onnx"))
@@ -253,10 +175,32 @@ def test_another_file_is_told_what_is_wanted(folder: Path, run: Run) -> None:
 
 def test_the_files_own_nodes_stay_as_they_are(folder: Path) -> None:
     contract, interface = read_contract_file(folder / "mine.toml")
-    path = write_file(folder / "net.onnx")
+    path = write_onnx(folder / "net.onnx")
     read_onnx(path, own_spec("mine", contract), interface).write(folder / "model.onnx")
     before, after = onnx.load(path), onnx.load(folder / "model.onnx")
     assert [node.op_type for node in before.graph.node] == [
         node.op_type for node in after.graph.node if node.output[0].startswith("adopted/") and node.name != "input"
     ][-len(before.graph.node) :]
     assert onnxruntime.InferenceSession(folder / "model.onnx").get_inputs()[0].type == "tensor(uint8)"
+
+
+@pytest.mark.long
+def test_an_operator_that_openvino_lacks_is_served_by_onnx_runtime(folder: Path, run: Run) -> None:
+    """The export finds that out. A server that is told to use OpenVINO all the same falls back."""
+    status, said = adopt(run, folder, write_onnx(folder / "net.onnx", regressor=True), "--target", "cpu")
+    assert status == 0, said
+    assert "OpenVINO lacks an operator of this file" in said
+    config = read_config(folder / "repository", "mine_net")
+    assert not config.optimization.execution_accelerators.cpu_execution_accelerator
+    config.optimization.execution_accelerators.cpu_execution_accelerator.add(name="openvino")
+    (folder / "repository" / "mine_net" / "config.pbtxt").write_text(print_config(config))
+    clip = random_clips(GEOMETRY, batch=2, views=2, seed=4).numpy()
+    tensor = InferInput("CLIP", clip.shape, "UINT8")
+    tensor.set_data_from_numpy(clip)
+    log = folder / "triton.log"
+    with Triton(folder / "repository", log=log, **ANY_PORTS) as server:
+        client = InferenceServerClient(server.grpc_url)
+        scores = client.infer("mine_net", [tensor]).as_numpy("SCORES")
+        client.close()
+    assert "mine_net/1/model.onnx runs in ONNX Runtime: OpenVINO does not compile it" in log.read_text()
+    np.testing.assert_allclose(scores, expected_answers(clip)[0], atol=1e-5)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tests.export.small_heads import D, make_head, publish
 from tests.exports import copy_model
 
 from clipserve.fitting import Head
@@ -20,21 +21,6 @@ from clipserve_export.own.fitted import Trunk, find_trunk, publish_head
 from clipserve_export.repository import find_drift, find_spec, read_chosen
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
-
-D = 192  # features of `motion`
-
-
-def make_head(classes: int = 3, *, seed: int = 0, size: int = D) -> Head:
-    rng = np.random.default_rng(seed)
-    weights, bias = rng.normal(size=(classes, size)) * 3, rng.normal(size=classes)
-    return Head(tuple("abcdefgh"[:classes]), weights.astype(np.float32), bias.astype(np.float32))
-
-
-def publish(repository: Path, head: Head, *, on: str = "motion", name: str = "mine", **facts: object) -> Path:
-    """Publish a head. Returns the model's file."""
-    trunk = find_trunk(repository, on, name=name)
-    record = publish_head(trunk, head, name, **facts)  # type: ignore[arg-type]
-    return repository / f"{name}_net" / str(record.version) / trunk.form.filename
 
 
 @pytest.fixture(params=["onnx", "torchscript"])

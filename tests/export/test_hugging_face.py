@@ -7,7 +7,6 @@ CPU build of torch has here; VideoMAE's has the same steps and the numbers of th
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,78 +15,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tests.export.conftest import Run
+from tests.export.small_checkpoint import (
+    BUILDERS,
+    CROP,
+    FRAMES,
+    LABELS,
+    MEAN,
+    PICTURE,
+    SHORT_SIDE,
+    make_processor,
+    save_checkpoint,
+    transformers,
+)
 
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ContractError, WeightsError
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.own.hugging_face import HuggingFaceSource
 from clipserve_export.specs import Geometry
-
-transformers = pytest.importorskip("transformers")
-
-SHORT_SIDE, CROP, FRAMES = 40, 32, 4
-LABELS = {0: "waving", 1: "clapping", 2: "running"}
-MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-SIZES = {"size": {"shortest_edge": SHORT_SIDE}, "crop_size": {"height": CROP, "width": CROP}}
-SMALL = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 37,
-    "id2label": LABELS,
-}
-PICTURE = {"image_size": CROP, "num_frames": FRAMES, **SMALL}
-
-
-def build_videomae() -> Any:
-    return transformers.VideoMAEForVideoClassification(
-        transformers.VideoMAEConfig(patch_size=8, tubelet_size=2, **PICTURE)
-    )
-
-
-def build_timesformer() -> Any:
-    return transformers.TimesformerForVideoClassification(transformers.TimesformerConfig(patch_size=8, **PICTURE))
-
-
-def build_vivit() -> Any:
-    return transformers.VivitForVideoClassification(transformers.VivitConfig(tubelet_size=[2, 8, 8], **PICTURE))
-
-
-def build_vjepa2() -> Any:
-    sizes = {"crop_size": CROP, "patch_size": 8, "frames_per_clip": FRAMES, "tubelet_size": 2, "mlp_ratio": 2}
-    predictor = {"pred_hidden_size": 32, "pred_num_hidden_layers": 2, "pred_num_attention_heads": 2}
-    config = transformers.VJEPA2Config(num_pooler_layers=1, **sizes, **predictor, **SMALL)
-    return transformers.VJEPA2ForVideoClassification(config)
-
-
-def make_processor(kind: str) -> Any:
-    if kind == "vivit":
-        return transformers.VivitImageProcessor(**SIZES)
-    return transformers.VideoMAEImageProcessorPil(image_mean=MEAN, image_std=DEVIATION, **SIZES)
-
-
-BUILDERS: dict[str, Callable[[], Any]] = {
-    "videomae": build_videomae,
-    "timesformer": build_timesformer,
-    "vivit": build_vivit,
-    "vjepa2": build_vjepa2,
-}
-
-
-def save(kind: str, folder: Path) -> Any:
-    """A checkpoint as its authors would save it. Returns the model."""
-    torch.manual_seed(0)
-    model = BUILDERS[kind]().eval()
-    with torch.no_grad():
-        model.classifier.weight.mul_(200)  # far from even scores, so that a wrong pixel shows
-    model.save_pretrained(folder)
-    if kind == "vjepa2":
-        steps = {"do_resize": True, "do_center_crop": True, "do_rescale": True, "rescale_factor": 1 / 255}
-        numbers = {"do_normalize": True, "image_mean": MEAN, "image_std": DEVIATION}
-        (folder / "video_preprocessor_config.json").write_text(json.dumps({**SIZES, **steps, **numbers}))
-    else:
-        make_processor(kind).save_pretrained(folder)
-    return model
 
 
 def expected_scores(kind: str, model: Any, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -109,7 +54,7 @@ FORM_CASES = [
 
 @pytest.mark.parametrize(("kind", "form"), FORM_CASES)
 def test_scores_are_those_of_transformers_for_the_same_frames(kind: str, form: FormatName, tmp_path: Path) -> None:
-    model = save(kind, tmp_path)
+    model = save_checkpoint(kind, tmp_path)
     source = HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None)
     loaded = source.load()
     contract = loaded.contract
@@ -130,7 +75,7 @@ def test_scores_are_those_of_transformers_for_the_same_frames(kind: str, form: F
 
 
 def test_an_export_shows_the_licence_and_keeps_the_labels(tmp_path: Path, run: Run) -> None:
-    save("videomae", tmp_path / "checkpoint")
+    save_checkpoint("videomae", tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A model\n")
     repository = tmp_path / "repository"
     arguments = ["--name", "mine", "--format", "torchscript", "--repository", repository]
@@ -146,7 +91,7 @@ def test_an_export_shows_the_licence_and_keeps_the_labels(tmp_path: Path, run: R
 @pytest.mark.long
 def test_an_export_prints_no_warnings_about_training(tmp_path: Path) -> None:
     """As transformers does for ViViT, whose config names no loss."""
-    save("vivit", tmp_path / "checkpoint")
+    save_checkpoint("vivit", tmp_path / "checkpoint")
     command = [sys.executable, "-m", "clipserve", "export", f"hf:{tmp_path / 'checkpoint'}", "--name", "mine"]
     options = ["--format", "torchscript", "--repository", str(tmp_path / "repository")]
     done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=True)
@@ -155,7 +100,7 @@ def test_an_export_prints_no_warnings_about_training(tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
-    model = save("videomae", tmp_path)
+    model = save_checkpoint("videomae", tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(WeightsError, match=r"has no \*\.safetensors.*save_pretrained"):
@@ -180,7 +125,7 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
 def test_files_that_say_what_decoding_cannot_do_are_refused(
     file: str, changes: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
-    save("videomae", tmp_path)
+    save_checkpoint("videomae", tmp_path)
     values = json.loads((tmp_path / file).read_text())
     (tmp_path / file).write_text(json.dumps(values | changes))
     with pytest.raises(ContractError, match=said):
@@ -189,7 +134,7 @@ def test_files_that_say_what_decoding_cannot_do_are_refused(
 
 @pytest.mark.parametrize("left", ["nothing", "some"])
 def test_labels_that_a_checkpoint_lacks_are_given_by_a_file(left: str, tmp_path: Path, run: Run) -> None:
-    save("videomae", tmp_path / "checkpoint")
+    save_checkpoint("videomae", tmp_path / "checkpoint")
     config = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
     config["id2label"] = {"0": "waving", "2": "running", "3": "sitting"}
     if left == "nothing":  # transformers leaves them out of a checkpoint with two unnamed classes
@@ -216,14 +161,14 @@ def test_a_pretrained_network_without_a_head_is_no_classifier(tmp_path: Path) ->
 
 
 def test_weights_of_another_file_are_not_for_a_checkpoint(tmp_path: Path, run: Run) -> None:
-    save("videomae", tmp_path)
+    save_checkpoint("videomae", tmp_path)
     status, said = run("export", f"hf:{tmp_path}", "--name", "mine", "--weights", tmp_path / "model.safetensors")
     assert status == 1
     assert "has weights of its own" in said
 
 
 def test_a_contract_file_replaces_values_of_the_checkpoint(tmp_path: Path) -> None:
-    save("videomae", tmp_path)
+    save_checkpoint("videomae", tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
     (tmp_path / "mine.toml").write_text("stride = 2\nshort_side = 36\ncrop = 32\nmean = 0.5\ndeviation = 0.5\n")
     source = HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=tmp_path / "mine.toml")

@@ -65,7 +65,7 @@ class AdoptedSource:
     spec: ModelSpec
     interface: Interface
     path: Path
-    measures_memory: bool = field(default=True, init=False)
+    tries_file: bool = field(default=True, init=False)
 
     def load(self) -> LoadedNetwork:
         """Read the file and compare it with its contract. Raises ContractError or WeightsError."""

@@ -190,7 +190,7 @@ class FittedSource:
     trunk: Trunk
     head: Head
     report: str
-    measures_memory: bool = field(default=False, init=False)
+    tries_file: bool = field(default=False, init=False)
 
     def load(self) -> LoadedNetwork:
         """The network as both files compute it: the trunk's, then the head."""

@@ -67,7 +67,7 @@ class HuggingFaceSource:
     spec: ModelSpec
     folder: Path
     origin: str
-    measures_memory: bool = field(default=True, init=False)
+    tries_file: bool = field(default=True, init=False)
 
     @classmethod
     def named(cls, argument: str, *, name: str | None, contract_file: Path | None) -> Self:

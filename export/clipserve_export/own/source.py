@@ -44,7 +44,7 @@ class OwnSource:
     builder: str
     weights: str = AS_BUILT
     labels: int | None = None  # how many, for a function that takes `classes`
-    measures_memory: bool = field(default=True, init=False)
+    tries_file: bool = field(default=True, init=False)
 
     def load(self) -> LoadedNetwork:
         """Build the network and read its weights. Raises ContractError or WeightsError."""
