@@ -16,6 +16,8 @@ from tests.deploy.engine import NoEngine, run
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SLIM = "clipserve-test/slim"
+# tests/export/build_cpp_backends.sh compiles them.
+CPP_BACKENDS = ROOT / ".cache" / "backends"
 # No release is called so: an image of NVIDIA's that may be here stays as it is.
 RELEASE = "00.00"
 BASES = {
@@ -60,7 +62,7 @@ def make_slim(root: Path, environment: dict[str, str]) -> None:
 
 
 def lay_out_triton(folder: Path) -> None:
-    """The wheel's Triton as NVIDIA's image has it in /opt/tritonserver, and the substitutes of its C++ backends."""
+    """The wheel's Triton as NVIDIA's image has it in /opt/tritonserver, and its C++ backends or their substitutes."""
     wheel = find_wheel()
     stub = wheel.root / "python_backend_stubs" / PYTHON / "triton_python_backend_stub"
     python = folder / "backends" / "python"
@@ -72,6 +74,9 @@ def lay_out_triton(folder: Path) -> None:
     shutil.copytree(wheel.libraries, folder / "lib")
     shutil.copytree(wheel.root / "caches", folder / "caches")
     for name, module in SUBSTITUTES.items():
+        if CPP_BACKENDS.is_dir():
+            shutil.copytree(CPP_BACKENDS / name, folder / "backends" / name)
+            continue
         (folder / "backends" / name).mkdir()
         (folder / "backends" / name / "model.py").write_text(f"from {module} import TritonPythonModel\n")
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Compiles Triton's ONNX Runtime and LibTorch backends, for CPUs, into .cache/backends: test_cpp_backends.py serves with
-# them. Their own build needs a container of NVIDIA; the tritonserver of the wheel loads these as well.
+# Compiles Triton's ONNX Runtime and LibTorch backends, for CPUs, into .cache/backends: test_cpp_backends.py and the
+# compose tests serve with them. Their own build needs a container of NVIDIA; the tritonserver of the wheel loads these
+# as well.
 #
 #   build_cpp_backends.sh SOURCES HEADERS LIBRARIES
 #
@@ -48,5 +49,6 @@ link onnxruntime "$out/onnxruntime/libonnxruntime.so.1" -Wl,-rpath,'$ORIGIN'
 for part in libtorch libtorch_utils; do
   compile "pytorch_$part" "pytorch_backend/src/$part.cc" -I"$torch/include" -I"$torch/include/torch/csrc/api/include"
 done
-link pytorch -L"$torch/lib" -ltorch -ltorch_cpu -lc10 -Wl,-rpath,"$torch/lib"
+cp "$torch"/lib/lib{torch,torch_cpu,c10,gomp}.so* "$out/pytorch"
+link pytorch -L"$torch/lib" -ltorch -ltorch_cpu -lc10 -Wl,-rpath,'$ORIGIN'
 echo "$out"

@@ -1,5 +1,5 @@
 # Stands in for nvcr.io/nvidia/tritonserver where no registry is reached: the genuine tritonserver of the wheel
-# nvidia-pytriton at /opt/tritonserver, and clipserve's substitutes of the C++ backends, which the wheel does not have.
+# nvidia-pytriton at /opt/tritonserver. The wheel lacks the C++ backends: they are compiled, or clipserve's substitutes.
 ARG SLIM_IMAGE
 FROM ${SLIM_IMAGE}
 RUN python3 -m pip install --no-cache-dir --break-system-packages --root-user-action=ignore \
