@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import io
 import json
@@ -19,13 +20,15 @@ import av
 import pytest
 
 from clip_decode import Geometry, Limits, Report, Sampling, Truncated, decode_clips
-from clip_decode.decode.nvdec import cuda
+from clip_decode.decode.nvdec import cuda, decoder_cache
 from clip_decode.decode.nvdec.annexb import AnnexBStream
 from clip_decode.decode.nvdec.cuda import Cuda
+from clip_decode.decode.nvdec.decoder_cache import estimate_megabytes
 from clip_decode.decode.nvdec.gpu import Nvdec
+from clip_decode.decode.nvdec.sample_pictures import read_sample
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from clip_decode.engine import decode_clips_with_nvdec
-from clip_decode.errors import Declined
+from clip_decode.errors import Declined, InvalidRequest
 from tests.decode.synthesis import Clip
 from tests.decode.test_exactness import STREAMS, X265
 
@@ -215,6 +218,24 @@ def test_a_decoder_is_set_up_for_a_stream_that_keeps_more_frames(nvc: ModuleType
     assert reconfigured == [0, 0, 1, 1, 1]
 
 
+def test_a_decoder_is_not_set_up_for_ever(nvc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_cache, "MAX_RESIZES", 2)
+    nvdec = plain(nvc)
+    for width in (96, 128, 160, 160, 192):
+        check(nvdec, Clip(width=width, gop=12).make(), Sampling())
+    assert (nvdec.cache.created, nvdec.cache.reconfigured) == (2, 2)
+
+
+def test_a_request_that_cannot_be_met_costs_no_decoder(nvc: ModuleType) -> None:
+    nvdec = plain(nvc)
+    data = Clip(gop=12).make()
+    for _ in range(2):
+        with pytest.raises(InvalidRequest):
+            decode_clips_with_nvdec(nvdec, data, GEOMETRIES, Sampling(start_seconds=100), Limits())
+        check(nvdec, data, Sampling())
+    assert nvdec.cache.created == 1
+
+
 def test_a_stream_of_the_samples_size_gets_a_decoder(nvc: ModuleType) -> None:
     nvdec = plain(nvc)
     nvdec.warm_up()
@@ -301,6 +322,14 @@ def test_decoders_share_their_memory_bound(nvc: ModuleType) -> None:
         decode_clips_with_nvdec(plain(nvc, megabytes=90), videos[1], GEOMETRIES, Sampling(), Limits())
 
 
+def test_the_bound_of_a_decoder_covers_the_frames_that_come_out_at_once() -> None:
+    sequence = read_sample("h264", 8).sequence
+    picture = 1920 * 1920 * 1.5 / 2**20
+    for kept, surfaces in ((1, 1 + 6 + 8), (4, 4 + 6 + 8), (16, 16 + 16 + 8)):
+        megabytes = estimate_megabytes(replace(sequence, kept_frames=kept), 1920)
+        assert 0 <= megabytes - surfaces * picture < 1
+
+
 def test_the_memory_of_the_networks_is_not_taken(nvc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     nvdec = plain(nvc)
     monkeypatch.setenv("FAKE_GPU_MEGABYTES", "512")
@@ -328,6 +357,30 @@ def test_after_any_fault_the_video_is_left_to_a_cpu_and_the_decoder_discarded(nv
     assert nvdec.cache.megabytes == 0
     nvc.faults.clear()
     check(nvdec, data, Sampling())
+
+
+def test_a_decoder_that_cannot_be_created_leaves_nothing_on_the_gpu(nvc: ModuleType) -> None:
+    nvdec, driver = plain(nvc), ctypes.CDLL(cuda.LIBRARY)
+    before = driver.fake_streams()
+    nvc.faults.add("out of memory")
+    with pytest.raises(Declined, match="error 2"):
+        decode_clips_with_nvdec(nvdec, Clip().make(), GEOMETRIES, Sampling(), Limits())
+    assert driver.fake_streams() == before
+    assert nvdec.cache.megabytes == 0
+
+
+def test_a_driver_that_fails_costs_neither_the_video_nor_the_memory_bound(
+    nvc: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvdec = plain(nvc)
+    data = Clip(gop=12).make()
+    monkeypatch.setenv("FAKE_GPU_LOST", "")  # So that the test's end removes it.
+    monkeypatch.delenv("FAKE_GPU_LOST")
+    nvc.faults.add("lose the gpu silently")
+    with pytest.raises(Declined, match=r"could not be copied: cuMemcpyDtoHAsync_v2 returned 719"):
+        decode_clips_with_nvdec(nvdec, data, GEOMETRIES, Sampling(), Limits())
+    assert nvdec.is_lost
+    assert nvdec.cache.megabytes == 0
 
 
 def test_a_gpu_without_a_decoder_for_it_declines(nvc: ModuleType) -> None:

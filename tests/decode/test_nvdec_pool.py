@@ -31,6 +31,7 @@ from decode_pool.messages import Decoded, Job
 from decode_pool.nvdec import Gpus, find_gpus, nvdec_processes
 from decode_pool.nvdec_comparison import Comparison, compare_decoders
 from decode_pool.pool import DecodePool
+from decode_pool.process import START_SECONDS
 from decode_pool.settings import PoolSettings
 from tests.decode.synthesis import Clip
 from tests.decode.test_exactness import X265
@@ -58,15 +59,11 @@ def declined() -> list[None]:
     return []
 
 
-@pytest.fixture
-def start(fake_driver: str, log: list[str], declined: list[None]) -> Iterator[Callable[..., DecodePool]]:
-    pools: list[DecodePool] = []
-
-    def start(code: str = "", **settings: int) -> DecodePool:
-        chosen = PoolSettings(**{"workers": 1, "nvdec_processes": 1, "nvdec_streams": 3, **settings})
-        program = [
-            *(sys.executable, "-X", "faulthandler", "-c"),
-            f"""
+def worker_program(fake_driver: str, code: str = "") -> list[str]:
+    """The program of an NVDEC process, which runs this code first."""
+    return [
+        *(sys.executable, "-X", "faulthandler", "-c"),
+        f"""
 import ctypes, os, sys, threading
 sys.path.insert(0, {str(FAKE_GPU)!r})
 import PyNvVideoCodec as nvc
@@ -76,12 +73,21 @@ cuda.LIBRARY = {fake_driver!r}
 {code}
 nvdec_worker.main()
 """,
-        ]
-        processes = nvdec_processes(chosen, Gpus(("0",)), program, log=log.append)
+    ]
+
+
+@pytest.fixture
+def start(fake_driver: str, log: list[str], declined: list[None]) -> Iterator[Callable[..., DecodePool]]:
+    pools: list[DecodePool] = []
+
+    def start(code: str = "", *, wait: bool = True, **settings: int) -> DecodePool:
+        chosen = PoolSettings(**{"workers": 1, "nvdec_processes": 1, "nvdec_streams": 3, **settings})
+        processes = nvdec_processes(chosen, Gpus(("0",)), worker_program(fake_driver, code), log=log.append)
         pools.append(
             DecodePool(chosen, Limits(), nvdec=processes, on_decline=lambda: declined.append(None), log=log.append)
         )
-        pools[-1].wait_until_ready(30)
+        if wait:
+            pools[-1].wait_until_ready(30)
         return pools[-1]
 
     yield start
@@ -265,14 +271,17 @@ def test_whatever_nvdec_does_every_video_is_answered(
     assert declined
 
 
+@pytest.mark.parametrize(
+    ("fault", "expected"), [("lose the gpu", "NVDEC failed"), ("lose the gpu silently", "a frame could not be copied")]
+)
 def test_a_process_that_has_lost_its_gpu_is_replaced(
-    start: Callable[..., DecodePool], video: bytes, log: list[str]
+    start: Callable[..., DecodePool], video: bytes, log: list[str], fault: str, expected: str
 ) -> None:
-    pool = start("nvc.faults.add('lose the gpu'); nvc.good_calls = 4")
+    pool = start(f"nvc.faults.add({fault!r}); nvc.good_calls = 4")
     before = pool.nvdec_pids
     assert pool.submit(job(video)).result(30).decoder == "cpu"
     assert wait_for(lambda: pool.nvdec_pids not in ([], before), 30)
-    assert any("the GPU is lost: NVDEC failed" in line for line in log)
+    assert any(f"the GPU is lost: {expected}" in line for line in log)
 
 
 def test_a_process_that_hangs_is_replaced(start: Callable[..., DecodePool], video: bytes, log: list[str]) -> None:
@@ -281,6 +290,30 @@ def test_a_process_that_hangs_is_replaced(start: Callable[..., DecodePool], vide
     assert pool.submit(job(video)).result(60).decoder == "cpu"
     assert any("[timed-out]" in line for line in log)
     assert wait_for(lambda: pool.nvdec_pids not in ([], before), 30)
+
+
+def test_closing_does_not_wait_for_a_process_that_starts(start: Callable[..., DecodePool]) -> None:
+    pool = start("threading.Event().wait()", wait=False)
+    started = time.monotonic()
+    pool.close()
+    assert time.monotonic() - started < START_SECONDS / 2
+
+
+def test_connections_that_nobody_has_taken_are_closed(fake_driver: str) -> None:
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    settings = PoolSettings(nvdec_processes=1, nvdec_streams=3)
+    (process,) = nvdec_processes(settings, Gpus(("0",)), worker_program(fake_driver))
+    for _ in range(2):
+        first = process.start(Limits())
+        taken = process.take(1)
+        assert taken is not None
+        assert process.take(1) is None
+        first.kill()
+        for each in (first, taken):
+            each.end()
+    process.close_free()
+    assert len(list(descriptors.iterdir())) == before
 
 
 @pytest.mark.long

@@ -4,9 +4,11 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,10 @@ from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
 from clipserve_server.cores import available_cores as cores_of_server
-from decode_pool.messages import Decoded, Job
+from decode_pool import process
+from decode_pool.messages import READY, Decoded, Job, receive_job
 from decode_pool.pool import DecodePool, WorkersNotStarted
+from decode_pool.process import StandardError, WorkerProcess
 from decode_pool.settings import PoolSettings, available_cores
 from tests.decode.synthesis import Clip
 from tests.watching import wait_for
@@ -237,6 +241,35 @@ def test_a_worker_that_hangs_is_killed_when_its_time_is_up(start: Callable[..., 
         hanging.result(30)
     assert not Path(f"/proc/{pid}").exists()
     assert pool.submit(job(video)).result(30)
+
+
+class Unkillable(subprocess.Popen[bytes]):
+    """A process that hangs in a driver of the kernel does not end, whatever signal comes."""
+
+    def kill(self) -> None:
+        pass
+
+
+def test_a_worker_that_does_not_end_holds_up_nobody(video: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "KILL_SECONDS", 0.2)
+    ours, theirs = Pipe()
+    stderr = StandardError()
+    with stderr.writable() as output:
+        hanging = Unkillable([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=output)
+    worker = WorkerProcess(hanging, ours, stderr, PoolSettings(max_decode_seconds=1), "python")
+    try:
+        theirs.send_bytes(READY)
+        worker.wait_until_ready()
+        with ThreadPoolExecutor(1) as threads:
+            taken = threads.submit(receive_job, theirs)
+            with pytest.raises(TimedOut):
+                worker.decode(Job(video, GEOMETRIES, Sampling()))
+            assert taken.result(30).video == video
+        assert not worker.is_alive
+    finally:
+        subprocess.Popen.kill(hanging)
+        hanging.communicate()
+        theirs.close()
 
 
 def test_a_video_that_takes_too_much_memory_is_told_so_and_the_next_is_served(

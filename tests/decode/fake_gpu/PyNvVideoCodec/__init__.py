@@ -150,6 +150,8 @@ class PyNvDecoder:
                 pass
         if self._has("lose the gpu"):
             os.environ["FAKE_GPU_LOST"] = "1"
+        if self._has("lose the gpu silently"):  # The next call of the driver says so.
+            os.environ["FAKE_GPU_LOST"] = "1"
         if self._has("fail") or self._has("lose the gpu"):
             raise PyNvVCException("HandlePictureDecode: CUDA_ERROR_UNKNOWN")
         for surface in self._lent:

@@ -125,6 +125,8 @@ class NvdecProcess:
             max_worker_megabytes=settings.max_worker_megabytes * self.streams,
         )
         self._workers: list[WorkerProcess] = []
+        self._free: dict[int, WorkerProcess] = {}
+        self._is_killed = False
         self._log, self._failures = log, Counter[str]()
 
     def start(self, limits: Limits) -> WorkerProcess:
@@ -132,26 +134,40 @@ class NvdecProcess:
         environment = {DEVICES_VARIABLE: self._device, "CUDA_CACHE_DISABLE": "1"}
         excluded = [step for step, count in self._failures.items() if count >= _FAILURES]
         program = [*self._program, json.dumps(excluded)]
-        workers = start_workers(program, self._settings, limits, self.streams, environment)
-        first = workers[0]
+        self.close_free()
+        self._workers = start_workers(program, self._settings, limits, self.streams, environment)
+        first = self._workers[0]
+        if self._is_killed:
+            first.kill()  # `kill` may have looked for it before.
         try:
             first.wait_until_ready()
         except BaseException as error:
-            for worker in workers:
+            for worker in self._workers:
                 worker.end()
             if first.step:
                 self._failures[first.step] += 1
                 error.add_note(f"GPU {self._device}: it was trying {first.step}")
             raise
-        self._workers = workers
+        self._free = dict(enumerate(self._workers[1:], 1))
         with suppress(Exception):  # A log that cannot be written must not cost the process.
             self._log(f"NVDEC of GPU {self._device}: {first.summary}")
         return first
 
-    def worker(self, number: int) -> WorkerProcess | None:
-        """A connection to the process, if it lives."""
-        workers = self._workers
-        return workers[number] if workers and workers[number].is_alive else None
+    def take(self, number: int) -> WorkerProcess | None:
+        """One of the other connections, which the caller ends; None if it has been taken, or none is ready."""
+        return self._free.pop(number, None)
+
+    def kill(self) -> None:
+        """Kill the process, also one that starts, from any thread. No other one starts."""
+        self._is_killed = True
+        for worker in self._workers[:1]:
+            worker.kill()
+
+    def close_free(self) -> None:
+        """Close the connections that nobody has taken. The process is dead."""
+        for number in range(self.streams):
+            if (worker := self.take(number)) is not None:
+                worker.end()
 
 
 def nvdec_worker() -> list[str]:

@@ -36,6 +36,8 @@ LOG_VARIABLE = "CLIPSERVE_LOG"
 WATCH_SECONDS = 0.05
 # Between the end of a socket and the exit of its process.
 EXIT_SECONDS = 0.2
+# Between SIGKILL and the exit. A process that hangs in a GPU's driver may never exit.
+KILL_SECONDS = 5.0
 # One thread in each worker: there is a worker for each core.
 _SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # Of a worker's standard error, the end is kept: a traceback of some hundred calls.
@@ -139,8 +141,8 @@ class WorkerProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.poll() is None
+        """Whether the process runs, and has not been ended."""
+        return not self._connection.closed and self._process.poll() is None
 
     def wait_until_ready(self) -> None:
         """Wait until the worker has loaded its decoder. Raises WorkerNotStarted; the process is dead then."""
@@ -283,6 +285,8 @@ class WorkerProcess:
 
     def _describe_exit(self) -> str:
         status = self._process.returncode
+        if status is None:
+            return "it does not end after SIGKILL"
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
     def kill(self) -> None:
@@ -299,7 +303,8 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_SECONDS)
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_SECONDS)
         self._connection.close()
         self._stderr.close()
 

@@ -131,8 +131,8 @@ class WorkerSlot:
 
     def close(self) -> None:
         """Wait until the thread has ended. The pool is closing."""
-        if self.worker is not None:
-            self.worker.kill()
+        if (worker := self.worker) is not None:
+            worker.kill()
         self._thread.join()
 
     def _run(self) -> None:
@@ -246,6 +246,14 @@ class NvdecSlot(WorkerSlot):
         """Whether this slot starts the process."""
         return self._number == 0
 
+    def close(self) -> None:
+        """See WorkerSlot."""
+        if self.starts_process:
+            self._process.kill()
+        super().close()
+        if self.starts_process:
+            self._process.close_free()
+
     def _takes_jobs(self) -> bool:
         return self._has_worker()
 
@@ -282,13 +290,13 @@ class NvdecSlot(WorkerSlot):
             return super()._has_worker()
         if self.worker is not None and self.worker.is_alive:
             return True
-        found = self._process.worker(self._number)
-        if found is None or found is self.worker:
+        found = self._process.take(self._number)
+        if found is None:
             return False
         if self.worker is not None:
             self.worker.end()
         self.worker = found
-        return True
+        return found.is_alive
 
     def _delay_after_death(self) -> None:
         """Start a process that keeps dying later and later: each death costs the videos in it some time."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from clip_decode.decode.nvdec.surface import Samples
 
@@ -46,8 +46,8 @@ class Cuda:
         return int(stream.value or 0)
 
     def destroy_stream(self, stream: int) -> None:
-        """Release a stream."""
-        with self._current():
+        """Release a stream. Does nothing where the driver fails: after some errors it releases nothing any more."""
+        with suppress(CudaError), self._current():
             self._call("cuStreamDestroy_v2", ctypes.c_void_p(stream))
 
     def copy(self, samples: Samples, address: int, stream: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from av.video.codeccontext import VideoCodecContext
@@ -33,15 +33,15 @@ class NvdecDecoder:
 
     def __init__(
         self,
-        decoder: CachedDecoder,
+        acquire: Callable[[], CachedDecoder],
         stream: Bitstream,
         context: VideoCodecContext,
         index: PacketIndex,
         display_order: Sequence[int],
         limits: Limits,
     ) -> None:
-        """See Nvdec.open."""
-        self._decoder, self._stream, self._context = decoder, stream, context
+        """See Nvdec.open. acquire: returns a decoder that is ready for the stream."""
+        self._acquire, self._stream, self._context = acquire, stream, context
         self._index, self._order, self._limits = index, display_order, limits
         # Timestamps identify frames, and increase in display order.
         self._timestamps = {number: rank + _FIRST_TIMESTAMP for rank, number in enumerate(display_order)}
@@ -52,7 +52,11 @@ class NvdecDecoder:
         first = segment.packets[0]
         # The first frame of the stream is copied even if it is not wanted: to compare it.
         compare = self._template is None
-        template = self._template = self._template or self._decode_on_cpu(first)
+        if self._template is None:
+            self._template = self._decode_on_cpu(first)
+            # Not before: a video that fails discards its decoder, and by now the request and a frame were right.
+            self._decoder = self._acquire()
+        template = self._template
         numbers = {*wanted, first} if compare else wanted
         pending = sorted(self._timestamps[number] for number in numbers if number in segment.shown)
         for number in [*segment.packets, None]:

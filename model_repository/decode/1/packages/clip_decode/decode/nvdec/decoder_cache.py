@@ -13,6 +13,7 @@ What PyNvVideoCodec 2.2.4 does, and what follows from it:
   picture of another size.
 * A decoder cannot shrink, so the size that it was created for, and the most pictures that it has kept, count against
   the memory bound.
+* `setReconfigParams` frees the copied frames and leaves their CUDA events behind. So a decoder is not set up for ever.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 # Decoders are created for squares of these sides: both orientations fit. The first holds 1080p, so that one decoder
 # takes all common sizes.
 SIDES = (1920, 4096, 8192)
-# Surfaces beyond those that a stream keeps: four that PyNvVideoCodec adds, two that are mapped, and frames that it
-# copied.
-_EXTRA_SURFACES = 14
+# Surfaces beyond those that a stream keeps: four that PyNvVideoCodec adds, two that are mapped, two to spare. It copies
+# as many frames as come out at once: when a stream ends, all that it keeps.
+_EXTRA_SURFACES = 8
+_LEAST_COPIES = 6
 # MiB of the GPU's memory left to the networks: PyNvVideoCodec ends the process where there is none.
 _SPARED_MEGABYTES = 512
+# How often a decoder is set up for another size. A new one takes 250 ms.
+MAX_RESIZES = 1000
 
 
 class CachedDecoder:
@@ -54,23 +58,29 @@ class CachedDecoder:
         self._nvc, self._cuda, self.side = nvc, cuda, side
         self.sequence = sequence
         self.megabytes = estimate_megabytes(sequence, side)
-        self._stream = cuda.create_stream()
-        self._decoder = nvc.CreateDecoder(
-            gpuid=0,
-            codec=getattr(nvc.cudaVideoCodec, sequence.codec.upper()),
-            cudacontext=cuda.context,
-            cudastream=self._stream,
-            usedevicememory=True,
-            maxwidth=side,
-            maxheight=side,
-        )
+        self._resizes = 0
         self._samples = _allocate_samples(sequence)
+        self._stream = cuda.create_stream()
+        try:
+            self._decoder = nvc.CreateDecoder(
+                gpuid=0,
+                codec=getattr(nvc.cudaVideoCodec, sequence.codec.upper()),
+                cudacontext=cuda.context,
+                cudastream=self._stream,
+                usedevicememory=True,
+                maxwidth=side,
+                maxheight=side,
+            )
+        except BaseException:
+            cuda.destroy_stream(self._stream)
+            raise
 
     def can_reconfigure(self, sequence: SequenceParameters) -> bool:
         """Whether it can be set up for a stream."""
         mine = self.sequence
         return (
-            (mine.codec, mine.bits) == (sequence.codec, sequence.bits)
+            self._resizes < MAX_RESIZES
+            and (mine.codec, mine.bits) == (sequence.codec, sequence.bits)
             and max(sequence.coded_width, sequence.coded_height) <= self.side
             and (mine.coded_size != sequence.coded_size or self._sample.sequence.coded_size != sequence.coded_size)
         )
@@ -99,6 +109,7 @@ class CachedDecoder:
 
     def _resize(self, sequence: SequenceParameters) -> None:
         self._decoder.setReconfigParams(sequence.width, sequence.height)
+        self._resizes += 1
         self.sequence = sequence
         self._samples = _allocate_samples(sequence)
 
@@ -144,7 +155,8 @@ def _allocate_samples(sequence: SequenceParameters) -> Samples:
 def estimate_megabytes(sequence: SequenceParameters, side: int) -> int:
     """Upper bound of the GPU memory, in MiB, of a decoder that is created for squares of `side` pixels."""
     sample = 1.5 * (1 if sequence.bits == 8 else 2)
-    return -int(-(side * side * sample * (sequence.kept_frames + _EXTRA_SURFACES)) // 2**20)
+    surfaces = sequence.kept_frames + max(sequence.kept_frames, _LEAST_COPIES) + _EXTRA_SURFACES
+    return -int(-(side * side * sample * surfaces) // 2**20)
 
 
 def _growth(decoder: CachedDecoder, sequence: SequenceParameters) -> int:
@@ -188,13 +200,6 @@ class DecoderCache:
         with self._changed:
             self._idle.append(decoder)
             self._changed.notify()
-
-    def close(self) -> None:
-        """Discard the idle decoders."""
-        with self._changed:
-            idle, self._idle = self._idle, []
-        for decoder in idle:
-            self._discard(decoder)
 
     def _take(self, sequence: SequenceParameters) -> CachedDecoder:
         side = next((s for s in SIDES if s >= max(sequence.coded_size)), 0)

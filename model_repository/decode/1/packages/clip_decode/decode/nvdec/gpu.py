@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -164,7 +164,7 @@ class Nvdec:
     def open(
         self, context: VideoCodecContext, index: PacketIndex, display_order: Sequence[int], limits: Limits
     ) -> Iterator[NvdecDecoder]:
-        """A decoder for one stream.
+        """A decoder for one stream. It takes one from the cache when it begins to decode.
 
         Args:
             context: FFmpeg's decoder of the stream; it has decoded nothing.
@@ -183,13 +183,22 @@ class Nvdec:
                 f"{sequence.codec} of {sequence.coded_width} x {sequence.coded_height} pixels, {sequence.bits} bits"
             )
         errors_before = self.errors.count()
-        with self.cache.acquire(sequence) as decoder:
-            try:
-                yield NvdecDecoder(decoder, stream, context, index, display_order, limits)
-            finally:
-                self._cuda.clear_thread()
-            if self.errors.count() != errors_before:
-                raise DependenciesUnknown("the hardware reported an error")
+        try:
+            with ExitStack() as stack:
+                yield NvdecDecoder(
+                    lambda: stack.enter_context(self.cache.acquire(sequence)),
+                    stream,
+                    context,
+                    index,
+                    display_order,
+                    limits,
+                )
+                if self.errors.count() != errors_before:
+                    raise DependenciesUnknown("the hardware reported an error")
+        except CudaError as error:
+            raise DependenciesUnknown(f"a frame could not be copied: {error}") from error
+        finally:
+            self._cuda.clear_thread()
 
 
 def _name_kind(codec: str, bits: int) -> str:
