@@ -5,7 +5,7 @@ config of the public model, where clients read it.
 """
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, TypeAlias, get_args
@@ -121,11 +121,11 @@ def _require_whole(name: str, value: object, most: int) -> None:
 
 def _read_channels(name: str, value: object) -> tuple[float, ...]:
     """Three numbers; one number stands for all three channels."""
-    numbers = [value] * CHANNELS if isinstance(value, int | float) else value
-    if (
-        not isinstance(numbers, list | tuple)
-        or len(numbers) != CHANNELS
-        or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
-    ):
+    numbers: Any = value if isinstance(value, list | tuple) else [value] * CHANNELS
+    if len(numbers) != CHANNELS or not all(map(_is_finite, numbers)):
         raise ValueError(f"{name} is {value!r}, but must be a number for each of {CHANNELS} channels")
     return tuple(float(number) for number in numbers)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

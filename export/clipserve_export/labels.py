@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import category
 
 from clipserve.evaluation.ground_truth import normalise
 from clipserve_export.errors import LabelsError
 from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.specs import ModelSpec
+
+NOT_IN_LABELS = {"Cc", "Zl", "Zp"}  # Unicode's categories of control characters, and of ends of lines and paragraphs
 
 
 def published_labels(spec: ModelSpec) -> Path:
@@ -17,10 +20,12 @@ def published_labels(spec: ModelSpec) -> Path:
 def read_labels(path: Path) -> list[str]:
     """The lines of a label file. Raises LabelsError, also for a label that comes twice."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelsError(f"the label file {path} cannot be read: {error}") from error
-    labels = [line.strip() for line in lines]
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelsError(f"the label file {path} is not UTF-8 ({error}): save it as UTF-8") from error
+    except OSError as error:
+        raise LabelsError(f"the label file {path} cannot be read: {error.strerror or error}") from error
+    labels = [line.strip() for line in text.split("\n")]
     while labels and not labels[-1]:
         labels.pop()
     require_distinct(labels, path, of="line", start=1)
@@ -31,6 +36,12 @@ def require_distinct(labels: Sequence[str], source: Path | str, *, of: str, star
     """Raise LabelsError unless each label is a name of its own. `source` has them by number, from `start` on."""
     if "" in labels:
         raise LabelsError(f"{source}, {of} {labels.index('') + start}: a label is empty")
+    for number, label in enumerate(labels, start):
+        if not NOT_IN_LABELS.isdisjoint(map(category, label)):
+            raise LabelsError(
+                f"{source}, {of} {number}: the label {label[:50]!r} has a tab, or another control character: a label is"
+                " a name alone, without its number"
+            )
     first: dict[str, int] = {}
     for number, label in enumerate(labels, start):
         if (earlier := first.setdefault(normalise(label), number)) != number:

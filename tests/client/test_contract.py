@@ -67,6 +67,8 @@ def test_a_closed_classifier_asks_nobody(connect):
         ({"short_side": 4096}, "short_side is 4096"),
         ({"mean": (0.5, 0.5)}, "a number for each of 3 channels"),
         ({"mean": (0.5, 0.5, float("nan"))}, "a number for each of 3 channels"),
+        ({"mean": True}, "a number for each of 3 channels"),
+        ({"mean": 10**400}, "a number for each of 3 channels"),
         ({"deviation": (0.5, 0.0, 0.5)}, "each value must be above 0"),
         ({"channel_order": "RBG"}, "RGB or BGR"),
         ({"resize": "squash"}, "short side"),

@@ -95,6 +95,10 @@ def softened():
     return Net(ends=nn.Softmax(-1))
 
 
+def halved():
+    return Net().half()
+
+
 def of_one_clip():
     return Net(ends=nn.Flatten(0))
 
@@ -264,7 +268,10 @@ def test_a_builder_that_fails_is_told_why(folder: Path, run: Run, function: str,
         (CONTRACT + "[network]\nlayout = 'BTCHW'\n", "does not take float32 [batch, 4, 3, 32, 32]"),
         (CONTRACT + "[network]\nhead = 'fc'\n", "no nn.Linear of this name; it has head"),
         (CONTRACT + "[network]\nfeatures = 'pool'\n", "features is 'pool', and only the tensors of a ready ONNX file"),
+        (CONTRACT.replace("0.485", "123.7"), "pixels are in [0, 1], and so is their mean: divide"),
         ("frames: 4", "is not TOML"),
+        (f"frames = {'4' * 5000}", "is not TOML"),
+        (f"frames = {'[' * 5000}", "is not TOML"),
     ],
 )
 def test_a_contract_that_contradicts_the_network_is_refused(folder: Path, run: Run, contract: str, said: str) -> None:
@@ -297,6 +304,28 @@ def test_versions_take_the_same_clips_and_have_the_same_features(
     assert status == 1
     assert said in output
     assert export(run, folder, function, "--version", "1")[0] == 0, "the only version may change"
+
+
+def test_weights_of_another_shape_are_shown_beside_the_networks(folder: Path, run: Run) -> None:
+    state = load_state(folder)
+    torch.save(state | {"head.bias": torch.zeros(7)}, folder / "mine.pt")
+    said = export(run, folder, "build", "--weights", folder / "mine.pt")[1]
+    assert "misshapes 1 of 4 tensors, 'head.bias' first ([7], and the network's is [3])" in said
+    said = export(run, folder, "build", "--weights", "random")[1]
+    assert "without --weights the network keeps those that its function sets" in said
+
+
+def test_a_network_in_float16_has_its_embedding(folder: Path) -> None:
+    (folder / "mine.toml").write_text(CONTRACT + "[network]\ntype = 'float16'\n")
+    contract, interface = read_contract_file(folder / "mine.toml")
+    module = build_network(f"{folder / 'my_nets.py'}:halved", classes=None)
+    network = adapt_module(module, own_spec("mine", contract), interface)
+    clip = random_clips(GEOMETRY, batch=2, views=1, seed=5)
+    with torch.no_grad():
+        scores, features = network(clip)
+        expected = module(network.normalise(clip[:, 0]).half()).float().softmax(-1)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(scores, expected, atol=1e-3, rtol=0)
 
 
 def test_weights_with_other_names_are_shown_beside_the_networks(folder: Path, run: Run) -> None:

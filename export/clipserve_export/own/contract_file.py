@@ -29,6 +29,11 @@ def read_contract_file(path: Path) -> tuple[ClipContract, Interface]:
             raise ValueError(
                 "a network that takes uint8 gets pixels as they are: leave mean and deviation out, or give type"
             )
+        if max(contract.mean) > 1:
+            raise ValueError(
+                f"mean is {list(contract.mean)}, but pixels are in [0, 1], and so is their mean: divide mean and"
+                " deviation by 255"
+            )
     except ValueError as error:
         raise ContractError(f"--contract {path}: {error}") from error
     return contract, interface
@@ -40,5 +45,5 @@ def read_values(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ContractError(f"--contract {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of 5000 digits, arrays in arrays
         raise ContractError(f"--contract {path} is not TOML: {error}. A whole contract:\n{EXAMPLE}") from error

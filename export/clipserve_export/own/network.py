@@ -38,7 +38,7 @@ class OwnNetwork(ActionNetwork):
         if head is not None:
             # Modules may be shared: the caller's stays as it is.
             module = copy.deepcopy(module)
-            self.projection = module.get_submodule(head)  # type: ignore[assignment]
+            self.projection = get_linear(module, head).float()  # `embed` answers float32, also of a network in float16
             module.set_submodule(head, nn.Identity())
         self.trunk = module
 
