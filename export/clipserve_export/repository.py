@@ -101,7 +101,12 @@ def read_specs(repository: Path) -> dict[str, ModelSpec]:
             megabytes = net.parameters["clip_megabytes"].string_value
             clip_megabytes = int(megabytes) if megabytes.isdecimal() and int(megabytes) else 1
             found[name] = ModelSpec(name=name, family=OWN, contract=contract, labels="", clip_megabytes=clip_megabytes)
-    return SPECS | found
+    return _in_order(SPECS | found)
+
+
+def _in_order(specs: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    # The shared configs list networks, and must not depend on which was published first.
+    return {name: specs[name] for name in (*SPECS, *sorted(specs.keys() - SPECS))}
 
 
 def find_spec(repository: Path, name: str) -> ModelSpec:
@@ -118,7 +123,7 @@ def model_configs(repository: Path, spec: ModelSpec, chosen: Chosen) -> dict[Pat
     Those of the decode step and of timelines keep what was chosen for the other networks of `repository`, and what an
     operator has set.
     """
-    specs = read_specs(repository) | {spec.name: spec}
+    specs = _in_order(read_specs(repository) | {spec.name: spec})
     decode = _read_or_empty(repository, DECODE)
     others = {name: _read_chosen(repository, other, decode) for name, other in specs.items() if name != spec.name}
     return _shared_configs(repository, specs.values(), others | {spec.name: chosen}) | _own_configs(spec, chosen)

@@ -59,7 +59,8 @@ def test_a_head_on_a_model_with_a_head(repository: Path) -> None:
     """It takes the same features, and leaves nothing of the first head in the file."""
     publish(repository, make_head())
     head = make_head(8, seed=1)
-    file = publish(repository, head, on="mine", name="other")
+    file = publish(repository, head, on="mine", name="another")
+    assert find_drift(repository) == [], "the order of models is not that of their publication"
     require_head(find_trunk(repository, "motion", name="x"), file, head)
     if file.suffix == ".onnx":
         shapes = [tuple(tensor.dims) for tensor in onnx.load(file).graph.initializer]
