@@ -138,6 +138,7 @@ def export(
         from clipserve_export.named_sources import name_sources
         from clipserve_export.repository import find_drift, find_spec, write_configs
         from clipserve_export.serving.changes import change_serving
+        from clipserve_export.versions import explain_openvino
     except ModuleNotFoundError as error:
         raise fail(console, f"clipserve export needs {error.name}: pip install 'clipserve[export]'", 2) from error
 
@@ -168,6 +169,9 @@ def export(
                 written += change_serving(repository, spec, serving.choose)
             for path in dict.fromkeys(written):
                 console.print(f"wrote {path}", markup=False)
+            for spec in specs:
+                for note in explain_openvino(repository, spec):
+                    console.print(f"{spec.name}: {note}", markup=False)
             return
         sources = name_sources(
             names, repository, name=name, contract_file=contract, weights=weights, labels_file=labels
@@ -257,8 +261,6 @@ def export_and_report(
         console.print(f"  {record.precision} was not checked on a GPU", markup=False)
     chosen = read_chosen(repository, find_spec(repository, spec.name))
     notes = explain_contract(chosen.contract) if chosen else []
-    if record.openvino is False:
-        notes.append("OpenVINO lacks an operator of this file: on CPUs it runs in ONNX Runtime, which is slower")
     for note in [*notes, *explain_publication(repository, spec, record.version)]:
         console.print(f"  {note}", markup=False)
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,6 @@ from clipserve_export.errors import FormatError, ParityError, PrecisionError
 from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.formats import FORMATS, Format, FormatName, mark_tensors
 from clipserve_export.labels import labels_for, published_labels, read_labels
-from clipserve_export.network import ActionNetwork
 from clipserve_export.own.memory import measure_clip_megabytes
 from clipserve_export.parity import Bf16, Parity, check_bf16, compare, runs_in_openvino
 from clipserve_export.precision import TOLERANCES, in_precision, require_float32, require_writable
@@ -33,11 +33,12 @@ from clipserve_export.repository import (
 from clipserve_export.serving.changes import fit_serving, present_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import NetworkSource, PublishedSource
-from clipserve_export.specs import Geometry, ModelSpec
+from clipserve_export.specs import OWN, ModelSpec
 from clipserve_export.target import LAYOUTS, Precision, Target
 from clipserve_export.versions import (
     answering_contract,
     choose_number,
+    follow_openvino,
     published_numbers,
     read_record,
     require_compatible,
@@ -181,26 +182,27 @@ class _Export:
             path = folder / form.filename
             progress(f"writing {form.filename}")
             if loaded.write is None:
-                write_network(form, in_precision(network, precision), spec.geometry, path, target=self.target)
+                reduced = in_precision(network, precision)
+                write = partial(form.write, reduced, spec.geometry, path, target=self.target)
             else:
                 if precision != loaded.precision:
                     require_float32(precision)
-                with explain_format_errors(form, path, "look at the file that was given"):
-                    loaded.write(path)
+                write = partial(loaded.write, path)
+            other = next(name for name in FORMATS if name != form.name)
+            with explain_format_errors(form, path, loaded.remedy or f"try --format {other}"):
+                write()
             suffix = mark_tensors(path, f"{loaded.weights_sha256} {precision}") if form.name == "onnx" else None
             progress("comparing it with the network")
             with explain_format_errors(form, path, "its runtime does not load what was written"):
                 written = form.load(path, device=device)
             parity = compare(network, written, spec.geometry, tolerance=TOLERANCES[precision])
             parity.require()
-            if self.source.tries_file:
+            if self.source.measures_clip:
                 progress("measuring what a clip takes")
                 spec = replace(spec, clip_megabytes=measure_clip_megabytes(path, form, spec.geometry))
             serving = fit_serving(spec, form, self.serving, precision=precision)
-            openvino = runs_in_openvino(path) if self.source.tries_file and form.name == "onnx" else None
-            if openvino is False:
-                # The container's ONNX Runtime would give OpenVINO parts of the graph, and not load the model.
-                serving = replace(serving, cpu_accelerator="none")
+            tries_openvino = spec.family == OWN and form.name == "onnx"  # the published networks are known to run
+            openvino = runs_in_openvino(network, path, spec.geometry) if tries_openvino else None
             record = ExportRecord(
                 model=spec.name,
                 version=self.number,
@@ -228,6 +230,7 @@ class _Export:
                 self.require_place(spec, number, labels)  # others may have published since the work began
                 record = replace(record, version=number)
                 (folder / RECORD).write_text(record.to_json())
+                serving = follow_openvino(repository, spec, serving, new={number: openvino})
                 told = answering_contract(repository, spec, serving.keep, number, contract)
                 publish(repository, spec, form, labels, folder, version=number, serving=serving, contract=told)
         return record
@@ -270,13 +273,6 @@ class _Export:
             and configs_agree
             and contracts_agree
         )
-
-
-def write_network(form: Format, network: ActionNetwork, geometry: Geometry, path: Path, *, target: Target) -> None:
-    """Write the file. Raises FormatError for a network that the format's exporter cannot write."""
-    other = next(name for name in FORMATS if name != form.name)
-    with explain_format_errors(form, path, f"try --format {other}"):
-        form.write(network, geometry, path, target=target)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ version 10. TorchScript is traced and frozen, because scripting fails on every h
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,12 +116,23 @@ def mark_tensors(path: Path, origin: str) -> str:
     return suffix
 
 
-def load_onnx(path: Path, *, device: str = "cpu") -> Run:
-    """A function that runs the file in ONNX Runtime, on the CPU for every device. Memory as in a server."""
+def open_session(path: Path) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime on the CPU, with memory as in a server. It prints nothing: its errors say the same."""
     options = onnxruntime.SessionOptions()
     options.enable_mem_pattern = options.enable_cpu_mem_arena = False
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
+
+def explain_runtime(error: Exception) -> str:
+    """The first line of an error of ONNX Runtime, without its number and its source lines."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|/onnxruntime_src/.*?\) ", "", line)
+
+
+def load_onnx(path: Path, *, device: str = "cpu") -> Run:
+    """A function that runs the file in ONNX Runtime, on the CPU for every device."""
+    session = open_session(path)
     names = [output.name for output in session.get_outputs()]
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:

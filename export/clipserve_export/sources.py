@@ -32,6 +32,7 @@ class LoadedNetwork:
         weights_prefix: what was removed from the beginning of every name in the weights.
         write: writes the file, for a network that is one already; None: the format does.
         precision: of the file that `write` writes.
+        remedy: what to do if the format's libraries do not write or load the file; "": try the other format.
     """
 
     network: ActionNetwork
@@ -42,6 +43,7 @@ class LoadedNetwork:
     weights_prefix: str = ""
     write: Callable[[Path], None] | None = None
     precision: Precision = "fp32"
+    remedy: str = ""
 
 
 class NetworkSource(Protocol):
@@ -52,8 +54,8 @@ class NetworkSource(Protocol):
         """The model, as far as it is known before the weights are read."""
 
     @property
-    def tries_file(self) -> bool:
-        """Whether the export finds out what a clip takes, and whether OpenVINO runs the file: `spec` does not know."""
+    def measures_clip(self) -> bool:
+        """Whether the export measures what a clip takes: `spec` does not know."""
 
     def load(self) -> LoadedNetwork:
         """Read the weights and build the network. Raises WeightsError, LabelsError or ContractError."""
@@ -71,7 +73,7 @@ class PublishedSource:
 
     spec: ModelSpec
     weights: str = "pretrained"
-    tries_file: bool = field(default=False, init=False)
+    measures_clip: bool = field(default=False, init=False)
 
     def load(self) -> LoadedNetwork:
         """Read the weights and build the network. Raises WeightsError or LabelsError."""

@@ -100,6 +100,44 @@ def read_versions(repository: Path, spec: ModelSpec) -> list[PublishedVersion]:
     ]
 
 
+def lacking_openvino(
+    repository: Path, spec: ModelSpec, keep: str, new: Mapping[int, bool | None] | None = None
+) -> list[int]:
+    """The versions that a server loads and OpenVINO does not run, by their records; `new` has those to come."""
+    numbers = published_numbers(repository, spec)
+    runs = {number: read_record(repository, spec, number).get("openvino") for number in numbers} | dict(new or {})
+    return [number for number in choose_versions(keep, list(runs)) if runs[number] is False]
+
+
+def follow_openvino(
+    repository: Path, spec: ModelSpec, serving: Serving, new: Mapping[int, bool | None] | None = None
+) -> Serving:
+    """The options without OpenVINO if it does not run a version that a server loads.
+
+    The container's ONNX Runtime would give OpenVINO parts of the graph, and not load the model.
+    """
+    lacking = lacking_openvino(repository, spec, serving.keep, new)
+    return replace(serving, cpu_accelerator="none") if lacking else serving
+
+
+def without_following(repository: Path, spec: ModelSpec, serving: Serving) -> Serving:
+    """The options of a config, with OpenVINO again if `follow_openvino` left it out: other versions may come."""
+    lacking = lacking_openvino(repository, spec, serving.keep)
+    return replace(serving, cpu_accelerator="openvino") if lacking else serving
+
+
+def explain_openvino(repository: Path, spec: ModelSpec) -> list[str]:
+    """A note about the versions that OpenVINO does not run, if there are any."""
+    chosen = read_chosen(repository, spec)
+    lacking = lacking_openvino(repository, spec, chosen.serving.keep) if chosen else []
+    if not lacking:
+        return []
+    return [
+        f"OpenVINO does not run version {', '.join(map(str, lacking))}, because it lacks an operator or gives other"
+        " answers: on CPUs the model runs in ONNX Runtime, which is slower"
+    ]
+
+
 def serve_versions(repository: Path, spec: ModelSpec, keep: str) -> str:
     """Set the versions that servers load when they next read the config. Returns the policy, normalised.
 
@@ -116,7 +154,8 @@ def serve_versions(repository: Path, spec: ModelSpec, keep: str) -> str:
     require_versions(spec, keep, numbers)
     answering = max(choose_versions(keep, numbers), default=numbers[-1])
     contract = read_version_contract(repository, spec, answering)
-    write_serving(repository, spec, replace(chosen.serving, keep=keep), contract=contract)
+    serving = replace(without_following(repository, spec, chosen.serving), keep=keep)
+    write_serving(repository, spec, follow_openvino(repository, spec, serving), contract=contract)
     return keep
 
 
@@ -215,7 +254,7 @@ def explain_publication(repository: Path, spec: ModelSpec, number: int) -> list[
             f"a response cache knows versions, not weights: restart a server that has answered from version {number}"
             " before, or publish under a new --version"
         )
-    return notes
+    return notes + explain_openvino(repository, spec)
 
 
 def reload_model(

@@ -2,9 +2,8 @@
 
 import hashlib
 import pickle
-import re
+import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
+from clipserve_export.damaged_files import ZIP, describe_start, is_damaged, read_start
 from clipserve_export.errors import WeightsError
 from clipserve_export.families.adapter import adapter_of, build_model, projection_key
 from clipserve_export.network import ActionNetwork
@@ -27,14 +27,7 @@ WRAPPERS = ("model_state", "state_dict", "model")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 DTYPES = (*FLOATS, torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-# The first bytes of torch.save's files, today and before PyTorch 1.6, and of other files that people pass instead.
-ZIP, PICKLE = b"PK\x03\x04", b"\x80"
-STARTS = (ZIP, PICKLE)
-OTHER_FILES = {
-    rb"(?i)\s*<(?:!doctype html|html)": "a web page",
-    rb"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches the file)",
-}
-HEAD_BYTES = 40
+STARTS = (ZIP, b"\x80")  # of torch.save's files, today and before PyTorch 1.6: a zip archive, and a pickle
 
 
 @dataclass(frozen=True)
@@ -141,7 +134,9 @@ def read_tensors(path: Path, *, trusted: bool = False) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=not trusted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what the errors below say, too
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=not trusted)
     except Exception as error:  # torch.load fails in any way for bytes that are no checkpoint
         raise WeightsError(
             f"{path} cannot be read as a checkpoint of tensors: {describe_fault(path, error)}"
@@ -174,20 +169,14 @@ def describe_fault(path: Path, error: Exception) -> str:
     wanted = "; a file that torch.save wrote is wanted"
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
+    head = read_start(path)
     if not head.startswith(STARTS):
-        begins = f"it begins with {head!r}" if head else "it is empty"
-        kind = next((f", as {kind} does" for pattern, kind in OTHER_FILES.items() if re.match(pattern, head)), "")
-        return begins + kind + wanted
+        return describe_start(head) + wanted
     if head.startswith(ZIP):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names, damaged = archive.namelist(), archive.testzip()
-        except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
-            names, damaged = [], ""
-        if damaged is not None:
+        if is_damaged(path):
             return "it begins as torch.save writes a file, but is damaged or cut off; copy or download it again"
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
         if any(name.endswith("/constants.pkl") for name in names):
             return f"it is a TorchScript program{wanted}, with the state dict: torch.save(model.state_dict(), FILE)"
         if not any(name.endswith("/data.pkl") for name in names):
@@ -261,6 +250,9 @@ def require_names(model: str, expected: Mapping[str, Tensor], state: Mapping[str
     misshapen = sorted(n for n in expected.keys() & state if expected[n].shape != state[n].shape)
     # Where both lists are long, the names follow another scheme.
     hint = f" (among the file's own names: {', '.join(map(repr, unknown[:3]))})" if missing and unknown else ""
+    if misshapen and not (missing or unknown):
+        there, wanted = (list(tensors[misshapen[0]].shape) for tensors in (state, expected))
+        hint = f" ({there}, and the network's is {wanted})"
     for problem, names in (("lacks", missing), ("has unknown", unknown), ("misshapes", misshapen)):
         if names:
             raise WeightsError(

@@ -47,6 +47,7 @@ def write_onnx(
     branches: bool = False,
     regressor: bool = False,
     beside: bool = False,
+    weights_seed: int = 0,
 ) -> Path:
     """A network of a few nodes: means over height and width of [batch, 4, 3, 16, 16], then a matrix.
 
@@ -54,9 +55,11 @@ def write_onnx(
     branches: the matrix is in the branches of an If, which use tensors around them.
     regressor: scikit-learn's operator takes the place of the matrix. ONNX Runtime knows it, OpenVINO does not.
     beside: the weights lie in a file beside this one.
+    weights_seed: 0 makes WEIGHTS.
     """
     shape = numpy_helper.from_array(np.array([rows, 12]), "shape")
-    weights = numpy_helper.from_array(WEIGHTS, "weights")
+    values = np.random.default_rng(weights_seed).normal(size=WEIGHTS.shape).astype(np.float32)
+    weights = numpy_helper.from_array(values, "weights")
     constants = [shape, weights]
     nodes = [
         helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),

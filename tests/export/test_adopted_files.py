@@ -163,6 +163,34 @@ def test_a_file_that_a_server_cannot_batch_or_its_contract_contradicts_is_refuse
     assert not list((folder / "repository").rglob("model.onnx"))
 
 
+def test_a_damaged_file_is_told_in_one_sentence(folder: Path, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither a traceback, nor what ONNX Runtime prints beside its errors."""
+    whole = write_onnx(folder / "net.onnx").read_bytes()
+    damages = {
+        whole[:300]: "cannot be read as ONNX",
+        whole.replace(b"frames", b"fr\xffmes", 1): "cannot be read as ONNX: 'utf-8' codec",
+        whole.replace(b"weights", b"height_"[:7], 1): "cannot be read as ONNX: Invalid model. Node input 'height_' is",
+        whole.replace(np.int64([0, 12, 16, 16]).tobytes(), np.int64([0, 12, 16, 24]).tobytes()): "The input tensor",
+        b"": "cannot be read as ONNX: it is empty. Copy or download it again",
+        b"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches the file)",
+    }
+    for damaged, wanted in damages.items():
+        (folder / "net.onnx").write_bytes(damaged)
+        status, said = adopt(run, folder, folder / "net.onnx")
+        assert (status, wanted in said) == (1, True), said
+        assert "onnxruntime" not in said.lower().replace("onnx runtime", "")
+    assert capfd.readouterr().err == ""
+    (folder / "mine.toml").write_text(CONTRACT.partition("scores")[0])
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, 3)).eval()
+    torch.jit.save(torch.jit.trace(module, torch.zeros(2, 4, 3, 16, 16)), folder / "net.pt")
+    archive = (folder / "net.pt").read_bytes()
+    weights = next(iter(module.parameters())).detach().numpy().tobytes()
+    for damaged in (archive[:9000], archive.replace(weights[:64], bytes(64), 1)):
+        (folder / "net.pt").write_bytes(damaged)
+        assert "net.pt is damaged or cut off: copy or download it again" in adopt(run, folder, folder / "net.pt")[1]
+    assert not list((folder / "repository").rglob("model.*"))
+
+
 def test_another_file_is_told_what_is_wanted(folder: Path, run: Run) -> None:
     (folder / "net.onnx").write_bytes(b"no network")
     assert "cannot be read as ONNX" in adopt(run, folder, folder / "net.onnx")[1]
@@ -189,7 +217,7 @@ def test_an_operator_that_openvino_lacks_is_served_by_onnx_runtime(folder: Path,
     """The export finds that out. A server that is told to use OpenVINO all the same falls back."""
     status, said = adopt(run, folder, write_onnx(folder / "net.onnx", regressor=True), "--target", "cpu")
     assert status == 0, said
-    assert "OpenVINO lacks an operator of this file" in said
+    assert "OpenVINO does not run version 1, because it lacks an operator or gives other answers" in said
     config = read_config(folder / "repository", "mine_net")
     assert not config.optimization.execution_accelerators.cpu_execution_accelerator
     config.optimization.execution_accelerators.cpu_execution_accelerator.add(name="openvino")

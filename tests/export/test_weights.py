@@ -1,6 +1,7 @@
 """Weights come from the source that the user names, or the export says what is wrong with them."""
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -154,6 +155,19 @@ def test_labels_that_evaluate_takes_for_one_name_are_named_with_both_lines(tmp_p
             read_labels(labels)
 
 
+def test_a_label_is_one_line_of_text(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    for wrong in ("0\tone", "one\0", "one\u2028two", "one\x85two"):
+        labels.write_text(f"zero\n{wrong}\n", encoding="utf-8")
+        with pytest.raises(LabelsError, match=r"line 2: .* or another control character: a label is a name alone"):
+            read_labels(labels)
+    labels.write_text("\ufeffé\r\nno-break\xa0blank\r\n日本\r\n\r\n", encoding="utf-8")
+    assert read_labels(labels) == ["é", "no-break\xa0blank", "日本"]
+    labels.write_bytes("é\n".encode("latin-1"))
+    with pytest.raises(LabelsError, match="is not UTF-8"):
+        read_labels(labels)
+
+
 def test_weights_of_any_class_count_are_exported_with_their_labels(tmp_path: Path, tiny_checkpoint: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("one\ntwo\nthree: with a colon\nfour\nfive\n")
@@ -265,11 +279,10 @@ def test_a_zip_of_something_else_and_a_torchscript_program_are_told_apart(tmp_pa
     with pytest.raises(WeightsError, match=r"zip archive of something else \(of word/document\.xml\)"):
         load_weights(MOTION, str(tmp_path / "other.zip"))
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "program.pt"))
-    with (
-        pytest.warns(UserWarning, match="TorchScript archive"),
-        pytest.raises(WeightsError, match="TorchScript program") as raised,
-    ):
-        load_weights(MOTION, str(tmp_path / "program.pt"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(WeightsError, match="TorchScript program") as raised:
+            load_weights(MOTION, str(tmp_path / "program.pt"))
     assert "weights_only" not in str(raised.value)
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor
 
 from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
+from clipserve_export.damaged_files import ZIP, describe_start, is_damaged, read_start, recognise
 from clipserve_export.errors import ContractError, WeightsError
-from clipserve_export.formats import ONNX_IR_VERSION, FormatName
+from clipserve_export.formats import ONNX_IR_VERSION, FormatName, explain_runtime, open_session
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.interface import FROM_CLIP, Interface
 from clipserve_export.own.network import (
@@ -41,6 +41,10 @@ FORMATS_BY_SUFFIX: dict[str, FormatName] = {".onnx": "onnx", ".pt": "torchscript
 OLDEST_OPSET, NEWEST_OPSET = 13, 21
 PREFIX = "adopted/"  # of the names of the file's own tensors
 ELEMENT_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
+WANTED_TORCHSCRIPT = (
+    "a file that torch.jit.save wrote is wanted. A file of weights alone has no network: clipserve export"
+    " FILE.py:FUNCTION --weights CHECKPOINT"
+)
 HOW_TO_FREE = (
     "export it again with a free batch, for example torch.onnx.export(..., dynamo=True, dynamic_shapes=({0: 'batch'},))"
 )
@@ -65,7 +69,7 @@ class AdoptedSource:
     spec: ModelSpec
     interface: Interface
     path: Path
-    tries_file: bool = field(default=True, init=False)
+    measures_clip: bool = field(default=True, init=False)
 
     def load(self) -> LoadedNetwork:
         """Read the file and compare it with its contract. Raises ContractError or WeightsError."""
@@ -73,14 +77,18 @@ class AdoptedSource:
         contract = replace(self.spec.contract, weights_source=self.spec.contract.weights_source or origin)
         spec = replace(self.spec, contract=contract)
         reader = read_onnx if format_of(self.path) == "onnx" else read_torchscript
-        network = reader(self.path, spec, self.interface)
+        try:
+            network, sha256 = reader(self.path, spec, self.interface), hash_file(self.path)
+        except OSError as error:
+            raise WeightsError(f"{error.filename or self.path} cannot be read: {error.strerror or error}") from error
         return LoadedNetwork(
             network=network,
             contract=network.contract,
             labels=None,
             weights=origin,
-            weights_sha256=hash_file(self.path),
+            weights_sha256=sha256,
             write=network.write if isinstance(network, OnnxNetwork) else None,
+            remedy="look at the file that was given",
         )
 
     def recipe_files(self) -> Sequence[Path]:
@@ -108,15 +116,18 @@ def read_torchscript(path: Path, spec: ModelSpec, interface: Interface) -> Actio
         reason="a TorchScript file has no names: its input is the first argument, its logits are the first answer, and"
         " it has no embedding",
     )  # fmt: skip
+    start = read_start(path)
+    if not start.startswith(ZIP):
+        raise WeightsError(f"{path} cannot be read as TorchScript: {describe_start(start)}; {WANTED_TORCHSCRIPT}")
+    if is_damaged(path):  # torch reads over many of the damages
+        raise WeightsError(f"{path} is damaged or cut off: copy or download it again")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = torch.jit.load(path, map_location="cpu")
-    except (RuntimeError, ValueError, OSError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as TorchScript: {str(error).partition(chr(10))[0]}. A file of weights alone has no"
-            " network: clipserve export FILE.py:FUNCTION --weights CHECKPOINT"
-        ) from error
+    except Exception as error:  # torch raises many kinds for an archive of something else
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(f"{path} cannot be read as TorchScript: {reason}; {WANTED_TORCHSCRIPT}") from error
     return adapt_module(module.eval(), spec, interface)
 
 
@@ -125,9 +136,14 @@ def read_onnx(path: Path, spec: ModelSpec, interface: Interface) -> "OnnxNetwork
     interface.refuse("head", reason="an ONNX file has no modules: features names the output with the embedding")
     try:
         model = onnx.load(path)
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except Exception as error:  # protobuf, onnx and ONNX Runtime raise errors of their own
-        raise WeightsError(f"{path} cannot be read as ONNX: {str(error).partition(chr(10))[0]}") from error
+        start = read_start(path)
+        reason = explain_runtime(error) if start and not recognise(start) else describe_start(start)
+        raise WeightsError(
+            f"{path} cannot be read as ONNX: {reason}. Copy or download it again, with the files of weights beside it,"
+            " or export it again"
+        ) from error
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ContractError(
@@ -142,8 +158,8 @@ def read_onnx(path: Path, spec: ModelSpec, interface: Interface) -> "OnnxNetwork
         values = plain.run_file(frames)
     except Exception as error:  # ONNX Runtime's own kinds
         raise ContractError(
-            f"{path} does not take {CHECKED_CLIPS} clips at once: {str(error).partition(chr(10))[0]}. Its input has a"
-            f" free batch, but something inside is fixed: {HOW_TO_FREE}, traced with a batch of 2"
+            f"{path} does not take {CHECKED_CLIPS} clips at once: {explain_runtime(error)}. Its input has a free"
+            f" batch, but something inside is fixed: {HOW_TO_FREE}, traced with a batch of 2"
         ) from error
     require_answers(values[0], spec.contract, interface)
     require_any_number(lambda clips: plain.run_file(clips)[0], frames, values[0])

@@ -34,7 +34,13 @@ from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import LoadedNetwork
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
-from clipserve_export.versions import choose_number, published_numbers, read_versions, require_compatible
+from clipserve_export.versions import (
+    choose_number,
+    published_numbers,
+    read_versions,
+    require_compatible,
+    without_following,
+)
 from clipserve_export.weights import file_hash
 
 REPORT = "fit.json"  # in the version's folder
@@ -120,7 +126,7 @@ def find_trunk(repository: Path, on: str, *, name: str) -> Trunk:
         form=chosen.form,
         path=folder / chosen.form.filename,
         record=answering.record,
-        serving=chosen.serving,
+        serving=without_following(repository, spec, chosen.serving),
     )
     own = trunk.spec_of(name)
     numbers = published_numbers(repository, own)
@@ -190,7 +196,7 @@ class FittedSource:
     trunk: Trunk
     head: Head
     report: str
-    tries_file: bool = field(default=False, init=False)
+    measures_clip: bool = field(default=False, init=False)
 
     def load(self) -> LoadedNetwork:
         """The network as both files compute it: the trunk's, then the head."""
@@ -202,6 +208,7 @@ class FittedSource:
             weights_sha256=self.hash_values(),
             write=self.write,
             precision=self.trunk.precision,
+            remedy=f"export {self.trunk.spec.name} again, and fit again",
         )
 
     def write(self, path: Path) -> None:

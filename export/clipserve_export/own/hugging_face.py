@@ -67,7 +67,7 @@ class HuggingFaceSource:
     spec: ModelSpec
     folder: Path
     origin: str
-    tries_file: bool = field(default=True, init=False)
+    measures_clip: bool = field(default=True, init=False)
 
     @classmethod
     def named(cls, argument: str, *, name: str | None, contract_file: Path | None) -> Self:

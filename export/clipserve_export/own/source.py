@@ -44,7 +44,7 @@ class OwnSource:
     builder: str
     weights: str = AS_BUILT
     labels: int | None = None  # how many, for a function that takes `classes`
-    tries_file: bool = field(default=True, init=False)
+    measures_clip: bool = field(default=True, init=False)
 
     def load(self) -> LoadedNetwork:
         """Build the network and read its weights. Raises ContractError or WeightsError."""
@@ -86,7 +86,9 @@ class OwnSource:
 def load_checkpoint(module: nn.Module, name: str, path: Path) -> str:
     """Load a state dict of exactly this module's names. Returns the prefix that was removed. Raises WeightsError."""
     if not path.is_file():
-        raise ContractError(f"--weights {path}: there is no such file")
+        raise ContractError(
+            f"--weights {path}: there is no such file; without --weights the network keeps those that its function sets"
+        )
     expected, named = module.state_dict(), read_tensors(path)
     # No other name of the network ends with its longest one, as layer1.0.conv1.weight does with conv1.weight.
     prefix = find_prefix(max(expected, key=len, default=""), named, path)

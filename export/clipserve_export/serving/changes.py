@@ -11,9 +11,11 @@ from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
 from clipserve_export.versions import (
+    follow_openvino,
     published_numbers,
     require_engines,
     require_versions,
+    without_following,
     written_precision,
 )
 
@@ -22,8 +24,10 @@ def present_serving(repository: Path, spec: ModelSpec, form: Format, target: Tar
     """The options of the model's configs, as far as they fit a file of this format for this target."""
     # What clips of an own network take is known from its last export, and not yet from its source.
     chosen = read_chosen(repository, read_specs(repository).get(spec.name, spec))
-    serving = chosen.serving.for_format(form.backend, before=chosen.form.backend) if chosen else Serving()
-    return serving.for_target(target)
+    if chosen is None:
+        return Serving().for_target(target)
+    serving = without_following(repository, spec, chosen.serving)
+    return serving.for_format(form.backend, before=chosen.form.backend).for_target(target)
 
 
 def fit_serving(spec: ModelSpec, form: Format, serving: Serving, *, precision: Precision) -> Serving:
@@ -44,9 +48,10 @@ def change_serving(repository: Path, spec: ModelSpec, change: Callable[[Serving]
     if chosen is None:
         raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
     precision = written_precision(repository, spec)
-    serving = fit_serving(spec, chosen.form, change(chosen.serving), precision=precision)
+    serving = change(without_following(repository, spec, chosen.serving))
+    serving = fit_serving(spec, chosen.form, serving, precision=precision)
     numbers = published_numbers(repository, spec)
     if numbers:
         require_versions(spec, serving.keep, numbers)
     require_engines(repository, spec, numbers, serving)
-    return write_serving(repository, spec, serving)
+    return write_serving(repository, spec, follow_openvino(repository, spec, serving))
