@@ -6,7 +6,6 @@ Nothing of the client is patched: every test goes through a socket.
 import asyncio
 import json
 import shutil
-import socket
 import struct
 import subprocess
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.ports import find_free_ports
 from tests.watching import NEVER_SECONDS
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import (
@@ -261,9 +261,7 @@ def triton(start: Callable[..., str]) -> FakeTriton:
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return find_free_ports(1)[0]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The container's command line, run by the Triton of the wheel on this machine."""
 
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,7 @@ from clipserve_container.settings import Settings
 from clipserve_server.options import METRICS_VARIABLE
 from clipserve_server.python_stubs import make_environment
 from clipserve_server.wheel import find_wheel, make_backend_directory
+from tests.ports import find_free_ports
 
 START_SECONDS = 60.0
 
@@ -88,15 +88,3 @@ class EmbeddedServer:
         if self.process is not None:
             self.process.terminate()
             self.process.wait(30)
-
-
-def find_free_ports(count: int) -> list[int]:
-    """On loopback; held together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for held in sockets:
-            held.bind(("127.0.0.1", 0))
-        return [held.getsockname()[1] for held in sockets]
-    finally:
-        for held in sockets:
-            held.close()

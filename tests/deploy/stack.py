@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.bases import BASES, RELEASE, SLIM, build_bases, torch_index
-from tests.deploy.embedded import find_free_ports
 from tests.deploy.engine import NoEngine, docker_engine, run
+from tests.ports import find_free_ports
 
 ROOT = Path(__file__).parents[2]
 FILES = ["docker-compose.yml", "docker-compose.cpu.yml", "tests/deploy/docker-compose.test.yml"]

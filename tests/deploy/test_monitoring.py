@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from clipserve import ClipserveError, VideoClassifier
-from tests.deploy.embedded import find_free_ports
 from tests.deploy.test_service import Running
+from tests.ports import find_free_ports
 from timeline_model.config import TimelineSettings
 
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"

@@ -21,7 +21,8 @@ from clipserve_container.local_http import find_problem
 from clipserve_container.readiness import find_stubs
 from clipserve_container.settings import Settings
 from clipserve_server.options import LIMITS_VARIABLE
-from tests.deploy.embedded import EmbeddedServer, find_free_ports
+from tests.deploy.embedded import EmbeddedServer
+from tests.ports import find_free_ports
 
 ROOT = Path(__file__).parents[2]
 
