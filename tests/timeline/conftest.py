@@ -23,6 +23,8 @@ from typer.testing import CliRunner, Result
 from clipserve import AsyncVideoClassifier, VideoClassifier
 from clipserve.command_line import build_app
 from clipserve_export.formats import FormatName
+from tests.ports import find_free_ports
+from tests.watching import HANG_SECONDS, wait_for
 
 LABELS = ("resting", "running", "jumping", "swimming")
 
@@ -219,24 +221,31 @@ def add(response: Any, name: str, kind: str, shape: Any, content: bytes) -> None
 
 
 def start_server(fake: FakeTimelines, port: int = 0) -> grpc.Server:
+    def bind() -> bool:
+        try:
+            fake.url = f"localhost:{server.add_insecure_port(f'localhost:{port}')}"
+        except RuntimeError:  # whoever had the port has not closed it yet
+            return False
+        return True
+
     server = grpc.server(
         ThreadPoolExecutor(16),
         options=[("grpc.max_receive_message_length", 2**31 - 1), ("grpc.so_reuseport", 0)],
     )
     add_GRPCInferenceServiceServicer_to_server(fake, server)
-    fake.url = f"localhost:{server.add_insecure_port(f'localhost:{port}')}"
+    assert wait_for(bind)
     server.start()
     return server
 
 
 @pytest.fixture
 def server() -> Iterator[FakeTimelines]:
-    """A running server."""
+    """A running server. While a test has stopped it, nobody else gets its port."""
     fake = FakeTimelines()
-    fake.running_server = start_server(fake)
+    fake.running_server = start_server(fake, *find_free_ports(1))
     yield fake
     fake.release.set()
-    fake.running_server.stop(None).wait(5)
+    fake.running_server.stop(None).wait(HANG_SECONDS)
 
 
 @pytest.fixture

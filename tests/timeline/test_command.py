@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from clipserve.command_line import build_app
 from clipserve.timeline.formats import VideoSegments, name_files, write_fiftyone
 from tests.timeline.conftest import FakeTimelines, start_server
-from tests.watching import wait_for
+from tests.watching import HANG_SECONDS, wait_for
 
 PROGRAM = "from clipserve.command_line import main; main()"
 NOT_A_VIDEO = "[not-a-video] no container that is opened here"
@@ -271,7 +271,7 @@ def test_a_killed_program_loses_no_window_and_doubles_none(server, video, tmp_pa
     process.wait()
     server.hold_after = None
     server.release.set()
-    done = subprocess.run([*command, "--model", "x3d_m"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, "--model", "x3d_m"], capture_output=True, text=True, timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stderr
     found = numbers(out) if name.endswith("jsonl") else [int(row["window"]) for row in csv.DictReader(out.open())]
     assert found == list(range(60))
@@ -285,13 +285,13 @@ def test_a_killed_server_is_waited_for(server, video, tmp_path):
     process = subprocess.Popen([*command, "--model", "x3d_m"], stderr=subprocess.PIPE, text=True)
     assert wait_for(lambda: out.exists() and out.read_text().count("\n") >= 20)
     port = int(server.url.rpartition(":")[2])
+    server.running_server.stop(0).wait(HANG_SECONDS)  # before the release, after which it might send all windows
     server.release.set()
-    server.running_server.stop(0).wait(5)
     time.sleep(1)
     other = FakeTimelines(windows=60, per_response=2)
     other.running_server = start_server(other, port)
-    _, text = process.communicate(timeout=60)
-    other.running_server.stop(None).wait(5)
+    _, text = process.communicate(timeout=HANG_SECONDS)
+    other.running_server.stop(None).wait(HANG_SECONDS)
     assert process.returncode == 0, text
     assert numbers(out) == list(range(60))
     assert other.parameters()["first_window"] >= 19

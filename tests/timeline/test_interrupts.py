@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -39,16 +38,13 @@ def test_ctrl_c_ends_the_command_and_the_work_of_the_server(server, tmp_path, ou
             shown = [json.loads(process.stdout.readline()) for _ in range(30 * working)]
             assert sorted(line["window"] for line in shown) == sorted([*range(30)] * working)
         process.send_signal(signal.SIGINT)
-        begun = time.monotonic()
-        assert wait_for(lambda: server.running == 0)
-        ended = time.monotonic() - begun
+        assert wait_for(lambda: server.running == 0), "the server works on"
         stdout, stderr = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 130, stderr
     assert not stdout
-    assert ended < 1, "the server works on"
     if not out:
         assert not stderr
         return

@@ -27,6 +27,7 @@ from clipserve import (
     VideoNotReadable,
 )
 from tests.timeline.conftest import FakeTimelines, start_server
+from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
 VIDEO = b"video"
 BROKEN = grpc.StatusCode.UNAVAILABLE
@@ -106,7 +107,7 @@ def test_a_bar_writes_nothing_after_its_end(server):
         f"timeline = VideoClassifier('x3d_m', {server.url!r}).timeline(b'video', progress=True)\n"
         "print(len(list(timeline)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG_SECONDS)
     assert (done.stdout, done.stderr.strip()) == ("10\n", "")
 
 
@@ -141,8 +142,8 @@ def test_a_server_that_is_started_again_goes_on(connect, server):
     port = int(server.url.rpartition(":")[2])
 
     def restart():
+        server.running_server.stop(0).wait(HANG_SECONDS)  # before the release, after which it might send all windows
         server.release.set()
-        server.running_server.stop(0).wait(5)
         time.sleep(0.5)
         other.running_server = start_server(other, port)
 
@@ -150,15 +151,13 @@ def test_a_server_that_is_started_again_goes_on(connect, server):
     thread.start()
     windows += timeline
     thread.join()
-    other.running_server.stop(None).wait(5)
+    other.running_server.stop(None).wait(HANG_SECONDS)
     assert indices(windows) == list(range(10))
 
 
 def test_a_server_that_was_never_there_is_reported_at_once(connect):
-    begun = time.monotonic()
-    with pytest.raises(ServerUnavailable, match="no server answers at localhost:1"):
-        list(connect(url="localhost:1").timeline(VIDEO))
-    assert time.monotonic() - begun < 10
+    with at_once(), pytest.raises(ServerUnavailable, match="no server answers at localhost:1"):
+        list(connect(url="localhost:1").timeline(VIDEO, timeout_seconds=NEVER_SECONDS))
 
 
 def test_an_error_comes_after_the_windows_so_far(connect, server):
@@ -183,7 +182,7 @@ def test_an_unknown_model_lists_those_that_there_are(connect, server):
 
 def test_a_server_that_falls_silent_ends_the_timeline(connect, server):
     server.hold_after = 1
-    windows, _ = take_until(DeadlineExceeded, connect().timeline(VIDEO, timeout_seconds=0.3), r"within 0\.3 s")
+    windows, _ = take_until(DeadlineExceeded, connect().timeline(VIDEO, timeout_seconds=2), r"within 2 s")
     assert indices(windows) == [0, 1, 2]
 
 
@@ -221,7 +220,7 @@ def test_closing_ends_the_work_of_the_server(connect, server):
     timeline = connect().timeline(VIDEO)
     next(timeline)
     timeline.close()
-    assert server.ended.wait(5)
+    assert server.ended.wait(HANG_SECONDS)
     timeline.close()
     with pytest.raises(RequestCancelled, match="the timeline was closed"):
         next(timeline)  # to end the iteration would look like success
@@ -231,7 +230,7 @@ def test_leaving_a_context_ends_the_work_of_the_server(connect, server):
     server.windows, server.hold_after = 500, 5
     with connect().timeline(VIDEO) as timeline:
         next(timeline)
-    assert server.ended.wait(5)
+    assert server.ended.wait(HANG_SECONDS)
 
 
 def test_closing_the_classifier_from_another_thread_ends_a_waiting_timeline(server):
@@ -243,7 +242,7 @@ def test_closing_the_classifier_from_another_thread_ends_a_waiting_timeline(serv
     with pytest.raises(RequestCancelled, match="the timeline was closed"):
         next(timeline)
     assert indices(windows) == [0, 1, 2]
-    assert server.ended.wait(5)
+    assert server.ended.wait(HANG_SECONDS)
     with pytest.raises(InvalidRequest, match="closed"):
         classifier.timeline(VIDEO)
 
@@ -313,7 +312,7 @@ def test_closing_a_run_ends_every_timeline(connect, server):
     with connect().timeline_many([b"0", b"1", b"2"], parallel=2) as rows:
         next(rows)
     with server.changed:
-        assert server.changed.wait_for(lambda: not server.running, 5)
+        assert server.changed.wait_for(lambda: not server.running, HANG_SECONDS)
 
 
 def test_a_source_that_fails_midway_ends_the_run_after_its_rows(connect):
@@ -331,14 +330,14 @@ def test_of_two_servers_the_other_goes_on(connect, server):
     try:
         for one in (server, other):
             one.failures = [(2, BROKEN)]
-        begun = time.monotonic()
-        assert indices(connect(url=f"{server.url},{other.url}").timeline(VIDEO)) == list(range(10))
-        assert time.monotonic() - begun < 10
+        with at_once():
+            windows = connect(url=f"{server.url},{other.url}").timeline(VIDEO, timeout_seconds=NEVER_SECONDS)
+            assert indices(windows) == list(range(10))
         assert server.sent + other.sent == 10
         assert server.sent
         assert other.sent
     finally:
-        other.running_server.stop(None).wait(5)
+        other.running_server.stop(None).wait(HANG_SECONDS)
 
 
 def test_the_memory_of_the_client_does_not_grow_with_the_video(connect, server):
