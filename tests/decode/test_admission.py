@@ -16,7 +16,7 @@ from decode_pool.admission import BacklogLimit, NetworkBacklog
 from decode_pool.job_queue import JobQueue, QueuedJob
 from decode_pool.messages import Job
 from decode_pool.settings import PoolSettings
-from tests.watching import wait_for
+from tests.watching import HANG_SECONDS, wait_for
 
 SMALL, LARGE = Geometry(8, 8, 64, 64), Geometry(16, 5, 256, 256)
 CLIP = 8 * 64 * 64 * 3  # bytes
@@ -140,7 +140,7 @@ def test_jobs_of_other_networks_pass_those_whose_network_is_full(triton: FakeTri
     triton.pending = {"small_net": 5}
     for name in ("SMALL 1", "SMALL 2", "SMALL 3", "LARGE 1", "SMALL 4"):
         jobs.put(queued(name))
-    taken = [jobs.take(5).job.video.decode() for _ in range(3)]
+    taken = [jobs.take(HANG_SECONDS).job.video.decode() for _ in range(3)]
     assert taken == ["SMALL 1", "SMALL 2", "LARGE 1"]
     with pytest.raises(queue.Empty):
         jobs.take(0.05)
@@ -150,20 +150,23 @@ def test_jobs_of_other_networks_pass_those_whose_network_is_full(triton: FakeTri
 def test_a_job_that_waits_for_its_network_is_taken_as_soon_as_there_is_room(
     triton: FakeTriton, backlog: NetworkBacklog, jobs: JobQueue
 ) -> None:
-    triton.pending = {"small_net": 2}
     for name in ("SMALL 1", "SMALL 2", "SMALL 3"):
         jobs.put(queued(name))
     for _ in range(2):
-        entry = jobs.take(5)
+        entry = jobs.take(HANG_SECONDS)
         backlog.record_sent(entry.sizes)
         entry.future.set_exception(ValueError())
+    # Not before: a poll between the two would count one that has not been sent yet.
+    triton.pending = {"small_net": 2}
+    backlog.poll()
+    polls = triton.polls
     found: list[QueuedJob] = []
-    taker = threading.Thread(target=lambda: found.append(jobs.take(30)), daemon=True)
+    taker = threading.Thread(target=lambda: found.append(jobs.take(HANG_SECONDS)), daemon=True)
     taker.start()
-    assert wait_for(lambda: triton.polls > 2, 10)
+    assert wait_for(lambda: triton.polls > polls + 2)
     assert not found
     triton.pending = {}
-    taker.join(10)
+    taker.join()
     assert [entry.job.video for entry in found] == [b"SMALL 3"]
 
 
@@ -172,11 +175,11 @@ def test_a_small_job_does_not_pass_a_large_one_of_the_same_network(triton: FakeT
     jobs.put(queued("SMALL 1"))
     jobs.put(queued("SMALL of thirty clips", **many))
     jobs.put(queued("SMALL 2"))
-    first = jobs.take(5)
+    first = jobs.take(HANG_SECONDS)
     with pytest.raises(queue.Empty):
         jobs.take(0.05)
     first.future.set_exception(ValueError())
-    assert jobs.take(5).job.video == b"SMALL of thirty clips"
+    assert jobs.take(HANG_SECONDS).job.video == b"SMALL of thirty clips"
 
 
 def test_closing_cancels_what_waits_and_wakes_who_waits_for_it(triton: FakeTriton) -> None:
@@ -186,7 +189,7 @@ def test_closing_cancels_what_waits_and_wakes_who_waits_for_it(triton: FakeTrito
     for entry in entries:
         jobs.put(entry)
     for _ in range(2):
-        jobs.take(5)
+        jobs.take(HANG_SECONDS)
     done = threading.Event()
 
     def take() -> None:
@@ -196,7 +199,7 @@ def test_closing_cancels_what_waits_and_wakes_who_waits_for_it(triton: FakeTrito
 
     threading.Thread(target=take, daemon=True).start()
     jobs.close()
-    assert done.wait(10)
+    assert done.wait(HANG_SECONDS)
     assert entries[2].future.cancelled()
     assert len(jobs) == 0
 
@@ -298,13 +301,13 @@ def test_late_jobs_are_refused_while_they_wait_and_others_are_not(triton: FakeTr
         ]
         for entry in entries:
             jobs.put(entry)
-        assert [jobs.take(5).job.video for _ in range(2)] == [b"SMALL in time", b"LARGE"]
+        assert [jobs.take(HANG_SECONDS).job.video for _ in range(2)] == [b"SMALL in time", b"LARGE"]
         for late in (entries[1], entries[3]):
             with pytest.raises(Busy, match="would answer this request"):
-                late.future.result(10)
+                late.future.result(HANG_SECONDS)
         assert len(jobs) == 1
         triton.pending = {}
-        assert jobs.take(5) is entries[2]
+        assert jobs.take(HANG_SECONDS) is entries[2]
     finally:
         jobs.close()
 
@@ -317,7 +320,7 @@ def test_a_job_whose_deadline_has_passed_is_cancelled_and_not_refused(
     job = queued("SMALL").job
     gone = QueuedJob(job, Future(), lambda: True, deadline=101.0)
     jobs.put(gone)
-    assert wait_for(gone.future.cancelled, 10)
+    assert wait_for(gone.future.cancelled)
     jobs.close()
 
 

@@ -36,7 +36,7 @@ from decode_pool.settings import PoolSettings
 from tests.decode.synthesis import Clip
 from tests.decode.test_exactness import X265
 from tests.decode.test_nvdec import FAKE_GPU, fake_driver, nvc
-from tests.watching import wait_for
+from tests.watching import HANG_SECONDS, wait_for
 
 __all__ = ["fake_driver", "nvc"]
 GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
@@ -87,7 +87,7 @@ def start(fake_driver: str, log: list[str], declined: list[None]) -> Iterator[Ca
             DecodePool(chosen, Limits(), nvdec=processes, on_decline=lambda: declined.append(None), log=log.append)
         )
         if wait:
-            pools[-1].wait_until_ready(30)
+            pools[-1].wait_until_ready(HANG_SECONDS)
         return pools[-1]
 
     yield start
@@ -99,10 +99,16 @@ def job(video: bytes, sampling: Sampling | None = None) -> Job:
     return Job(video, GEOMETRIES, sampling or Sampling())
 
 
+def submit_to_nvdec(pool: DecodePool, video: bytes) -> Future[Decoded]:
+    """Submit a video while NVDEC waits for one. On a busy machine it may not be there yet, and then a CPU takes it."""
+    assert wait_for(lambda: pool._queue._free_nvdec)
+    return pool.submit(job(video))
+
+
 def test_both_decoders_answer_alike_and_say_who_they_are(start: Callable[..., DecodePool], video: bytes) -> None:
     pool = start()
     expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
-    answers = [future.result(30) for future in [pool.submit(job(video)) for _ in range(24)]]
+    answers = [future.result(HANG_SECONDS) for future in [pool.submit(job(video)) for _ in range(24)]]
     for decoded in answers:
         np.testing.assert_array_equal(decoded.clips["CLIP"], expected["CLIP"])
         assert json.loads(decoded.report)["decoder"] == decoded.decoder
@@ -114,8 +120,7 @@ def test_a_video_alone_goes_to_a_free_nvdec(
     start: Callable[..., DecodePool], video: bytes, declined: list[None]
 ) -> None:
     pool = start()
-    by_nvdec = [pool.submit(job(video)).result(30).decoder for _ in range(15)].count("nvdec")
-    # On a busy machine none of its threads may be ready to take a video, and then a CPU does.
+    by_nvdec = [submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder for _ in range(15)].count("nvdec")
     assert by_nvdec > 7
     assert not declined
 
@@ -135,7 +140,7 @@ nvc.CreateDecoder = create_two
     assert log[0].startswith("NVDEC of GPU 0: h264 of 8 bits ready, ")
     hevc = Clip("libx265", frames=12, gop=12, options={"x265-params": X265}).make()
     for each in (video, hevc):
-        assert "nvdec" in [pool.submit(job(each)).result(30).decoder for _ in range(6)]
+        assert "nvdec" in [submit_to_nvdec(pool, each).result(HANG_SECONDS).decoder for _ in range(6)]
     assert not declined
 
 
@@ -143,12 +148,12 @@ def test_a_kind_that_kills_the_process_is_left_to_cpus(
     start: Callable[..., DecodePool], video: bytes, log: list[str]
 ) -> None:
     pool = start("nvc.faults.add('die hevc')")
-    assert wait_for(lambda: bool(pool.nvdec_pids), 30)
+    assert wait_for(lambda: bool(pool.nvdec_pids))
     before = pool.nvdec_pids
     assert len([line for line in log if "it was trying hevc of 8 bits" in line]) == 2
     hevc = Clip("libx265", frames=12, gop=12, options={"x265-params": X265}).make()
-    assert pool.submit(job(hevc)).result(30).decoder == "cpu"
-    assert "nvdec" in [pool.submit(job(video)).result(30).decoder for _ in range(6)]
+    assert pool.submit(job(hevc)).result(HANG_SECONDS).decoder == "cpu"
+    assert "nvdec" in [submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder for _ in range(6)]
     assert pool.nvdec_pids == before
 
 
@@ -158,7 +163,7 @@ def test_where_there_is_no_memory_at_the_start_cpus_decode(
     pool = start("os.environ['FAKE_GPU_MEGABYTES'] = '512'")
     assert "h264 of 8 bits not created ahead" in log[0]
     before = pool.nvdec_pids
-    assert pool.submit(job(video)).result(30).decoder == "cpu"
+    assert pool.submit(job(video)).result(HANG_SECONDS).decoder == "cpu"
     assert pool.nvdec_pids == before != []
 
 
@@ -166,16 +171,16 @@ def test_what_nvdec_can_not_do_a_cpu_does(start: Callable[..., DecodePool], vide
     pool = start()
     before = pool.nvdec_pids
     other = Clip("libvpx-vp9", "webm", frames=20, options={"deadline": "realtime", "cpu-used": "8"}).make()
-    assert pool.submit(job(other)).result(30).decoder == "cpu"
+    assert submit_to_nvdec(pool, other).result(HANG_SECONDS).decoder == "cpu"
     assert len(declined) == 1
     # That is no failure: the process goes on.
-    assert pool.submit(job(video)).result(30).decoder == "nvdec"
+    assert submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder == "nvdec"
     assert pool.nvdec_pids == before
 
 
 def test_small_pictures_can_be_kept_for_cpus(start: Callable[..., DecodePool], video: bytes) -> None:
     pool = start(nvdec_min_pixels=96 * 64 + 1)
-    assert pool.submit(job(video)).result(30).decoder == "cpu"
+    assert pool.submit(job(video)).result(HANG_SECONDS).decoder == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,7 @@ def test_the_start_can_measure_which_pictures_nvdec_takes(
     pool = start(code, nvdec_min_pixels=0)
     assert re.search(expected, log[0])
     assert "\n" not in log[0]
-    decoders = {pool.submit(job(video)).result(30).decoder for _ in range(6)}
+    decoders = {submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder for _ in range(6)}
     assert ("nvdec" in decoders) == is_taken
 
 
@@ -235,10 +240,10 @@ def test_a_comparison_that_kills_the_process_is_left_out(
     start: Callable[..., DecodePool], video: bytes, log: list[str]
 ) -> None:
     pool = start("nvc.faults.add('die'); nvc.good_calls = 4; nvdec_comparison.FRAMES = 24", nvdec_min_pixels=0)
-    assert wait_for(lambda: bool(pool.nvdec_pids), 30)
+    assert wait_for(lambda: bool(pool.nvdec_pids))
     assert len([line for line in log if "it was trying the comparison of decoders" in line]) == 2
     assert "take" not in log[-1]
-    assert pool.submit(job(video)).result(30).decoder == "cpu"
+    assert pool.submit(job(video)).result(HANG_SECONDS).decoder == "cpu"
 
 
 def test_errors_of_a_video_or_a_request_are_final(
@@ -246,9 +251,9 @@ def test_errors_of_a_video_or_a_request_are_final(
 ) -> None:
     pool = start()
     with pytest.raises(NotAVideo):
-        pool.submit(job(b"no video")).result(30)
+        pool.submit(job(b"no video")).result(HANG_SECONDS)
     with pytest.raises(InvalidRequest):
-        pool.submit(job(video, Sampling(start_seconds=100))).result(30)
+        pool.submit(job(video, Sampling(start_seconds=100))).result(HANG_SECONDS)
     assert not declined
 
 
@@ -265,7 +270,7 @@ def test_whatever_nvdec_does_every_video_is_answered(
     expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
     pool = start(f"nvc.faults.add({fault!r}); nvc.good_calls = 4")
     for future in [pool.submit(job(video)) for _ in range(8)]:
-        decoded = future.result(60)
+        decoded = future.result(HANG_SECONDS)
         assert decoded.decoder == "cpu"
         np.testing.assert_array_equal(decoded.clips["CLIP"], expected["CLIP"])
     assert declined
@@ -279,17 +284,17 @@ def test_a_process_that_has_lost_its_gpu_is_replaced(
 ) -> None:
     pool = start(f"nvc.faults.add({fault!r}); nvc.good_calls = 4")
     before = pool.nvdec_pids
-    assert pool.submit(job(video)).result(30).decoder == "cpu"
-    assert wait_for(lambda: pool.nvdec_pids not in ([], before), 30)
+    assert submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder == "cpu"
+    assert wait_for(lambda: pool.nvdec_pids not in ([], before))
     assert any(f"the GPU is lost: {expected}" in line for line in log)
 
 
 def test_a_process_that_hangs_is_replaced(start: Callable[..., DecodePool], video: bytes, log: list[str]) -> None:
     pool = start("nvc.faults.add('hang'); nvc.good_calls = 4", max_decode_seconds=6)
     before = pool.nvdec_pids
-    assert pool.submit(job(video)).result(60).decoder == "cpu"
+    assert submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder == "cpu"
     assert any("[timed-out]" in line for line in log)
-    assert wait_for(lambda: pool.nvdec_pids not in ([], before), 30)
+    assert wait_for(lambda: pool.nvdec_pids not in ([], before))
 
 
 def test_closing_does_not_wait_for_a_process_that_starts(start: Callable[..., DecodePool]) -> None:
@@ -327,12 +332,11 @@ def test_a_process_killed_under_load_costs_no_request(start: Callable[..., Decod
         for pid in pool.nvdec_pids:
             os.kill(pid, signal.SIGKILL)
         for future in futures:
-            decoded = future.result(60)
+            decoded = future.result(HANG_SECONDS)
             np.testing.assert_array_equal(decoded.clips["CLIP"], expected["CLIP"])
             done += 1
-        assert wait_for(lambda: bool(pool.nvdec_pids), 30)
-        time.sleep(0.3)  # Its other workers look for it now and then.
-        by_nvdec += pool.submit(job(video)).result(30).decoder == "nvdec"
+        assert wait_for(lambda: bool(pool.nvdec_pids))
+        by_nvdec += submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder == "nvdec"
     assert done == 48
     assert by_nvdec > 0
 
@@ -343,20 +347,20 @@ def test_a_gpus_process_killed_under_load_costs_no_request() -> None:
     expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
     settings = PoolSettings(workers=2)
     with DecodePool(settings, Limits(), nvdec=nvdec_processes(settings, find_gpus())) as pool:
-        pool.wait_until_ready(60)
+        pool.wait_until_ready(HANG_SECONDS)
         for _ in range(3):
             futures = [pool.submit(job(video)) for _ in range(40)]
-            futures[0].result(60)
+            futures[0].result(HANG_SECONDS)
             for pid in pool.nvdec_pids:
                 os.kill(pid, signal.SIGKILL)
             for future in futures:
-                np.testing.assert_array_equal(future.result(60).clips["CLIP"], expected["CLIP"])
-            assert wait_for(lambda: len(pool.nvdec_pids) == settings.nvdec_processes, 60)
+                np.testing.assert_array_equal(future.result(HANG_SECONDS).clips["CLIP"], expected["CLIP"])
+            assert wait_for(lambda: len(pool.nvdec_pids) == settings.nvdec_processes)
 
 
 def test_where_nvdec_does_not_start_cpus_decode(start: Callable[..., DecodePool], video: bytes, log: list[str]) -> None:
     pool = start("raise OSError('no GPU today')")
-    assert pool.submit(job(video)).result(30).decoder == "cpu"
+    assert pool.submit(job(video)).result(HANG_SECONDS).decoder == "cpu"
     assert any("no GPU today" in line for line in log)
     assert len([line for line in log if "could not start" in line]) <= 3
 
@@ -456,14 +460,14 @@ def test_jobs_that_nvdec_leaves_are_next_for_a_cpu_and_keep_their_room(jobs: Job
 
 def test_a_cpu_leaves_a_job_to_a_free_nvdec_and_takes_what_that_leaves(jobs: JobQueue) -> None:
     with ThreadPoolExecutor(2) as threads:
-        by_nvdec = threads.submit(jobs.take, 30, nvdec=True)
-        assert wait_for(lambda: jobs._free_nvdec == 1, 30)
-        by_cpu = threads.submit(jobs.take, 30)
+        by_nvdec = threads.submit(jobs.take, HANG_SECONDS, nvdec=True)
+        assert wait_for(lambda: jobs._free_nvdec == 1)
+        by_cpu = threads.submit(jobs.take, HANG_SECONDS)
         first, second = queued("first"), queued("second")
         jobs.put(first)
-        assert by_nvdec.result(30) is first
+        assert by_nvdec.result(HANG_SECONDS) is first
         jobs.put(second)
-        assert by_cpu.result(30) is second
+        assert by_cpu.result(HANG_SECONDS) is second
 
 
 def test_a_queue_that_closes_leaves_nobody_waiting(jobs: JobQueue) -> None:
