@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from clipserve_server.triton import Triton
 
 HANG_SECONDS = 60.0  # nothing that goes well takes as long
@@ -75,14 +77,26 @@ def _find_workers(triton: Triton, program: bytes) -> list[int]:
     return found
 
 
+def server_of(triton: Triton) -> psutil.Process:
+    """tritonserver itself: what its guard started. Others have its name and its words between fork and exec."""
+    assert triton._guard is not None
+    (server,) = psutil.Process(triton._guard.pid).children()
+    return server
+
+
 def stubs(triton: Triton, model: str) -> list[int]:
-    """Process ids of a Python model's instances; each names its server's backends and its model."""
-    found = []
+    """Process ids of a Python model's instances; each names its server's backends and its model.
+
+    Not their children, which have the same words between fork and exec.
+    """
+    found: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:
+            if words[0].startswith(str(triton.folder / "backends")) and any(
+                word.startswith(f"{model}_") for word in words
+            ):
+                found[int(path.parent.name)] = psutil.Process(int(path.parent.name)).ppid()
+        except (OSError, psutil.Error):
             continue
-        if words[0].startswith(str(triton.folder / "backends")) and any(word.startswith(f"{model}_") for word in words):
-            found.append(int(path.parent.name))
-    return found
+    return [pid for pid, parent in found.items() if parent not in found]

@@ -18,6 +18,7 @@ from benchmarks.harness.processes import ContestantFailed, ContestantProcess
 from benchmarks.harness.results import ROOT
 from benchmarks.side_by_side_report import Turn, summarise
 from tests.interrupts import interruptible
+from tests.watching import HANG_SECONDS
 
 COMMAND = [sys.executable, "-m", "benchmarks.side_by_side", "--quick"]
 ALWAYS = {"clipserve", "clipserve-fp32", "clipserve-one", "codelab", "codelab-frames", "codelab-five"}
@@ -81,8 +82,8 @@ def test_stopped_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, scratch:
     started = psutil.Process(process.pid).children(recursive=True)
     assert any("tritonserver" in child.name() for child in started)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) != 0
-    _, alive = psutil.wait_procs(started, timeout=5)
+    assert process.wait(timeout=HANG_SECONDS) != 0
+    _, alive = psutil.wait_procs(started, timeout=HANG_SECONDS)
     assert not alive
     assert not left_behind(scratch)
     assert not results.exists()

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.motion_repository import ANY_PORTS
-from tests.watching import metric, stubs, wait_for
+from tests.watching import metric, server_of, wait_for
 
 from clipserve import AsyncVideoClassifier, Row, VideoClassifier
 from clipserve_export.formats import FormatName
@@ -34,13 +33,6 @@ def tritons(repositories: Callable[[FormatName], Path]) -> Iterator[list[Triton]
         finally:
             for triton in running:
                 triton.stop()
-
-
-def find_server(triton: Triton) -> psutil.Process:
-    """tritonserver itself. Stopped together with its stubs it may end when it goes on: a lock's deadline has passed."""
-    server = psutil.Process(stubs(triton, "decode")[0]).parent()
-    assert server is not None
-    return server
 
 
 def count_answers(tritons: list[Triton]) -> list[float]:
@@ -98,7 +90,7 @@ def test_the_same_in_asyncio(tritons: list[Triton], motion_videos: Path) -> None
 
 
 def test_a_slow_member_gets_less(tritons: list[Triton], motion_videos: Path) -> None:
-    server = find_server(tritons[0])
+    server = server_of(tritons[0])
     done = threading.Event()
 
     def slow_down() -> None:
@@ -118,7 +110,8 @@ def test_a_slow_member_gets_less(tritons: list[Triton], motion_videos: Path) -> 
 
 
 def test_a_stopped_member_costs_no_failure_and_comes_back(tritons: list[Triton], motion_videos: Path) -> None:
-    server = find_server(tritons[0])
+    # Not with its stubs: then it may end when it goes on, because a lock's deadline has passed.
+    server = server_of(tritons[0])
     try:
         check(classify(tritons, motion_videos, lambda: server.send_signal(signal.SIGSTOP)))
     finally:
@@ -130,7 +123,7 @@ def test_a_stopped_member_costs_no_failure_and_comes_back(tritons: list[Triton],
 def test_a_killed_member_costs_no_failure_and_a_new_one_is_found(tritons: list[Triton], motion_videos: Path) -> None:
     dead = tritons[0]
     port = int(dead.grpc_url.rpartition(":")[2])
-    server = find_server(dead)
+    server = server_of(dead)
     check(classify(tritons, motion_videos, server.kill))
     assert wait_for(lambda: not dead.is_running)
     dead.stop()

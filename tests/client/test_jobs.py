@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import grpc
 import pytest
-from tests.watching import HANG_SECONDS
+from tests.watching import HANG_SECONDS, server_of, wait_for
 from typer.testing import CliRunner
 
 from clipserve import read_name
@@ -318,7 +317,5 @@ def test_a_job_waits_for_a_real_server_that_dies_or_stops(motion_repository, mot
 
 def end_triton(server, end):
     """Send a signal to Triton's own process, and wait for its end."""
-    guard = server._guard.pid
-    (triton,) = Path(f"/proc/{guard}/task/{guard}/children").read_text().split()
-    os.kill(int(triton), end)
-    server._guard.wait(HANG_SECONDS)
+    server_of(server).send_signal(end)
+    assert wait_for(lambda: not server.is_running)

@@ -13,6 +13,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from clipserve import VideoClassifier
@@ -203,7 +204,7 @@ def count_waiting(server: EmbeddedServer) -> float:
 
 def find_children(pid: int) -> list[int]:
     """Processes that this one started."""
-    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 def find_stub(running: Running, model: str) -> int:

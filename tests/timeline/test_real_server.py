@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, NotAVideo, UnknownModel, VideoClassifier, segments
@@ -19,7 +18,7 @@ from clipserve_server.triton import Triton
 from tests.decode.synthesis import repeat
 from tests.exports import copy_model
 from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
-from tests.watching import wait_for
+from tests.watching import server_of, wait_for
 
 MOTION_SECONDS, FPS = 2, 30
 # Each label for three motions in a row, so for six seconds.
@@ -151,8 +150,7 @@ def test_a_file_loses_nothing_when_client_and_server_are_killed(triton, film, tm
     before = count()
     client = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert wait_for(lambda: count() > before + 100)
-    (server,) = [one for one in psutil.Process().children(True) if is_server(one, first)]
-    server.kill()
+    server_of(first).kill()
     first.stop()
     ports = {**ANY_PORTS, "grpc_port": int(first.grpc_url.rpartition(":")[2])}
     with Triton(repository, log=tmp_path / "second.log", **ports):
@@ -161,9 +159,3 @@ def test_a_file_loses_nothing_when_client_and_server_are_killed(triton, film, tm
     *windows, end = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["window"] for line in windows] == list(range(8 * 144))
     assert end["windows"] == 8 * 144
-
-
-def is_server(process: psutil.Process, triton: Triton) -> bool:
-    """Whether this is the server that `triton` started."""
-    words = process.cmdline()
-    return bool(words) and words[0].endswith("tritonserver") and triton.grpc_url.rpartition(":")[2] in " ".join(words)
