@@ -2,7 +2,6 @@
 
 import time
 from functools import partial
-from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
@@ -132,12 +131,7 @@ class AsyncVideoClassifier:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:

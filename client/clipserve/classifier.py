@@ -7,7 +7,6 @@ decides which calls the server gets, transport.py makes them, request.py parses 
 
 import time
 from functools import partial
-from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
@@ -208,12 +207,7 @@ class VideoClassifier:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
 
 WAIT_MILLISECONDS = 120_000
+RESTRICTED = "--grpc-restricted-protocol=model-repository:admin-key=secret"
 CLASSES = {"sideways": ("moving left", "moving right"), "turning": ("rotating clockwise", "rotating counterclockwise")}
 
 
@@ -36,11 +37,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fit_page(browser: Browser, repositories: Callable[[FormatName], Path], tmp_path: Path) -> Iterator[Page]:
-    """The tab, on a page whose server has a repository of its own."""
+    """The tab, on a page whose server has a repository of its own, and loads models for whoever has the key."""
     repository = copy_model(repositories("onnx"), tmp_path / "repository")
+    key = {"triton-grpc-protocol-admin-key": "secret"}
     with (
-        Triton(repository, models=["motion"], **ANY_PORTS) as triton,
-        open_showcase(triton.grpc_url, port=0, fit_repository=repository) as showcase,
+        Triton(repository, models=["motion"], options=[RESTRICTED], **ANY_PORTS) as triton,
+        open_showcase(triton.grpc_url, port=0, fit_repository=repository, headers=key) as showcase,
     ):
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.goto(showcase.address)

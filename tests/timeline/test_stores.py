@@ -7,12 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 
 import grpc
 import pytest
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
+from clipserve.results import ScoredLabel
+from clipserve.timeline.window import VideoFacts, Window
+from clipserve.timeline.window_file import write_windows
+from clipserve.timeline.window_lines import Record
 from tests.watching import HANG_SECONDS, wait_for
 
 pytestmark = pytest.mark.usefixtures("memory")
@@ -105,6 +110,26 @@ def test_other_formats_are_written_whole_at_the_end(run, server, memory, video, 
     assert run(video, "--out", "memory://results/match.vtt", "--enter", 0.9).exit_code == 0
     assert memory.cat("/results/match.vtt") == b"WEBVTT\n", "other segments of the same windows"
     assert len(server.requests) == sent
+
+
+def test_a_csv_of_many_windows_is_written_without_keeping_them(tmp_path):
+    alive, most = weakref.WeakSet(), 0
+
+    def records():
+        nonlocal most
+        for index in range(200):
+            for number, name in enumerate(("a.mp4", "b.mp4")):
+                window = Window(index, index, index + 1, index, index + 1, (ScoredLabel(name, number, 0.5),))
+                alive.add(window)
+                most = max(most, len(alive))
+                yield Record(number, name, video=name, window=window)
+        yield Record(0, "a.mp4", video="a.mp4", facts=VideoFacts(200.0, 200, False))
+
+    write_windows(str(tmp_path / "windows.csv"), 1, records())
+    rows = list(csv.DictReader((tmp_path / "windows.csv").open()))
+    assert [(row["row"], row["window"]) for row in rows[:3]] == [("0", "0"), ("1", "0"), ("0", "1")]
+    assert len(rows) == 400
+    assert most <= 2
 
 
 def test_an_address_that_ends_in_a_slash_gets_a_file_for_each_video(run, memory, tmp_path):

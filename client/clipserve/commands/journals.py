@@ -25,13 +25,17 @@ def continue_journal(journal: Journal[Any], work: Callable[[], None], *, name: s
     try:
         with journal:
             work()
-    except (*RETRIED_ERRORS, OSError, KeyboardInterrupt) as end:
-        if not isinstance(end, KeyboardInterrupt):
-            print_error(end)
-        tell(f"{name}: {journal.results} {journal.RESULTS}; the same command continues from here")
-        if isinstance(end, KeyboardInterrupt):
-            raise
-        raise typer.Exit(2) from end
+    except KeyboardInterrupt:
+        _tell_rest(journal, name)
+        raise
+    except (*RETRIED_ERRORS, OSError) as error:
+        print_error(error)
+        _tell_rest(journal, name)
+        raise typer.Exit(2) from error
     new = journal.results - before
     tell(f"{name}: {journal.results} {journal.RESULTS}, {new} of them new, {journal.failures} {failed}")
     return journal.failures == 0
+
+
+def _tell_rest(journal: Journal[Any], name: str) -> None:
+    tell(f"{name}: {journal.results} {journal.RESULTS}; the same command continues from here")

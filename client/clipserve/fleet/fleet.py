@@ -8,7 +8,6 @@ transport has a connection for each member, and the choice is made here.
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
@@ -163,7 +162,5 @@ class Route:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()

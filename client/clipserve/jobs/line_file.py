@@ -7,7 +7,7 @@ of the results has no room; a job locks it while it writes.
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,14 +94,11 @@ class LineFile:
         self._lock.seek(0)
         text = self._lock.read()
         if self.path.exists() and self.path.stat().st_size > 0:
-            try:
+            with explain_settings(
+                f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it"
+            ):
                 found, end = json.JSONDecoder().raw_decode(text)
                 before = dict(found)
-            except (ValueError, TypeError, RecursionError):
-                raise InvalidRequest(
-                    f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it:"
-                    " choose another --out"
-                ) from None
             check_settings(str(self.path), before, settings)
             *notes, incomplete = text[end:].split("\n")
             self.notes = list(filter(None, notes))
@@ -110,6 +107,15 @@ class LineFile:
             self._lock.truncate(0)
             self._lock.write(write_json(dict(settings), indent=2) + "\n")
             self._lock.flush()
+
+
+@contextmanager
+def explain_settings(wrong: str) -> Iterator[None]:
+    """Turn what JSON raises that no job wrote into InvalidRequest. wrong: says what is wrong then."""
+    try:
+        yield
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidRequest(f"{wrong}: choose another --out") from None
 
 
 def check_settings(name: str, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from clipserve.atomic_files import open_atomically
 from clipserve.errors import InvalidRequest, VideoNotReadable
-from clipserve.jobs.line_file import LineFile, check_settings
+from clipserve.jobs.line_file import LineFile, check_settings, explain_settings
 from clipserve.sources.remote_paths import RemotePath, is_remote
 from clipserve.sources.stores import Store, store_errors
 from clipserve.tables.formats import write_json
@@ -97,13 +97,9 @@ class LineParts:
         self._parts = [found[name] for name in sorted(found) if name.startswith("part-")]
         before: dict[str, Any] = {}
         if found:
-            with Store(found["job.json"]).open_text(None) as file:
-                try:
-                    before = dict(json.load(file))
-                except (ValueError, TypeError, RecursionError):
-                    raise InvalidRequest(
-                        f"{found['job.json'].shown!r} is not what a job writes: choose another --out"
-                    ) from None
+            wrong = f"{found['job.json'].shown!r} is not what a job writes"
+            with Store(found["job.json"]).open_text(None) as file, explain_settings(wrong):
+                before = dict(json.load(file))
         if self._parts:
             check_settings(self._name, before, settings)
         elif before != settings:  # also after a job with a wrong model, which stored no line

@@ -1,7 +1,6 @@
 """How a caller takes the rows of a run: one by one, until none is left, one raises, or the run is closed."""
 
 from abc import ABC, abstractmethod
-from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
 Item = TypeVar("Item")
@@ -47,9 +46,7 @@ class RowIterator(ABC, Generic[Item]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -88,7 +85,5 @@ class AsyncRowIterator(ABC, Generic[Item]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()

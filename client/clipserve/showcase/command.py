@@ -91,6 +91,8 @@ def demo(
                         share=share,
                         open_browser=open_browser,
                         fit_repository=repository if fit else None,
+                        tls=server.choose_tls(),
+                        headers=server.read_headers(),
                     )
                 )
         except ClipserveError as error:

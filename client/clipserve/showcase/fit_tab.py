@@ -4,10 +4,11 @@ import logging
 import queue
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipserve.connection import Tls
 from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.evaluation.run import check_installed
 from clipserve.extras import load
@@ -32,11 +33,20 @@ class FitTab:
     Args:
         server: that the page shows.
         repository: its model repository.
+        tls, headers: of the connection that lets the server load a model.
     """
 
-    def __init__(self, server: ModelServer, repository: Path) -> None:
+    def __init__(
+        self,
+        server: ModelServer,
+        repository: Path,
+        *,
+        tls: Tls | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._server = server
         self._repository = repository
+        self._tls, self._headers = tls, headers
 
     def fit(self, archives: Sequence[str] | None, on: str | None, name: str | None) -> Iterator[tuple[str, Any]]:
         """(answer, choice of models): first what is being done, then the report and the new model."""
@@ -85,7 +95,8 @@ class FitTab:
             steps.put("unpacking the videos")
             steps.put(f"embedding {unpack(archives, folder)} videos with {on}")
             options = FitOptions(repository=self._repository, progress=False)
-            run = FitRun(on, name, self._server.open_classifier, self._server.url, options, steps.put)
+            open_classifier, url = self._server.open_classifier, self._server.url
+            run = FitRun(on, name, open_classifier, url, options, steps.put, tls=self._tls, headers=self._headers)
             steps.put(run.execute(folder))
         except Exception as error:
             steps.put(hide_folder(error, folder))

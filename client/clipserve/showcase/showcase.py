@@ -100,6 +100,8 @@ def open_showcase(
         share=share,
         open_browser=open_browser,
         fit_repository=Path(fit_repository) if fit_repository else None,
+        tls=tls,
+        headers=headers,
     ) as showcase:
         yield showcase
 
@@ -116,8 +118,13 @@ def serve_page(
     share: bool,
     open_browser: bool,
     fit_repository: Path | None = None,
+    tls: Tls | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Iterator[Showcase]:
-    """Like `open_showcase`, with a function that makes classifiers. Raises what `open_showcase` raises."""
+    """Like `open_showcase`, with a function that makes classifiers. Raises what `open_showcase` raises.
+
+    tls, headers: for the server to load what visitors fit.
+    """
     gr = import_gradio()
     if fit_repository:
         if share:
@@ -132,7 +139,7 @@ def serve_page(
             model = "motion"
         choose_model(models, model)
         listed = stack.enter_context(open_samples(samples)) if samples or generated else []
-        fit_tab = FitTab(server, fit_repository) if fit_repository else None
+        fit_tab = FitTab(server, fit_repository, tls=tls, headers=headers) if fit_repository else None
         blocks = build_page(server, samples=listed, model=model, fit_tab=fit_tab)
         blocks.queue(max_size=MOST_WAITING, api_open=False)
         address, shared = _launch(

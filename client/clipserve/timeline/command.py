@@ -143,7 +143,7 @@ def write_file(
             retry_seconds=retry_seconds,
             on_failure=print_error,
         )
-        plan.finish(file.timelines)
+        plan.write(file)
 
     return continue_journal(file, work, name=hide_secrets(plan.out), failed="videos failed")
 
@@ -166,14 +166,14 @@ def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, p
                 elif plan.as_segments:
                     for one in plan.join(timeline).segments:
                         print_line({"video": timeline.video, **describe_segment(one)})
-                if plan.wants_timelines:
+                if plan.has_pictures:
                     kept.append(timeline)
     finally:
         for table in tables:
             print_table(table)
         for error in errors:
             print_error(error)
-    plan.finish(lambda: iter(kept))
+    plan.draw(lambda: iter(kept))
     return rows.summary.failures == 0
 
 
@@ -188,7 +188,7 @@ def _follow(rows: Iterable[TimelineRow], plan: OutputPlan, errors: list[Clipserv
         if plan.as_json and not plan.as_segments:
             sys.stdout.write(f"{lines.write(row)}\n")
             sys.stdout.flush()
-            if not plan.wants_timelines:
+            if not plan.has_pictures:
                 continue
         yield Record.of(row)
 

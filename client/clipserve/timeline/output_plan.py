@@ -14,7 +14,7 @@ from clipserve.timeline.formats import FORMATS, JOURNAL, VideoSegments, find_for
 from clipserve.timeline.options import TimelineOptions
 from clipserve.timeline.picture import PICTURES
 from clipserve.timeline.segments import SegmentOptions, segments
-from clipserve.timeline.window_file import VideoTimeline, write_windows
+from clipserve.timeline.window_file import VideoTimeline, WindowFile, write_windows
 from clipserve.timeline.window_lines import CSV, is_window_file
 
 WINDOW_FORMATS = ("csv", "jsonl")
@@ -45,7 +45,7 @@ class OutputPlan:
         self.windows, self.joining, self.as_json, self.as_segments = windows, joining, as_json, as_segments
         self.out, self.html, self.png = out, html, png
         self.journal: str | None = None
-        self._write_out: Callable[[Iterator[VideoTimeline]], None] | None = None  # at the end
+        self._write_out: Callable[[WindowFile], None] | None = None  # at the end
         if format is not None and (format not in FORMATS or not out):
             raise typer.BadParameter(
                 f"the option needs --out, and must be one of {', '.join(FORMATS)}; got {format!r}",
@@ -67,14 +67,18 @@ class OutputPlan:
             )
 
     @property
-    def wants_timelines(self) -> bool:
-        """Whether the windows are needed in the end."""
-        return bool(self.html or self.png or self._write_out)
+    def has_pictures(self) -> bool:
+        """Whether `draw` needs the windows in the end."""
+        return bool(self.html or self.png)
 
-    def finish(self, timelines: Callable[[], Iterator[VideoTimeline]]) -> None:
-        """Write what is made of all windows. Raises ClipserveError or OSError."""
+    def write(self, file: WindowFile) -> None:
+        """Write what is made of the complete journal. Raises ClipserveError or OSError."""
         if self._write_out:
-            self._write_out(timelines())
+            self._write_out(file)
+        self.draw(file.timelines)
+
+    def draw(self, timelines: Callable[[], Iterator[VideoTimeline]]) -> None:
+        """Write the page and the picture. Raises ClipserveError or OSError."""
         if self.html:
             from clipserve.timeline.page import write_page
 
@@ -106,12 +110,12 @@ class OutputPlan:
             return
         self.journal = f"{out.rstrip('/')}/{JOURNAL}" if folder else f"{out}.{JOURNAL}"
         if as_windows and not folder:
-            self._write_out = partial(write_windows, out, self.windows.top_k)
+            self._write_out = lambda file: write_windows(out, self.windows.top_k, file.records())
         else:
             self._write_out = partial(self._write_segments, out, name, folder)
 
-    def _write_segments(self, out: str, name: str, folder: bool, timelines: Iterator[VideoTimeline]) -> None:
-        known = (timeline for timeline in timelines if timeline.has_answer)
+    def _write_segments(self, out: str, name: str, folder: bool, file: WindowFile) -> None:
+        known = (timeline for timeline in file.timelines() if timeline.has_answer)
         write_segments(out, name, map(self.join, known), folder=folder)
 
 

@@ -125,7 +125,18 @@ class WindowFile(Journal[Record]):
 
     def timelines(self) -> Iterator[VideoTimeline]:
         """The videos, each as soon as its end is read."""
-        return gather(self._read_records())
+        return gather(self.records())
+
+    def records(self) -> Iterator[Record]:
+        """Those of all lines, and after its last window what was noted of a video."""
+        for line in self._lines.read():
+            record = self._parse(line)
+            if record is None:
+                continue
+            yield record
+            end = self._noted.get(record.number)
+            if end is not None and record.window is not None and record.window.index + 1 == end.facts.windows_total:
+                yield end
 
     def _check_size(self, number: int, entry: Entry, version: Sequence[int] | None) -> None:
         before = self._sizes.get(number)
@@ -142,17 +153,6 @@ class WindowFile(Journal[Record]):
                 f"{row.video!r} is another video than when {self.name!r} was begun: its window {last.index} was {last},"
                 f" and is {row.window or 'missing'}. Restore the video, or choose another --out."
             )
-
-    def _read_records(self) -> Iterator[Record]:
-        """Those of all lines, and after its last window what was noted of a video."""
-        for line in self._lines.read():
-            record = self._parse(line)
-            if record is None:
-                continue
-            yield record
-            end = self._noted.get(record.number)
-            if end is not None and record.window is not None and record.window.index + 1 == end.facts.windows_total:
-                yield end
 
     def _read_line(self, line: bytes) -> Record | None:
         return self.format.read(line)
@@ -212,14 +212,17 @@ def gather(records: Iterable[Record]) -> Iterator[VideoTimeline]:
     yield from open_videos.values()
 
 
-def write_windows(path: str, top_k: int, timelines: Iterable[VideoTimeline]) -> None:
-    """Write the windows as CSV, all at once: for stores, where nothing can be appended. Raises OSError."""
+def write_windows(path: str, top_k: int, records: Iterable[Record]) -> None:
+    """Write the windows as CSV, in the order of the records: for stores, where nothing can be appended. Raises OSError.
+
+    None of them stays in memory.
+    """
     lines = CsvLines(top_k)
     with open_atomically(path) as file:
         file.write(f"{lines.header()}\n")
-        for one in timelines:
-            rows = (TimelineRow(one.id, one.video, one.number, window=window) for window in one.windows)
-            file.writelines(f"{lines.write(row)}\n" for row in rows)
+        for one in records:
+            if one.window is not None:
+                file.write(f"{lines.write(TimelineRow(one.id, one.video, one.number, window=one.window))}\n")
 
 
 def read_version(video: object) -> Sequence[int] | None:
