@@ -31,6 +31,7 @@ from clip_decode.engine import decode_clips_with_nvdec
 from clip_decode.errors import Declined, InvalidRequest
 from tests.decode.synthesis import Clip
 from tests.decode.test_exactness import STREAMS, X265
+from tests.decode.test_oddities import remux
 
 FAKE_GPU = Path(__file__).parent / "fake_gpu"
 GEOMETRIES = {"large": Geometry(8, 5, 64, 64), "small": Geometry(5, 5, 48, 40)}
@@ -117,6 +118,12 @@ def plain(nvc: ModuleType, *, megabytes: int = 1000, excluded: Collection[str] =
     return Nvdec(nvc, Cuda(), megabytes=megabytes, excluded=excluded)
 
 
+def trim(codec: str, **size: int) -> bytes:
+    """A video whose edit list discards the first seven of 48 frames."""
+    clip = Clip(codec, gop=20, options={"x265-params": X265} if codec == "libx265" else {}, **size)
+    return remux(clip.make(), "mp4", shift=-7, options={"avoid_negative_ts": "disabled"})
+
+
 def facts(report: Report) -> dict[str, object]:
     """What a report says about the video, not about its decoding."""
     values = json.loads(report.to_json())
@@ -154,6 +161,12 @@ def test_key_frames_equal_those_of_a_cpu(nvc: ModuleType, name: str) -> None:
     report = check(plain(nvc), data, Sampling(policy="keyframes", crops=3))
     assert report.policy == "keyframes"
     assert report.decoded_frames == len({number for (view,) in report.frame_numbers.values() for number in view})
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_frames_that_an_edit_list_discards_are_not_shown(nvc: ModuleType, codec: str) -> None:
+    for sampling in SAMPLINGS:
+        assert check(plain(nvc), trim(codec), sampling).frames == 41
 
 
 @pytest.mark.parametrize("name", [*sorted(FOR_A_CPU), "vp9 in webm", "mpeg4 in mp4"])
@@ -457,6 +470,13 @@ def test_a_gpu_gives_the_pixels_of_a_cpu(gpu: Nvdec, name: str) -> None:
     for sampling in SAMPLINGS:
         if TAKEN[name].frames > 1 or sampling.start_seconds is None:
             check(gpu, data, sampling)
+
+
+@pytest.mark.needs("nvdec")
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_a_gpu_does_not_show_frames_that_an_edit_list_discards(gpu: Nvdec, codec: str) -> None:
+    for sampling in SAMPLINGS:
+        check(gpu, trim(codec, width=256, height=224), sampling)
 
 
 @pytest.mark.needs("nvdec")

@@ -21,8 +21,6 @@ from clip_decode.plan.decode_plan import DecodeSegment
 
 # FFmpeg's pixel formats that NVDEC's 4:2:0 surfaces of 8 and of 10 bits can be copied into.
 _PIXEL_FORMATS = {8: ("yuv420p", "yuvj420p"), 10: ("yuv420p10le",)}
-_NOT_SHOWN = 1  # The timestamp of packets whose frames are not displayed.
-_FIRST_TIMESTAMP = 2  # Zero may mean that there is none.
 
 
 class NvdecDecoder:
@@ -43,8 +41,10 @@ class NvdecDecoder:
         """See Nvdec.open. acquire: returns a decoder that is ready for the stream."""
         self._acquire, self._stream, self._context = acquire, stream, context
         self._index, self._order, self._limits = index, display_order, limits
-        # Timestamps identify frames, and increase in display order.
-        self._timestamps = {number: rank + _FIRST_TIMESTAMP for rank, number in enumerate(display_order)}
+        # Timestamps identify frames, and increase in display order, after those of frames that are not displayed. They
+        # begin with 1, because 0 may mean that there is none.
+        self._first_shown = len(index.packets) + 1
+        self._timestamps = {number: rank + self._first_shown for rank, number in enumerate(display_order)}
         self._template: VideoFrame | None = None
 
     def decode(self, segment: DecodeSegment, wanted: Collection[int]) -> Iterator[tuple[int | None, VideoFrame | None]]:
@@ -58,19 +58,15 @@ class NvdecDecoder:
             self._decoder = self._acquire()
         template = self._template
         numbers = {*wanted, first} if compare else wanted
-        pending = sorted(self._timestamps[number] for number in numbers if number in segment.shown)
+        pending = sorted(map(self._timestamp, numbers))
         for number in [*segment.packets, None]:
             # Frames that are not wanted stay on the GPU.
-            seek = pending[0] if pending else len(self._order) + _FIRST_TIMESTAMP
+            seek = pending[0] if pending else self._first_shown + len(self._order)
             data = b"" if number is None else self._stream.convert(bytes(self._index.packets[number]))
             if number == first:
                 data = self._stream.parameter_sets + data
-            timestamp = _NOT_SHOWN if number is None else self._timestamps.get(number, _NOT_SHOWN)
+            timestamp = 1 if number is None else self._timestamp(number)
             for found, surface_frame in self._send(data, timestamp, seek):
-                if found == _NOT_SHOWN:
-                    continue
-                rank = found - _FIRST_TIMESTAMP
-                source = self._order[rank] if 0 <= rank < len(self._order) else None
                 frame = None
                 if pending and found == pending[0]:
                     del pending[0]
@@ -80,9 +76,13 @@ class NvdecDecoder:
                     compare = False
                     fill_frame(template, surface)
                     frame = template
-                yield source, frame
+                if (rank := found - self._first_shown) >= 0:
+                    yield self._order[rank] if rank < len(self._order) else None, frame
         if pending:
             raise DependenciesUnknown("a frame did not come")
+
+    def _timestamp(self, number: int) -> int:
+        return self._timestamps.get(number, number + 1)
 
     def _send(self, data: bytes, timestamp: int, seek: int) -> Iterator[tuple[int, Any]]:
         frames = self._decoder.send(data, timestamp, seek=seek)
@@ -97,8 +97,10 @@ class NvdecDecoder:
 
     def _decode_on_cpu(self, number: int) -> VideoFrame:
         """The frame of the packet that begins a segment; its pixels may be replaced."""
+        # FFmpeg gives no frame for a packet that an edit list discards. A new packet with all of its bytes has no such mark.
+        whole = [(0, self._index.packets[number].size)] if number in self._index.discarded else None
         try:
-            frames = decode_packet(self._context, self._index, number, self._limits)
+            frames = decode_packet(self._context, self._index, number, self._limits, whole)
             frames += decode_packet(self._context, self._index, None, self._limits)
         except FFMPEG_ERRORS as error:
             raise DependenciesUnknown("the first packet cannot be decoded") from error
