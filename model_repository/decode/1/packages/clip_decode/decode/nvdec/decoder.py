@@ -97,7 +97,7 @@ class NvdecDecoder:
 
     def _decode_on_cpu(self, number: int) -> VideoFrame:
         """The frame of the packet that begins a segment; its pixels may be replaced."""
-        # FFmpeg gives no frame for a packet that an edit list discards. A new packet with all of its bytes has no such mark.
+        # FFmpeg gives no frame for a packet that an edit list discards. A new packet with its bytes has no such mark.
         whole = [(0, self._index.packets[number].size)] if number in self._index.discarded else None
         try:
             frames = decode_packet(self._context, self._index, number, self._limits, whole)
