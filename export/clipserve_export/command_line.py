@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from clipserve.commands.options import spread_options
+from clipserve.commands.termination import exit_on_sigterm
 from clipserve.contract import ClipContract
 from clipserve_export.serving.options import ServingOptions
 from clipserve_export.specs import SPECS
@@ -230,7 +231,7 @@ def export_and_report(
     from clipserve_export.versions import explain_publication
 
     spec, started = source.spec, time.monotonic()
-    with console.status(spec.name) as status:
+    with exit_on_sigterm(), console.status(spec.name) as status:
         try:
             record = export_network(
                 source,

@@ -1,6 +1,9 @@
 """A ready ONNX or TorchScript file becomes a model, or a sentence says what to do."""
 
 import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from onnx import TensorProto
 from tests.export.conftest import Run
 from tests.export.small_onnx import CONTRACT, DEVIATION, GEOMETRY, MEAN, WEIGHTS, contract_of, write_onnx
 from tests.motion_repository import ANY_PORTS
+from tests.watching import wait_for
 from torch import nn
 from tritonclient.grpc import InferenceServerClient, InferInput
 
@@ -95,6 +99,16 @@ def test_a_full_disk_is_said_and_changes_nothing(folder: Path, run: Run) -> None
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert status == 1
     assert "repository cannot be written: File too large" in said
+    assert list((folder / "repository").iterdir()) == []
+
+
+def test_a_command_that_is_told_to_stop_leaves_nothing_behind(folder: Path) -> None:
+    files = ["--contract", folder / "mine.toml", "--labels", folder / "mine.txt", "--repository", folder / "repository"]
+    path = write_onnx(folder / "net.onnx")
+    process = subprocess.Popen([sys.executable, "-m", "clipserve", "adopt", path, "--name", "mine", *files])
+    assert wait_for(lambda: list(folder.glob("repository/mine_net/.staging-*")) or process.poll() is not None)
+    process.terminate()
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM
     assert list((folder / "repository").iterdir()) == []
 
 

@@ -1,8 +1,6 @@
 """`clipserve loadtest`."""
 
 import os
-import signal
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from rich.console import Console
 
 from clipserve import ClipserveError
 from clipserve.commands.options import ConnectionOptions, KeyFileOption, read_admin_key, spread_options
+from clipserve.commands.termination import exit_on_sigterm
 from clipserve.extras import load
 from clipserve.fleet.targets import split_urls
 from clipserve.loadtest.embedded import embedded_server, write_sample_videos
@@ -139,7 +138,6 @@ def loadtest(
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 160
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
     def say(text: str) -> None:
         console.print(text, markup=False)
@@ -176,7 +174,7 @@ def loadtest(
             if url
             else embedded_server(model, repository, cpu_precision=cpu_precision)
         )
-        with opened as server:
+        with exit_on_sigterm(), opened as server:
             test = LoadTest(analyzer, server, plan, folder, say)
             started = time.monotonic()
             try:
