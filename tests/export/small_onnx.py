@@ -48,6 +48,8 @@ def write_onnx(
     regressor: bool = False,
     beside: bool = False,
     weights_seed: int = 0,
+    classifier: bool = False,
+    elements: int = 0,
 ) -> Path:
     """A network of a few nodes: means over height and width of [batch, 4, 3, 16, 16], then a matrix.
 
@@ -56,6 +58,8 @@ def write_onnx(
     regressor: scikit-learn's operator takes the place of the matrix. ONNX Runtime knows it, OpenVINO does not.
     beside: the weights lie in a file beside this one.
     weights_seed: 0 makes WEIGHTS.
+    classifier: there is another output, with the name of the best class.
+    elements: of a tensor that has no use.
     """
     shape = numpy_helper.from_array(np.array([rows, 12]), "shape")
     values = np.random.default_rng(weights_seed).normal(size=WEIGHTS.shape).astype(np.float32)
@@ -75,6 +79,21 @@ def write_onnx(
     if regressor:
         attributes = {"coefficients": WEIGHTS.T.ravel().tolist(), "intercepts": [0.0] * 3, "targets": 3}
         nodes[-1] = helper.make_node("LinearRegressor", ["embedding"], ["logits"], domain="ai.onnx.ml", **attributes)
+    outputs = []
+    if classifier:
+        attributes = {
+            "coefficients": [0.0] * 36,
+            "intercepts": [0.0] * 3,
+            "classlabels_strings": ["one", "two", "three"],
+        }
+        nodes.append(
+            helper.make_node("LinearClassifier", ["embedding"], ["label", "votes"], domain="ai.onnx.ml", **attributes)
+        )
+        outputs.append(helper.make_tensor_value_info("label", TensorProto.STRING, [batch]))
+    if elements:
+        constants.append(numpy_helper.from_array(np.array([elements]), "elements"))
+        nodes.append(helper.make_node("ConstantOfShape", ["elements"], ["zeros"]))
+        outputs.append(helper.make_tensor_value_info("zeros", TensorProto.FLOAT, [elements]))
     if softmax:
         nodes.append(helper.make_node("Softmax", ["raw"], ["logits"], axis=1))
     graph = helper.make_graph(
@@ -84,10 +103,14 @@ def write_onnx(
         [
             helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, 12]),
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3]),
+            *outputs,
         ],
         constants,
     )
-    opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid("ai.onnx.ml", 3)] if regressor else [])]
+    opsets = [
+        helper.make_opsetid("", opset),
+        *([helper.make_opsetid("ai.onnx.ml", 3)] if regressor or classifier else []),
+    ]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     # Above 100 bytes: ONNX Runtime takes shapes only from the file itself.
     outside = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 100} if beside else {}

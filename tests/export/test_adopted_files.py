@@ -1,5 +1,6 @@
 """A ready ONNX or TorchScript file becomes a model, or a sentence says what to do."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -22,8 +23,9 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import print_config
 from clipserve_export.formats import load_onnx, load_torchscript
-from clipserve_export.own.adopted import hash_file, read_onnx
+from clipserve_export.own.adopted import hash_file
 from clipserve_export.own.contract_file import read_contract_file
+from clipserve_export.own.onnx_file import read_onnx
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import read_config
 from clipserve_server.triton import Triton
@@ -87,6 +89,18 @@ def test_weights_that_lie_beside_a_file_are_part_of_its_hash(folder: Path, run: 
     assert hash_file(path) != before
     (folder / "weights.bin").unlink()
     assert "cannot be read as ONNX" in adopt(run, folder, path)[1]
+
+
+def test_more_weights_than_a_file_holds_are_refused_before_they_are_read(folder: Path, run: Run) -> None:
+    path = write_onnx(folder / "net.onnx", beside=True, branches=True)
+    os.truncate(folder / "weights.bin", 2**31)
+    said = adopt(run, folder, path)[1]
+    assert "has 2.00 GiB with its weights, and the ONNX file of a model must have less than 2 GiB: store" in said
+
+
+def test_too_little_memory_is_said(folder: Path, run: Run) -> None:
+    said = adopt(run, folder, write_onnx(folder / "net.onnx", elements=2**45))[1]
+    assert "net.onnx takes more memory than there is: give this machine, or its container, more memory" in said
 
 
 def test_a_full_disk_is_said_and_changes_nothing(folder: Path, run: Run) -> None:
@@ -163,6 +177,11 @@ def test_a_torchscript_file_is_adopted(folder: Path, run: Run) -> None:
         ({}, CONTRACT.replace('scores = "logits"', ""), "has 2 of them, embedding, logits: name one by scores = "),
         ({}, CONTRACT.replace('"logits"', '"classes"'), "has no scores 'classes'; it has embedding, logits"),
         ({}, CONTRACT.replace('"embedding"', '"pool"'), "has no features 'pool'"),
+        (
+            {"classifier": True},
+            CONTRACT.replace('"logits"', '"label"'),
+            "'label' is tensor(string), but scores",
+        ),
         ({}, CONTRACT.replace("[network]", "classes = 4\n[network]"), "classes = 4, but the network returns 3 values"),
         ({}, CONTRACT + 'type = "uint8"\n', "leave mean and deviation out"),
     ],

@@ -8,9 +8,9 @@ from tests.export.conftest import Run
 from tests.export.small_onnx import CONTRACT, write_onnx
 
 from clipserve.fitting import Head
-from clipserve_export.own.adopted import read_onnx
 from clipserve_export.own.contract_file import read_contract_file
 from clipserve_export.own.fitted import find_trunk, publish_head
+from clipserve_export.own.onnx_file import read_onnx
 from clipserve_export.own.source import own_spec
 from clipserve_export.parity import runs_in_openvino
 from clipserve_export.repository import read_config

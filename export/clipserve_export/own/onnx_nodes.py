@@ -70,6 +70,14 @@ def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph, and those that its nodes hold."""
+    yield graph
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            yield from all_graphs(inner)
+
+
 def prefix_names(graph: onnx.GraphProto, prefix: str) -> None:
     """Put `prefix` ahead of the name of every tensor and node, inner graphs included. An absent input stays ""."""
 
