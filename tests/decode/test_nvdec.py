@@ -201,10 +201,10 @@ def test_a_decoder_is_used_again_for_a_stream_alike(nvc: ModuleType) -> None:
     assert (nvdec.cache.created, nvdec.cache.reconfigured) == (1, 0)
 
 
-@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1"])
 def test_a_decoder_is_set_up_for_another_displayed_size_in_the_same_coded_size(nvc: ModuleType, codec: str) -> None:
     nvdec = plain(nvc)
-    options = {"x265-params": X265} if codec == "libx265" else {}
+    options = {"libx265": {"x265-params": X265}, "libsvtav1": {"preset": "12"}}.get(codec, {})
     for height in (64, 50, 52, 50, 64):
         check(nvdec, Clip(codec, width=160, height=height, gop=12, options=options).make(), Sampling())
     assert nvdec.cache.created == 1

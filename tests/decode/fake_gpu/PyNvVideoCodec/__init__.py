@@ -170,6 +170,8 @@ class PyNvDecoder:
         else:
             frames = self._context.decode(None)
         coded_size = self._context.coded_width, self._context.coded_height
+        if self._codec == cudaVideoCodec.AV1:  # In whole blocks, as the others; FFmpeg's has the displayed size.
+            coded_size = tuple(-(-length // 8) * 8 for length in coded_size)
         if not data:
             self._begin()
         if self._has("lose a frame"):

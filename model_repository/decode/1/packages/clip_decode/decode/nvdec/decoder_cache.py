@@ -168,6 +168,7 @@ class DecoderCache:
     """The decoders of one GPU, each used by one stream at a time. Thread-safe.
 
     Attributes:
+        megabytes: upper bound of the GPU memory, in MiB, of all decoders now.
         created, reconfigured: how often a decoder was created, and set up for another stream.
     """
 
@@ -175,14 +176,9 @@ class DecoderCache:
         """megabytes: MiB of the GPU's memory that the decoders may take together."""
         self._nvc, self._cuda, self._max_megabytes = nvc, cuda, megabytes
         self._idle: list[CachedDecoder] = []  # Most recently used last.
-        self._megabytes = 0
+        self.megabytes = 0
         self._changed = threading.Condition()
         self.created = self.reconfigured = 0
-
-    @property
-    def megabytes(self) -> int:
-        """Upper bound of the GPU memory, in MiB, of all decoders now."""
-        return self._megabytes
 
     @contextmanager
     def acquire(self, sequence: SequenceParameters) -> Iterator[CachedDecoder]:
@@ -202,17 +198,18 @@ class DecoderCache:
             self._changed.notify()
 
     def _take(self, sequence: SequenceParameters) -> CachedDecoder:
-        side = next((s for s in SIDES if s >= max(sequence.coded_size)), 0)
+        longest = max(sequence.coded_size)
+        side = next((side for side in SIDES if side >= longest), longest)
         new = estimate_megabytes(sequence, side)
-        if not side or new > self._max_megabytes:
+        if new > self._max_megabytes:
             raise DependenciesUnknown(f"its decoder takes {new} MiB, but {self._max_megabytes} are allowed")
         while True:
             spare: CachedDecoder | None = None
             with self._changed:
                 decoder = self._find_idle(sequence)
                 more = new if decoder is None else _growth(decoder, sequence)
-                if self._megabytes + more <= self._max_megabytes:
-                    self._megabytes += more
+                if self.megabytes + more <= self._max_megabytes:
+                    self.megabytes += more
                     if decoder is not None:
                         self._idle.remove(decoder)
                         decoder.megabytes += more
@@ -269,5 +266,5 @@ class DecoderCache:
 
     def _release(self, megabytes: int) -> None:
         with self._changed:
-            self._megabytes -= megabytes
+            self.megabytes -= megabytes
             self._changed.notify_all()
