@@ -24,6 +24,7 @@ from clipserve_container.settings import Settings
 from clipserve_server.options import LIMITS_VARIABLE
 from tests.deploy.embedded import EmbeddedServer
 from tests.ports import find_free_ports
+from tests.watching import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +62,7 @@ class Running:
         """As a container ends: with its first process, all others. A stub that Triton was still starting stays."""
         self.process.terminate()
         try:
-            self.process.wait(40)
+            self.process.wait(HANG_SECONDS)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -69,7 +70,7 @@ class Running:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of the ready port; 0 where nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ready_port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ready_port}{path}", timeout=HANG_SECONDS) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -77,7 +78,7 @@ class Running:
             return 0, ""
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 2 * HANG_SECONDS
         while self.get("/ready")[0] != 200:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
@@ -109,37 +110,38 @@ def test_requests_that_were_taken_are_answered_before_the_server_stops(running, 
 
     with VideoClassifier("motion", running.server.grpc_url) as classifier, ThreadPoolExecutor(7) as pool:
         expected = classifier.classify(slow_video).top.label
+        worker = find_worker(running)
+        worker.suspend()  # it is not done before the server stops
         answers = [pool.submit(classify) for _ in range(6)]
         # One is taken, at least; the others may be on their way to the server still.
-        wait_for(lambda: count_waiting(running.server), lambda waiting: waiting > 0, pause=0.005)
+        wait_for(lambda: count_waiting(running.server), lambda waiting: waiting > 0)
         running.process.send_signal(signal.SIGTERM)
         assert wait_for(lambda: running.get("/ready")[0], lambda status: status == 503)
-        wait_for(lambda: running.log, lambda log: "accepts no more requests" in log, pause=0.005)
+        wait_for(lambda: running.log, lambda log: "accepts no more requests" in log)
         assert not all(answer.done() for answer in answers), "too little to do for this test"
         late = pool.submit(classify)
+        worker.resume()
         outcomes = [answer.result() for answer in answers]
         assert set(outcomes) <= {expected, "refused"}
         assert expected in outcomes
         assert late.result() in {"refused", expected}
-    assert running.process.wait(60) == 0
+    assert running.process.wait(HANG_SECONDS) == 0
 
 
 def test_a_model_whose_process_died_is_noticed_and_triton_ended(running):
     assert set(json.loads(running.get("/ready")[1])) == {"ready", "problems"}
     assert 'clipserve_model_ready{model="decode"} 1' in running.get("/metrics")[1]
-    # Once more after the watch has seen which models have a process.
-    time.sleep(0.5)
     os.kill(find_stub(running, "decode"), signal.SIGKILL)
     status, body = wait_for(lambda: running.get("/ready"), lambda answer: answer[0] == 503)
     assert (status, json.loads(body)["problems"]) == (503, ["decode: its process died"])
-    running.process.wait(30)
+    running.process.wait(HANG_SECONDS)
     assert "ends Triton, so that it is restarted" in running.log
 
 
 def test_a_triton_that_is_killed_ends_the_container_with_its_signal(running):
     (triton,) = find_children(running.process.pid)
     os.kill(triton, signal.SIGKILL)
-    assert running.process.wait(30) == 128 + signal.SIGKILL
+    assert running.process.wait(HANG_SECONDS) == 128 + signal.SIGKILL
 
 
 def test_before_the_models_are_loaded_the_answer_is_no(onnx_repository, tmp_path):
@@ -181,25 +183,32 @@ def test_an_answer_that_is_no_http_is_a_problem_and_no_exception(answer):
 
         served = pool.submit(serve)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/v2/models/motion/ready"
-        problem = find_problem(address, timeout=5.0)
-        served.result(10)
+        problem = find_problem(address, timeout=HANG_SECONDS)
+        served.result(HANG_SECONDS)
     assert problem
 
 
-def wait_for(look, enough, *, seconds=30, pause=0.05):
+def wait_for(look, enough, *, seconds=HANG_SECONDS):
     """Look until the answer is enough; returns it."""
     deadline = time.monotonic() + seconds
     while not enough(answer := look()):
         assert time.monotonic() < deadline, answer
-        time.sleep(pause)
+        time.sleep(0.05)
     return answer
 
 
 def count_waiting(server: EmbeddedServer) -> float:
     """Videos that wait for a decoder."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['metrics']}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports['metrics']}/metrics", timeout=HANG_SECONDS) as answer:
         lines = answer.read().decode().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("clipserve_decode_waiting "))
+
+
+def find_worker(running: Running) -> psutil.Process:
+    """The process that decodes videos."""
+    others = psutil.Process(running.process.pid).children(recursive=True)
+    (worker,) = (process for process in others if "decode_pool.worker" in process.cmdline())
+    return worker
 
 
 def find_children(pid: int) -> list[int]:

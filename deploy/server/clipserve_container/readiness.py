@@ -19,11 +19,13 @@ class Readiness:
     """Checks the models of one Triton.
 
     url: its HTTP port. names: the models that should be ready. repository: the path that Triton was given.
+    has_been_ready: whether some check has found every model ready.
     """
 
     def __init__(self, url: str, names: list[str], repository: Path, *, processes: Path = Path("/proc")) -> None:
         self._url, self._names, self._repository, self._processes = url, names, repository, processes
         self._stubs: set[str] = set()
+        self.has_been_ready = False
 
     def check(self) -> dict[str, str]:
         """Why each model is not ready, by name; empty for one that is ready."""
@@ -34,6 +36,7 @@ class Readiness:
         if not any(models.values()):
             # Which models have a process depends on their backends, so it is learnt while all are ready.
             self._stubs = alive & set(self._names)
+            self.has_been_ready = True
         return models
 
 

@@ -112,11 +112,11 @@ class Service:
 
     def _watch(self, triton: subprocess.Popen[bytes]) -> None:
         """End a Triton that was ready, and has not been ready in several checks in a row."""
-        was_ready, failures = False, 0
+        failures = 0
         while not self._stopping.wait(self._watch_seconds):
             problems = name_problems(self._readiness.check())
-            was_ready, failures = was_ready or not problems, failures + 1 if problems else 0
-            if problems and was_ready:
+            failures = failures + 1 if problems else 0
+            if problems and self._readiness.has_been_ready:
                 log(f"not ready, {failures} times in a row: {'; '.join(problems)}")
                 if self._restart_after and failures >= self._restart_after:
                     log("ends Triton, so that it is restarted")
