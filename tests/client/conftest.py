@@ -20,7 +20,7 @@ import grpc
 import numpy as np
 import pytest
 from tests.ports import find_free_ports
-from tests.watching import NEVER_SECONDS
+from tests.watching import HANG_SECONDS, NEVER_SECONDS
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import (
     GRPCInferenceServiceServicer,
@@ -111,7 +111,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
     def wait_for_calls(self, count: int) -> None:
         """Return when so many inferences are in flight."""
         with self.counting:
-            assert self.counting.wait_for(lambda: self.in_flight >= count, 60)
+            assert self.counting.wait_for(lambda: self.in_flight >= count, HANG_SECONDS)
 
     def ModelInfer(self, request, context):
         with self.counting:
@@ -242,7 +242,7 @@ def start() -> Iterator[Callable[..., str]]:
     yield start_one
     for server, triton in running:
         triton.release.set()
-        server.stop(None).wait(5)
+        server.stop(None).wait(HANG_SECONDS)
 
 
 @pytest.fixture

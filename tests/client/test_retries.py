@@ -86,8 +86,8 @@ def test_with_retry_seconds_the_client_waits_for_a_server_that_is_starting(conne
 
 def test_retries_outlast_the_deadline_of_a_call(connect, triton):
     triton.models["x3d_m"].ready = False
-    threading.Timer(1.0, lambda: setattr(triton.models["x3d_m"], "ready", True)).start()
-    (row,) = connect().classify_many([VIDEO], timeout_seconds=0.3, retry_seconds=HANG_SECONDS)
+    threading.Timer(2.0, lambda: setattr(triton.models["x3d_m"], "ready", True)).start()
+    (row,) = connect().classify_many([VIDEO], timeout_seconds=1.5, retry_seconds=HANG_SECONDS)
     assert row.prediction
 
 

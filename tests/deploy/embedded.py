@@ -14,8 +14,9 @@ from clipserve_server.options import METRICS_VARIABLE
 from clipserve_server.python_stubs import make_environment
 from clipserve_server.wheel import find_wheel, make_backend_directory
 from tests.ports import find_free_ports
+from tests.watching import HANG_SECONDS
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 
 class EmbeddedServer:
@@ -79,7 +80,7 @@ class EmbeddedServer:
 
     def is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.http_url}/v2/models/motion/ready", timeout=5):
+            with urllib.request.urlopen(f"{self.http_url}/v2/models/motion/ready", timeout=HANG_SECONDS):
                 return True
         except OSError:
             return False
@@ -87,4 +88,4 @@ class EmbeddedServer:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(30)
+            self.process.wait(HANG_SECONDS)

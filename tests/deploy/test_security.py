@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from clipserve import ServerUnavailable, Tls, VideoClassifier
 from clipserve.command_line import build_app
 from clipserve.errors import ClipserveError
+from tests.watching import HANG_SECONDS
 
 ADMIN = {"triton-grpc-protocol-clipserve-admin": "the-key-of-the-operator"}
 ADMIN_CALLS = {
@@ -58,7 +59,7 @@ def test_with_the_admin_key_a_model_is_loaded(plain):
 def test_http_refuses_the_same_without_the_key(plain, path):
     request = urllib.request.Request(f"{plain.http_url}/v2/{path}", data=b"{}", method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=HANG_SECONDS)
     with refused.value as answer:
         assert answer.code == 403
     assert plain.is_ready()
@@ -66,7 +67,7 @@ def test_http_refuses_the_same_without_the_key(plain, path):
 
 def test_everybody_may_classify_and_ask_for_readiness(plain, bouncing):
     with VideoClassifier("motion", plain.grpc_url) as classifier:
-        classifier.wait_until_ready(timeout_seconds=10)
+        classifier.wait_until_ready(timeout_seconds=HANG_SECONDS)
         assert classifier.classify(bouncing).top.label == "bouncing"
 
 
@@ -117,10 +118,10 @@ def test_whoever_cannot_show_our_certificate_gets_no_connection(mutual, certific
         "no TLS": None,
     }[who]
     with VideoClassifier("motion", mutual.grpc_url, tls=tls) as classifier, pytest.raises(ServerUnavailable):
-        classifier.classify(bouncing, timeout_seconds=5)
+        classifier.classify(bouncing, timeout_seconds=HANG_SECONDS)
 
 
 def test_a_client_does_not_trust_a_server_of_another_authority(mutual, certificates, bouncing):
     tls = Tls(certificates.root / "foreign" / "server" / "ca.pem")
     with VideoClassifier("motion", mutual.grpc_url, tls=tls) as classifier, pytest.raises(ServerUnavailable):
-        classifier.classify(bouncing, timeout_seconds=5)
+        classifier.classify(bouncing, timeout_seconds=HANG_SECONDS)

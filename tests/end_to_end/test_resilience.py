@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +47,8 @@ def test_kill_9_of_workers_under_load_costs_only_their_requests(serve: Callable[
         assert answers["moving left"] > answers["crashed"]
         assert classifier.classify(video).top.label == "moving left"
     # One that was killed as it started is replaced without a count of its own.
-    assert wait_for(lambda: metric(triton, "clipserve_decode_worker_restarts_total") >= answers["crashed"], 30)
-    assert wait_for(lambda: len(decode_workers(triton)) == 2, 30)
+    assert wait_for(lambda: metric(triton, "clipserve_decode_worker_restarts_total") >= answers["crashed"])
+    assert wait_for(lambda: len(decode_workers(triton)) == 2)
     assert metric(triton, 'clipserve_decode_total{outcome="crashed"}') == answers["crashed"]
 
 
@@ -64,8 +65,10 @@ def test_more_than_the_queue_holds_is_refused_as_busy_and_the_service_goes_on(
     with VideoClassifier("motion", url=triton.grpc_url) as classifier, ThreadPoolExecutor(20) as pool:
         (pid,) = decode_workers(triton)
         os.kill(pid, signal.SIGSTOP)
-        waiting = [pool.submit(classifier.classify, video) for _ in range(20)]
-        wait_for(lambda: sum(future.done() for future in waiting) >= 17, 20)
+        waiting = [pool.submit(classifier.classify, video)]
+        time.sleep(0.5)  # the first is handed to the worker: it would take the place of another in the queue
+        waiting += [pool.submit(classifier.classify, video) for _ in range(19)]
+        assert wait_for(lambda: sum(future.done() for future in waiting) >= 17)
         os.kill(pid, signal.SIGCONT)
         errors = [future.exception() for future in waiting]
         refused = [error for error in errors if error is not None]
@@ -188,7 +191,7 @@ def test_damaged_files_lose_no_request_and_no_model(serve: Callable[..., Triton]
 
         def outcome(data: bytes) -> str:
             try:
-                return "answer" if classifier.classify(data) else ""
+                return "answer" if classifier.classify(data, retry=True) else ""
             except ClipserveError as error:
                 return error.code
 

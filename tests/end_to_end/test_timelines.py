@@ -186,12 +186,10 @@ def test_no_more_is_sent_than_a_client_acknowledges(motion_server: Triton, long_
         assert wait_for(lambda: sent() >= 40)
         time.sleep(0.5)
         assert sent() <= 20 + most
-        # A client that goes away ends the decoding within a second.
+        # A client that goes away ends the decoding, which would wait ten minutes for an acknowledgement.
         assert window_workers(motion_server)
         caller.cancel()
-        gone = time.monotonic()
-        assert wait_for(lambda: not window_workers(motion_server), 5)
-        assert time.monotonic() - gone < 1.0
+        assert wait_for(lambda: not window_workers(motion_server))
 
 
 def test_a_window_that_takes_long_is_waited_for(serve: Callable[..., Triton], long_film: bytes) -> None:
