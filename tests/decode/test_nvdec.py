@@ -372,6 +372,13 @@ def test_after_any_fault_the_video_is_left_to_a_cpu_and_the_decoder_discarded(nv
     check(nvdec, data, Sampling())
 
 
+def test_a_video_leaves_no_context_to_its_thread(nvc: ModuleType) -> None:
+    nvdec, driver = plain(nvc), ctypes.CDLL(cuda.LIBRARY)
+    for sampling in (Sampling(), Sampling(start_seconds=1.2, end_seconds=1.3)):
+        check(nvdec, Clip(gop=48).make(), sampling)
+        assert driver.fake_contexts() == 0
+
+
 def test_a_decoder_that_cannot_be_created_leaves_nothing_on_the_gpu(nvc: ModuleType) -> None:
     nvdec, driver = plain(nvc), ctypes.CDLL(cuda.LIBRARY)
     before = driver.fake_streams()

@@ -13,6 +13,8 @@ static int check_stream(void *stream) { return check_context() ? check_context()
 
 /* Streams that were created and not destroyed. */
 int fake_streams(void) { return streams; }
+/* Contexts that the calling thread has pushed and not popped. */
+int fake_contexts(void) { return pushed; }
 
 int cuInit(unsigned flags) { return getenv("FAKE_GPU_LOST") ? 803 : 0; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }

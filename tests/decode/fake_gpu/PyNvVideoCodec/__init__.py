@@ -22,6 +22,8 @@ from typing import ClassVar
 import av
 import numpy as np
 
+from clip_decode.decode.nvdec import cuda
+
 __version__ = "2.2.4"
 
 faults: set[str] = set(filter(None, os.environ.get("FAKE_NVDEC", "").split(",")))
@@ -206,6 +208,8 @@ class PyNvDecoder:
                 surface <<= 6
             if self._has("wrong pixels"):
                 surface[0, 0] ^= 128
+        else:  # The real one leaves the context that it has pushed.
+            ctypes.CDLL(cuda.LIBRARY).cuCtxPushCurrent_v2(ctypes.c_void_p(0xC0))
         self._lent.append(surface)
         return DecodedFrame(surface, frame.pts)
 
