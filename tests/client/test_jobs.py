@@ -308,8 +308,9 @@ def test_a_job_waits_for_a_real_server_that_dies_or_stops(motion_repository, mot
     finally:
         if process:
             process.kill()
-    assert process.returncode == 0, said
     rows = read_rows(out)
+    assert [row["error"] for row in rows if "error" in row] == []
+    assert process.returncode == 0, said
     assert [row["row"] for row in rows] == list(range(300))
     for row in rows:
         assert row["labels"][0]["label"] in row["video"]

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from clipserve.plan.workload import Workload
 from tests.interrupts import interruptible
 from tests.loadtest.conftest import Restricted
 from tests.loadtest.falsifying_server import falsifying_server
+from tests.watching import HANG_SECONDS, wait_for
 
 COMMAND = [sys.executable, "-m", "clipserve", "loadtest"]
 # Rates below 25 a second get longer windows than these: each needs ten requests.
@@ -172,12 +172,12 @@ def test_a_fetch_that_fails_says_what_to_install(monkeypatch, tmp_path):
 
 
 def processes_with(text):
-    """Ids of processes whose command line has the text."""
-    found = []
+    """Command lines of processes that have the text, by process id."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if text.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
+            if text.encode() in (words := path.read_bytes()):
+                found[int(path.parent.name)] = words.decode()
         except OSError:
             continue
     return found
@@ -191,14 +191,11 @@ def test_stopped_early_it_leaves_no_process_and_no_model_but_the_results_so_far(
     command = [*COMMAND, *map(str, (*at(restricted), "--through", "ensemble,decode", *options))]
     with (tmp_path / "output").open("w") as output:
         process = subprocess.Popen(interruptible(command), stdout=output, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 120
-    while "[2/" not in (tmp_path / "output").read_text() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(0.5)
-    assert any("perf_analyzer" in Path(f"/proc/{pid}/cmdline").read_text() for pid in processes_with(str(tmp_path)))
+    assert wait_for(lambda: "[2/" in (tmp_path / "output").read_text(), 2 * HANG_SECONDS)
+    assert wait_for(lambda: any("perf_analyzer" in words for words in processes_with(str(tmp_path)).values()))
     process.send_signal(number)
-    assert process.wait(60) == status
-    assert processes_with(str(tmp_path)) == []
+    assert process.wait(HANG_SECONDS) == status
+    assert processes_with(str(tmp_path)) == {}
     assert list(tmp_path.glob("*/raw/01-ensemble-closed-1/table.csv"))
     assert list(tmp_path.glob("*/load.csv"))
     with triton_grpc.InferenceServerClient(restricted.triton.grpc_url) as client:

@@ -18,7 +18,7 @@ from tests.conftest import NEEDS
 from tests.exports import copy_model
 from tests.interrupts import interruptible
 from tests.motion_repository import ANY_PORTS
-from tests.watching import read_metric, wait_for
+from tests.watching import HANG_SECONDS, read_metric, wait_for
 
 from clipserve import VideoClassifier
 from clipserve.errors import ServerError
@@ -128,7 +128,7 @@ def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     """Even kill -9, which nobody can catch: the server must not outlive the command."""
     server = serve("motion", "--repository", exported, "--log", tmp_path / "triton.log")
     with VideoClassifier("motion", url=server.wait_until_up()) as classifier:
-        classifier.wait_until_ready(timeout_seconds=5)
+        classifier.wait_until_ready(timeout_seconds=HANG_SECONDS)
     assert len(server.family) >= 4, "command, guard, tritonserver and stubs"
     names = tuple(shm_prefix(path) for path in server.scratch.iterdir())
     assert traces_of(names)
@@ -233,8 +233,12 @@ def test_kill_9_while_models_load_ends_them_at_once(
     assert list(server.scratch.iterdir()) == []
 
 
-def test_a_signal_while_models_load_stops_it_too(serve: Callable[..., Serve], exported: Path) -> None:
-    server = serve("motion", "--repository", exported)
+def test_a_signal_while_models_load_stops_it_too(serve: Callable[..., Serve], repository: Path) -> None:
+    model = repository / "decode" / "1" / "model.py"
+    text = model.read_text()
+    model.unlink()  # not in place: it may be a link to the original
+    model.write_text(f"import time\ntime.sleep(5)\n{text}")  # not done before the signal, if this process is held up
+    server = serve("motion", "--repository", repository)
     assert wait_for(lambda: len(server.family) >= 2, STARTED_SECONDS)
     server.process.send_signal(signal.SIGINT)
     assert server.process.wait(STOPPED_SECONDS) == 130
