@@ -29,7 +29,7 @@ from tests.export.small_checkpoint import (
 )
 
 from clipserve_export.clips import random_clips
-from clipserve_export.errors import ContractError, WeightsError
+from clipserve_export.errors import ContractError, ExportError, WeightsError
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.own.hugging_face import HuggingFaceSource
 from clipserve_export.specs import Geometry
@@ -158,6 +158,29 @@ def test_a_pretrained_network_without_a_head_is_no_classifier(tmp_path: Path) ->
     source = HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None)
     with pytest.raises(WeightsError, match=r"lacks . weights of VideoMAEForVideoClassification, 'classifier\.bias'"):
         source.load()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"id2label": ["one", "two", "three"]},
+            r"id2label is \['one', 'two', 'three'\], but must name each class by its",
+        ),
+        ({"id2label": {"waving": 0}}, "must name each class by its number"),
+        ({"id2label": {"0": {"name": "waving"}, "1": "running", "2": "sitting"}}, "must name each class by its number"),
+        ({"id2label": {"0": "waving"}}, r"'classifier.bias' has the shape \[3\], and config.json makes it \[1\]"),
+        ({"intermediate_size": 48}, "has the shape .* the configuration is of another network than the weights"),
+    ],
+)
+def test_a_configuration_that_contradicts_the_weights_is_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    save_checkpoint("videomae", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ExportError, match=said):
+        HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None).load()
 
 
 def test_weights_of_another_file_are_not_for_a_checkpoint(tmp_path: Path, run: Run) -> None:

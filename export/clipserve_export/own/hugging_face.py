@@ -87,11 +87,12 @@ class HuggingFaceSource:
 
     def load(self) -> LoadedNetwork:
         """Build the network with its weights. Raises ContractError or WeightsError."""
+        labels = read_labels(self.folder)
         network = adapt_module(load_module(self.folder), self.spec, Interface(layout="BTCHW"))
         return LoadedNetwork(
             network=network,
             contract=network.contract,
-            labels=read_labels(self.folder),
+            labels=labels,
             weights=self.origin,
             weights_sha256=hash_weights(self.folder),
         )
@@ -216,8 +217,14 @@ def read_numbers(processor: Mapping[str, Any]) -> dict[str, Any]:
 def read_labels(folder: Path) -> list[str] | None:
     """The names of the classes in config.json; None where it lacks some. Raises ContractError."""
     names = read_json(folder, CONFIG).get("id2label")
-    if not isinstance(names, dict) or not names:
+    if names is None or names == {}:
         return None
+    numbered = isinstance(names, dict) and all(map(str.isdecimal, names))
+    if not numbered or not all(isinstance(name, str | int | None) for name in names.values()):
+        raise ContractError(
+            f"{folder / CONFIG}: id2label is {str(names)[:60]}, but must name each class by its number, as"
+            ' {"0": "waving", "1": "running"}: correct it'
+        )
     labels = [names.get(str(number)) for number in range(len(names))]
     return None if None in labels else list(map(str, labels))
 
@@ -251,10 +258,17 @@ def load_module(folder: Path) -> nn.Module:
     try:
         module: nn.Module
         module, loading = AutoModelForVideoClassification.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True
-        )
+            folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by their names
+        )  # fmt: skip
     except Exception as error:  # transformers raises OSError, ValueError, RuntimeError and kinds of its own
         raise WeightsError(f"{folder} cannot be loaded: {describe_exception(error)}") from error
+    if mismatched := sorted(loading["mismatched_keys"]):
+        name, there, wanted = mismatched[0]
+        raise WeightsError(
+            f"{folder}: {name!r} has the shape {list(there)}, and {CONFIG} makes it {list(wanted)}"
+            f" ({len(mismatched)} such weights): the configuration is of another network than the weights"
+        )
     if missing := sorted(name for name in loading["missing_keys"] if UNUSED not in name):
         raise WeightsError(
             f"{folder} lacks {len(missing)} weights of {type(module).__name__}, {missing[0]!r} first, and transformers"
