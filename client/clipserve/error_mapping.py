@@ -21,7 +21,7 @@ import grpc  # type: ignore[import-untyped]
 from clipserve import errors
 from clipserve.errors import ClipserveError
 from clipserve.proxies import find_proxy, read_host
-from clipserve.request import REPORT, list_public_models
+from clipserve.request import FEATURES, REPORT, list_public_models
 from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.lists import LISTS
 
@@ -240,6 +240,11 @@ def _write_message(kind: type[ClipserveError], status: grpc.StatusCode, text: st
         return f"{about}{text}. If it is a list of videos: {advice}."
     if issubclass(kind, errors.VideoError):
         return about + text
+    if kind is errors.InvalidRequest and f"'{FEATURES}'" in text:  # as with REPORT
+        return (
+            f"{about}model {call.model!r} has no embedding, and the request asks for features: leave features out, or"
+            f" choose another model ({text})"
+        )
     if kind is errors.InvalidRequest:
         return f"{about}model {call.model!r} refuses the request: {text}"
     if kind is errors.UnknownModel:

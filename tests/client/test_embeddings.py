@@ -113,3 +113,11 @@ def test_the_command_without_a_server_writes_nothing(free_port, source, tmp_path
     assert result.exit_code == 2
     assert "clipserve serve" in result.stderr
     assert not (tmp_path / "x.npy").exists()
+
+
+def test_a_model_without_an_embedding_says_so(connect, triton):
+    # Word for word what Triton 2.51 says.
+    triton.failure = (grpc.StatusCode.INVALID_ARGUMENT, "unexpected inference output 'FEATURES' for model 'x3d_m'")
+    with pytest.raises(InvalidRequest, match="'x3d_m' has no embedding, and the request asks for features: leave"):
+        connect().classify(b"video", features=True)
+    assert "has no embedding" in str(connect().embed([b"video"]).failures[0].error)
