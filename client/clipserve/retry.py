@@ -3,15 +3,23 @@
 import random
 
 from clipserve.error_mapping import CallContext
-from clipserve.errors import ClipserveError, DeadlineExceeded, ModelNotReady, ServerBusy, ServerUnavailable
+from clipserve.errors import (
+    ClipserveError,
+    DeadlineExceeded,
+    ModelNotReady,
+    RequestCancelled,
+    ServerBusy,
+    ServerUnavailable,
+)
 
 # Delays are random below a limit that doubles from the first to the longest: "full jitter", which keeps many clients
 # from coming back at the same moment (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
 FIRST_RETRY_SECONDS = 0.25
 LONGEST_RETRY_SECONDS = 5.0
 
-# Not DeadlineExceeded: after it no time is left for another attempt.
-RETRIED_ERRORS = (ServerBusy, ServerUnavailable, ModelNotReady)
+# Not DeadlineExceeded: after it no time is left for another attempt. RequestCancelled is the status CANCELLED, by which
+# a Triton that stops ends calls that were just coming in (2.51); what the client cancels itself is not sent again.
+RETRIED_ERRORS = (ServerBusy, ServerUnavailable, ModelNotReady, RequestCancelled)
 
 
 class RetryPolicy:

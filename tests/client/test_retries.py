@@ -28,6 +28,16 @@ def test_a_request_to_a_busy_server_is_retried_until_it_answers(connect, triton)
     assert row.milliseconds >= (triton.arrivals[-1] - triton.arrivals[0]) * 1000 - 50
 
 
+def test_a_call_that_a_stopping_server_ends_is_retried(connect, triton):
+    """Triton's status for some of those that come in at that moment."""
+    classifier = connect()
+    classifier.classify(VIDEO)
+    triton.failures_left, triton.passing_failure = 2, (grpc.StatusCode.CANCELLED, "CANCELLED")
+    (row,) = classifier.classify_many([VIDEO], retry_seconds=HANG_SECONDS)
+    assert row.prediction
+    assert len(triton.requests) == 4
+
+
 @pytest.mark.parametrize(
     "failure",
     [

@@ -123,6 +123,7 @@ def test_first_window_leaves_out_those_before(connect, server):
         {"failures": [(2, BROKEN)]},
         {"failures": [(1, BROKEN), (0, BROKEN), (1, BROKEN)]},
         {"failures": [(1, "[busy] the server is stopping")]},
+        {"failures": [(2, grpc.StatusCode.CANCELLED)]},
         {"cut": [2]},
     ],
 )
