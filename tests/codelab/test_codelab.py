@@ -92,7 +92,8 @@ def check_models(output: str, *, classes: int) -> None:
 def test_the_script_runs_on_videos_and_a_server_that_are_there(server: Triton, data: Path, tmp_path: Path) -> None:
     place = ("--url", server.grpc_url, "--repository", str(server.repository))
     done = run_script("--data", str(data), "--model", "motion", *place)
-    assert done.returncode == 0, done.stderr
+    # With the server's log: Triton may crash as it loads a model on a busy machine (server issue 8882).
+    assert done.returncode == 0, f"{done.stderr}\n{server.log_path.read_text(errors='replace')[-4000:]}"
     check_steps(done.stdout, videos=len(MOTIONS) * VIDEOS)
     check_models(done.stdout, classes=len(MOTIONS))
     # Both models are served, and right about a new video.

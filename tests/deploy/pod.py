@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.deploy.engine import run
+from tests.watching import wait_for
 
 Spec = dict[str, Any]
 UNITS = {"Mi": "m", "Gi": "g"}
@@ -124,7 +125,7 @@ class Pod:
             assert state["Running"], self.docker("logs", self.name)[-4000:]
             assert time.monotonic() < deadline, self.docker("logs", self.name)[-4000:]
             time.sleep(0.5)
-        assert self.probe(self.container["readinessProbe"])
+        assert wait_for(lambda: self.probe(self.container["readinessProbe"]))
 
     def terminate(self) -> tuple[int, float]:
         """preStop, SIGTERM, and SIGKILL after the grace period. Returns exit status and seconds."""

@@ -22,6 +22,7 @@ from tritonclient.utils import InferenceServerException
 from clipserve import ServerUnavailable, Tls, VideoClassifier
 from tests.deploy.certificates import SCRIPT
 from tests.deploy.stack import FILES, KILL_DECODE_STEP, Stack
+from tests.watching import HANG_SECONDS
 
 pytestmark = pytest.mark.skipif(not os.environ.get("CLIPSERVE_COMPOSE"), reason="make test-compose runs it")
 
@@ -163,7 +164,7 @@ def test_prometheus_sees_every_triton_and_the_proxy(scaled):
     address = f"http://127.0.0.1:{scaled.ports['PROMETHEUS_PORT']}/api/v1/query?"
 
     def ask(query: str) -> dict[str, float]:
-        with urllib.request.urlopen(address + urllib.parse.urlencode({"query": query}), timeout=10) as answer:
+        with urllib.request.urlopen(address + urllib.parse.urlencode({"query": query}), timeout=HANG_SECONDS) as answer:
             results = json.load(answer)["data"]["result"]
         return {json.dumps(result["metric"], sort_keys=True): float(result["value"][1]) for result in results}
 
@@ -176,7 +177,7 @@ def test_prometheus_sees_every_triton_and_the_proxy(scaled):
 def test_the_page_of_the_demo_is_served(scaled):
     scaled.compose("build", "demo")
     scaled.compose("--profile", "demo", "up", "-d", "--wait", "demo")
-    with urllib.request.urlopen(f"http://127.0.0.1:{scaled.ports['DEMO_PORT']}/config", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{scaled.ports['DEMO_PORT']}/config", timeout=HANG_SECONDS) as answer:
         assert "motion" in answer.read().decode()
 
 
@@ -194,13 +195,13 @@ def test_with_mutual_tls_the_proxy_serves_certified_clients_and_lets_nobody_rule
             assert classifier.classify(bouncing).top.label == "bouncing"
         stranger = VideoClassifier("motion", f"localhost:{scaled.ports[name]}", tls=Tls(alice / "ca.pem"))
         with stranger, pytest.raises(ServerUnavailable):
-            stranger.classify(bouncing, timeout_seconds=5)
+            stranger.classify(bouncing, timeout_seconds=HANG_SECONDS)
     # The containers of clients show the certificate of the one they are named.
     variables["CLIPSERVE_CLIENT"] = "alice"
     ask = ("run", "--rm", "--no-deps", "client", "classify", "--model", "motion", "--json", "bouncing.mp4")
     assert "bouncing" in scaled.compose(*ask, **variables).stdout
     scaled.compose("--profile", "demo", "up", "-d", "--wait", "--no-deps", "demo", **variables)
-    with urllib.request.urlopen(f"http://127.0.0.1:{scaled.ports['DEMO_PORT']}/config", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{scaled.ports['DEMO_PORT']}/config", timeout=HANG_SECONDS) as answer:
         assert "motion" in answer.read().decode()
     with triton_grpc.InferenceServerClient(
         f"localhost:{scaled.ports['PROXY_PORT']}", creds=tls.credentials()

@@ -18,7 +18,7 @@ from tests.deploy.engine import run
 from tests.deploy.helm import pods_of
 from tests.deploy.pod import Pod
 from tests.deploy.stack import KILL_DECODE_STEP, Stack
-from tests.watching import wait_for
+from tests.watching import HANG_SECONDS, wait_for
 
 pytestmark = pytest.mark.skipif(not os.environ.get("CLIPSERVE_COMPOSE"), reason="make test-compose runs it")
 
@@ -84,7 +84,7 @@ def test_a_pod_serves_with_nothing_to_write_and_no_privilege(start: Callable[...
     pod = start()
     pod.wait_until_ready()
     assert classify(pod, bouncing) == "bouncing"
-    assert pod.probe(pod.container["livenessProbe"])
+    assert wait_for(lambda: pod.probe(pod.container["livenessProbe"]))
     probe = "id -u; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status; touch /opt/x /models/x; df -m /dev/shm"
     words = pod.docker("exec", pod.name, "sh", "-c", probe, check=False).split()
     assert words[:7] == ["1000", "CapEff:", "0000000000000000", "NoNewPrivs:", "1", "Seccomp:", "2"]
@@ -93,8 +93,8 @@ def test_a_pod_serves_with_nothing_to_write_and_no_privilege(start: Callable[...
     assert "1384" in words
     status, seconds = pod.terminate()
     assert status == 0
-    # Nothing was under way.
-    assert 10 <= seconds < 20
+    # Nothing was under way, so that Triton needs none of its 30 s.
+    assert 10 <= seconds < 40
 
 
 def test_a_dead_model_fails_the_probes(start: Callable[..., Pod]) -> None:
@@ -102,7 +102,7 @@ def test_a_dead_model_fails_the_probes(start: Callable[..., Pod]) -> None:
     pod.wait_until_ready()
     pod.docker("exec", pod.name, "python3", "-c", KILL_DECODE_STEP)
     assert wait_for(lambda: not pod.probe(pod.container["readinessProbe"]))
-    assert not pod.probe(pod.container["livenessProbe"])
+    assert wait_for(lambda: not pod.probe(pod.container["livenessProbe"]))
 
 
 class Load:
@@ -200,7 +200,7 @@ def test_certificates_and_keys_come_from_secrets(start: Callable[..., Pod], stac
         classifier.classify(bouncing)
     stranger = VideoClassifier("motion", url, tls=Tls(alice / "ca.pem"), headers=headers)
     with stranger, pytest.raises(ServerUnavailable):
-        stranger.classify(bouncing, timeout_seconds=5)
+        stranger.classify(bouncing, timeout_seconds=HANG_SECONDS)
 
 
 def find_done_file(pod: dict[str, Any]) -> str:
