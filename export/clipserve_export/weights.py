@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
-from clipserve_export.damaged_files import ZIP, describe_start, is_damaged, read_start
+from clipserve_export.damaged_files import ZIP, describe_start, is_damaged, read_start, recognise
 from clipserve_export.errors import WeightsError
 from clipserve_export.families.adapter import adapter_of, build_model, projection_key
 from clipserve_export.network import ActionNetwork
@@ -160,7 +160,9 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} cannot be read as a safetensors file: {error}") from error
+        start = read_start(path)
+        reason = describe_start(start) if recognise(start) or not start else str(error)
+        raise WeightsError(f"{path} cannot be read as a safetensors file: {reason}") from error
     return tensors
 
 

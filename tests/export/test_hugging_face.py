@@ -33,6 +33,7 @@ from clipserve_export.errors import ContractError, ExportError, WeightsError
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.own.hugging_face import HuggingFaceSource
 from clipserve_export.specs import Geometry
+from clipserve_export.weights import read_tensors
 
 
 def expected_scores(kind: str, model: Any, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -115,6 +116,7 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
             {"model_type": "bert"},
             "is of a bert, but only videomae, timesformer, vivit, vjepa2 are supported",
         ),
+        ("config.json", {"model_type": ["videomae"]}, "but only videomae, timesformer"),
         ("preprocessor_config.json", {"size": {"height": 32, "width": 32}}, "do not say short_side"),
         ("preprocessor_config.json", {"do_center_crop": False}, "do not say short_side, crop"),
         ("preprocessor_config.json", {"crop_size": 48}, "crop 48 does not fit"),
@@ -167,6 +169,7 @@ def test_a_pretrained_network_without_a_head_is_no_classifier(tmp_path: Path) ->
             {"id2label": ["one", "two", "three"]},
             r"id2label is \['one', 'two', 'three'\], but must name each class by its",
         ),
+        ({"num_hidden_layers": 1}, "weights of layers that config.json does not name, 'videomae.encoder.layer.1."),
         ({"id2label": {"waving": 0}}, "must name each class by its number"),
         ({"id2label": {"0": {"name": "waving"}, "1": "running", "2": "sitting"}}, "must name each class by its number"),
         ({"id2label": {"0": "waving"}}, r"'classifier.bias' has the shape \[3\], and config.json makes it \[1\]"),
@@ -181,6 +184,25 @@ def test_a_configuration_that_contradicts_the_weights_is_refused(
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(ExportError, match=said):
         HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None).load()
+
+
+def test_a_checkpoint_in_float16_is_computed_in_float32(tmp_path: Path) -> None:
+    save_checkpoint("videomae", tmp_path).half().save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float16"
+    network = HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None).load().network
+    assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
+
+
+def test_a_pointer_in_place_of_weights_is_told_apart(tmp_path: Path) -> None:
+    save_checkpoint("videomae", tmp_path)
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    with pytest.raises(WeightsError, match=r"as a pointer of Git LFS \(git lfs pull fetches the file\) does"):
+        HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None).load()
+    with pytest.raises(WeightsError, match="as a pointer of Git LFS"):
+        read_tensors(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ContractError, match="cannot be read: maximum recursion depth exceeded"):
+        HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None)
 
 
 def test_weights_of_another_file_are_not_for_a_checkpoint(tmp_path: Path, run: Run) -> None:

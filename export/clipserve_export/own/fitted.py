@@ -218,7 +218,7 @@ class FittedSource:
 
     def hash_values(self) -> str:
         """Of the trunk's file and the head's values."""
-        return hashlib.sha256((file_hash(self.trunk.path) + hash_head(self.head)).encode()).hexdigest()
+        return hash_files(self.trunk, self.head)
 
     def recipe_files(self) -> Sequence[Path]:
         """This file, and what it adds nodes with."""
@@ -229,9 +229,10 @@ class FittedSource:
         return record.get("weights_sha256") == self.hash_values()
 
 
-def hash_head(head: Head) -> str:
-    """SHA-256 of its values."""
-    return hashlib.sha256(head.weights.tobytes() + head.bias.tobytes()).hexdigest()
+def hash_files(trunk: Trunk, head: Head) -> str:
+    """SHA-256 of the trunk's file and the head's values."""
+    values = hashlib.sha256(head.weights.tobytes() + head.bias.tobytes()).hexdigest()
+    return hashlib.sha256((file_hash(trunk.path) + values).encode()).hexdigest()
 
 
 class FittedNetwork(ActionNetwork):
@@ -257,8 +258,8 @@ def write_onnx(trunk: Trunk, head: Head, path: Path) -> None:
     """The trunk's graph with each view as a video of its own, without what FEATURES do not depend on; then the head."""
     model = onnx.load(trunk.path)
     graph, contract = model.graph, trunk.spec.contract
-    # Of its own, because the trunk may have a head.
-    prefix = f"clipserve/head_{hash_head(head)[:12]}/"
+    # Of its own, because the trunk may have a head, even the same one.
+    prefix = f"clipserve/head_{hash_files(trunk, head)[:12]}/"
     view, features = f"{prefix}view", f"{prefix}features"
     keep_only(graph, "FEATURES")
     rename_tensors(graph.node, {"CLIP": view, "FEATURES": features})

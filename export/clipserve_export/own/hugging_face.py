@@ -16,6 +16,7 @@ from typing import Any, Self
 from torch import nn
 
 from clipserve.contract import ClipContract
+from clipserve_export.damaged_files import describe_start, read_start, recognise
 from clipserve_export.errors import ContractError, WeightsError
 from clipserve_export.own.builder import describe_exception
 from clipserve_export.own.contract_file import read_values
@@ -134,7 +135,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     """A JSON object of the checkpoint. Raises ContractError."""
     try:
         values = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ContractError(f"{folder / name} cannot be read: {error}; a checkpoint has this file") from error
     if not isinstance(values, dict):
         raise ContractError(f"{folder / name} is {type(values).__name__}, but must be an object")
@@ -145,7 +146,7 @@ def read_architecture(folder: Path) -> tuple[Architecture, dict[str, Any]]:
     """The kind of network, and its config.json. Raises ContractError."""
     config = read_json(folder, CONFIG)
     kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise ContractError(
             f"{folder / CONFIG} is of a {kind}, but only {', '.join(ARCHITECTURES)} are supported. For another network"
             " that takes a clip, write a function that builds it: clipserve export FILE.py:FUNCTION"
@@ -252,6 +253,9 @@ def load_module(folder: Path) -> nn.Module:
             f"{folder} has no *.safetensors. Other files of weights can run code when they are read: where you trust"
             " them, load the model in transformers, and save it by model.save_pretrained(FOLDER)"
         )
+    for path in sorted(folder.glob("*.safetensors")):
+        if recognise(start := read_start(path)):
+            raise WeightsError(f"{path}: {describe_start(start)}; a safetensors file is wanted")
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     # Its warnings are about training, such as a loss that the config does not name.
     set_verbosity_error()  # type: ignore[no-untyped-call, unused-ignore]
@@ -269,13 +273,24 @@ def load_module(folder: Path) -> nn.Module:
             f"{folder}: {name!r} has the shape {list(there)}, and {CONFIG} makes it {list(wanted)}"
             f" ({len(mismatched)} such weights): the configuration is of another network than the weights"
         )
+    parts = set(map(without_numbers, module.state_dict()))
+    if surplus := sorted(name for name in loading["unexpected_keys"] if without_numbers(name) in parts):
+        raise WeightsError(
+            f"{folder} has {len(surplus)} weights of layers that {CONFIG} does not name, {surplus[0]!r} first: the"
+            " configuration is of another network than the weights"
+        )
     if missing := sorted(name for name in loading["missing_keys"] if UNUSED not in name):
         raise WeightsError(
             f"{folder} lacks {len(missing)} weights of {type(module).__name__}, {missing[0]!r} first, and transformers"
             " fills them with random numbers: take a checkpoint that was trained for video classification, not the"
             " pretrained network that one begins with"
         )
-    return module.eval().requires_grad_(False)
+    return module.float().eval().requires_grad_(False)  # a checkpoint may be in float16
+
+
+def without_numbers(name: str) -> str:
+    """The name of a weight, without the numbers of its layers."""
+    return re.sub(r"\.\d+\.", ".N.", name)
 
 
 def hash_weights(folder: Path) -> str:
