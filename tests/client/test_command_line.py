@@ -11,7 +11,7 @@ import sys
 import grpc
 import pytest
 from tests.interrupts import interruptible
-from tests.watching import HANG_SECONDS, wait_for
+from tests.watching import HANG_SECONDS, wait_for, when
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
@@ -252,7 +252,8 @@ def test_sampling_that_makes_no_sense_is_refused(run, files, triton):
 
 
 def test_parallel_is_the_number_of_videos_sent_at_once(run, files, triton):
-    triton.delay = 0.1
+    triton.hold, triton.delay = True, 0.02
+    when(lambda: triton.in_flight >= 3, triton.release.set)
     assert run(*files * 4, "--parallel", "3").exit_code == 0
     assert triton.most_in_flight == 3
 

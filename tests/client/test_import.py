@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.watching import HANG_SECONDS
 
 HEAVY = (
     *("typer", "rich", "click", "torch", "torchvision", "pytorchvideo", "onnx", "onnxruntime"),
@@ -39,7 +40,7 @@ def run_without(blocked, program):
         [sys.executable, "-c", BLOCK.format(blocked=blocked) + program],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANG_SECONDS,
     )
 
 

@@ -10,6 +10,7 @@ import grpc
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from tests.watching import HANG_SECONDS
 
 from clipserve import InvalidRequest
 
@@ -53,7 +54,7 @@ def test_progress_false_shows_no_bar(triton):
 
 def test_without_a_terminal_or_notebook_there_is_no_bar(triton):
     program = PROGRAM.format(url=triton.url, progress=None)
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG_SECONDS)
     assert (result.stdout, result.stderr) == ("30\n", "")
 
 
@@ -65,14 +66,22 @@ def test_a_wanted_bar_without_rich_names_the_extra(connect, monkeypatch):
 
 
 def run_in_notebook(url, *runs):
-    """For each run (a source and what is said of progress), what its cell displays in the end: text and HTML."""
-    connect = f"from clipserve import VideoClassifier\nclassifier = VideoClassifier('x3d_m', {url!r})"
+    """For each run, what its cell displays in the end: text and HTML.
+
+    A run is a source, what is said of progress, and when a bar comes by itself if not after a second.
+    """
+    connect = (
+        "from clipserve import VideoClassifier\n"
+        "from clipserve.runs import progress\n"
+        f"classifier = VideoClassifier('x3d_m', {url!r})"
+    )
     cells = [
-        f"table = classifier.classify_many({source}, parallel=2, progress={progress}).table()"
-        for source, progress in runs
+        f"progress.NOTEBOOK_AFTER_SECONDS = {after[0] if after else 1.0}\n"
+        f"table = classifier.classify_many({source}, parallel=2, progress={wanted}).table()"
+        for source, wanted, *after in runs
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (connect, *cells)])
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=round(HANG_SECONDS), kernel_name="python3").execute()
     outputs = [cell.outputs for cell in notebook.cells[1:]]
     assert {output.output_type for cell in outputs for output in cell} <= {"display_data"}, "there is a warning"
     return [[(output.data["text/plain"], output.data["text/html"]) for output in cell] for cell in outputs]
@@ -93,8 +102,9 @@ def test_in_a_notebook_a_bar_that_is_wanted_counts_to_the_end(triton):
 
 def test_a_notebook_shows_a_bar_by_itself_when_the_run_is_long(triton):
     triton.delays[b"slow"] = 0.7
+    # A second may pass in the short run, too, on a busy machine.
     short, long, unwanted = run_in_notebook(
-        triton.url, ('[b"video"] * 2', None), ('[b"slow"] * 5', None), ('[b"slow"] * 5', False)
+        triton.url, ('[b"video"] * 2', None, HANG_SECONDS), ('[b"slow"] * 5', None), ('[b"slow"] * 5', False)
     )
     assert (short, unwanted) == ([], [])
     ((text, _),) = long
