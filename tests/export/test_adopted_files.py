@@ -134,6 +134,18 @@ def test_a_frozen_torchscript_file_is_adopted(folder: Path, run: Run) -> None:
     assert status == 0, said
 
 
+class OfTwoClips(nn.Module):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames.flatten(1)[:, :3].reshape(2, 3)
+
+
+def test_a_torchscript_file_that_fails_inside_says_why(folder: Path, run: Run) -> None:
+    torch.jit.save(torch.jit.script(OfTwoClips()), folder / "net.pt")
+    (folder / "mine.toml").write_text(CONTRACT.partition("scores")[0])
+    said = adopt(run, folder, folder / "net.pt")[1]
+    assert "takes 2 clips at once and not 1: RuntimeError: shape '[2, 3]' is invalid for input of size 3." in said
+
+
 @pytest.mark.parametrize("opset", [13, 18, 21])
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8])
 def test_files_of_other_opsets_and_types_are_adopted(folder: Path, opset: int, kind: int) -> None:
@@ -229,7 +241,9 @@ def test_another_file_is_told_what_is_wanted(folder: Path, run: Run) -> None:
     assert "cannot be read as ONNX" in adopt(run, folder, folder / "net.onnx")[1]
     (folder / "mine.toml").write_text(CONTRACT.partition("scores")[0])
     torch.save({"weight": torch.ones(3)}, folder / "net.pt")
-    assert "A file of weights alone has no network" in adopt(run, folder, folder / "net.pt")[1]
+    said = adopt(run, folder, folder / "net.pt")[1]
+    assert "is a zip archive without a TorchScript program" in said
+    assert "A file of weights alone has no network" in said
     assert "there is no file" in adopt(run, folder, folder / "absent.onnx")[1]
     assert "the name must end in .onnx" in adopt(run, folder, folder / "mine.txt")[1]
 

@@ -5,6 +5,7 @@ are added to an ONNX graph, and its own stay as they are; a TorchScript module i
 """
 
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -98,6 +99,9 @@ def read_torchscript(path: Path, spec: ModelSpec, interface: Interface) -> Actio
         raise WeightsError(f"{path} cannot be read as TorchScript: {describe_start(start)}; {WANTED_TORCHSCRIPT}")
     if is_damaged(path):  # torch reads over many of the damages
         raise WeightsError(f"{path} is damaged or cut off: copy or download it again")
+    with zipfile.ZipFile(path) as archive:
+        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise WeightsError(f"{path} is a zip archive without a TorchScript program; {WANTED_TORCHSCRIPT}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

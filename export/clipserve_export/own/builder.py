@@ -92,9 +92,12 @@ def load_module(name: str) -> ModuleType:
 
 
 def describe_exception(error: BaseException) -> str:
-    """Its kind, its first line, and the place that raised it."""
+    """Its kind, its first line, and the place that raised it. Of a TorchScript program its last line, with the kind."""
+    lines = str(error).strip().splitlines() or [""]
+    if lines[0].startswith("The following operation failed in the TorchScript"):
+        return lines[-1]
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
     place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace else ""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}{place}"
+    return f"{type(error).__name__}: {lines[0]}{place}"
