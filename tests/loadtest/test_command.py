@@ -52,10 +52,8 @@ def at(server: Restricted, url=None):
 @pytest.fixture
 def invoke(monkeypatch):
     """Call the command in this process, which saves seconds of imports."""
-    handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.delenv("CLIPSERVE_URL", raising=False)
-    yield lambda *options: CliRunner().invoke(build_app(), ["loadtest", *map(str, options)])
-    signal.signal(signal.SIGTERM, handler)
+    return lambda *options: CliRunner().invoke(build_app(), ["loadtest", *map(str, options)])
 
 
 @pytest.fixture(scope="module")
