@@ -34,6 +34,7 @@ def test_a_warm_network_has_run_alone_and_in_full_before_anybody_asks(repository
         assert len(stubs(triton, "motion_net")) == 2
 
 
+@pytest.mark.long
 def test_tensorrt_changes_nothing_on_a_cpu_but_the_warm_up(repository: Path) -> None:
     write_serving(repository, MOTION, Serving(accelerator="tensorrt", warm_up=True, max_batch=2))
     clip = random_clips(MOTION.geometry, batch=2, views=1, seed=1).numpy()
@@ -69,6 +70,7 @@ def infer_scores(client: triton_grpc.InferenceServerClient, clip: NDArray[np.uin
     return scores
 
 
+@pytest.mark.long
 def test_a_bound_on_requests_in_flight_keeps_the_embedded_triton_from_loading_the_model(
     repository: Path, tmp_path: Path
 ) -> None:

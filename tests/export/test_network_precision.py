@@ -29,7 +29,9 @@ def export_motion(repository: Path, form: FormatName, precision: Precision, *, r
     return record is not None
 
 
-@pytest.mark.parametrize(("form", "precision"), [("onnx", "fp16"), ("torchscript", "bf16")])
+@pytest.mark.parametrize(
+    ("form", "precision"), [pytest.param("onnx", "fp16", marks=pytest.mark.long), ("torchscript", "bf16")]
+)
 def test_an_export_in_half_says_so_and_what_it_was_allowed(
     tmp_path: Path, form: FormatName, precision: Precision
 ) -> None:

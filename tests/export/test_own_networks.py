@@ -287,23 +287,17 @@ def test_files_that_editors_of_windows_write_are_read(folder: Path) -> None:
         assert read_contract_file(folder / "mine.toml")[0].frames == 4
 
 
-@pytest.mark.parametrize(
-    ("contract", "function", "said"),
-    [
-        (CONTRACT.replace("short_side = 40", "short_side = 36"), "build", "has short_side = 40, and this network 36"),
-        (CONTRACT, "squared", "has feature_size = 8, and this network None"),
-    ],
-)
-def test_versions_take_the_same_clips_and_have_the_same_features(
-    folder: Path, run: Run, contract: str, function: str, said: str
-) -> None:
+def test_versions_take_the_same_clips_and_have_the_same_features(folder: Path, run: Run) -> None:
     status, output = export(run, folder)
     assert status == 0, output
-    (folder / "mine.toml").write_text(contract)
-    status, output = export(run, folder, function, "--version", "2")
+    status, output = export(run, folder, "squared", "--version", "2")
     assert status == 1
-    assert said in output
-    assert export(run, folder, function, "--version", "1")[0] == 0, "the only version may change"
+    assert "has feature_size = 8, and this network None" in output
+    (folder / "mine.toml").write_text(CONTRACT.replace("short_side = 40", "short_side = 36"))
+    status, output = export(run, folder, "build", "--version", "2")
+    assert status == 1
+    assert "has short_side = 40, and this network 36" in output
+    assert export(run, folder, "squared", "--version", "1")[0] == 0, "the only version may change"
 
 
 def test_weights_of_another_shape_are_shown_beside_the_networks(folder: Path, run: Run) -> None:
