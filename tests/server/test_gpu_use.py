@@ -45,6 +45,7 @@ def test_triton_says_where_a_network_runs(motion_server: Triton) -> None:
     assert bool(motion_server.gpu_use()) == torch.cuda.is_available()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_server_with_nvdec_says_so_and_its_answers_are_those_of_the_cpu(
     motion_url: str, repositories: Callable[[FormatName], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

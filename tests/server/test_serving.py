@@ -121,7 +121,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
         each.process.communicate()
 
 
-@pytest.mark.parametrize("number", [LONG_INTERRUPT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [LONG_INTERRUPT, signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)]
+)
 def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     serve: Callable[..., Serve], exported: Path, number: signal.Signals, tmp_path: Path
 ) -> None:
