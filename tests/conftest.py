@@ -17,7 +17,7 @@ from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_video
 from clipserve_server.errors import ServerStartError
 from clipserve_server.triton import Triton
-from tests.exports import FOLDER, ROOT, Export, exports_of, make_exports
+from tests.exports import CPP_BACKENDS, FOLDER, ROOT, Export, exports_of, make_exports
 from tests.motion_repository import ANY_PORTS
 from tests.service import Service
 
@@ -46,8 +46,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "helm": lambda: (ROOT / ".cache/helm/helm").exists(),
     # Definitions of a cluster's custom resources: kubectl get crd -o yaml > .cache/crds/cluster.yaml
     "crds": lambda: (ROOT / ".cache/crds").is_dir(),
-    # Triton's own: the folders onnxruntime and pytorch of /opt/tritonserver/backends in its image.
-    "cpp_backends": lambda: (ROOT / ".cache/backends").is_dir(),
+    "cpp_backends": CPP_BACKENDS.is_dir,
     # tests/loadtest fetch it where they can.
     "perf_analyzer": lambda: (
         shutil.which("perf_analyzer") is not None or (ROOT / ".cache/clipserve/perf_analyzer").is_dir()

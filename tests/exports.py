@@ -22,6 +22,8 @@ from clipserve_export.target import Target
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".cache" / "test-repositories"
+# Triton's own: compiled by tests/export/build_cpp_backends.sh, or copied from its image (/opt/tritonserver/backends).
+CPP_BACKENDS = ROOT / ".cache" / "backends"
 
 
 class Export(NamedTuple):

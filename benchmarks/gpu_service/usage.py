@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean
-from types import TracebackType
 from typing import Self
 
 from benchmarks.harness.machine import own_seconds, tree_seconds
@@ -47,9 +46,7 @@ class UsageMonitor:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process:
             self._process.terminate()
             self._process.wait()

@@ -31,6 +31,12 @@ def describe_start(start: bytes) -> str:
     return (f"it begins with {start!r}" if start else "it is empty") + (f", as {kind} does" if kind else "")
 
 
+def explain_start(path: Path) -> str | None:
+    """Why a file is none of its library's, if its first bytes show that. Raises OSError."""
+    start = read_start(path)
+    return None if start and not recognise(start) else describe_start(start)
+
+
 def is_damaged(archive: Path) -> bool:
     """Whether a zip archive is cut off, or a file in it differs from its checksum."""
     try:
@@ -38,3 +44,9 @@ def is_damaged(archive: Path) -> bool:
             return opened.testzip() is not None
     except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return True
+
+
+def holds_program(archive: Path) -> bool:
+    """Whether a zip archive has a TorchScript program."""
+    with zipfile.ZipFile(archive) as opened:
+        return any(name.endswith("/constants.pkl") for name in opened.namelist())

@@ -156,12 +156,8 @@ def check_bf16(network: ActionNetwork, path: Path, geometry: Geometry) -> Bf16 |
     AVX512-BF16). How far the answers move depends on the weights. The result goes into export.json, and a server with
     the precision `auto` follows it.
     """
-    if importlib.util.find_spec("openvino") is None:
-        return None
-    import openvino
-
-    core = openvino.Core()
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    core = open_openvino()
+    if core is None or "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
     try:
         run = load_openvino(core, path, "bf16")
@@ -173,16 +169,24 @@ def check_bf16(network: ActionNetwork, path: Path, geometry: Geometry) -> Bf16 |
 
 def runs_in_openvino(network: ActionNetwork, path: Path, geometry: Geometry) -> bool | None:
     """Whether OpenVINO has all operators of an ONNX file, and answers as its network. None without OpenVINO."""
-    if importlib.util.find_spec("openvino") is None:
+    core = open_openvino()
+    if core is None:
         return None
-    import openvino
-
     try:
-        run = load_openvino(openvino.Core(), path, "f32")
+        run = load_openvino(core, path, "f32")
         # Not closer than bf16, which servers may choose: a file in fp16 is computed in f32.
         return compare(network, run, geometry, tolerance=BF16, shapes=((1, 1),)).holds
     except (RuntimeError, ParityError):  # OpenVINO's own are RuntimeErrors
         return False
+
+
+def open_openvino() -> openvino.Core | None:
+    """OpenVINO, if it is installed."""
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    import openvino
+
+    return openvino.Core()
 
 
 def load_openvino(core: openvino.Core, path: Path, precision: str) -> Run:

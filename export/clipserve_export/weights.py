@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
-from clipserve_export.damaged_files import ZIP, describe_start, is_damaged, read_start, recognise
+from clipserve_export.damaged_files import ZIP, describe_start, explain_start, holds_program, is_damaged, read_start
 from clipserve_export.errors import WeightsError
 from clipserve_export.families.adapter import adapter_of, build_model, projection_key
 from clipserve_export.network import ActionNetwork
@@ -160,8 +160,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        start = read_start(path)
-        reason = describe_start(start) if recognise(start) or not start else str(error)
+        reason = (explain_start(path) if path.is_file() else None) or str(error)
         raise WeightsError(f"{path} cannot be read as a safetensors file: {reason}") from error
     return tensors
 
@@ -177,10 +176,10 @@ def describe_fault(path: Path, error: Exception) -> str:
     if head.startswith(ZIP):
         if is_damaged(path):
             return "it begins as torch.save writes a file, but is damaged or cut off; copy or download it again"
+        if holds_program(path):
+            return f"it is a TorchScript program{wanted}, with the state dict: torch.save(model.state_dict(), FILE)"
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-        if any(name.endswith("/constants.pkl") for name in names):
-            return f"it is a TorchScript program{wanted}, with the state dict: torch.save(model.state_dict(), FILE)"
         if not any(name.endswith("/data.pkl") for name in names):
             return f"it is a zip archive of something else (of {', '.join(names[:3]) or 'nothing'}){wanted}"
     if isinstance(error, pickle.UnpicklingError) and (head.startswith(ZIP) or "Unsupported global" in str(error)):

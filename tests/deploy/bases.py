@@ -12,12 +12,11 @@ from threading import Thread
 
 from clipserve_server.wheel import SUBSTITUTES, find_wheel
 from tests.deploy.engine import NoEngine, run
+from tests.exports import CPP_BACKENDS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SLIM = "clipserve-test/slim"
-# tests/export/build_cpp_backends.sh compiles them.
-CPP_BACKENDS = ROOT / ".cache" / "backends"
 # No release is called so: an image of NVIDIA's that may be here stays as it is.
 RELEASE = "00.00"
 BASES = {

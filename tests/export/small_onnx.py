@@ -1,10 +1,11 @@
-"""ONNX files of a few nodes, as somebody brings them, and the contract of their clips."""
+"""ONNX files of a few nodes, as somebody brings them, the contract of their clips, and their adoption."""
 
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from tests.export.conftest import Run
 
 from clipserve_export.specs import Geometry
 
@@ -34,6 +35,18 @@ def contract_of(kind: int) -> str:
     if kind == TensorProto.UINT8:
         text = "\n".join(line for line in text.splitlines() if not line.startswith(("mean", "deviation")))
     return text
+
+
+def write_beside(folder: Path, contract: str) -> None:
+    """What `adopt` takes beside a file: mine.toml and mine.txt."""
+    (folder / "mine.toml").write_text(contract)
+    (folder / "mine.txt").write_text("one\ntwo\nthree\n")
+
+
+def adopt(run: Run, folder: Path, path: Path, *more: str | Path | int, name: str = "mine") -> tuple[int, str]:
+    """`clipserve adopt` into folder/repository: its status and what it said."""
+    files = ["--contract", folder / "mine.toml", "--labels", folder / "mine.txt"]
+    return run("adopt", path, *files, "--name", name, "--repository", folder / "repository", *more)
 
 
 def write_onnx(

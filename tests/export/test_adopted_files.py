@@ -14,7 +14,17 @@ import pytest
 import torch
 from onnx import TensorProto
 from tests.export.conftest import Run
-from tests.export.small_onnx import CONTRACT, DEVIATION, GEOMETRY, MEAN, WEIGHTS, contract_of, write_onnx
+from tests.export.small_onnx import (
+    CONTRACT,
+    DEVIATION,
+    GEOMETRY,
+    MEAN,
+    WEIGHTS,
+    adopt,
+    contract_of,
+    write_beside,
+    write_onnx,
+)
 from tests.motion_repository import ANY_PORTS
 from tests.watching import wait_for
 from torch import nn
@@ -34,14 +44,8 @@ from clipserve_server.triton import Triton
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the files of a user."""
-    (tmp_path / "mine.toml").write_text(CONTRACT)
-    (tmp_path / "mine.txt").write_text("one\ntwo\nthree\n")
+    write_beside(tmp_path, CONTRACT)
     return tmp_path
-
-
-def adopt(run: Run, folder: Path, path: Path, *more: str | Path) -> tuple[int, str]:
-    files = ["--contract", folder / "mine.toml", "--labels", folder / "mine.txt"]
-    return run("adopt", path, *files, "--name", "mine", "--repository", folder / "repository", *more)
 
 
 def expected_answers(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Triton's C++ backends answer as their substitutes do, whatever kind of model it is.
 
-They are in .cache/backends, compiled by build_cpp_backends.sh or copied from Triton's image.
+They need to be in .cache/backends (tests/exports.py).
 """
 
 import re
@@ -17,8 +17,8 @@ from tests.export.conftest import Run
 from tests.export.small_checkpoint import BUILDERS, save_checkpoint
 from tests.export.small_heads import make_head, publish
 from tests.export.small_network import publish_network
-from tests.export.small_onnx import CONTRACT, contract_of, write_onnx
-from tests.exports import FOLDER, ROOT, Export, copy_model, make_exports
+from tests.export.small_onnx import CONTRACT, adopt, contract_of, write_beside, write_onnx
+from tests.exports import CPP_BACKENDS, FOLDER, Export, copy_model, make_exports
 from tests.motion_repository import ANY_PORTS
 from torch import nn
 
@@ -39,7 +39,7 @@ def make_cpp_backend_directory(folder: Path, wheel: TritonWheel) -> Path:
     make_backend_directory(folder, wheel)
     for name in SUBSTITUTES:
         shutil.rmtree(folder / name)
-        shutil.copytree(ROOT / ".cache" / "backends" / name, folder / name)
+        shutil.copytree(CPP_BACKENDS / name, folder / name)
     return folder
 
 
@@ -56,9 +56,8 @@ def repository(format_name: FormatName, repositories: Callable[[FormatName], Pat
     publish(folder, make_head(), name="fitted")
     publish_network(folder, tmp_path, "own", "build", format_name)
     for path, contract in write_files(format_name, tmp_path).items():
-        (tmp_path / "adopted.toml").write_text(contract)
-        files = ["--contract", tmp_path / "adopted.toml", "--labels", tmp_path / "nets.txt"]
-        status, said = run("adopt", path, *files, "--name", path.stem, "--repository", folder)
+        write_beside(tmp_path, contract)
+        status, said = adopt(run, tmp_path, path, name=path.stem)
         assert status == 0, said
     for kind in BUILDERS:
         save_checkpoint(kind, tmp_path / kind)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.export.conftest import Run
-from tests.export.small_onnx import CONTRACT, write_onnx
+from tests.export.small_onnx import CONTRACT, adopt, write_beside, write_onnx
 
 from clipserve.fitting import Head
 from clipserve_export.own.contract_file import read_contract_file
@@ -23,14 +23,12 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "repository"
 
 
-def publish(run: Run, repository: Path, number: int, *, lacking: bool, name: str = "mine") -> str:
+def publish(run: Run, repository: Path, number: int, *, lacking: bool) -> str:
     """Adopt a file as this version; OpenVINO lacks an operator of it, or has all. Returns what was said."""
     folder = repository.parent
-    (folder / "mine.toml").write_text(CONTRACT)
-    (folder / "mine.txt").write_text("one\ntwo\nthree\n")
+    write_beside(folder, CONTRACT)
     path = write_onnx(folder / "net.onnx", regressor=lacking)
-    files = ["--contract", folder / "mine.toml", "--labels", folder / "mine.txt", "--repository", repository]
-    status, said = run("adopt", path, "--name", name, "--version", number, "--target", "cpu", *files)
+    status, said = adopt(run, folder, path, "--version", number, "--target", "cpu")
     assert status == 0, said
     return said
 

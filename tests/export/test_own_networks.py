@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from tests.export.conftest import Run
+from torch import nn
 
 from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import print_config
 from clipserve_export.formats import FORMATS
+from clipserve_export.network import ActionNetwork
 from clipserve_export.own.builder import build_network
 from clipserve_export.own.contract_file import read_contract_file
 from clipserve_export.own.network import adapt_module
@@ -136,6 +138,13 @@ def export(run: Run, folder: Path, function: str = "build", *more: str | Path) -
     return run("export", f"{folder / 'my_nets.py'}:{function}", *arguments, *place, *more)
 
 
+def adapt(folder: Path, function: str) -> tuple[nn.Module, ActionNetwork]:
+    """The user's module, and the network that serves it."""
+    contract, interface = read_contract_file(folder / "mine.toml")
+    module = build_network(f"{folder / 'my_nets.py'}:{function}", classes=None)
+    return module, adapt_module(module, own_spec("mine", contract), interface)
+
+
 def load_state(folder: Path, function: str = "build") -> dict[str, torch.Tensor]:
     names: dict[str, object] = {}
     exec(CODE, names)
@@ -194,9 +203,7 @@ def test_probabilities_get_no_second_softmax(folder: Path, run: Run) -> None:
     assert status == 1
     assert 'answers = "probabilities"' in said
     (folder / "mine.toml").write_text(CONTRACT + '\n[network]\nanswers = "probabilities"\n')
-    contract, interface = read_contract_file(folder / "mine.toml")
-    module = build_network(f"{folder / 'my_nets.py'}:softened", classes=None)
-    network = adapt_module(module, own_spec("mine", contract), interface)
+    module, network = adapt(folder, "softened")
     clip = random_clips(GEOMETRY, batch=2, views=1, seed=5)
     with torch.no_grad():
         torch.testing.assert_close(network(clip), module(network.normalise(clip[:, 0])))
@@ -311,9 +318,7 @@ def test_weights_of_another_shape_are_shown_beside_the_networks(folder: Path, ru
 
 def test_a_network_in_float16_has_its_embedding(folder: Path) -> None:
     (folder / "mine.toml").write_text(CONTRACT + "[network]\ntype = 'float16'\n")
-    contract, interface = read_contract_file(folder / "mine.toml")
-    module = build_network(f"{folder / 'my_nets.py'}:halved", classes=None)
-    network = adapt_module(module, own_spec("mine", contract), interface)
+    module, network = adapt(folder, "halved")
     clip = random_clips(GEOMETRY, batch=2, views=1, seed=5)
     with torch.no_grad():
         scores, features = network(clip)

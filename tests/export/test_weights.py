@@ -19,7 +19,7 @@ from clipserve_export.labels import labels_for, read_labels
 from clipserve_export.repository import RECORD
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
-from clipserve_export.weights import load_weights, pretrained_path, read_checkpoint
+from clipserve_export.weights import load_weights, pretrained_path, read_checkpoint, read_tensors
 
 MOTION, X3D_XS = SPECS["motion"], SPECS["x3d_xs"]
 
@@ -322,3 +322,11 @@ def test_labels_that_come_with_the_weights_are_names_too(labels: list[str], said
         labels_for(spec, None, labels)
     # One line of the file for each.
     assert labels_for(spec, None, ["run", "jump\nhigh"]) == ["run", "jump high"]
+
+
+def test_a_safetensors_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("folder", "missing"):
+        with pytest.raises(WeightsError, match="cannot be read as a safetensors file"):
+            read_tensors(tmp_path / f"{name}.safetensors")

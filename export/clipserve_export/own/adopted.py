@@ -5,15 +5,15 @@ are added to an ONNX graph, and its own stay as they are; a TorchScript module i
 """
 
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 
-from clipserve_export.damaged_files import ZIP, describe_start, is_damaged, read_start
+from clipserve_export.damaged_files import ZIP, describe_start, holds_program, is_damaged, read_start
 from clipserve_export.errors import WeightsError
 from clipserve_export.formats import FormatName
 from clipserve_export.network import ActionNetwork
@@ -84,7 +84,8 @@ class AdoptedSource:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, and of the files beside it that hold the weights of an ONNX graph."""
-    return " ".join(map(file_hash, [path, *(files_beside(path) if format_of(path) == "onnx" else [])]))
+    beside = files_beside(onnx.load(path, load_external_data=False), path) if format_of(path) == "onnx" else []
+    return " ".join(map(file_hash, [path, *beside]))
 
 
 def read_torchscript(path: Path, spec: ModelSpec, interface: Interface) -> ActionNetwork:
@@ -99,9 +100,8 @@ def read_torchscript(path: Path, spec: ModelSpec, interface: Interface) -> Actio
         raise WeightsError(f"{path} cannot be read as TorchScript: {describe_start(start)}; {WANTED_TORCHSCRIPT}")
     if is_damaged(path):  # torch reads over many of the damages
         raise WeightsError(f"{path} is damaged or cut off: copy or download it again")
-    with zipfile.ZipFile(path) as archive:
-        if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            raise WeightsError(f"{path} is a zip archive without a TorchScript program; {WANTED_TORCHSCRIPT}")
+    if not holds_program(path):
+        raise WeightsError(f"{path} is a zip archive without a TorchScript program; {WANTED_TORCHSCRIPT}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

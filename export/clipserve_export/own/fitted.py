@@ -27,7 +27,7 @@ from clipserve_export.errors import ContractError, RepositoryError, VersionError
 from clipserve_export.exporting import ExportRecord, Progress, export_network
 from clipserve_export.formats import Format, Run
 from clipserve_export.network import ActionNetwork
-from clipserve_export.own.onnx_nodes import Nodes, read_names, rename_tensors
+from clipserve_export.own.onnx_nodes import Nodes, opset_of, read_names, rename_tensors
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import find_spec, read_chosen
 from clipserve_export.serving.choices import Serving
@@ -263,7 +263,7 @@ def write_onnx(trunk: Trunk, head: Head, path: Path) -> None:
     view, features = f"{prefix}view", f"{prefix}features"
     keep_only(graph, "FEATURES")
     rename_tensors(graph.node, {"CLIP": view, "FEATURES": features})
-    nodes = Nodes(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), prefix)
+    nodes = Nodes(opset_of(model), prefix)
     dims = [-1, 1, contract.frames, contract.crop, contract.crop, 3]
     nodes.add("Reshape", "CLIP", nodes.constant(dims), output=view)
     before = len(nodes.nodes)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from clipserve.contract import ClipContract
 from clipserve_export.clips import random_clips
-from clipserve_export.damaged_files import describe_start, read_start, recognise
+from clipserve_export.damaged_files import explain_start
 from clipserve_export.errors import ContractError, WeightsError
 from clipserve_export.formats import ONNX_IR_VERSION, explain_runtime, open_session
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.interface import FROM_CLIP, Interface
 from clipserve_export.own.network import CHECKED_CLIPS, CHECKED_SEED, require_answers, require_any_number
-from clipserve_export.own.onnx_nodes import Nodes, all_graphs, prefix_names
+from clipserve_export.own.onnx_nodes import Nodes, all_graphs, opset_of, prefix_names
 from clipserve_export.specs import ModelSpec
 
 # 13: Softmax works on one axis. 21: the newest that ONNX Runtime 1.19 runs, which container 24.10 has.
@@ -35,10 +35,10 @@ HOW_TO_FREE = (
 )
 
 
-def files_beside(path: Path) -> list[Path]:
-    """The files that hold the weights of an ONNX graph, apart from its own."""
+def files_beside(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """The files that hold the weights of an ONNX file, apart from `path` itself."""
     names = set()
-    for graph in all_graphs(onnx.load(path, load_external_data=False).graph):
+    for graph in all_graphs(model.graph):
         for tensor in graph.initializer:
             names |= {entry.value for entry in tensor.external_data if entry.key == "location"}
     return [path.parent / name for name in sorted(names)]
@@ -48,25 +48,25 @@ def read_onnx(path: Path, spec: ModelSpec, interface: Interface) -> "OnnxNetwork
     """The network of an ONNX file. Raises ContractError or WeightsError."""
     interface.refuse("head", reason="an ONNX file has no modules: features names the output with the embedding")
     try:
-        total = sum(file.stat().st_size for file in [path, *files_beside(path)] if file.is_file())
+        model = onnx.load(path, load_external_data=False)
+        total = sum(file.stat().st_size for file in [path, *files_beside(model, path)] if file.is_file())
         if total > MOST_BYTES:
             raise WeightsError(
                 f"{path} has {total / 2**30:.2f} GiB with its weights, and the ONNX file of a model must have less than"
                 " 2 GiB: store the weights in float16, or adopt the network as TorchScript"
             )
-        model = onnx.load(path)
+        onnx.load_external_data_for_model(model, str(path.parent))
         session = open_session(path)
     except WeightsError:
         raise
     except Exception as error:  # protobuf, onnx and ONNX Runtime raise errors of their own
         require_memory(error, path)
-        start = read_start(path)
-        reason = explain_runtime(error) if start and not recognise(start) else describe_start(start)
+        reason = explain_start(path) or explain_runtime(error)
         raise WeightsError(
             f"{path} cannot be read as ONNX: {reason}. Copy or download it again, with the files of weights beside it,"
             " or export it again"
         ) from error
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model)
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ContractError(
             f"{path} has opset {opset}, but must have {OLDEST_OPSET} to {NEWEST_OPSET}: export it again with"
@@ -195,8 +195,7 @@ def extend_graph(original: onnx.ModelProto, contract: ClipContract, interface: I
     model.ir_version = ONNX_IR_VERSION
     graph = model.graph
     prefix_names(graph, PREFIX)
-    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    builder = Nodes(opset, "clipserve/")
+    builder = Nodes(opset_of(model), "clipserve/")
     side = contract.crop
     clips = builder.reshape("CLIP", [-1, contract.frames, side, side, 3])
     if contract.channel_order == "BGR":

@@ -62,6 +62,11 @@ class Nodes:
         return self.add("ReduceMean", values, output=output, axes=[1], keepdims=0)
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators; 0 if the file names none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
 def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """The graphs that a node holds."""
     for attribute in node.attribute:
@@ -84,16 +89,15 @@ def prefix_names(graph: onnx.GraphProto, prefix: str) -> None:
     def prefixed(name: str) -> str:
         return prefix + name if name else ""
 
-    for node in graph.node:
-        node.name = prefixed(node.name)
-        node.input[:] = map(prefixed, node.input)
-        node.output[:] = map(prefixed, node.output)
-        for inner in inner_graphs(node):
-            prefix_names(inner, prefix)
-    sparse = [part for tensor in graph.sparse_initializer for part in (tensor.values, tensor.indices)]
-    for named in (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *sparse):
-        named.name = prefixed(named.name)
-    del graph.quantization_annotation[:]  # notes for tools, by the names of before
+    for each in all_graphs(graph):
+        for node in each.node:
+            node.name = prefixed(node.name)
+            node.input[:] = map(prefixed, node.input)
+            node.output[:] = map(prefixed, node.output)
+        sparse = [part for tensor in each.sparse_initializer for part in (tensor.values, tensor.indices)]
+        for named in (*each.input, *each.output, *each.value_info, *each.initializer, *sparse):
+            named.name = prefixed(named.name)
+        del each.quantization_annotation[:]  # notes for tools, by the names of before
 
 
 def rename_tensors(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:

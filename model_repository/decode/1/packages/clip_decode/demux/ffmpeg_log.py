@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import ClassVar
 
 from av import logging as av_logging
@@ -45,12 +44,7 @@ class FfmpegErrorLog:
                     av_logging.set_level(None)
         return self._has_errors
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._capture.__exit__(None, None, None)
         with self._lock:
             FfmpegErrorLog._open_count -= 1
