@@ -24,8 +24,9 @@ class Process(NamedTuple):
         """Whether it is a stub of the Python backend that has died.
 
         Triton 2.51 waits for ever for the first message of a stub, so the death of one before it is noticed here.
+        A stub is a child of tritonserver, which leads the group. A stub's own children have its name until exec.
         """
-        return self.state == "Z" and self.name == _STUB
+        return self.state == "Z" and self.name == _STUB and self.parent == self.group
 
 
 def processes_of(guard: int) -> list[Process]:

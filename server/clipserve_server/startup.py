@@ -14,8 +14,8 @@ from clipserve_server.log import TritonLog
 from clipserve_server.processes import Process, processes_of
 
 POLL_SECONDS = 0.1
-# Within this time Triton may log why a stub died.
-DEAD_STUB_SECONDS = 3.0
+# Within this time Triton may log why a stub died, or end by the signal that ended the stub.
+DEAD_STUB_SECONDS = 10.0
 # Triton 2.51 may wait for ever for a process that it started. A start counts as stuck when for STUCK_SECONDS nothing is
 # logged and its processes compute less than STUCK_CPU_SECONDS: while they load they take whole cores, and once they are
 # idle 0.2 s a minute (measured on an AMD EPYC).
