@@ -5,7 +5,7 @@ without a `kind`, Triton uses every GPU, or the CPU on a machine without one.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from google.protobuf import text_format
@@ -141,8 +141,13 @@ def clip_dims(geometry: Geometry) -> list[int]:
     return [-1, geometry.frames, geometry.crop, geometry.crop, 3]
 
 
-def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving = DEFAULTS) -> pb.ModelConfig:
-    """The config of a network: clips in, scores and features out."""
+def net_config(
+    spec: ModelSpec, form: Format, *, classes: int, serving: Serving = DEFAULTS, lacking_openvino: Sequence[int] = ()
+) -> pb.ModelConfig:
+    """The config of a network: clips in, scores and features out.
+
+    lacking_openvino: loaded versions that OpenVINO does not run.
+    """
     config = pb.ModelConfig(
         name=spec.net_name,
         backend=form.backend,
@@ -167,7 +172,7 @@ def net_config(spec: ModelSpec, form: Format, *, classes: int, serving: Serving 
     if form.backend == "pytorch":
         # With profiling, LibTorch watches the first call of each new shape and compiles in the second.
         config.parameters["ENABLE_JIT_PROFILING"].string_value = "false"
-    write_net_options(config, spec, serving)
+    write_net_options(config, spec, serving, lacking_openvino)
     return config
 
 

@@ -20,30 +20,15 @@ from clipserve_export.labels import labels_for, published_labels, read_labels
 from clipserve_export.own.memory import measure_clip_megabytes
 from clipserve_export.parity import Bf16, Parity, check_bf16, compare, runs_in_openvino
 from clipserve_export.precision import TOLERANCES, in_precision, require_float32, require_writable
-from clipserve_export.repository import (
-    CONTRACT,
-    LABELS,
-    RECORD,
-    Chosen,
-    label_text,
-    model_configs,
-    publish,
-    staging,
-)
+from clipserve_export.publication import publish, staging
+from clipserve_export.records import CONTRACT, RECORD, published_numbers, read_record
+from clipserve_export.repository import LABELS, Chosen, label_text, model_configs
 from clipserve_export.serving.changes import fit_serving, present_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import NetworkSource, PublishedSource
 from clipserve_export.specs import OWN, ModelSpec
 from clipserve_export.target import LAYOUTS, Precision, Target
-from clipserve_export.versions import (
-    answering_contract,
-    choose_number,
-    follow_openvino,
-    published_numbers,
-    read_record,
-    require_compatible,
-    require_versions,
-)
+from clipserve_export.versions import answering_contract, choose_number, require_compatible, require_versions
 from clipserve_server.packages import find_versions
 
 Progress = Callable[[str], None]
@@ -202,7 +187,6 @@ class _Export:
                 spec = replace(spec, clip_megabytes=measure_clip_megabytes(path, form, spec.geometry))
             serving = fit_serving(spec, form, self.serving, precision=precision)
             tries_openvino = spec.family == OWN and form.name == "onnx"  # the published networks are known to run
-            openvino = runs_in_openvino(network, path, spec.geometry) if tries_openvino else None
             record = ExportRecord(
                 model=spec.name,
                 version=self.number,
@@ -218,7 +202,7 @@ class _Export:
                 parity=parity,
                 checked_on="gpu" if device == "cuda" else "cpu",
                 bf16=check_bf16(network, path, spec.geometry) if form.name == "onnx" else None,
-                openvino=openvino,
+                openvino=runs_in_openvino(network, path, spec.geometry) if tries_openvino else None,
                 versions=find_versions(VERSIONED),
                 recipe=recipe(self.source, precision),
                 tensor_suffix=suffix,
@@ -230,7 +214,6 @@ class _Export:
                 self.require_place(spec, number, labels)  # others may have published since the work began
                 record = replace(record, version=number)
                 (folder / RECORD).write_text(record.to_json())
-                serving = follow_openvino(repository, spec, serving, new={number: openvino})
                 told = answering_contract(repository, spec, serving.keep, number, contract)
                 publish(repository, spec, form, labels, folder, version=number, serving=serving, contract=told)
         return record
@@ -248,7 +231,7 @@ class _Export:
         source, form, repository, serving = self.source, self.form, self.repository, self.serving
         spec = source.spec
         net = repository / spec.net_name
-        record = read_record(repository, spec, self.number)
+        record = read_record(net / str(self.number))
         if not isinstance(source, PublishedSource):
             return False
         wanted_labels = read_labels(self.labels_file or published_labels(spec))

@@ -1,19 +1,17 @@
-"""The model repository on disk: which files belong in it, how they differ, and how a model is published."""
+"""The model repository on disk: which files belong in it, and how they differ."""
 
 import difflib
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve.contract import WEIGHTS_FIELDS, ClipContract
-from clipserve_export.access import explain_write_errors, is_locked, locked
+from clipserve_export.access import explain_write_errors, locked
 from clipserve_export.configs import (
     DECODE,
     DEFAULTS,
@@ -32,13 +30,13 @@ from clipserve_export.errors import RepositoryError
 from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.formats import FORMATS, Format
 from clipserve_export.labels import published_labels, read_labels
+from clipserve_export.records import find_lacking_openvino, read_records
 from clipserve_export.serving.choices import Serving
 from clipserve_export.serving.config import read_serving
 from clipserve_export.specs import OWN, SPECS, ModelSpec
 
 VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
-CONFIG, LABELS, RECORD, CONTRACT = "config.pbtxt", "labels.txt", "export.json", "contract.json"
-REPLACED = "replaced-"  # ahead of a version's number, in a staging folder: the version that was there before
+CONFIG, LABELS = "config.pbtxt", "labels.txt"
 CHECKOUT_REPOSITORY = PACKAGE.parents[1] / "model_repository"
 # The code of the Python models by its place in a repository: folders of the checkout, or of an installed wheel.
 CHECKOUT_CODE = {f"{name}/{VERSION}": CHECKOUT_REPOSITORY / name / VERSION for name in (DECODE, TIMELINE)}
@@ -82,7 +80,7 @@ def expected_files(repository: Path) -> dict[Path, str]:
         labels = read_labels(published_labels(spec)) if spec.labels else []
         published = Chosen(form=FORMATS["onnx"], contract=spec.contract, serving=DEFAULTS)
         chosen = all_chosen[spec.name] or published
-        files |= _own_configs(spec, chosen)
+        files |= _own_configs(spec, chosen, read_records(repository, spec))
         files[Path(spec.name, VERSION, ".gitkeep")] = ""  # an ensemble needs a version folder
         if chosen.classes == len(labels):
             files[Path(spec.net_name, LABELS)] = label_text(labels)
@@ -117,16 +115,22 @@ def find_spec(repository: Path, name: str) -> ModelSpec:
     return specs[name]
 
 
-def model_configs(repository: Path, spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
+def model_configs(
+    repository: Path, spec: ModelSpec, chosen: Chosen, new: Mapping[int, Mapping[str, Any]] | None = None
+) -> dict[Path, str]:
     """The configs of a network, its ensemble, the decode step and timelines, which must agree, by their paths.
 
     Those of the decode step and of timelines keep what was chosen for the other networks of `repository`, and what an
     operator has set.
+
+    new: records of versions to come, by number.
     """
     specs = _in_order(read_specs(repository) | {spec.name: spec})
     decode = _read_or_empty(repository, DECODE)
     others = {name: _read_chosen(repository, other, decode) for name, other in specs.items() if name != spec.name}
-    return _shared_configs(repository, specs.values(), others | {spec.name: chosen}) | _own_configs(spec, chosen)
+    records = {**read_records(repository, spec), **(new or {})}
+    shared = _shared_configs(repository, specs.values(), others | {spec.name: chosen})
+    return shared | _own_configs(spec, chosen, records)
 
 
 def _shared_configs(
@@ -138,8 +142,9 @@ def _shared_configs(
     return {Path(DECODE, CONFIG): print_config(decode), Path(TIMELINE, CONFIG): print_config(timeline)}
 
 
-def _own_configs(spec: ModelSpec, chosen: Chosen) -> dict[Path, str]:
-    net = net_config(spec, chosen.form, classes=chosen.classes, serving=chosen.serving)
+def _own_configs(spec: ModelSpec, chosen: Chosen, records: Mapping[int, Mapping[str, Any]]) -> dict[Path, str]:
+    lacking = find_lacking_openvino(records, chosen.serving.keep)
+    net = net_config(spec, chosen.form, classes=chosen.classes, serving=chosen.serving, lacking_openvino=lacking)
     ensemble = ensemble_config(spec, classes=chosen.classes, serving=chosen.serving, contract=chosen.contract)
     return {Path(spec.net_name, CONFIG): print_config(net), Path(spec.name, CONFIG): print_config(ensemble)}
 
@@ -246,78 +251,6 @@ def place_code(repository: Path) -> list[Path]:
                 replace_text(there, text)
                 written.append(there)
     return written
-
-
-@contextmanager
-def staging(repository: Path, spec: ModelSpec) -> Iterator[Path]:
-    """An empty version folder on the repository's file system, which Triton ignores. Removed afterwards.
-
-    Triton ignores folders of a model whose names are no numbers. A version that was moved out for the new one comes
-    back where that one was not published. The folder is locked as long as it is in use: a number of a process says
-    nothing to the process of another container.
-    """
-    net = repository / spec.net_name
-    with ExitStack() as use:
-        with locked(repository):
-            for stale in net.glob(".staging-*"):  # left by exports that were killed
-                if not is_locked(stale):
-                    _bring_back(stale, net)
-                    shutil.rmtree(stale)
-            folder = net / f".staging-{uuid4().hex}"
-            use.enter_context(locked(folder))
-        try:
-            (folder / VERSION).mkdir()
-            yield folder / VERSION
-        finally:
-            _bring_back(folder, net)
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # it is empty: nothing was published, and it had no other version
-                net.rmdir()
-
-
-def _bring_back(staged: Path, net: Path) -> None:
-    for old in staged.glob(f"{REPLACED}*"):
-        version = net / old.name.removeprefix(REPLACED)
-        if not version.exists():
-            old.rename(version)
-
-
-def publish(
-    repository: Path,
-    spec: ModelSpec,
-    form: Format,
-    labels: Sequence[str],
-    staged: Path,
-    *,
-    version: int = int(VERSION),
-    serving: Serving = DEFAULTS,
-    contract: ClipContract | None = None,
-) -> Path:
-    """Make the staged folder the model's version, with the configs and labels that fit it. Returns the folder.
-
-    The caller holds the lock of the repository.
-
-    One rename moves an older version out, and another moves the new one in, after everything else is in place. So a
-    server that polls sees a whole model, or none for an instant. A network in another format stays beside the new one,
-    unused, for a server that has read the old config and is about to load it.
-    """
-    net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
-    contract = replace(contract or spec.contract, classes=len(labels))
-    configs = model_configs(repository, spec, Chosen(form=form, contract=contract, serving=serving))
-    place_code(repository)
-    for name in (DECODE, TIMELINE):
-        replace_text(repository / name / CONFIG, configs[Path(name, CONFIG)])
-    if folder.exists():
-        for other in FORMATS.values():
-            if other.name != form.name and (folder / other.filename).exists():
-                (staged / other.filename).hardlink_to(folder / other.filename)
-        folder.rename(staged.parent / f"{REPLACED}{version}")
-    replace_text(net / LABELS, label_text(labels))
-    replace_text(net / CONFIG, configs[Path(spec.net_name, CONFIG)])
-    staged.rename(folder)
-    replace_text(repository / spec.name / VERSION / ".gitkeep", "")
-    replace_text(repository / spec.name / CONFIG, configs[Path(spec.name, CONFIG)])
-    return folder
 
 
 def write_serving(

@@ -4,7 +4,6 @@ All versions of a network share one config and one label file. So they have the 
 clips, and have features of one size. Their weights may differ and, without TensorRT, their precision.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -19,7 +18,13 @@ from clipserve.contract import ClipContract
 from clipserve_export.configs import DECODE, TIMELINE
 from clipserve_export.errors import RepositoryError, VersionError
 from clipserve_export.formats import Format
-from clipserve_export.repository import CONTRACT, LABELS, RECORD, VERSION, label_text, read_chosen, write_serving
+from clipserve_export.records import (
+    find_lacking_openvino,
+    published_numbers,
+    read_records,
+    read_version_contract,
+)
+from clipserve_export.repository import LABELS, VERSION, label_text, read_chosen, write_serving
 from clipserve_export.serving.choices import Serving, choose_versions, parse_keep
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision
@@ -46,35 +51,12 @@ class PublishedVersion:
     record: dict[str, Any]
 
 
-def published_numbers(repository: Path, spec: ModelSpec) -> list[int]:
-    """The numbers of the published versions, ascending."""
-    folders = (repository / spec.net_name).glob("[1-9]*")
-    return sorted(int(folder.name) for folder in folders if folder.name.isdigit() and any(folder.iterdir()))
-
-
 def choose_number(repository: Path, spec: ModelSpec, wanted: int | Literal["next"] | None) -> int:
     """The number of the version to publish. None: the newest, or 1. "next": one that no version has."""
     if isinstance(wanted, int):
         return wanted
     newest = max(published_numbers(repository, spec), default=0)
     return newest + 1 if wanted == "next" else newest or int(VERSION)
-
-
-def read_record(repository: Path, spec: ModelSpec, number: int) -> dict[str, Any]:
-    """The export.json of a version; {} if it has none."""
-    try:
-        record = json.loads((repository / spec.net_name / str(number) / RECORD).read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def read_version_contract(repository: Path, spec: ModelSpec, number: int) -> ClipContract | None:
-    """The contract.json of a version; None if it has none that can be read."""
-    try:
-        return ClipContract.from_json((repository / spec.net_name / str(number) / CONTRACT).read_text())
-    except (OSError, TypeError, ValueError):
-        return None
 
 
 def answering_contract(
@@ -87,49 +69,23 @@ def answering_contract(
 
 def read_versions(repository: Path, spec: ModelSpec) -> list[PublishedVersion]:
     """Every version of a model, ascending."""
-    numbers, chosen = published_numbers(repository, spec), read_chosen(repository, spec)
-    loaded = choose_versions(chosen.serving.keep, numbers) if chosen else []
+    records, chosen = read_records(repository, spec), read_chosen(repository, spec)
+    loaded = choose_versions(chosen.serving.keep, list(records)) if chosen else []
     return [
         PublishedVersion(
             number=number,
             loaded=number in loaded,
             answers=number == max(loaded, default=0),
-            record=read_record(repository, spec, number),
+            record=record,
         )
-        for number in numbers
+        for number, record in records.items()
     ]
-
-
-def lacking_openvino(
-    repository: Path, spec: ModelSpec, keep: str, new: Mapping[int, bool | None] | None = None
-) -> list[int]:
-    """The versions that a server loads and OpenVINO does not run, by their records; `new` has those to come."""
-    numbers = published_numbers(repository, spec)
-    runs = {number: read_record(repository, spec, number).get("openvino") for number in numbers} | dict(new or {})
-    return [number for number in choose_versions(keep, list(runs)) if runs[number] is False]
-
-
-def follow_openvino(
-    repository: Path, spec: ModelSpec, serving: Serving, new: Mapping[int, bool | None] | None = None
-) -> Serving:
-    """The options without OpenVINO if it does not run a version that a server loads.
-
-    The container's ONNX Runtime would give OpenVINO parts of the graph, and not load the model.
-    """
-    lacking = lacking_openvino(repository, spec, serving.keep, new)
-    return replace(serving, cpu_accelerator="none") if lacking else serving
-
-
-def without_following(repository: Path, spec: ModelSpec, serving: Serving) -> Serving:
-    """The options of a config, with OpenVINO again if `follow_openvino` left it out: other versions may come."""
-    lacking = lacking_openvino(repository, spec, serving.keep)
-    return replace(serving, cpu_accelerator="openvino") if lacking else serving
 
 
 def explain_openvino(repository: Path, spec: ModelSpec) -> list[str]:
     """A note about the versions that OpenVINO does not run, if there are any."""
     chosen = read_chosen(repository, spec)
-    lacking = lacking_openvino(repository, spec, chosen.serving.keep) if chosen else []
+    lacking = find_lacking_openvino(read_records(repository, spec), chosen.serving.keep) if chosen else []
     if not lacking:
         return []
     return [
@@ -154,8 +110,7 @@ def serve_versions(repository: Path, spec: ModelSpec, keep: str) -> str:
     require_versions(spec, keep, numbers)
     answering = max(choose_versions(keep, numbers), default=numbers[-1])
     contract = read_version_contract(repository, spec, answering)
-    serving = replace(without_following(repository, spec, chosen.serving), keep=keep)
-    write_serving(repository, spec, follow_openvino(repository, spec, serving), contract=contract)
+    write_serving(repository, spec, replace(chosen.serving, keep=keep), contract=contract)
     return keep
 
 
@@ -218,8 +173,9 @@ def require_engines(repository: Path, spec: ModelSpec, numbers: Sequence[int], s
     """Raise VersionError when TensorRT could use the engine of another version, or round a version without a check."""
     if serving.accelerator != "tensorrt":
         return
+    records = read_records(repository, spec)
     for number in numbers:
-        record = read_record(repository, spec, number)
+        record = records[number]
         if not record.get("tensor_suffix"):
             raise VersionError(
                 f"an older clipserve exported version {number} of {spec.name}, without the tensor names that TensorRT"
@@ -234,8 +190,8 @@ def require_engines(repository: Path, spec: ModelSpec, numbers: Sequence[int], s
 
 def written_precision(repository: Path, spec: ModelSpec) -> Precision:
     """The precision of the newest version; fp32 if it has no record."""
-    numbers = published_numbers(repository, spec)
-    found = read_record(repository, spec, numbers[-1]).get("precision") if numbers else None
+    records = list(read_records(repository, spec).values())
+    found = records[-1].get("precision") if records else None
     return next((precision for precision in get_args(Precision) if precision == found), "fp32")
 
 

@@ -18,7 +18,7 @@ from clipserve import VideoClassifier
 from clipserve.errors import ClipserveError
 from clipserve_export.access import locked
 from clipserve_export.formats import FORMATS, FormatName
-from clipserve_export.repository import publish, staging
+from clipserve_export.publication import publish, staging
 from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
 

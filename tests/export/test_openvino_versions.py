@@ -54,6 +54,16 @@ def test_the_config_follows_the_versions_that_are_loaded(repository: Path, run: 
     assert uses_openvino(repository), "only the version that is gone lacked it"
 
 
+def test_a_choice_against_openvino_outlives_the_version_that_lacks_it(repository: Path, run: Run) -> None:
+    publish(run, repository, 1, lacking=True)
+    configs = ("export", "mine", "--configs", "--target", "cpu", "--repository", repository)
+    assert run(*configs, "--cpu-accelerator=none")[0] == 0
+    publish(run, repository, 1, lacking=False)
+    assert not uses_openvino(repository)
+    assert run(*configs, "--reset")[0] == 0
+    assert uses_openvino(repository)
+
+
 def test_a_head_leaves_the_lacking_operator_out(repository: Path, run: Run) -> None:
     """It takes the features alone, and its own versions are its own."""
     publish(run, repository, 1, lacking=True)

@@ -14,10 +14,10 @@ from clipserve import VideoClassifier
 from clipserve.errors import ClipserveError
 from clipserve_export.exporting import export_network
 from clipserve_export.motion.videos import write_motion_video
+from clipserve_export.records import published_numbers
 from clipserve_export.repository import read_config
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
-from clipserve_export.versions import published_numbers
 from clipserve_server.triton import Triton
 
 CALLERS = 3

@@ -16,7 +16,7 @@ from clipserve_export.errors import LabelsError, WeightsError
 from clipserve_export.exporting import export_network
 from clipserve_export.families.adapter import adapter_of, build_model, projection_key
 from clipserve_export.labels import labels_for, read_labels
-from clipserve_export.repository import RECORD
+from clipserve_export.records import RECORD
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
 from clipserve_export.weights import load_weights, pretrained_path, read_checkpoint, read_tensors

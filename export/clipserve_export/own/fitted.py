@@ -29,18 +29,13 @@ from clipserve_export.formats import Format, Run
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.onnx_nodes import Nodes, opset_of, read_names, rename_tensors
 from clipserve_export.own.source import own_spec
+from clipserve_export.records import published_numbers
 from clipserve_export.repository import find_spec, read_chosen
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import LoadedNetwork
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
-from clipserve_export.versions import (
-    choose_number,
-    published_numbers,
-    read_versions,
-    require_compatible,
-    without_following,
-)
+from clipserve_export.versions import choose_number, read_versions, require_compatible
 from clipserve_export.weights import file_hash
 
 REPORT = "fit.json"  # in the version's folder
@@ -126,7 +121,7 @@ def find_trunk(repository: Path, on: str, *, name: str) -> Trunk:
         form=chosen.form,
         path=folder / chosen.form.filename,
         record=answering.record,
-        serving=without_following(repository, spec, chosen.serving),
+        serving=chosen.serving,
     )
     own = trunk.spec_of(name)
     numbers = published_numbers(repository, own)

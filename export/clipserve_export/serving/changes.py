@@ -6,18 +6,12 @@ from pathlib import Path
 
 from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import Format
+from clipserve_export.records import published_numbers
 from clipserve_export.repository import read_chosen, read_specs, write_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
-from clipserve_export.versions import (
-    follow_openvino,
-    published_numbers,
-    require_engines,
-    require_versions,
-    without_following,
-    written_precision,
-)
+from clipserve_export.versions import require_engines, require_versions, written_precision
 
 
 def present_serving(repository: Path, spec: ModelSpec, form: Format, target: Target = "cpu") -> Serving:
@@ -26,8 +20,7 @@ def present_serving(repository: Path, spec: ModelSpec, form: Format, target: Tar
     chosen = read_chosen(repository, read_specs(repository).get(spec.name, spec))
     if chosen is None:
         return Serving().for_target(target)
-    serving = without_following(repository, spec, chosen.serving)
-    return serving.for_format(form.backend, before=chosen.form.backend).for_target(target)
+    return chosen.serving.for_format(form.backend, before=chosen.form.backend).for_target(target)
 
 
 def fit_serving(spec: ModelSpec, form: Format, serving: Serving, *, precision: Precision) -> Serving:
@@ -48,10 +41,9 @@ def change_serving(repository: Path, spec: ModelSpec, change: Callable[[Serving]
     if chosen is None:
         raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
     precision = written_precision(repository, spec)
-    serving = change(without_following(repository, spec, chosen.serving))
-    serving = fit_serving(spec, chosen.form, serving, precision=precision)
+    serving = fit_serving(spec, chosen.form, change(chosen.serving), precision=precision)
     numbers = published_numbers(repository, spec)
     if numbers:
         require_versions(spec, serving.keep, numbers)
     require_engines(repository, spec, numbers, serving)
-    return write_serving(repository, spec, follow_openvino(repository, spec, serving))
+    return write_serving(repository, spec, serving)

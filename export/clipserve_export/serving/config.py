@@ -4,7 +4,7 @@ The parameter names of the accelerators are those of Triton's ONNX Runtime backe
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -36,10 +36,18 @@ TENSORRT = {
 # memory grows in powers of two. These are parameters and no `gpu_execution_accelerator` named cuda: in a config with
 # parameters the backend overwrites the accelerator's values with its defaults for these two.
 CUDA = {"cudnn_conv_algo_search": "1", "arena_extend_strategy": "1"}
+# A parameter that tells why a config does not name OpenVINO though it is chosen.
+LACKING_OPENVINO = "openvino_does_not_run_versions"
 
 
-def write_net_options(config: pb.ModelConfig, spec: ModelSpec, serving: Serving) -> None:
-    """Write the options into a network's config. `serving` must be possible."""
+def write_net_options(
+    config: pb.ModelConfig, spec: ModelSpec, serving: Serving, lacking_openvino: Sequence[int] = ()
+) -> None:
+    """Write the options into a network's config. `serving` must be possible.
+
+    lacking_openvino: loaded versions that OpenVINO does not run. The container's ONNX Runtime would give OpenVINO parts
+        of the graph, and not load the model.
+    """
     config.max_batch_size = serving.batch_for(spec)
     # Without an instance group the CPU gets two instances, which compete for its cores.
     group = config.instance_group.add(count=serving.instances_for(spec))
@@ -48,7 +56,7 @@ def write_net_options(config: pb.ModelConfig, spec: ModelSpec, serving: Serving)
         group.gpus.extend(serving.gpus)
     config.dynamic_batching.max_queue_delay_microseconds = serving.queue_delay
     if config.backend == "onnxruntime":
-        _write_accelerators(config, serving)
+        _write_accelerators(config, serving, lacking_openvino)
     if serving.target == "gpu":
         facts = {"target": "gpu", "gpu_gigabytes": str(serving.gpu_gigabytes), "precision": serving.precision}
         for key, value in facts.items():
@@ -60,11 +68,14 @@ def write_net_options(config: pb.ModelConfig, spec: ModelSpec, serving: Serving)
     _write_versions(config, serving.keep)
 
 
-def _write_accelerators(config: pb.ModelConfig, serving: Serving) -> None:
+def _write_accelerators(config: pb.ModelConfig, serving: Serving, lacking_openvino: Sequence[int]) -> None:
     accelerators = config.optimization.execution_accelerators
     if serving.cpu_accelerator == "openvino" and not serving.is_for_gpus:
         # OpenVINO runs these networks two to four times as fast on a CPU. On a GPU it would run parts beside CUDA.
-        accelerators.cpu_execution_accelerator.add(name="openvino")
+        if lacking_openvino:
+            config.parameters[LACKING_OPENVINO].string_value = ",".join(map(str, lacking_openvino))
+        else:
+            accelerators.cpu_execution_accelerator.add(name="openvino")
     if serving.accelerator == "tensorrt":
         # No explicit shape profiles: they must name the inputs of every part into which ONNX Runtime splits the graph,
         # and a missing name keeps the model from loading. The warm-up shows TensorRT the range instead.
@@ -194,7 +205,8 @@ def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig,
         cache=net.response_cache.enable,
         keep=_read_versions(net.version_policy),
     )
-    if net.backend == "onnxruntime" and "openvino" not in cpu and not serving.is_for_gpus:
+    names_openvino = "openvino" in cpu or LACKING_OPENVINO in parameters
+    if net.backend == "onnxruntime" and not names_openvino and not serving.is_for_gpus:
         serving = replace(serving, cpu_accelerator="none")
     if group.count > 0 and group.count != serving.instances_for(spec):
         serving = replace(serving, instances=group.count)
