@@ -63,7 +63,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     sys.stderr.flush()
     if config.stash[FOUND] and lasting_threads():
         os._exit(pytest.ExitCode.TESTS_FAILED)
-    # Whatever else keeps the interpreter from ending is shown by the stacks of all threads, and ended.
+    # Whatever else keeps the interpreter from ending is shown by the stacks of all threads, and ended. A process of a
+    # parallel run waits here for the others; the one that started it ends it.
+    if hasattr(config, "workerinput"):
+        return
     faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
 
 
