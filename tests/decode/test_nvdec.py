@@ -360,6 +360,22 @@ def test_the_memory_of_the_networks_is_not_taken(nvc: ModuleType, monkeypatch: p
         )
 
 
+def test_idle_decoders_make_room_for_one_of_another_codec(nvc: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvdec = plain(nvc)
+    h264, hevc = Clip().make(), Clip("libx265", options={"x265-params": X265}).make()
+    check(nvdec, h264, Sampling())
+    taken = 90 * ctypes.CDLL(cuda.LIBRARY).fake_streams()
+    monkeypatch.setenv("FAKE_DECODER_MEGABYTES", "90")
+    monkeypatch.setenv("FAKE_GPU_MEGABYTES", f"{taken + 512}")
+    with pytest.raises(Declined, match="to spare"):
+        decode_clips_with_nvdec(nvdec, hevc, GEOMETRIES, Sampling(), Limits())
+    assert nvdec.cache.megabytes > 0, "the idle one was discarded in vain"
+    monkeypatch.setenv("FAKE_GPU_MEGABYTES", f"{taken + 512 + 20}")
+    for data in (hevc, h264, h264):
+        check(nvdec, data, Sampling())
+    assert nvdec.cache.created == 3
+
+
 @pytest.mark.parametrize("fault", ["fail", "lose a frame", "wrong pixels", "out of memory"])
 def test_after_any_fault_the_video_is_left_to_a_cpu_and_the_decoder_discarded(nvc: ModuleType, fault: str) -> None:
     nvdec = plain(nvc)

@@ -50,10 +50,10 @@ int cuStreamDestroy_v2(void *stream)
 int cuStreamSynchronize(void *stream) { return check_stream(stream); }
 int cuMemGetInfo_v2(size_t *available, size_t *total)
 {
-    const char *megabytes = getenv("FAKE_GPU_MEGABYTES");
+    const char *megabytes = getenv("FAKE_GPU_MEGABYTES"), *decoder = getenv("FAKE_DECODER_MEGABYTES");
     if (check_context()) return check_context();
     *total = (size_t)8 << 30;
-    *available = megabytes ? (size_t)atol(megabytes) << 20 : *total;
+    *available = megabytes ? (size_t)(atol(megabytes) - (decoder ? streams * atol(decoder) : 0)) << 20 : *total;
     return 0;
 }
 int cuMemcpyDtoHAsync_v2(void *destination, uint64_t source, size_t bytes, void *stream)

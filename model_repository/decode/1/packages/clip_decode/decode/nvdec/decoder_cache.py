@@ -237,7 +237,7 @@ class DecoderCache:
 
     def _create(self, sequence: SequenceParameters, side: int, needed: int) -> CachedDecoder:
         try:
-            self._check_memory(needed)
+            self._make_room(needed)
             decoder = CachedDecoder(self._nvc, self._cuda, sequence, side)
         except Exception as error:
             self._release(needed)
@@ -248,17 +248,27 @@ class DecoderCache:
     def _reconfigure(self, decoder: CachedDecoder, sequence: SequenceParameters, more: int) -> None:
         try:
             if more:
-                self._check_memory(more)
+                self._make_room(more)
             decoder.reconfigure(sequence)
         except Exception as error:
             self._discard(decoder)
             raise DependenciesUnknown(f"a decoder cannot be set up for another stream: {error}") from error
         self.reconfigured += 1
 
-    def _check_memory(self, megabytes: int) -> None:
-        """Raise MemoryError where the GPU has not so much to spare."""
-        if self._cuda.memory()[0] < (megabytes + _SPARED_MEGABYTES) * 2**20:
-            raise MemoryError(f"the GPU has no {megabytes} MiB of memory to spare")
+    def _make_room(self, megabytes: int) -> None:
+        """Discard idle decoders, the least recently used first, until the GPU has so much memory to spare.
+
+        Raises MemoryError where they do not take what is missing.
+        """
+        while True:
+            missing = megabytes + _SPARED_MEGABYTES - self._cuda.memory()[0] // 2**20
+            if missing <= 0:
+                return
+            with self._changed:
+                if sum(decoder.megabytes for decoder in self._idle) < missing:
+                    raise MemoryError(f"the GPU has no {megabytes} MiB of memory to spare")
+                spare = self._idle.pop(0)
+            self._discard(spare)
 
     def _discard(self, decoder: CachedDecoder) -> None:
         decoder.close()
