@@ -2,20 +2,17 @@
 
 import random
 import shutil
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.crowd import Crowd
 from tests.motion_repository import ANY_PORTS
 from tests.watching import wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from clipserve import VideoClassifier
-from clipserve.errors import ClipserveError
 from clipserve_export.access import locked
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.publication import publish, staging
@@ -24,7 +21,7 @@ from clipserve_server.triton import Triton
 
 MOTION = SPECS["motion"]
 NAMES: tuple[FormatName, ...] = ("torchscript", "onnx")
-CALLERS = 2
+LABEL = "moving left"  # of the video
 
 
 class PollingTriton(Triton):
@@ -62,34 +59,6 @@ def triton(motion_repository: Path) -> Iterator[Triton]:
         yield triton
 
 
-class Crowd:
-    """Callers that classify without a pause, and what became of it."""
-
-    def __init__(self, url: str, video: Path) -> None:
-        self._url, self._video = url, video
-        self._finished = threading.Event()
-        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
-        self.outcomes: Counter[str] = Counter()
-
-    def __enter__(self) -> "Crowd":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._finished.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        with VideoClassifier("motion", url=self._url) as classifier:
-            while not self._finished.is_set():
-                try:
-                    self.outcomes[classifier.classify(self._video).top.label] += 1
-                except ClipserveError as error:
-                    self.outcomes["try again" if error.retryable else f"final: {error}"] += 1
-
-
 def serves(triton: Triton, name: FormatName) -> bool:
     """Whether the network in this format is what the server has loaded."""
     with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
@@ -114,10 +83,10 @@ def test_exports_in_alternating_formats_cost_no_request(
             exporter.publish(NAMES[turn % 2])
             time.sleep(chance.uniform(0, 1.5))
         assert wait_for(lambda: serves(triton, NAMES[1]))
-        before = crowd.outcomes["moving left"]
-        assert wait_for(lambda: crowd.outcomes["moving left"] > before + 10)
-    assert set(crowd.outcomes) <= {"moving left", "try again"}
-    assert crowd.outcomes["moving left"] > 20 * crowd.outcomes["try again"]
+        assert crowd.more(LABEL)
+    assert all(error.retryable for error in crowd.failures)
+    assert set(crowd.answers) == {LABEL}
+    assert crowd.answers[LABEL] > 20 * len(crowd.failures)
 
 
 def test_a_server_that_looks_in_the_instant_without_a_version_serves_what_it_has(
@@ -126,13 +95,13 @@ def test_a_server_that_looks_in_the_instant_without_a_version_serves_what_it_has
     """The instant between an export's two renames, drawn out to three looks, and one at the next format."""
     net = triton.repository / MOTION.net_name
     with Crowd(triton.grpc_url, video) as crowd:
-        assert wait_for(lambda: crowd.outcomes["moving left"] > 5)
+        assert crowd.more(LABEL)
         (net / "1").rename(net / ".away")
-        before = crowd.outcomes["moving left"]
         time.sleep(3.5)
         assert serves(triton, "onnx")
-        assert wait_for(lambda: crowd.outcomes["moving left"] > before + 10)
+        assert crowd.more(LABEL)
         (net / ".away").rename(net / "1")
         Exporter(triton.repository, prepared).publish("torchscript")
         assert wait_for(lambda: serves(triton, "torchscript"))
-    assert set(crowd.outcomes) == {"moving left"}
+    assert not crowd.failures
+    assert set(crowd.answers) == {LABEL}

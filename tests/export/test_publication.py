@@ -25,7 +25,8 @@ from clipserve_export.exporting import export_network
 from clipserve_export.formats import FORMATS, Format, FormatName, load_onnx, write_onnx
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.source import own_spec
-from clipserve_export.repository import publish, read_config, staging
+from clipserve_export.publication import publish, staging
+from clipserve_export.repository import read_config
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS, Geometry, ModelSpec
 

@@ -1,17 +1,13 @@
 """Versions of a network: published beside each other, rolled out and back under load by a real Triton."""
 
 import shutil
-import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.crowd import CALLERS, Crowd
 from tests.export.conftest import MOTION, Run
 from tests.motion_repository import ANY_PORTS
-from tests.watching import wait_for
 
-from clipserve import VideoClassifier
-from clipserve.errors import ClipserveError
 from clipserve_export.exporting import export_network
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.records import published_numbers
@@ -20,7 +16,6 @@ from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
 from clipserve_server.triton import Triton
 
-CALLERS = 3
 # Of a video that moves left: the true answer, and that of the weights which are off by one class.
 FIRST, SECOND = "moving left", "moving right"
 
@@ -54,38 +49,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-class Crowd:
-    """Callers that classify without a pause and try nothing twice, and what became of it."""
-
-    def __init__(self, url: str, video: Path) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self._url, self._video, self._over = url, video, threading.Event()
-        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
-
-    def __enter__(self) -> "Crowd":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        with VideoClassifier("motion", self._url) as classifier:
-            while not self._over.is_set():
-                try:
-                    self.outcomes[classifier.classify(self._video).top.label] += 1
-                except ClipserveError as error:
-                    self.outcomes[f"{type(error).__name__}: {error}"] += 1
-
-    def more(self, label: str, count: int = 20) -> bool:
-        """Whether that many more get this answer before long."""
-        before = self.outcomes[label]
-        return wait_for(lambda: self.outcomes[label] >= before + count)
-
-
 @pytest.mark.long
 def test_a_version_is_rolled_out_and_back_by_one_line_each_and_no_request_fails(
     versions: Path, video: Path, run: Run
@@ -95,16 +58,17 @@ def test_a_version_is_rolled_out_and_back_by_one_line_each_and_no_request_fails(
         Crowd(triton.grpc_url, video) as crowd,
     ):
         assert crowd.more(FIRST)
-        assert crowd.outcomes[SECOND] == 0
+        assert crowd.answers[SECOND] == 0
         for policy, answer in (("2", SECOND), ("1", FIRST), ("latest", SECOND), ("1", FIRST), ("all", SECOND)):
             options = ("--serve", policy, "--reload", triton.grpc_url, "--repository", versions)
             status, said = run("versions", "motion", *options)
             assert status == 0, said
             other = FIRST if answer == SECOND else SECOND
-            before = crowd.outcomes[other]
+            before = crowd.answers[other]
             assert crowd.more(answer, 40)
-            assert crowd.outcomes[other] <= before + CALLERS, "the old version answers more than was in flight"
-    assert set(crowd.outcomes) == {FIRST, SECOND}
+            assert crowd.answers[other] <= before + CALLERS, "the old version answers more than was in flight"
+    assert not crowd.failures
+    assert set(crowd.answers) == {FIRST, SECOND}
 
 
 def test_a_version_that_does_not_load_leaves_the_one_before_it_serving(versions: Path, video: Path, run: Run) -> None:
@@ -115,7 +79,8 @@ def test_a_version_that_does_not_load_leaves_the_one_before_it_serving(versions:
         assert status == 1
         assert "could not reload motion" in said
         assert crowd.more(FIRST)
-    assert set(crowd.outcomes) == {FIRST}
+    assert not crowd.failures
+    assert set(crowd.answers) == {FIRST}
 
 
 def test_the_list_says_what_each_version_is_and_which_answers(versions: Path, run: Run) -> None:
