@@ -26,8 +26,9 @@ from clipserve_server.cores import available_cores as cores_of_server
 from decode_pool import process
 from decode_pool.messages import READY, Decoded, Job, receive_job
 from decode_pool.pool import DecodePool, WorkersNotStarted
-from decode_pool.process import StandardError, WorkerProcess
+from decode_pool.process import WorkerProcess
 from decode_pool.settings import PoolSettings, available_cores
+from decode_pool.standard_error import StandardError
 from tests.decode.synthesis import Clip
 from tests.watching import HANG_SECONDS, wait_for
 

@@ -12,7 +12,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from clip_decode.windows import WindowClips
 
 from .messages import READY, TAKEN, Decoded, Job, receive_answer, send_job
 from .settings import PoolSettings
+from .standard_error import StandardError
 from .window_messages import Ended, WindowJob, receive_window, send_window_job
 
 # Workers import the packages of this repository, whatever is installed or in the working directory.
@@ -40,10 +40,6 @@ EXIT_SECONDS = 0.2
 KILL_SECONDS = 5.0
 # One thread in each worker: there is a worker for each core.
 _SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-# Of a worker's standard error, the end is kept: a traceback of some hundred calls.
-KEPT_BYTES = 16_384
-_READ_BYTES = 65_536
-_READS_AT_ONCE = 4
 
 
 class WorkerGone(Exception):
@@ -52,63 +48,6 @@ class WorkerGone(Exception):
 
 class WorkerNotStarted(WorkerGone):
     """The process did not start. The notes have what it wrote to its standard error."""
-
-
-class StandardError:
-    """A pipe for a worker's standard error, and the end of what came through it.
-
-    Python and faulthandler write there when the process crashes. It is a pipe because a worker may not write to files,
-    and the server's log is one. It never blocks: a write to a full pipe fails, and `read` takes what is there. So read
-    it now and then while the worker works.
-    """
-
-    def __init__(self, users: int = 1) -> None:
-        """users: how many threads read it; each of them closes it."""
-        self._users, self._lock = users, threading.Lock()
-        self._read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._kept = b""
-
-    @property
-    def text(self) -> str:
-        """The kept end of the output."""
-        return self._kept.decode(errors="backslashreplace").strip()
-
-    @property
-    def last_line(self) -> str:
-        """The last line, which is the exception where a traceback was written."""
-        return self.text.rpartition("\n")[2].strip()
-
-    def read(self) -> None:
-        """Take what has come since the last call."""
-        # Not until the pipe is empty: a worker that a hostile video controls may write without end.
-        with contextlib.suppress(BlockingIOError), self._lock:
-            for _ in range(_READS_AT_ONCE):
-                self._kept = (self._kept + os.read(self._read_end, _READ_BYTES))[-KEPT_BYTES:]
-
-    def clear(self) -> None:
-        """Drop the output so far."""
-        self.read()
-        self._kept = b""
-
-    @contextlib.contextmanager
-    def writable(self) -> Iterator[int]:
-        """The end to write to. It is closed after the block, in which a worker is started with it."""
-        try:
-            yield self._write_end
-        except OSError:
-            self._users = 1  # No worker got it.
-            self.close()
-            raise
-        finally:
-            os.close(self._write_end)
-
-    def close(self) -> None:
-        """Take the rest; `text` remains. The last user's call closes the pipe."""
-        self.read()
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                os.close(self._read_end)
 
 
 class WorkerProcess:
