@@ -15,7 +15,8 @@ from clipserve.contract import ClipContract
 from clipserve.loadtest.measurements import Measurement
 from clipserve.loadtest.report import write_csv
 from clipserve.plan.load_test import read_load_test
-from clipserve.plan.planning import MAX_UTILISATION, find_utilisation, make_plan, wait_at
+from clipserve.plan.planning import make_plan
+from clipserve.plan.utilisation import MAX_UTILISATION, find_utilisation, wait_at
 from clipserve.plan.workload import MAX_PIXELS, MAX_SECONDS, Workload
 from clipserve_export.capacity import max_clips, max_videos
 from clipserve_export.formats import FORMATS
