@@ -3,13 +3,20 @@
 import signal
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clipserve_server.options import CpuPrecision, Decoder
 
-POLL_SECONDS = 0.1  # between two looks for a signal, and for a Triton that ended by itself
+if TYPE_CHECKING:
+    from clipserve_server.errors import ServerStartError
+    from clipserve_server.triton import Triton
+
+POLL_SECONDS = 0.1  # between two looks for a signal
+LOOK_SECONDS = 1.0  # between two looks whether Triton serves
+# A Triton that fails sooner would fail again.
+STABLE_SECONDS = 30.0
 
 
 def _port_option(service: str) -> Any:
@@ -62,7 +69,7 @@ def serve(
 ) -> None:
     """Serve a model repository on this machine, with the Triton of the wheel nvidia-pytriton.
 
-    Stops on Ctrl-C or SIGTERM, after it has answered the requests in flight.
+    Stops on Ctrl-C or SIGTERM, after it has answered the requests in flight. A Triton that crashes is started again.
 
     \b
     clipserve serve
@@ -81,62 +88,77 @@ def serve(
         errors.print(f"clipserve serve needs {error.name}: pip install 'clipserve[server]'", markup=False)
         raise typer.Exit(2) from error
 
+    status = errors.status("starting Triton")
+
+    def show_progress(ready: int, total: int) -> None:
+        stop.check()
+        status.update(f"starting Triton: {ready} of {total} models ready")
+
+    failure = None
     try:
-        with errors.status("starting Triton") as status:
-
-            def show_progress(ready: int, total: int) -> None:
-                stop.check()
-                status.update(f"starting Triton: {ready} of {total} models ready")
-
-            stop.check()
-            triton = Triton(
-                repository,
-                models=models or (),
-                host=host,
-                http_port=http_port,
-                grpc_port=grpc_port,
-                metrics_port=metrics_port,
-                start_seconds=start_seconds,
-                log=log,
-                cpu_precision=cpu_precision.value,
-                decoder=decoder,
-                timeline=timeline,
-                progress=show_progress,
-            )
+        stop.check()
+        triton = Triton(
+            repository,
+            models=models or (),
+            host=host,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            start_seconds=start_seconds,
+            log=log,
+            cpu_precision=cpu_precision.value,
+            decoder=decoder,
+            timeline=timeline,
+            progress=show_progress,
+        )
+        with status:
             triton.start()
+        try:
+            names = [model.name for model in triton.models]
+            console.print(f"serving {', '.join(names)}", markup=False)
+            for notice in triton.notices():
+                errors.print(notice, style="yellow", markup=False)
+            if use := triton.gpu_use():
+                console.print(f"GPU      {use}", markup=False)
+            idle = [name for name in read_repository(repository) if name not in names]
+            if idle and not models:
+                console.print(f"not exported yet: {', '.join(idle)}", markup=False)
+            console.print(
+                f"gRPC     {triton.grpc_url}\nHTTP     http://{triton.http_url}\nmetrics  {triton.metrics_url}\n"
+                f"log      {triton.log_path}{'' if log else ' (removed at the end; --log FILE keeps it)'}\n"
+                "Ctrl-C stops it",
+                markup=False,
+            )
+            began = time.monotonic()
+            while (failure := _wait(triton, stop)) and time.monotonic() > began + STABLE_SECONDS:
+                errors.print(f"{failure}; starting Triton again", style="yellow", markup=False)
+                triton.stop()
+                with status:
+                    triton.start()
+                console.print(f"serving again; log {triton.log_path}", markup=False)
+                began = time.monotonic()
+        finally:
+            triton.stop()
     except _Stopped:
         errors.print("stopped before the models were ready")
         raise typer.Exit(130) from None
     except ServerStartError as error:
-        errors.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from error
-
-    try:
-        names = [model.name for model in triton.models]
-        console.print(f"serving {', '.join(names)}", markup=False)
-        for notice in triton.notices():
-            errors.print(notice, style="yellow", markup=False)
-        if use := triton.gpu_use():
-            console.print(f"GPU      {use}", markup=False)
-        idle = [name for name in read_repository(repository) if name not in names]
-        if idle and not models:
-            console.print(f"not exported yet: {', '.join(idle)}", markup=False)
-        console.print(
-            f"gRPC     {triton.grpc_url}\nHTTP     http://{triton.http_url}\nmetrics  {triton.metrics_url}\n"
-            f"log      {triton.log_path}{'' if log else ' (removed at the end; --log FILE keeps it)'}\n"
-            "Ctrl-C stops it",
-            markup=False,
-        )
-        while triton.is_running and not stop.is_requested:
-            time.sleep(POLL_SECONDS)
-        died = not stop.is_requested
-    finally:
-        reason = "" if triton.is_running else str(triton.failure())
-        triton.stop()
-    if died:
-        errors.print(reason, style="red", markup=False)
+        failure = error
+    if failure:
+        errors.print(str(failure), style="red", markup=False)
         raise typer.Exit(1)
     console.print("stopped")
+
+
+def _wait(triton: "Triton", stop: "_Stop") -> "ServerStartError | None":
+    """Until a signal comes: None. Until Triton serves no longer: why."""
+    while not stop.is_requested:
+        if failure := triton.find_failure():
+            return failure
+        looked = time.monotonic()
+        while not stop.is_requested and time.monotonic() < looked + LOOK_SECONDS:
+            time.sleep(POLL_SECONDS)
+    return None
 
 
 class _Stopped(BaseException):

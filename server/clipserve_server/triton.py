@@ -180,8 +180,7 @@ class Triton:
     def stop(self) -> None:
         """End the server and everything it started, after the requests in flight. Does nothing when it is stopped."""
         if self._guard is not None:
-            has_dead_stub = any(process.is_dead_stub for process in processes_of(self._guard.pid))
-            self._end(keep_log=not self.is_running or has_dead_stub)
+            self._end(keep_log=self.find_failure() is not None)
 
     def _end(self, *, keep_log: bool) -> None:
         if self._guard is not None:
@@ -246,8 +245,14 @@ class Triton:
         networks = [step for model in self.models for step in model.steps if step != DECODE]
         return describe_use(read_placement(self.grpc_url, networks), self._log.text())
 
-    def failure(self) -> ServerStartError:
-        """Why a server ended by itself, as far as its log says."""
-        assert self._log is not None
-        status = self._guard.poll() if self._guard is not None else None
-        return self._log.explain_exit(status, was_ready=self._is_ready)
+    def find_failure(self) -> ServerStartError | None:
+        """Why a server that was ready serves no longer: it has ended, or one of its Python models' processes has died,
+        which Triton does not replace. None: it serves.
+        """
+        if self._guard is None or self._log is None:
+            return None
+        if (status := self._guard.poll()) is not None:
+            return self._log.explain_exit(status, was_ready=self._is_ready)
+        if any(process.is_dead_stub for process in processes_of(self._guard.pid)):
+            return ServerStartError(self._log.with_path("a process of Triton's Python backend died"))
+        return None

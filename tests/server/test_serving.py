@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import NEEDS
@@ -77,12 +78,12 @@ def traces_of(names: tuple[str, ...]) -> set[Path]:
 class Serve:
     """`clipserve serve` in a process of its own."""
 
-    def __init__(self, *arguments: str | Path, scratch: Path) -> None:
+    def __init__(self, *arguments: str | Path, scratch: Path, program: Sequence[str] = ("-m", "clipserve")) -> None:
         self.scratch = scratch  # for all its temporary files
         # Everything it starts inherits this, whatever it calls itself.
         self.mark = f"clipserve-test-{os.getpid()}-{time.monotonic_ns()}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "clipserve", "serve", *map(str, arguments)],
+            [sys.executable, *program, "serve", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -108,8 +109,8 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
 
-    def start(*arguments: str | Path) -> Serve:
-        started.append(Serve(*arguments, *ports, scratch=tmp_path_factory.mktemp("scratch")))
+    def start(*arguments: str | Path, **options: Any) -> Serve:
+        started.append(Serve(*arguments, *ports, scratch=tmp_path_factory.mktemp("scratch"), **options))
         return started[-1]
 
     yield start
@@ -386,6 +387,41 @@ def test_the_log_stays_when_triton_ends_by_itself_and_its_place_is_told_again(
         assert "Started GRPCInferenceService" in log.read_text()
     finally:
         log.unlink()
+
+
+# Does not count how long Triton has served.
+AT_ONCE = (
+    "from clipserve_server import command_line; command_line.STABLE_SECONDS = 0.0;"
+    "from clipserve.command_line import main; main()"
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("process", "said"),
+    [
+        ("tritonserver", r"Triton ended by itself \(SIGKILL\)"),
+        ("triton_python_b", r"(a process of Triton's Python backend died|Triton ended by itself \(SIG\w+\))"),
+    ],
+)
+def test_what_dies_is_started_again_at_the_same_address(
+    serve: Callable[..., Serve], exported: Path, slow_video: Path, process: str, said: str
+) -> None:
+    server = serve("motion", "--repository", exported, program=("-c", AT_ONCE))
+    url = server.wait_until_up()
+    with VideoClassifier("motion", url) as classifier:
+        label = classifier.classify(slow_video).top.label
+        for _ in range(2):
+            killed = [pid for pid in server.family if Path(f"/proc/{pid}/comm").read_text() == f"{process}\n"]
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            assert server.wait_until_up("serving again; log")
+            assert classifier.classify(slow_video, retry=True).top.label == label
+            assert not set(killed) & set(server.family)
+    server.process.terminate()
+    _, errors = server.process.communicate(timeout=STOPPED_SECONDS)
+    assert server.process.returncode == 0
+    assert len(re.findall(rf"{said} \(log: \S+\); starting Triton again", errors)) == 2
 
 
 @pytest.mark.long
