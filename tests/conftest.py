@@ -23,6 +23,7 @@ from tests.service import Service
 
 pytest_plugins = ["tests.leftovers", "tests.object_stores"]
 WANTED = pytest.StashKey[set[Export]]()
+SHARED: list[Triton] = []  # servers of many tests
 
 
 def _succeeds(*command: str) -> bool:
@@ -85,6 +86,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if not NEEDS[name]():
             miss = pytest.fail if name in required() else pytest.skip
             miss(f"this machine has no {name}")
+    if {"motion_server", "service"} & set(getattr(item, "fixturenames", ())):
+        start_again()
+
+
+def start_again() -> None:
+    """Start shared servers again that have crashed: see PARALLEL in the Makefile."""
+    for triton in SHARED:
+        if triton.find_failure():
+            triton.stop()
+            triton.start()
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:
@@ -130,7 +141,9 @@ def motion_server(repositories: Callable[[FormatName], Path]) -> Iterator[Triton
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OMP_NUM_THREADS", "1")
         with Triton(repositories("onnx"), models=["motion"], **ANY_PORTS) as triton:
+            SHARED.append(triton)
             yield triton
+            SHARED.remove(triton)
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +158,9 @@ def service(request: pytest.FixtureRequest, repositories: Callable[[FormatName],
     wanted = request.config.stash[WANTED]
     models = tuple(sorted(export.model for export in wanted if export.format_name == request.param))
     with Triton(repositories(request.param), models=models, **ANY_PORTS) as triton:
+        SHARED.append(triton)
         yield Service(request.param, triton.repository, triton.grpc_url, triton, models)
+        SHARED.remove(triton)
 
 
 @pytest.fixture(scope="session")
