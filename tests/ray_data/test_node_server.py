@@ -51,9 +51,8 @@ class Listener:
 
     die = stop
 
-    @property
-    def is_running(self) -> bool:
-        return self._socket is not None
+    def find_failure(self) -> Exception | None:
+        return None if self._socket else RuntimeError("it has died")
 
     @property
     def grpc_url(self) -> str:

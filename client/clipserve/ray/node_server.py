@@ -39,8 +39,7 @@ class Server(Protocol):
     def http_url(self) -> str: ...
     @property
     def metrics_url(self) -> str: ...
-    @property
-    def is_running(self) -> bool: ...
+    def find_failure(self) -> Exception | None: ...
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
@@ -194,7 +193,7 @@ class NodeServer:
                 return
 
     def _lead(self) -> None:
-        """Answer those who ask, and start Triton again should it end by itself."""
+        """Answer those who ask, and start Triton again should it crash."""
         assert self._listener is not None
         self._listener.settimeout(POLL_SECONDS)
         with contextlib.suppress(TimeoutError):
@@ -202,8 +201,8 @@ class NodeServer:
             connection.sendall(json.dumps(self._ports).encode() + b"\n")
             self._answered.append(connection)
         server = self._server
-        if server is not None and not server.is_running and not self._closed.is_set():
-            log.warning("the Triton of this node has ended by itself; it starts again")
+        if server is not None and (failure := server.find_failure()) and not self._closed.is_set():
+            log.warning("%s; Triton starts again on this node", failure)
             server.stop()
             self._start()
 
