@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -180,7 +181,16 @@ class Triton:
     def stop(self) -> None:
         """End the server and everything it started, after the requests in flight. Does nothing when it is stopped."""
         if self._guard is not None:
-            self._end(keep_log=self.find_failure() is not None)
+            failure = self.find_failure()
+            if failure:
+                self._kill()  # the requests in flight get no answer
+            self._end(keep_log=failure is not None)
+
+    def _kill(self) -> None:
+        assert self._guard is not None
+        for group in {process.group for process in processes_of(self._guard.pid)}:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
     def _end(self, *, keep_log: bool) -> None:
         if self._guard is not None:
