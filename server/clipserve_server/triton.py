@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -37,6 +38,7 @@ from clipserve_server.wheel import TritonWheel, find_wheel, make_backend_directo
 START_SECONDS = 300.0  # to load every model; MViT as TorchScript takes 10 s on two cores
 STOP_SECONDS = 20.0  # for the requests in flight, and for the exit
 EXIT_SECONDS = 4.0  # of these, for what Triton does after it has given up waiting for requests
+REAPED_SECONDS = 0.5  # for Triton to wait for a process that it has ended
 DECODE = "decode"  # the step that runs no network
 
 
@@ -266,6 +268,13 @@ class Triton:
         # Triton waits a second for a sign of life (python_backend/src/stub_launcher.cc, ReceiveMessageFromStub). After
         # a longer pause of the machine it may give up a call that is answered all the same: one of the two crashes. Of
         # 72 pauses of 1.2 s under four callers, three ended Triton and three a process.
-        if any(process.is_dead_stub for process in processes_of(self._guard.pid)):
-            return ServerStartError(self._log.with_path("a process of Triton's Python backend died"))
+        if dead := self._dead_stubs():
+            # One that Triton has ended is dead for milliseconds: it reloads its model.
+            time.sleep(REAPED_SECONDS)
+            if dead & self._dead_stubs():
+                return ServerStartError(self._log.with_path("a process of Triton's Python backend died"))
         return None
+
+    def _dead_stubs(self) -> set[int]:
+        assert self._guard is not None
+        return {process.pid for process in processes_of(self._guard.pid) if process.is_dead_stub}

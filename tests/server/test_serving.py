@@ -20,6 +20,7 @@ from tests.exports import copy_model
 from tests.interrupts import interruptible
 from tests.motion_repository import ANY_PORTS
 from tests.watching import HANG_SECONDS, read_metric, wait_for
+from tritonclient.grpc import InferenceServerClient
 
 from clipserve import VideoClassifier
 from clipserve.errors import ServerError
@@ -389,9 +390,9 @@ def test_the_log_stays_when_triton_ends_by_itself_and_its_place_is_told_again(
         log.unlink()
 
 
-# Does not count how long Triton has served.
-AT_ONCE = (
-    "from clipserve_server import command_line; command_line.STABLE_SECONDS = 0.0;"
+# Looks without a pause whether Triton serves, and does not count for how long it has.
+EAGER = (
+    "from clipserve_server import command_line; command_line.LOOK_SECONDS = command_line.STABLE_SECONDS = 0.0;"
     "from clipserve.command_line import main; main()"
 )
 
@@ -407,7 +408,7 @@ AT_ONCE = (
 def test_what_dies_is_started_again_at_the_same_address(
     serve: Callable[..., Serve], exported: Path, slow_video: Path, process: str, said: str
 ) -> None:
-    server = serve("motion", "--repository", exported, program=("-c", AT_ONCE))
+    server = serve("motion", "--repository", exported, program=("-c", EAGER))
     url = server.wait_until_up()
     with VideoClassifier("motion", url) as classifier:
         label = classifier.classify(slow_video).top.label
@@ -422,6 +423,22 @@ def test_what_dies_is_started_again_at_the_same_address(
     _, errors = server.process.communicate(timeout=STOPPED_SECONDS)
     assert server.process.returncode == 0
     assert len(re.findall(rf"{said} \(log: \S+\); starting Triton again", errors)) == 2
+
+
+@pytest.mark.long
+def test_a_model_that_is_reloaded_is_no_failure(serve: Callable[..., Serve], repository: Path) -> None:
+    """Triton ends its process, which is dead for an instant."""
+    server = serve("motion", "--repository", repository, program=("-c", EAGER))
+    with InferenceServerClient(server.wait_until_up()) as client:
+        before = set(server.family)
+        for turn in range(10):
+            with (repository / "motion_net" / "config.pbtxt").open("a") as config:
+                config.write(f'parameters {{ key: "turn{turn}" value: {{ string_value: "" }} }}\n')
+            client.load_model("motion_net")
+    assert set(server.family) != before
+    server.process.terminate()
+    _, errors = server.process.communicate(timeout=STOPPED_SECONDS)
+    assert (server.process.returncode, errors) == (0, "")
 
 
 @pytest.mark.long
