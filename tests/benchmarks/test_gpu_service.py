@@ -148,10 +148,10 @@ def test_one_command_measures_everything(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 + 2 * 2 * 2
     assert all(row["failed"] == "0" for row in rows)
-    # On a busy machine one of these measurements, 0.3 s each, may see no answer.
+    # On a busy machine one of these measurements, 0.3 s each, may see no answer, or nothing of the GPU.
     assert {row["part"] for row in rows if float(row["a_second"]) > 0} == {"network", "service", "decode"}
     decoded = [row for row in rows if row["part"] == "decode"]
     assert all(row["equal_clips"] == row["compared_clips"] != "" for row in decoded)
     assert {row["nvdec_percent"] for row in decoded if row["decoder"] == "cpu"} == {"0"}
     assert all(int(row["nvdec_percent"]) > 50 for row in decoded if row["decoder"] == "auto")
-    assert {row["gpu_percent"] for row in rows} == {"60"}
+    assert {row["gpu_percent"] for row in rows if row["gpu_percent"]} == {"60"}
