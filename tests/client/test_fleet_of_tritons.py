@@ -64,14 +64,14 @@ def measure_shares(tritons: list[Triton], work: Callable[[], list[Row]]) -> list
 
 
 def check_even(tritons: list[Triton], work: Callable[[], list[Row]]) -> None:
-    """The shares are within 25 % of each other. Members that share two cores are equal over some rounds only: in one of
+    """The shares are within 20 % of each other. Members that share two cores are equal over some rounds only: in one of
     them, three seconds, the scheduler may give one of them a third more.
     """
     totals = [0.0] * len(tritons)
     for _ in range(15):
         totals = [total + share for total, share in zip(totals, measure_shares(tritons, work), strict=True)]
         mean = sum(totals) / len(totals)
-        if all(abs(total - mean) <= 0.25 * mean for total in totals):
+        if all(abs(total - mean) <= 0.2 * mean for total in totals):
             return
     raise AssertionError(f"uneven: {totals}")
 
