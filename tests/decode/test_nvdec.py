@@ -475,6 +475,21 @@ def test_a_slice_of_another_stream_is_for_a_cpu() -> None:
         AnnexBStream("h264", b"", packet).convert(b"\0\0\x01\x65" + bytes([0b1000_1000, 0b0100_0000]))
 
 
+@pytest.mark.parametrize(("data", "is_taken"), [(b"\0\0\x03", True), (b"\0\0\x01", False), (b"\0\0\0", False)])
+def test_a_unit_that_contains_a_start_code_is_for_a_cpu(data: bytes, is_taken: bool) -> None:
+    with av.open(io.BytesIO(Clip(container="mp4", frames=1).make())) as container:
+        extradata = container.streams.video[0].codec_context.extradata or b""
+        packet = bytes(next(container.demux(video=0)))
+    bitstream = AnnexBStream("h264", extradata, packet)
+    unit = b"\x0c" + data + b"\xff"  # Filler data.
+    damaged = packet + len(unit).to_bytes(4, "big") + unit
+    if is_taken:
+        assert unit in bitstream.convert(damaged)
+    else:
+        with pytest.raises(DependenciesUnknown, match="start code"):
+            bitstream.convert(damaged)
+
+
 @pytest.fixture(scope="session")
 def gpu() -> Nvdec:
     """NVDEC itself."""

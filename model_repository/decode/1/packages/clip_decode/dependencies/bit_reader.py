@@ -27,12 +27,12 @@ class BitReader:
 
     def unsigned(self) -> int:
         """An Exp-Golomb number, ue(v) in H.264."""
-        zeros = 0
-        while not self.flag():
-            zeros += 1
-            if zeros > 32:
-                raise EOFError("an Exp-Golomb number is longer than 32 bits")
-        return (1 << zeros) - 1 + self.read(zeros)
+        rest = self._value & ((1 << self._left) - 1)
+        zeros = self._left - rest.bit_length()
+        if zeros > 32:
+            raise EOFError("an Exp-Golomb number is longer than 32 bits")
+        self.skip(zeros)
+        return self.read(zeros + 1) - 1
 
     def signed(self) -> int:
         """A signed Exp-Golomb number, se(v) in H.264."""
