@@ -7,6 +7,9 @@ the decode step is compared with the CPU's, and every answer with that of the ne
 its videos and exports its network first. The measurements share the time equally; what does not fit is named in one
 line. Writes gpu_service.md, gpu_service.csv and gpu_service.png, also after Ctrl-C.
 
+To compare settings of the decode step: `--parts decode --decoders auto --set nvdec_processes=4 nvdec_streams=4`, once
+for each choice, each with its own `--out`. Decoding alone needs no first requests and answers, so they are left out.
+
 Needs the environment that `make env` makes on a machine with a GPU. `--quick` rehearses everything without one; its
 numbers mean nothing.
 """
@@ -18,9 +21,12 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from tritonclient.utils import InferenceServerException
@@ -42,10 +48,10 @@ from benchmarks.gpu_service.plan import (
 from benchmarks.gpu_service.report import Results, write_results
 from benchmarks.gpu_service.usage import UsageMonitor
 from benchmarks.harness.machine import describe_machine
-from benchmarks.harness.models import export_for_benchmark, serve
+from benchmarks.harness.models import copy_repository, export_for_benchmark, serve
 from benchmarks.harness.results import CACHE, RESULTS
 from clipserve_export.capacity import GPU_GIGABYTES
-from clipserve_export.configs import parse_config
+from clipserve_export.configs import DECODE, parse_config
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_server.errors import ServerStartError
 from clipserve_server.options import Decoder
@@ -62,6 +68,8 @@ class Settings:
     """What to measure, and how thoroughly; by default as the committed results."""
 
     model: str = "x3d_m"
+    decoders: Sequence[Decoder] = DECODERS
+    parameters: Mapping[str, str] = field(default_factory=dict)  # of the decode step, beside those of its config
     footage: Sequence[Footage] = tuple(all_footage())
     videos: Sequence[Path] = ()  # in place of the footage
     parts: Sequence[str] = PARTS
@@ -76,15 +84,15 @@ def measure(settings: Settings, budget: Budget, results: Results) -> None:
     """Measure everything, or what there is time for, into `results`."""
     spec = SPECS[settings.model]
     paths = settings.videos or encode_side_by_side(settings.footage)
-    repository = export_for_benchmark(spec, "torchscript", gpu_gigabytes=network_gigabytes())
-    results.network, results.precision, largest = describe_network(repository, spec)
-    references = References(spec, {path.name: path.read_bytes() for path in paths})
-    plans = {
-        decoder: plan_cells(spec.net_name, list(references.videos), decoder, settings.parts, settings.in_flight)
-        for decoder in DECODERS
-    }
-    waiting = sum(map(len, plans.values()))
-    with UsageMonitor() as monitor:
+    with repository_for(settings) as repository, UsageMonitor() as monitor:
+        results.network, results.precision, largest = describe_network(repository, spec)
+        results.parameters = settings.parameters
+        references = References(spec, {path.name: path.read_bytes() for path in paths})
+        plans = {
+            decoder: plan_cells(spec.net_name, list(references.videos), decoder, settings.parts, settings.in_flight)
+            for decoder in settings.decoders
+        }
+        waiting = sum(map(len, plans.values()))
         for decoder, cells in plans.items():
             waiting -= len(cells)
             if budget.left < START_SECONDS:
@@ -94,7 +102,7 @@ def measure(settings: Settings, budget: Budget, results: Results) -> None:
                 with serve(repository, spec.name, decoder=decoder) as triton:
                     print(f"decoder {decoder}: {triton.gpu_use() or 'no GPU'}; {budget.left:.0f} s left", flush=True)
                     server = ServerMeasurement(triton, references, monitor)
-                    if decoder == DECODERS[0]:
+                    if decoder == settings.decoders[0] and set(settings.parts) != {"decode"}:
                         compare(server, sorted({*BATCHES, largest}), results)
                     # The servers that follow have their share of the time, and their start.
                     kept = (budget.left - START_SECONDS) * waiting / max(waiting + len(cells), 1) + START_SECONDS
@@ -102,6 +110,23 @@ def measure(settings: Settings, budget: Budget, results: Results) -> None:
                     measure_rates(server, cells, shares, results)
             except ServerStartError as error:
                 results.add_missing(f"decoder {decoder}", str(error))
+
+
+@contextmanager
+def repository_for(settings: Settings) -> Iterator[Path]:
+    """The exported network, and a decode step with these parameters."""
+    spec = SPECS[settings.model]
+    exported = export_for_benchmark(spec, "torchscript", gpu_gigabytes=network_gigabytes())
+    if not settings.parameters:
+        yield exported
+        return
+
+    def change(config: Any) -> None:
+        for name, value in settings.parameters.items():
+            config.parameters[name].string_value = value
+
+    with TemporaryDirectory(prefix="clipserve-benchmark-") as folder:
+        yield copy_repository(spec, exported, Path(folder), {DECODE: change})
 
 
 def network_gigabytes() -> int:
@@ -170,6 +195,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--model", choices=list(SPECS), help="default x3d_m")
     parser.add_argument("--minutes", type=float, default=6.0, help="when to stop, with the start (default 6)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="only these")
+    parser.add_argument("--decoders", nargs="+", type=Decoder, choices=DECODERS, help="only these (default auto, cpu)")
+    parser.add_argument(
+        "--set", nargs="+", metavar="NAME=VALUE", help="parameters of the decode step: docs/settings.md"
+    )
     parser.add_argument("--videos", type=Path, nargs="+", help="in place of those that are encoded here")
     parser.add_argument("--in-flight", type=int, help="requests in flight to decode step and service (default 48)")
     parser.add_argument("--quick", action="store_true", help="motion, two short videos, short rounds: a rehearsal")
@@ -182,7 +211,8 @@ def main() -> None:
     arguments = read_arguments()
     if not torch.cuda.is_available() and not arguments.quick:
         sys.exit("torch sees no GPU here; --quick rehearses the program without one")
-    chosen = {name: getattr(arguments, name) for name in ("model", "parts", "videos", "in_flight")}
+    chosen = {name: getattr(arguments, name) for name in ("model", "parts", "decoders", "videos", "in_flight")}
+    chosen["parameters"] = dict(text.partition("=")[::2] for text in arguments.set or ())
     settings = replace(
         QUICK if arguments.quick else Settings(), **{name: value for name, value in chosen.items() if value}
     )

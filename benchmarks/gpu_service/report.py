@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ class Results:
         machine: one line about processor, GPU and packages.
         network: the network as it was exported: format, precision, videos in a run, instances.
         precision: of the network.
+        parameters: of the decode step, where they are not those of its config.
         missing: what was not measured, and the reason.
     """
 
     machine: str
     network: str = ""
     precision: str = "fp32"
+    parameters: Mapping[str, str] = field(default_factory=dict)
     first: list[FirstRequests] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -99,6 +101,8 @@ def page(results: Results) -> Iterator[str]:
     """The lines of the page."""
     missing = results.summarise_missing()
     yield from (results.machine, "", f"{results.network}. {missing[0].upper()}{missing[1:]}.", "")
+    if results.parameters:
+        yield from (f"Decode step: {', '.join(map('='.join, results.parameters.items()))}.", "")
     yield from (
         "One clip of each video. `wanted`: what one H100 with 16 cores should reach. NVDEC takes H.264 and HEVC beside",
         "the CPU; AV1 goes to the CPU. `equal clips`: after each measurement, the clips in shared memory are compared",

@@ -155,3 +155,14 @@ def test_one_command_measures_everything(tmp_path: Path) -> None:
     assert {row["nvdec_percent"] for row in decoded if row["decoder"] == "cpu"} == {"0"}
     assert all(int(row["nvdec_percent"]) > 50 for row in decoded if row["decoder"] == "auto")
     assert {row["gpu_percent"] for row in rows if row["gpu_percent"]} == {"60"}
+
+
+@pytest.mark.long
+def test_settings_of_the_decode_step_can_be_compared(tmp_path: Path) -> None:
+    choice = ["--parts", "decode", "--decoders", "cpu", "--set", "workers=1", "max_waiting=9"]
+    command = [sys.executable, "-m", "benchmarks.gpu_service", "--quick", *choice, "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Decode step: workers=1, max_waiting=9." in (tmp_path / "gpu_service.md").read_text()
+    with (tmp_path / "gpu_service.csv").open(newline="") as file:
+        assert {(row["part"], row["decoder"]) for row in csv.DictReader(file)} == {("decode", "cpu")}

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Tests and measures clipserve on a GPU machine without a network, from what pack.sh has packed (docs/gpu-server.md).
+#
+#     bash run.sh [tests] [service] [networks] [settings]
+#
+# Unpacks the archives that lie beside it into WORK (/tmp/clipserve-gpu), which may take several calls, and runs the steps
+# that are named: the tests that need a GPU, benchmarks.gpu_service, benchmarks.gpu, and decoding with other settings of
+# the decode step. Logs and results are then in WORK/results.tar.gz. Needs Python 3.12 with torch for CUDA 13, onnx,
+# onnxscript, typer, matplotlib, psutil, pytest and pytest-timeout. SECONDS_EACH (400) is the most that a step may take.
+# QUICK=1 rehearses without a GPU.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+work=${WORK:-/tmp/clipserve-gpu}
+limit=${SECONDS_EACH:-400}
+python=${PYTHON:-python3}
+# The default, fewer streams in more processes, and more workers beside them.
+CHOICES=("nvdec_processes=3 nvdec_streams=6" "nvdec_processes=6 nvdec_streams=3" "nvdec_processes=5 nvdec_streams=5"
+    "nvdec_processes=3 nvdec_streams=6 workers=14")
+mkdir -p "$work/results"
+
+for name in triton packages code; do
+    [ -e "$here/$name.tar.xz" ] || continue
+    to=$work/site
+    [ $name != code ] || to=$work/code
+    mkdir -p "$to"
+    "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="tar")' \
+        "$here/$name.tar.xz" "$to" && touch "$work/$name.unpacked" && echo "unpacked $name"
+done
+[ $# -gt 0 ] || exit 0
+for name in triton packages code; do
+    [ -e "$work/$name.unpacked" ] || { echo "$name.tar.xz has not been unpacked yet: put it beside run.sh"; exit 1; }
+done
+
+# An environment with the packages brought along first, then those of this machine.
+venv=$work/venv
+if [ ! -e "$venv/.ready" ]; then
+    "$python" -m venv --without-pip "$venv"
+    paths() { "$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+    site=$(paths "$venv/bin/python")
+    printf '%s\n' "$work/code/client" "$work/code/export" "$work/code/server" \
+        "$work/code/model_repository/decode/1/packages" "$work/site" "$(paths "$python")" > "$site/clipserve.pth"
+    mkdir -p "$site/clipserve-0.1.0.dist-info"
+    printf 'Metadata-Version: 2.1\nName: clipserve\nVersion: 0.1.0\n' > "$site/clipserve-0.1.0.dist-info/METADATA"
+    printf '#!/bin/sh\nexec "%s" -m clipserve "$@"\n' "$venv/bin/python" > "$venv/bin/clipserve"
+    chmod +x "$venv/bin/clipserve"
+    touch "$venv/.ready"
+fi
+export PATH=$venv/bin:$PATH PYTHONUNBUFFERED=1
+unset PYTHONPATH
+cd "$work/code"
+
+step() { # NAME COMMAND...
+    local name=$1 started=$SECONDS status
+    shift
+    timeout --signal=INT --kill-after=20 "$limit" "$@" > "$work/results/$name.log" 2>&1
+    status=$?
+    echo "== $name: exit $status after $((SECONDS - started)) s"
+    tail -n 25 "$work/results/$name.log"
+}
+step machine python -m clipserve_server.gpu
+for name in "$@"; do
+    case $name in
+        tests)
+            # By file: others import packages that are not here.
+            mapfile -t files < <(grep -rlE 'needs\("(gpu|nvdec)"\)' tests)
+            CLIPSERVE_REQUIRE=$([ -n "${QUICK:-}" ] || echo gpu,nvdec) \
+                step tests python -m pytest -q -m "gpu or nvdec" "${files[@]}"
+            ;;
+        service) step service python -m benchmarks.gpu_service ${QUICK:+--quick} ;;
+        networks) step networks python -m benchmarks.gpu --minutes "${MINUTES:-3.5}" ${QUICK:+--device cpu --quick} ;;
+        settings)
+            for number in "${!CHOICES[@]}"; do
+                # shellcheck disable=SC2086 # a choice has several words
+                step "settings-$number" python -m benchmarks.gpu_service --parts decode --decoders auto --minutes 1 \
+                    ${QUICK:+--quick} --out "$work/results/settings-$number" --set ${CHOICES[$number]}
+            done
+            ;;
+        *) echo "$name is none of tests, service, networks, settings"; exit 2 ;;
+    esac
+done
+find benchmarks/results -newer "$venv/.ready" -type f -exec cp {} "$work/results/" \;
+tar -czf "$work/results.tar.gz" -C "$work" results
+echo "logs and results: $work/results.tar.gz"
