@@ -2,6 +2,7 @@
 
 import math
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -47,8 +48,10 @@ class Startup:
         self._stuck_seconds = math.inf if is_last else STUCK_SECONDS
         self._active = (time.monotonic(), 0, 0.0)
 
-    def wait(self, grpc_url: str, names: Sequence[str], progress: Progress) -> None:
+    def wait(self, grpc_url: str, names: Sequence[str], others: Sequence[tuple[str, int]], progress: Progress) -> None:
         """Wait until the models `names` are ready; `progress` gets the number of ready ones and of all.
+
+        others: host and port of Triton's other services, which it opens after gRPC.
 
         Raises:
             StartCrashed: Triton crashed. Another start may succeed.
@@ -59,13 +62,13 @@ class Startup:
         with triton_grpc.InferenceServerClient(grpc_url, channel_args=NO_PROXY) as client:
             while True:
                 self._check_processes()
-                ready = [name for name in names if _is_model_ready(client, name)]
-                progress(len(ready), len(names))
-                if len(ready) == len(names):
+                late = [name for name in names if not _is_model_ready(client, name)]
+                progress(len(names) - len(late), len(names))
+                late = late or [f"port {port}" for host, port in others if not _is_open(host, port)]
+                if not late:
                     return
                 if time.monotonic() > deadline:
-                    late = ", ".join(name for name in names if name not in ready)
-                    raise self._log.explain(f"{late} did not become ready within {self._seconds:.0f} s")
+                    raise self._log.explain(f"{', '.join(late)} did not become ready within {self._seconds:.0f} s")
                 time.sleep(POLL_SECONDS)
 
     def _check_processes(self) -> None:
@@ -99,3 +102,11 @@ def _is_model_ready(client: triton_grpc.InferenceServerClient, name: str) -> boo
         return bool(client.is_model_ready(name, client_timeout=5.0))
     except InferenceServerException:
         return False
+
+
+def _is_open(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5.0).close()
+    except OSError:
+        return False
+    return True

@@ -169,7 +169,8 @@ class Triton:
                     start_new_session=True,
                 )
             startup = Startup(self._guard, self._log, seconds=self._start_seconds, is_last=is_last)
-            startup.wait(self.grpc_url, self._top_models(), self._progress)
+            others = [(self.host, port) for service, port in self._ports.items() if service != "grpc"]
+            startup.wait(self.grpc_url, self._top_models(), others, self._progress)
             assert self._guard.stdin is not None
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.write(READY)

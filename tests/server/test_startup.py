@@ -1,6 +1,7 @@
-"""A Triton that crashes or gets stuck as it starts is started a second time."""
+"""A start waits for every port; a Triton that crashes or gets stuck as it starts is started a second time."""
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -58,6 +59,22 @@ def check_second_start(repository: Path, signal_number: int, said: str) -> None:
         assert len(hurt) == 1
         assert stubs(triton, "decode")
         assert any(said in notice for notice in triton.notices())
+
+
+def test_a_server_is_ready_once_all_of_its_ports_are_open(
+    repositories: Callable[[FormatName], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def is_open(host: str, port: int) -> bool:
+        asked.append(port)
+        return len(asked) > 3
+
+    monkeypatch.setattr(startup, "_is_open", is_open)
+    with Triton(repositories("onnx"), models=["motion"], **ANY_PORTS) as triton:
+        http, metrics = (int(re.findall(r":(\d+)", url)[-1]) for url in (triton.http_url, triton.metrics_url))
+        assert asked[-2:] == [http, metrics]
+        assert asked.count(http) == asked.count(metrics) >= 2
 
 
 def test_a_crash_is_followed_by_a_second_start(repositories: Callable[[FormatName], Path]) -> None:
