@@ -210,11 +210,6 @@ class Triton:
             self._log.discard()
 
     @property
-    def is_running(self) -> bool:
-        """Whether the server's process runs."""
-        return self._guard is not None and self._guard.poll() is None
-
-    @property
     def log_path(self) -> Path:
         """The log of Triton and of all processes that it starts. After a failure it is kept."""
         assert self._log is not None

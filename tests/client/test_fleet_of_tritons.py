@@ -125,7 +125,7 @@ def test_a_killed_member_costs_no_failure_and_a_new_one_is_found(tritons: list[T
     port = int(dead.grpc_url.rpartition(":")[2])
     server = server_of(dead)
     check(classify(tritons, motion_videos, server.kill))
-    assert wait_for(lambda: not dead.is_running)
+    assert wait_for(dead.find_failure)
     dead.stop()
     with VideoClassifier("motion", [triton.grpc_url for triton in tritons]) as classifier:
         videos = sorted(motion_videos.iterdir())

@@ -319,4 +319,4 @@ def test_a_job_waits_for_a_real_server_that_dies_or_stops(motion_repository, mot
 def end_triton(server, end):
     """Send a signal to Triton's own process, and wait for its end."""
     server_of(server).send_signal(end)
-    assert wait_for(lambda: not server.is_running)
+    assert wait_for(server.find_failure)

@@ -137,4 +137,4 @@ def test_stubs_and_decode_workers_import_what_pythonpath_names(
         Triton(repository, models=["motion"], log=tmp_path / "triton.log", **ANY_PORTS).start()
     monkeypatch.setenv("PYTHONPATH", str(packages))
     with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
-        assert triton.is_running
+        assert triton.find_failure() is None
