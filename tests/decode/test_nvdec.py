@@ -26,6 +26,8 @@ from clip_decode.decode.nvdec.cuda import Cuda
 from clip_decode.decode.nvdec.decoder_cache import estimate_megabytes
 from clip_decode.decode.nvdec.gpu import Nvdec
 from clip_decode.decode.nvdec.sample_pictures import read_sample
+from clip_decode.decode.nvdec.sequence_parameter_set import read_hevc_parameters
+from clip_decode.dependencies.nal_units import split_units, unescape
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from clip_decode.engine import decode_clips_with_nvdec
 from clip_decode.errors import Declined, InvalidRequest
@@ -276,7 +278,7 @@ def test_after_the_start_no_first_video_waits_for_a_decoder(nvc: ModuleType) -> 
     ("fault", "expected", "taken"),
     [
         ("no decoder hevc", r"h264 of 8 bits ready, .*hevc of 8 bits left to CPUs,", {"h264"}),
-        ("no answer hevc", r"h264 of 8 bits ready, .*hevc of 8 bits left to CPUs,", {"h264"}),
+        ("no answer hevc", r"h264 of 8 bits ready, .*hevc of 8 bits left to CPUs \(.*NOT_SUPPORTED\)", {"h264"}),
         ("wrong pixels hevc", r"h264 .*hevc of 8 bits left to CPUs \(its sample picture is wrong\)", {"h264"}),
         ("fail h264", r"h264 of 8 bits left to CPUs \(.*CUDA_ERROR_UNKNOWN\), .*hevc of 8 bits ready", {"hevc"}),
         ("lose a frame", r"(h264|.*hevc) of 8 bits left to CPUs \(.* gave 0 frames\)", set()),
@@ -297,6 +299,24 @@ def test_what_a_gpu_says_of_itself_is_tried_at_the_start(
         else:
             with pytest.raises(Declined, match=name):
                 decode_clips_with_nvdec(nvdec, data, GEOMETRIES, Sampling(), Limits())
+
+
+def test_a_gpu_that_answers_nothing_does_not_start(nvc: ModuleType) -> None:
+    nvc.faults.update(f"no answer {codec}" for codec in ("h264", "hevc", "av1"))
+    with pytest.raises(RuntimeError, match=r"does not say what it decodes: .*NOT_SUPPORTED"):
+        plain(nvc)
+
+
+def test_sizes_that_may_be_one_to_the_driver_are_set_up_by_way_of_a_sample(nvc: ModuleType) -> None:
+    """536 and 544 lines of HEVC may be the same number of blocks; PyNvVideoCodec then keeps what it was set up for."""
+    nvdec = plain(nvc)
+    sizes = [(320, 536), (320, 544), (320, 608), (320, 544)]
+    for width, height in sizes:
+        options = {"x265-params": X265}
+        check(nvdec, Clip("libx265", width=width, height=height, frames=3, options=options).make(), Sampling())
+    # To a sample ahead of 544 lines alone: the other two differ by more than a block.
+    assert len(nvc.made) == 1
+    assert nvc.resized == [(208, 176), (320, 544), (320, 608), (320, 544)]
 
 
 def test_a_kind_that_is_excluded_is_not_even_tried(nvc: ModuleType) -> None:
@@ -466,6 +486,18 @@ def test_sei_messages_that_change_pixels_are_for_a_cpu(payload: int, is_taken: b
     else:
         with pytest.raises(DependenciesUnknown):
             bitstream.convert(sei(payload) + packet)
+
+
+def test_hevc_that_may_be_interlaced_is_for_a_cpu() -> None:
+    """general_progressive_source_flag and general_interlaced_source_flag, 7.3.3 of H.265."""
+    units = split_units(read_sample("hevc", 8).data, 0)
+    unit = bytearray(next(unescape(unit) for unit in units if unit[0] >> 1 == 33))
+    assert read_hevc_parameters(bytes(unit)) == read_sample("hevc", 8).sequence
+    assert unit[8] >> 6 == 0b10
+    for flags in (0b00, 0b01, 0b11):
+        unit[8] = unit[8] & 0x3F | flags << 6
+        with pytest.raises(DependenciesUnknown, match="progressive"):
+            read_hevc_parameters(bytes(unit))
 
 
 def test_a_slice_of_another_stream_is_for_a_cpu() -> None:

@@ -122,6 +122,7 @@ class PyNvDecoder:
     def setReconfigParams(self, width: int, height: int) -> int:
         if width > self._side[0] or height > self._side[1]:
             raise RuntimeError("Resize dimensions must be lower than max width and height")
+        self._begin()  # The real one flushes.
         resized.append((width, height))
         self._next_size = width, height
         return 1

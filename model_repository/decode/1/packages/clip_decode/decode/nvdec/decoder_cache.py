@@ -82,7 +82,7 @@ class CachedDecoder:
             self._resizes < MAX_RESIZES
             and (mine.codec, mine.bits) == (sequence.codec, sequence.bits)
             and max(sequence.coded_width, sequence.coded_height) <= self.side
-            and (mine.coded_size != sequence.coded_size or self._sample.sequence.coded_size != sequence.coded_size)
+            and (mine.driver_size != sequence.driver_size or self._sample.sequence.driver_size != sequence.driver_size)
         )
 
     def reconfigure(self, sequence: SequenceParameters) -> None:
@@ -91,7 +91,7 @@ class CachedDecoder:
         Raises:
             DependenciesUnknown: it did not decode the sample picture.
         """
-        if sequence.coded_size == self.sequence.coded_size:
+        if sequence.driver_size == self.sequence.driver_size:
             self._resize(self._sample.sequence)
             self.decode_sample()
         self._resize(sequence)

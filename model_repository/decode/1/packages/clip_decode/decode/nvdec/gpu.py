@@ -70,15 +70,21 @@ class Nvdec:
             excluded: kinds to leave to the CPU, whatever the GPU says; see `warm_up`.
 
         Raises:
-            RuntimeError: the driver or a part of it is missing.
+            RuntimeError: the driver or a part of it is missing, or answers nothing.
         """
         self.least_pixels, self._cuda = least_pixels, cuda
         self.cache = DecoderCache(nvc, cuda, megabytes=megabytes)
-        self._capabilities = {
-            (codec, bits): found
-            for codec, bits in _KINDS
-            if _name_kind(codec, bits) not in excluded and (found := _query_capability(nvc, codec, bits)) is not None
-        }
+        self._capabilities: dict[tuple[str, int], _Capability] = {}
+        self._unanswered: dict[tuple[str, int], str] = {}  # Why the GPU does not say whether it decodes a kind.
+        for codec, bits in _KINDS:
+            try:
+                if _name_kind(codec, bits) not in excluded and (found := _query_capability(nvc, codec, bits)):
+                    self._capabilities[codec, bits] = found
+            except Exception as error:  # One kind that the driver cannot answer for must not cost the others.
+                self._unanswered[codec, bits] = str(error)
+        if len(self._unanswered) == len(_KINDS):
+            # For want of memory, perhaps: another start may succeed.
+            raise RuntimeError(f"the GPU does not say what it decodes: {self._unanswered[_KINDS[0]]}")
         self.errors = PrintedErrors()
 
     def warm_up(self, on_kind: Callable[[str], None] = lambda kind: None) -> str:
@@ -95,7 +101,9 @@ class Nvdec:
         results = []
         for codec, bits in _KINDS:
             name = _name_kind(codec, bits)
-            if (codec, bits) not in self._capabilities:
+            if reason := self._unanswered.get((codec, bits)):
+                results.append(f"{name} left to CPUs (the GPU does not say whether it decodes it: {reason})")
+            elif (codec, bits) not in self._capabilities:
                 results.append(f"{name} left to CPUs")
             elif (codec, bits) in _COMMON_KINDS:
                 on_kind(name)
@@ -206,15 +214,12 @@ def _name_kind(codec: str, bits: int) -> str:
 
 
 def _query_capability(nvc: Any, codec: str, bits: int) -> _Capability | None:
-    try:
-        answer = nvc.GetDecoderCaps(
-            gpuid=0,
-            codec=getattr(nvc.cudaVideoCodec, codec.upper()),
-            chromaformat=getattr(nvc.cudaVideoChromaFormat, "420"),
-            bitdepth=bits,
-        )
-    except Exception:  # One kind that the driver cannot answer for must not cost the others.
-        return None
+    answer = nvc.GetDecoderCaps(
+        gpuid=0,
+        codec=getattr(nvc.cudaVideoCodec, codec.upper()),
+        chromaformat=getattr(nvc.cudaVideoChromaFormat, "420"),
+        bitdepth=bits,
+    )
     if not answer["supported"]:
         return None
     return _Capability(

@@ -26,8 +26,7 @@ _HAS_SIZE = 2
 _SRGB = (1, 13, 0)  # Primaries, transfer and matrix that stand for 4:4:4.
 # Eight slots, the frame that is being decoded, and one that is shown.
 _KEPT_FRAMES = 10
-# How NVDEC rounds sizes up is not documented; to superblocks at most. Sizes that may become one count as one.
-_SUPERBLOCK = 64
+_BLOCK = 8  # Pixels; the smallest of AV1.
 
 
 class ObuStream:
@@ -103,8 +102,8 @@ def _read_parameters(body: bytes) -> SequenceParameters:
     return SequenceParameters(
         codec="av1",
         bits=depth,
-        coded_width=-(-header.width // _SUPERBLOCK) * _SUPERBLOCK,
-        coded_height=-(-header.height // _SUPERBLOCK) * _SUPERBLOCK,
+        coded_width=-(-header.width // _BLOCK) * _BLOCK,
+        coded_height=-(-header.height // _BLOCK) * _BLOCK,
         width=header.width,
         height=header.height,
         level=header.level,

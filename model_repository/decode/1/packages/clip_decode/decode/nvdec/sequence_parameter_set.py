@@ -16,6 +16,9 @@ _H264_PROFILES = (66, 77, 100, 110)  # Baseline, Main, High, High 10.
 _HEVC_PROFILES = (1, 2, 3)  # Main, Main 10, Main Still Picture.
 _CHROMA_420 = 1
 _EXTENDED_ASPECT = 255
+# Pixels. NVDEC's documentation does not say in which blocks a driver counts the size of HEVC and AV1 pictures: in
+# superblocks at most.
+LARGEST_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class SequenceParameters:
     def coded_size(self) -> tuple[int, int]:
         """Width and height in pixels, whole blocks."""
         return self.coded_width, self.coded_height
+
+    @property
+    def driver_size(self) -> tuple[int, int]:
+        """The coded size in the largest blocks that a driver may count in: where it differs, the driver's differs."""
+        block = 1 if self.codec == "h264" else LARGEST_BLOCK
+        return -(-self.coded_width // block) * block, -(-self.coded_height // block) * block
 
     def covers(self, other: SequenceParameters) -> bool:
         """Whether a decoder for this stream decodes the other one as it is: pictures alike, no more of them to keep."""
@@ -148,7 +157,7 @@ def read_hevc_parameters(unit: bytes) -> SequenceParameters:
     """Read a sequence parameter set, NAL unit header included.
 
     Raises:
-        DependenciesUnknown: another chroma format or depth, an extended profile.
+        DependenciesUnknown: another chroma format or depth, an extended profile, pictures that may be interlaced.
         EOFError: it is truncated.
     """
     bits = BitReader(unescape(unit[2:]))
@@ -159,7 +168,12 @@ def read_hevc_parameters(unit: bytes) -> SequenceParameters:
     profile = bits.read(5)
     if profile not in _HEVC_PROFILES:
         raise DependenciesUnknown(f"HEVC profile {profile}")
-    bits.skip(32 + 48)
+    bits.skip(32)
+    is_progressive, is_interlaced = bits.flag(), bits.flag()
+    if is_interlaced or not is_progressive:
+        # PyNvVideoCodec would create a decoder that deinterlaces, for this stream and all that follow.
+        raise DependenciesUnknown("HEVC that does not say that it is progressive")
+    bits.skip(46)
     level = bits.read(8)
     _skip_layer_levels(bits, layers)
     bits.unsigned()
