@@ -24,6 +24,11 @@ def list_commands() -> dict[str, Any]:
     return dict(group.commands)
 
 
+def list_arguments(command: Any) -> list[Any]:
+    """Its arguments, which have no names on the command line."""
+    return [param for param in command.params if param.param_type_name == "argument" and not param.hidden]
+
+
 def list_options(command: Any) -> list[Any]:
     """Its options, without --help and the hidden ones."""
     return [
@@ -43,7 +48,16 @@ def write_tables() -> str:
     lines += [f"| [`clipserve {name}`](#clipserve-{name}) | {summarise(commands[name])} |" for name in commands]
     lines += ["", "### Shared options", "", "Most commands that call a server have these:", "", *HEAD, *shared]
     for name, found in rows.items():
-        lines += ["", f"### clipserve {name}", "", summarise(commands[name])]
+        lines += [
+            "",
+            f"### clipserve {name}",
+            "",
+            summarise(commands[name]),
+            "",
+            f"`{write_usage(name, commands[name])}`",
+        ]
+        arguments = [f"* `{write_argument(one)}`: {flow(one.help)}" for one in list_arguments(commands[name])]
+        lines += ["", *arguments] if arguments else []
         lines += ["", *HEAD, *(row for row in found if row not in shared)]
         if also := ", ".join(f"`{option}`" for row, option in found.items() if row in shared):
             lines += ["", f"[Shared options](#shared-options): {also}."]
@@ -52,7 +66,24 @@ def write_tables() -> str:
 
 def summarise(command: Any) -> str:
     """The first paragraph of its help."""
-    return inspect.cleandoc(command.help or "").partition("\n\n")[0].replace("\n", " ")
+    return flow(inspect.cleandoc(command.help or "").partition("\n\n")[0])
+
+
+def flow(text: str) -> str:
+    """In one line."""
+    return " ".join(text.split())
+
+
+def write_usage(name: str, command: Any) -> str:
+    """The command with its arguments and the options that it cannot do without."""
+    required = [f"{option.opts[0]}{describe_value(option)}" for option in list_options(command) if option.required]
+    return " ".join([f"clipserve {name}", *map(write_argument, list_arguments(command)), *required, "[OPTIONS]"])
+
+
+def write_argument(argument: Any) -> str:
+    """In brackets where it may be left out."""
+    name = str(argument.metavar or argument.name.upper())
+    return name if argument.required else f"[{name}]"
 
 
 def describe(option: Any) -> str:
@@ -65,11 +96,22 @@ def describe_cells(option: Any) -> Iterator[str]:
     names = [f"`{name}{describe_value(option)}`" for name in option.opts]
     names += [f"`{name}`" for name in option.secondary_opts]
     yield escape(", ".join(names))
-    shown = option.show_default
-    default = None if option.is_flag or shown is False else getattr(option.default, "value", option.default)
-    yield shown if isinstance(shown, str) else "" if default in (None, "") else f"`{default}`"
+    yield describe_default(option)
     variable = f" Or `{option.envvar}`." if option.envvar else ""
     yield escape((option.help or "") + variable)
+
+
+def describe_default(option: Any) -> str:
+    """What holds without it."""
+    shown = option.show_default
+    if option.required:
+        return "required"
+    if isinstance(shown, str):
+        return shown
+    if option.is_flag:
+        return f"`{option.opts[0]}`" if option.default else ""
+    default = getattr(option.default, "value", option.default)
+    return "" if shown is False or default in (None, "") else f"`{default}`"
 
 
 def describe_value(option: Any) -> str:

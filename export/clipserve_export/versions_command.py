@@ -21,7 +21,7 @@ def versions(
     serve: Annotated[
         str | None,
         typer.Option(
-            metavar="N|latest:K|all|1,2",
+            metavar="N|latest|latest:K|all|1,2",
             help="The versions that servers load. The highest of them answers.",
             show_default=False,
         ),

@@ -56,6 +56,12 @@ def test_no_variable_is_read_without_a_default():
         assert not re.search(r"\$\{[A-Z_]+\}|\$[A-Z]", path.read_text()), path
 
 
+def test_the_check_has_the_memory_of_the_server():
+    """It compares it with what the largest runs take."""
+    check, server = (SERVICES[name]["deploy"]["resources"]["limits"]["memory"] for name in ("check", "server"))
+    assert check == server
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_confined_and_its_log_ends(name):
     service = SERVICES[name]

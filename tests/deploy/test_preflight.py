@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clipserve_container import preflight
 from clipserve_container.check import find_taken_ports
 from clipserve_container.memory import memory_needed, shared_memory_needed
 from clipserve_container.preflight import (
@@ -275,6 +276,10 @@ class TestMemory:
         write_serving(repository, SPECS["x3d_m"], Serving(max_batch=1, max_clips=10))
         settings = Settings(repository=repository, gpu="none", models=("motion", "x3d_m"))
         assert not list(check_memory(settings, tmp_path, backend))
+
+    def test_is_checked_ahead_of_the_start(self, every_model, monkeypatch):
+        monkeypatch.setattr(preflight, "check_memory", lambda settings: iter(["too little memory"]))
+        assert "too little memory" in find_problems(Settings(repository=every_model, gpu="none"), in_server=False)
 
     def test_counts_every_shape_where_the_release_keeps_a_copy_of_each(self, every_model):
         def needed(release):

@@ -252,8 +252,8 @@ def test_the_command_shows_arithmetic_sources_and_extrapolation(load_test: Path)
     shown = run("--rate", "50", "--size", "1920x1080", "--latency", "3000", "--price", "2")
     assert shown.exit_code == 0
     for text in (
-        "4 servers: 64 cores",
-        "1.09 x (0.826 + 0.109)",
+        "5 servers: 80 cores",
+        "1.13 x (0.826 + 0.109)",
         "benchmarks/results/decode.csv",
         "AMD EPYC",
         "~ beyond",

@@ -42,9 +42,10 @@ def find_problems(settings: Settings, *, in_server: bool = True) -> list[str]:
         check_shared_memory,
         check_metrics,
         check_openvino,
+        check_memory,
     ]
     if in_server:
-        checks += [check_gpu, check_decoder, check_state, check_memory]
+        checks += [check_gpu, check_decoder, check_state]
     return [problem for check in checks for problem in check(settings)]
 
 
