@@ -107,10 +107,12 @@ class TimelineService:
         return network
 
     def _check_room(self, wish: TimelineRequest) -> None:
+        # One that has only its last response to send makes room: the next request may come as soon as that is sent.
+        running = [timeline for timeline in self._running if not timeline.is_done]
         most = self._config.settings.max_timelines
-        if len(self._running) >= most:
+        if len(running) >= most:
             raise Busy(f"{most} timelines run already; try again later")
-        if wish.timeline and any(other.request.timeline == wish.timeline for other in self._running):
+        if wish.timeline and any(other.request.timeline == wish.timeline for other in running):
             raise InvalidRequest("a timeline of this name runs already; choose another name for each")
 
     def _read_video(self, request: Any) -> VideoMemory:

@@ -57,6 +57,10 @@ class Timeline:
         sender: Triton's, of the responses.
         timeout_seconds: of the request; None for none.
         on_end: called at the very end.
+
+    Attributes:
+        request, acknowledgements: of the client.
+        is_done: whether it has only its last response to send.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Timeline:
         most = max(MIN_WAITING, min(2 * network.served.max_batch, WAITING_BYTES // clip_bytes))
         self._decoded: queue.Queue[WindowClips | Exception] = queue.Queue(most)  # The last one is an exception.
         self._ending: Exception | None = None  # Why it ends early.
+        self.is_done = False
         self._labels: Sequence[str] = ()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="timeline", daemon=True)
@@ -138,6 +143,7 @@ class Timeline:
                 self._decoder.join()
             self._video.close()
             self._metrics.count_outcome(outcome)
+            self.is_done = True
             try:
                 self._send_end(error)
             finally:
