@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from clipserve.commands.standard_output import guard_standard_output
+from clipserve.commands.termination import exit_on_sigterm
 
 if TYPE_CHECKING:
     import typer
@@ -31,7 +32,8 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        app()
+        with exit_on_sigterm():
+            app()
     finally:
         sys.stdout.flush()
 

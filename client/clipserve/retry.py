@@ -27,7 +27,7 @@ class RetryPolicy:
 
     Without `seconds` a call is retried until its own deadline, and only if the server has answered before in this run:
     a server that was never there is reported at once. With `seconds` calls are retried for that long, however the run
-    begins, and each attempt has the whole deadline of a call.
+    begins, and each attempt has the whole deadline of a call. Zero seconds are the deadline of the call.
 
     When the retries of a call have failed, each following call is tried only once until the server is back: a thousand
     videos do not wait a thousand times for a server that is gone.
@@ -40,7 +40,7 @@ class RetryPolicy:
 
     def limit_attempt(self, call: CallContext, elapsed: float) -> float:
         """Seconds that the next attempt may take."""
-        if self._seconds is not None:
+        if self._seconds:
             return call.timeout_seconds
         return max(call.timeout_seconds - elapsed, 0.001)
 

@@ -207,6 +207,21 @@ def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
     assert "Traceback" not in stderr
 
 
+def test_sigterm_leaves_no_half_file(files, triton, tmp_path):
+    (tmp_path / "list.csv").write_text("path\n" + f"{files[0]}\n" * 20_000)
+    before = {path.name for path in tmp_path.iterdir()}
+    arguments = ["embed", str(tmp_path / "list.csv"), "--out", str(tmp_path / "x.npy"), "--url", triton.url]
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
+    try:
+        assert wait_for(lambda: any(path.suffix == ".part" for path in tmp_path.iterdir()))
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=HANG_SECONDS)
+    finally:
+        process.kill()
+    assert (process.returncode, "Traceback" in stderr) == (128 + signal.SIGTERM, False)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
 def test_a_folder_and_a_list_are_sources_too(run, files, tmp_path):
     (tmp_path / "labels.csv").write_text("id,path,label\n7,archery.mp4,archery\n")
     lines = read_lines(run(str(tmp_path), str(tmp_path / "labels.csv"), "--json").stdout)

@@ -82,6 +82,12 @@ def test_delays_are_random_below_a_limit_that_doubles_up_to_the_longest():
     assert RetryPolicy(7200).choose_delay(ServerBusy("busy"), call, 0, 3600) is not None
 
 
+def test_attempts_of_one_video_end_with_its_deadline():
+    call = CallContext(url="", model="", timeout_seconds=60)
+    assert RetryPolicy(0).limit_attempt(call, 45) == 15
+    assert RetryPolicy(600).limit_attempt(call, 45) == 60
+
+
 def test_a_server_that_was_never_there_is_reported_at_once(connect, free_port):
     with at_once():
         rows = list(connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, timeout_seconds=NEVER_SECONDS))

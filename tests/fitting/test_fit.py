@@ -151,15 +151,16 @@ def test_what_fails_after_the_fit_is_a_note_of_its_report(
     np.save(tmp_path / "features.npy", np.stack(vectors))
     (tmp_path / "features.csv").write_text("\n".join(lines))
     place = {"on": "motion", "url": fit_server.grpc_url, "repository": fit_server.repository}
-    for name, headers, said in (
-        ("noted", None, "no server has loaded noted yet: .* restricted"),
-        ("noted", ADMIN, "no video was here to ask it about"),
+    for url, headers, said in (
+        (fit_server.grpc_url, None, "no server has loaded noted yet: .* restricted"),
+        ("dns:///localhost:1", ADMIN, "no server has loaded noted yet: .* several servers"),
+        (fit_server.grpc_url, ADMIN, "no video was here to ask it about"),
     ):
-        made = fit(name=name, features=tmp_path / "features.npy", headers=headers, **place)
+        made = fit(name="noted", features=tmp_path / "features.npy", headers=headers, **{**place, "url": url})
         assert made["top_1_accuracy"] > 0
         assert made.publication is not None
         assert re.search(said, made.publication.notes[-1]), made.publication.notes
-        assert made.publication.loaded == (headers is not None)
+        assert made.publication.loaded == ("several" not in said and headers is not None)
     shutil.rmtree(fit_server.repository / "noted_net")
     (fit_server.repository / "noted_net").touch()  # so that nothing can be published there
     made = fit(name="noted", features=tmp_path / "features.npy", headers=ADMIN, **place)

@@ -1,5 +1,6 @@
 """Timelines from a server in the test: windows in order, once each, whatever breaks."""
 
+import asyncio
 import copy
 import os
 import pty
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from clipserve import (
+    AsyncVideoClassifier,
     DeadlineExceeded,
     DecodeCrashed,
     EmptyVideo,
@@ -293,6 +295,20 @@ def test_many_videos_give_windows_and_a_last_row_each(connect, server):
     assert isinstance(found[3][1].error, VideoNotReadable)
     assert (rows.summary.succeeded, rows.summary.failures) == (2, 2)
     assert server.most_running <= 2
+
+
+def test_another_event_loop_may_close_an_unfinished_run(server):
+    classifier = AsyncVideoClassifier("x3d_m", server.url)
+    rows = classifier.timeline_many([b"0", b"1", b"2"], parallel=2)
+
+    async def take() -> None:
+        assert (await anext(rows)).window is not None
+
+    with asyncio.Runner() as runner:
+        runner.run(take())
+        asyncio.run(classifier.close())
+    with pytest.raises(InvalidRequest, match="closed"):
+        asyncio.run(classifier.models())
 
 
 def test_on_error_decides_about_failures(connect, server):

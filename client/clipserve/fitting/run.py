@@ -27,7 +27,7 @@ from clipserve.fitting.examples import Examples, LabelledVectors, list_classes, 
 from clipserve.fitting.fitted import Fitted
 from clipserve.fitting.head import Coordinates, fit_weights, softmax
 from clipserve.fitting.publication import Place, Publication, compare_answers
-from clipserve.fleet.targets import split_urls
+from clipserve.fleet.targets import DnsName, split_urls
 from clipserve.options import EmbedArguments, SamplingOptions
 from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.entries import Entry
@@ -219,6 +219,11 @@ class FitRun:
             publication = replace(publication, version=version)
             self.report_step("loading it")
             for url in split_urls(self.url):
+                if DnsName.parse(url):
+                    raise InvalidRequest(
+                        f"{url} stands for several servers, and each has to load the model: clipserve versions"
+                        f" {self.name} --reload HOST:PORT, for every one of them"
+                    )
                 place.reload(url, tls=self.tls, headers=self.headers)
             publication = replace(publication, loaded=True)
             self.report_step("asking it")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from clipserve.cancellation import Cancellation
+from clipserve.cancellation import Cancellation, call_soon
 from clipserve.errors import ClipserveError, RequestCancelled
 from clipserve.options import OnError
 from clipserve.runs.iteration import AsyncRowIterator, RowIterator
@@ -229,6 +229,7 @@ class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._rows: asyncio.Queue[TimelineRow | None] = asyncio.Queue(ROWS_AHEAD * parallel)
         self._feeder: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -237,18 +238,25 @@ class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
         return self._record.summary
 
     async def close(self) -> None:
-        """End the work; rows that were not taken are lost. May be called twice."""
+        """End the work; rows that were not taken are lost. May be called twice, and in any event loop."""
         if self._closed:
             return
         self._closed = True
         self._entries.close()
+        if self._loop is asyncio.get_running_loop():
+            await asyncio.gather(*self._cancel_tasks(), return_exceptions=True)
+        elif self._loop is not None:
+            call_soon(self._loop, self._cancel_tasks)
+        self._record.close()
+
+    def _cancel_tasks(self) -> list[asyncio.Task[None]]:
+        """Cancel the work, in its own event loop, and wake whoever waits for a row."""
         tasks = [*self._tasks, *([self._feeder] if self._feeder else [])]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(asyncio.QueueFull):  # then nobody waits for a row
+        with suppress(asyncio.QueueFull):  # then nobody waits
             self._rows.put_nowait(None)
-        self._record.close()
+        return tasks
 
     def __del__(self) -> None:
         self._entries.close()
@@ -259,6 +267,7 @@ class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
         if self._closed:
             raise RequestCancelled(CLOSED)
         if self._feeder is None:
+            self._loop = asyncio.get_running_loop()
             self._feeder = asyncio.create_task(self._feed())
         row = await self._rows.get()
         if self._closed:
