@@ -41,7 +41,8 @@ class TritonLog:
             with self.path.open("ab") as file:
                 self._begin = file.tell() if file.seekable() else 0
         except OSError as error:
-            place = path or tempfile.gettempdir()
+            # gettempdir() raises OSError itself where no temporary folder can be written.
+            place = path or tempfile.tempdir or "in a temporary folder"
             raise ServerStartError(f"the log {place} cannot be written: {error.strerror}") from error
 
     def size(self) -> int:
@@ -71,7 +72,8 @@ class TritonLog:
 
     def explain_exit(self, status: int | None, *, was_ready: bool) -> ServerStartError:
         """The error of a server that ended by itself. status: 128 + a signal's number where that killed it."""
-        if status is not None and status > 128:
+        # 255 is the status of many programs that fail, and no signal.
+        if status is not None and status - 128 in list(signal.Signals):
             # A killed Triton does not log that. The end of its log is about something else.
             signal_name = signal.Signals(status - 128).name
             return ServerStartError(self.with_path(f"Triton ended by itself ({signal_name})"))

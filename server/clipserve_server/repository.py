@@ -1,5 +1,6 @@
 """The models of a repository, read from its configs."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,10 @@ class ServedModel:
 
 
 def read_repository(repository: Path) -> dict[str, ServedModel]:
-    """Every public model of the repository, exported or not, by name. Raises RepositoryEmpty."""
+    """Every public model of the repository, exported or not, by name.
+
+    Raises RepositoryEmpty, also when a config cannot be read.
+    """
     if not repository.is_dir():
         raise RepositoryEmpty(f"there is no model repository {repository}")
     models = {}
@@ -31,6 +35,10 @@ def read_repository(repository: Path) -> dict[str, ServedModel]:
             config = text_format.Parse(path.read_text(), pb.ModelConfig())
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise RepositoryEmpty(f"{path} is not a Triton config: {error}") from error
+        except OSError as error:
+            raise RepositoryEmpty(
+                f"{path} cannot be read by user {os.getuid()}: {error.strerror}; make it a file that this user can read"
+            ) from error
         if config.platform == "ensemble":
             steps = tuple(step.model_name for step in config.ensemble_scheduling.step)
             models[path.parent.name] = ServedModel(path.parent.name, steps)

@@ -143,18 +143,16 @@ class Triton:
             self._start(wheel, is_last=True)
 
     def _start(self, wheel: TritonWheel, *, is_last: bool) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="clipserve-triton-"))
         try:
-            environment = make_environment(self._folder / "python", wheel)
-            backends = make_backend_directory(self._folder / "backends", wheel)
-            command = [str(wheel.binary), *self._arguments(self._folder, backends), *self._options]
+            folder, environment, backends = self._make_folder(wheel)
+            command = [str(wheel.binary), *self._arguments(folder, backends), *self._options]
             decoder = self._decoder or os.environ.get(DECODER_VARIABLE) or None
             room = measure_room(self.repository, self.models, decoder=decoder, nvdec_gpus=nvdec_gpus())
             self._room_notice = room.notice() if room else None
             self._log = TritonLog(self._log_file)
             with self._log.path.open("ab") as log:
                 self._guard = subprocess.Popen(
-                    [sys.executable, "-m", "clipserve_server.guard", str(STOP_SECONDS), str(self._folder), *command],
+                    [sys.executable, "-m", "clipserve_server.guard", str(STOP_SECONDS), str(folder), *command],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -180,6 +178,22 @@ class Triton:
             # Ctrl-C is no failure.
             self._end(keep_log=isinstance(error, Exception))
             raise
+
+    def _make_folder(self, wheel: TritonWheel) -> tuple[Path, dict[str, str], Path]:
+        """Make the temporary folder. Returns it, tritonserver's environment, and the backend directory in it.
+
+        Raises ServerStartError.
+        """
+        try:
+            self._folder = folder = Path(tempfile.mkdtemp(prefix="clipserve-triton-"))
+            environment = make_environment(folder / "python", wheel)
+            return folder, environment, make_backend_directory(folder / "backends", wheel)
+        except OSError as error:
+            place = f" in {self._folder.parent}" if self._folder else ""
+            raise ServerStartError(
+                f"Triton's temporary files cannot be written{place}: {error.strerror or error}; make room there, or set"
+                " TMPDIR to a folder with room"
+            ) from error
 
     def stop(self) -> None:
         """End the server and everything it started, after the requests in flight. Does nothing when it is stopped."""

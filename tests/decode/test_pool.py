@@ -234,6 +234,39 @@ def test_when_no_worker_can_be_started_any_more_videos_are_refused_until_one_can
     assert pool.submit(job(video)).result(HANG_SECONDS)
 
 
+# Fewer descriptors are left each time, down to none. Prints how many are open after each failed start.
+FEW_DESCRIPTORS = """
+import os, resource
+from clip_decode.limits import Limits
+from decode_pool.process import start_workers
+from decode_pool.settings import PoolSettings
+
+def count():
+    return len(os.listdir("/proc/self/fd"))
+
+before, (_, most) = count(), resource.getrlimit(resource.RLIMIT_NOFILE)
+for left in range(10, -1, -1):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before - 1 + left, most))
+    try:
+        start_workers(["/no/such/program"], PoolSettings(), Limits(), 2)
+    except OSError as error:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        print(count() - before, type(error).__name__)
+"""
+
+
+def test_a_start_that_fails_leaves_no_descriptor_open() -> None:
+    # A socket that is closed by the garbage collector is a warning.
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", FEW_DESCRIPTORS], capture_output=True, text=True, timeout=HANG_SECONDS
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 11, done.stderr
+    assert lines[-1] == "0 OSError"
+    assert {line.split()[0] for line in lines} == {"0"}
+    assert "ResourceWarning" not in done.stderr
+
+
 def test_a_worker_that_dies_idle_is_replaced_and_nobody_notices(start: Callable[..., DecodePool], video: bytes) -> None:
     pool = start()
     (pid,) = pool.pids

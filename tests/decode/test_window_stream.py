@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -111,6 +112,55 @@ def test_a_worker_that_goes_wrong_ends_with_a_typed_error(video: bytes, code: st
 def test_a_worker_that_does_not_start_is_busy(video: bytes) -> None:
     with pytest.raises(Busy, match="no decode worker can be started"):
         list(start(video, program=["/bin/false"]))
+
+
+def test_a_worker_for_which_the_machine_has_no_room_is_busy(video: bytes) -> None:
+    with pytest.raises(Busy, match=r"can be started at the moment \(No such file or directory\); try again") as caught:
+        list(start(video, program=["/no/such/python"]))
+    assert caught.value.retryable
+
+
+# Triton's module is not here, and a thread with a stack of 16 TiB does not start.
+WITHOUT_THREADS = """
+import sys, threading
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+triton = sys.modules["triton_python_backend_utils"] = MagicMock()
+from clip_decode import Geometry, Sampling
+from clip_decode.errors import Busy
+from clip_decode.limits import Limits
+from clip_decode.windows import WindowLimits, Windows
+from decode_pool.settings import PoolSettings
+from decode_pool.video_memory import VideoMemory
+from timeline_model.request import TimelineRequest
+from timeline_model.timeline import Timeline
+
+timeline = Timeline(
+    TimelineRequest("motion", -1, Windows(1, 0.5), Sampling(), 1, False, "", 1),
+    VideoMemory(b"video"),
+    SimpleNamespace(served=SimpleNamespace(geometry=Geometry(16, 1, 112, 112), max_batch=1)),
+    SimpleNamespace(process=PoolSettings(), limits=Limits(), window_limits=WindowLimits()),
+    MagicMock(),
+    MagicMock(),
+    timeout_seconds=None,
+    on_end=MagicMock(),
+)
+threading.stack_size(1 << 44)
+try:
+    timeline.start()
+except Busy:
+    print("[busy] at the start")
+timeline._run()  # as its thread would
+print(triton.TritonError.call_args.args[0])
+"""
+
+
+def test_a_timeline_whose_threads_cannot_start_is_busy() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THREADS], capture_output=True, text=True, timeout=HANG_SECONDS)
+    assert done.stdout.splitlines() == [
+        "[busy] at the start",
+        "[busy] the server can start no thread for this timeline at the moment; try again later",
+    ], done.stderr
 
 
 def test_errors_of_the_video_are_those_of_the_decoder(video: bytes) -> None:

@@ -277,6 +277,15 @@ class TestMemory:
         settings = Settings(repository=repository, gpu="none", models=("motion", "x3d_m"))
         assert not list(check_memory(settings, tmp_path, backend))
 
+    def test_that_is_too_little_is_told_where_no_config_says_what_a_clip_takes(self, every_model, backend, tmp_path):
+        (tmp_path / "memory.max").write_text(f"{2**30}\n")
+        repository = shutil.copytree(every_model, tmp_path / "models")
+        config = repository / "motion_net" / "config.pbtxt"
+        config.write_text(config.read_text().replace("clip_megabytes", "another"))
+        problem = only(check_memory(Settings(repository=repository, gpu="none", models=("motion",)), tmp_path, backend))
+        assert problem.startswith("this container has 1024 MiB of memory, but the server takes ")
+        assert problem.endswith("raise CLIPSERVE_MEMORY")
+
     def test_is_checked_ahead_of_the_start(self, every_model, monkeypatch):
         monkeypatch.setattr(preflight, "check_memory", lambda settings: iter(["too little memory"]))
         assert "too little memory" in find_problems(Settings(repository=every_model, gpu="none"), in_server=False)

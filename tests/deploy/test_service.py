@@ -165,7 +165,30 @@ def test_only_living_processes_of_this_repository_are_models(tmp_path):
     ):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "cmdline").write_text("\0".join(arguments))
+    (tmp_path / "9").mkdir()
+    (tmp_path / "9" / "cmdline").write_bytes(b"/usr/bin/tail\0caf\xe9.log\0")  # not UTF-8
     assert find_stubs(Path("/models"), tmp_path) == {"decode"}
+
+
+def test_the_watch_goes_on_after_a_check_that_failed(tmp_path):
+    (port,) = find_free_ports(1)
+    given = {
+        "command": ["/bin/sleep", "1.5"],
+        "url": "no address",  # urllib raises ValueError
+        "names": ["motion"],
+        "repository": str(tmp_path),
+        "ready_port": port,
+        "in_flight": str(tmp_path / "in_flight"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.deploy.running_service", json.dumps(given)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "deploy" / "server")])},
+        timeout=HANG_SECONDS,
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("cannot check the models (ValueError: ") >= 2, done.stderr
 
 
 NO_HTTP = [b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n", b""]

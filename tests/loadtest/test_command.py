@@ -130,6 +130,8 @@ def test_answers_that_are_wrong_under_load_fail_the_run(restricted, videos, tmp_
         (("--key-file", "/nowhere"), "cannot read --key-file /nowhere"),
         (("--videos", "/nowhere"), "there is no file /nowhere"),
         (("--out", "/proc"), "cannot write into --out /proc"),
+        (("--rate", "nan"), "--rate takes numbers above 0"),
+        (("--seconds", "nan"), "--seconds takes a finite number; got nan"),
         (("--url", "", "--model", "nix"), "there is no model 'nix'; --model must be one of x3d_xs"),
     ],
 )
@@ -137,6 +139,24 @@ def test_what_cannot_be_measured_is_told_in_a_sentence(restricted, videos, tmp_p
     result = invoke(*at(restricted), "--videos", videos, "--out", tmp_path, *QUICK, *options)
     assert result.exit_code == 2
     assert says in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("place", ["--out", "XDG_CACHE_HOME"])
+def test_what_cannot_be_written_is_told_in_a_sentence(invoke, monkeypatch, tmp_path, videos, place):
+    file = tmp_path / "file"
+    file.touch()
+    if place == "--out":
+        result, says = invoke("--out", file), f"cannot write sample videos into {file}/videos"
+    else:
+        analyzer = find_perf_analyzer()
+        monkeypatch.setenv("PERF_ANALYZER", str(analyzer.command))
+        monkeypatch.setenv("LD_LIBRARY_PATH", analyzer.environment.get("LD_LIBRARY_PATH", ""))
+        monkeypatch.setenv(place, str(file))
+        result, says = invoke("--videos", videos, "--out", tmp_path / "out"), "motion cannot be exported: "
+    assert result.exit_code == 2
+    assert says in result.stderr.replace("\n", " ")
+    assert "Not a directory" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -167,6 +187,14 @@ def test_a_fetch_that_fails_says_what_to_install(monkeypatch, tmp_path):
     with pytest.raises(LoadTestError, match=r"no perf_analyzer on this machine.*on Debian or Ubuntu install libb64-0d"):
         find_perf_analyzer(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("PERF_ANALYZER", raising=False)
+    (tmp_path / "file").touch()
+    with pytest.raises(LoadTestError, match=r"cannot write perf_analyzer into .*/file: Not a directory; set XDG_CACHE"):
+        find_perf_analyzer(tmp_path / "file")
 
 
 def processes_with(text):

@@ -48,6 +48,10 @@ def test_clips_are_those_that_the_server_itself_decodes(restricted, videos):
     assert clips.std() > 1
 
 
+def test_names_of_headers_may_have_capitals():
+    assert Server("127.0.0.1:1", "motion", headers={"Authorization": "x"}).headers == {"authorization": "x"}
+
+
 @pytest.mark.parametrize("prefixed", [True, False])
 def test_triton_answers_what_has_the_prefix_and_nothing_else(analyzer, restricted, videos, tmp_path, prefixed):
     paths = list_videos(videos, count=3)
@@ -83,6 +87,12 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path):
 def test_an_invalid_load_level_is_an_error(text):
     with pytest.raises(LoadTestError, match="--concurrency takes whole numbers above 0"):
         parse_numbers(text, "--concurrency", whole=True)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1,nan"])
+def test_a_rate_is_a_finite_number(text):
+    with pytest.raises(LoadTestError, match="--rate takes numbers above 0"):
+        parse_numbers(text, "--rate")
 
 
 def test_parts_of_the_service_come_in_their_order():

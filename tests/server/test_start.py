@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from tests.motion_repository import ANY_PORTS
 from tests.watching import stubs
 
 from clipserve_export.formats import FormatName
-from clipserve_server.errors import ServerStartError
+from clipserve_server.errors import RepositoryEmpty, ServerStartError
+from clipserve_server.log import TritonLog
 from clipserve_server.python_stubs import LIBPYTHON, find_libpython
+from clipserve_server.repository import read_repository
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
 
@@ -75,6 +78,51 @@ def test_a_library_that_is_nowhere_is_named_with_the_remedies() -> None:
         find_libpython("libpython3.99.so.1.0")
     for remedy in ("apt-get install libpython3.", "dnf install python3-libs", "uv python install 3."):
         assert remedy in str(raised.value)
+
+
+def test_a_config_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "motion" / "config.pbtxt"
+    config.mkdir(parents=True)
+    with pytest.raises(RepositoryEmpty, match=r"motion/config\.pbtxt cannot be read by user \d+: Is a directory"):
+        read_repository(tmp_path)
+
+
+# As where the disk is full: no file grows beyond 200 kB, which is less than the Python backend has.
+SERVE_WITH_SMALL_FILES = """
+import resource
+from clipserve.command_line import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+main()
+"""
+
+
+def test_a_full_temporary_folder_is_named_with_the_remedy(exported: Path, tmp_path: Path) -> None:
+    ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE_WITH_SMALL_FILES, "serve", "motion", "--repository", exported, *ports],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        timeout=SECONDS,
+    )
+    assert done.returncode == 1
+    assert f"temporary files cannot be written in {tmp_path}: File too large; make room there" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_without_a_temporary_folder_is_told(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(ServerStartError, match=r"cannot be written: No such file .* set TMPDIR to a folder with room"):
+        Triton(exported, models=["motion"], **ANY_PORTS).start()
+
+
+@pytest.mark.parametrize(("status", "how"), [(137, "SIGKILL"), (255, "status 255"), (1, "status 1")])
+def test_an_exit_status_is_a_signal_only_where_there_is_one(tmp_path: Path, status: int, how: str) -> None:
+    error = TritonLog(tmp_path / "triton.log").explain_exit(status, was_ready=True)
+    assert str(error).startswith(f"Triton ended by itself ({how})")
 
 
 def test_a_stub_that_cannot_be_loaded_ends_the_start_with_the_words_of_the_loader(

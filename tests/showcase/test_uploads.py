@@ -1,6 +1,7 @@
 """Archives that visitors upload: what is unpacked, and what is refused."""
 
 import io
+import struct
 import zipfile
 from pathlib import Path
 
@@ -71,6 +72,30 @@ def test_a_long_list_of_entries_is_not_read(tmp_path: Path) -> None:
         unpack([path], tmp_path / "out")
 
 
+def disguise(content: bytes, how: str) -> bytes:
+    """The archive with another length of its list of entries where zipfile does not look for it."""
+    begin, end = content[:-22], content[-22:]
+    _, *numbers, size, offset, comment = struct.unpack("<4s4H2LH", end)
+    short = struct.pack("<4s4H2LH", b"PK\x05\x06", *numbers, 10, offset, comment)
+    if how == "a signature inside the end record":
+        return begin + end[:16] + b"PK\x05\x06" + end[20:]
+    if how == "a comment of 64 KiB":
+        return content + bytes(1 << 16)
+    # ZIP64 says the true length.
+    entries = numbers[-1]
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, size, offset)
+    return begin + end64 + struct.pack("<4sLQL", b"PK\x06\x07", 0, offset + size, 1) + short
+
+
+@pytest.mark.parametrize("how", ["a signature inside the end record", "a comment of 64 KiB", "ZIP64"])
+def test_a_long_list_of_entries_is_not_read_whatever_length_the_archive_pretends(tmp_path: Path, how: str) -> None:
+    path = make_archive(tmp_path / "long.zip", {f"{number:0200d}.txt": b"" for number in range(10_000)})
+    path.write_bytes(disguise(path.read_bytes(), how))
+    assert len(zipfile.ZipFile(path).infolist()) == 10_000
+    with pytest.raises(InvalidRequest, match=r"'long\.zip' has too many files"):
+        unpack([path], tmp_path / "out")
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive" * 100, b"PK\x05\x06" + bytes(10)])
 def test_what_is_no_archive_gets_a_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.zip"
@@ -88,6 +113,13 @@ def test_a_damaged_archive_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "mine.zip").write_bytes(content)
     with pytest.raises(InvalidRequest, match=r"'mine\.zip' cannot be read"):
         unpack([tmp_path / "mine.zip"], tmp_path / "out")
+
+
+def test_an_archive_with_a_name_that_is_no_text_gets_a_sentence(tmp_path: Path) -> None:
+    path = make_archive(tmp_path / "mine.zip", {"läuft/1.mp4": b"video"})
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xe4\xe4"))
+    with pytest.raises(InvalidRequest, match=r"'mine\.zip' cannot be read"):
+        unpack([path], tmp_path / "out")
 
 
 def test_an_archive_without_videos_gets_a_sentence(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from clipserve.extras import load
 from clipserve.fleet.targets import split_urls
 from clipserve.loadtest.embedded import embedded_server, write_sample_videos
 from clipserve.loadtest.inputs import list_videos
-from clipserve.loadtest.load_levels import LatencyLimit, LoadTestError, parse_numbers, parse_through
+from clipserve.loadtest.load_levels import LatencyLimit, LoadTestError, parse_numbers, parse_through, require_finite
 from clipserve.loadtest.load_test import LoadTest, LoadTestPlan, Say
 from clipserve.loadtest.measurements import PERCENTILES, can_read
 from clipserve.loadtest.perf_analyzer import RunSettings, find_perf_analyzer
@@ -149,6 +149,8 @@ def loadtest(
 
         if percentile not in PERCENTILES:
             raise LoadTestError(f"--percentile must be one of {', '.join(map(str, PERCENTILES))}; got {percentile}")
+        for number, option in ((seconds, "--seconds"), (latency_limit, "--latency-limit"), (tolerance, "--tolerance")):
+            require_finite(number, option)
         rates = None if rate == "auto" else parse_numbers(rate, "--rate")
         concurrencies = parse_numbers(concurrency, "--concurrency", whole=True)
         parts = parse_through(through)

@@ -1,5 +1,6 @@
 """Sample videos and an embedded server, for a load test without --url and --videos."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,11 +30,17 @@ def write_sample_videos(folder: Path) -> Path:
             f"sample videos cannot be generated without {error.name}: name a folder with --videos,"
             " or pip install 'clipserve[export]'"
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, label in enumerate(LABELS):
-        suffix, width, height, fps, codec = FORMS[number % len(FORMS)]
-        path = folder / f"{label.replace(' ', '_')}.{suffix}"
-        write_motion_video(path, label, SEED + number, width=width, height=height, fps=fps, codec=codec)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, label in enumerate(LABELS):
+            suffix, width, height, fps, codec = FORMS[number % len(FORMS)]
+            path = folder / f"{label.replace(' ', '_')}.{suffix}"
+            write_motion_video(path, label, SEED + number, width=width, height=height, fps=fps, codec=codec)
+    except OSError as error:
+        raise LoadTestError(
+            f"user {os.getuid()} cannot write sample videos into {folder}: {error.strerror}; give another folder as"
+            " --out, or your own videos as --videos"
+        ) from error
     return folder
 
 
@@ -73,6 +80,7 @@ def embedded_server(model: str, repository: Path | None, *, cpu_precision: str) 
 def export_sample(model: str) -> Path:
     """Export the model into a repository in the cache, unless the same code did so before. Raises LoadTestError."""
     try:
+        from clipserve_export.errors import ExportError
         from clipserve_export.exporting import export_network
         from clipserve_export.repository import write_configs
         from clipserve_export.sources import PublishedSource
@@ -86,11 +94,17 @@ def export_sample(model: str) -> Path:
     if model not in SPECS:
         raise LoadTestError(f"there is no model {model!r}; --model must be one of {', '.join(SPECS)}")
     spec, repository = SPECS[model], cache_folder() / "loadtest" / "model_repository"
-    write_configs(repository)
-    export_network(
-        PublishedSource(spec, offline_weights(spec)),  # the speed does not depend on the weights
-        format_name="onnx",
-        repository=repository,
-        reuse=True,
-    )
+    try:
+        write_configs(repository)
+        export_network(
+            PublishedSource(spec, offline_weights(spec)),  # the speed does not depend on the weights
+            format_name="onnx",
+            repository=repository,
+            reuse=True,
+        )
+    except ExportError as error:
+        raise LoadTestError(
+            f"{model} cannot be exported: {error}. Name a repository with --repository, or set XDG_CACHE_HOME to a"
+            " folder that can be written"
+        ) from error
     return repository

@@ -1,5 +1,6 @@
 """Load levels, the latency limit, and the search for the highest request rate within that limit."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -51,10 +52,17 @@ def parse_numbers(text: str, option: str, *, whole: bool = False) -> list[float]
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or min(numbers) <= 0 or (whole and any(number % 1 for number in numbers)):
+    are_allowed = all(math.isfinite(number) and number > 0 and not (whole and number % 1) for number in numbers)
+    if not numbers or not are_allowed:
         kind = "whole numbers" if whole else "numbers"
         raise LoadTestError(f"{option} takes {kind} above 0, separated by commas, such as 1,2,4; got {text!r}")
     return sorted(set(numbers))
+
+
+def require_finite(number: float, option: str) -> None:
+    """Raise LoadTestError for nan and inf, which no bound of an option refuses."""
+    if not math.isfinite(number):
+        raise LoadTestError(f"{option} takes a finite number; got {number}")
 
 
 def parse_through(text: str) -> list[Through]:

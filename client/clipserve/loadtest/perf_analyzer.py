@@ -91,22 +91,32 @@ def find_perf_analyzer(cache: Path | None = None, *, say: Callable[[str], None] 
 
 def _fetch_into_cache(cache: Path, say: Callable[[str], None]) -> PerfAnalyzer:
     folder = cache / "unpacked"
-    if not folder.exists():
-        say("fetching perf_analyzer, 15 MB, once")
-        unfinished = cache / f"unpacking-{os.getpid()}"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
-            unfinished.mkdir(parents=True)
-            _fetch(unfinished)
-            unfinished.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another load test has just fetched it
-                raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        if not folder.exists():
+            say("fetching perf_analyzer, 15 MB, once")
+            _fetch_whole(folder, cache / f"unpacking-{os.getpid()}")
+    except OSError as error:
+        raise LoadTestError(
+            f"user {os.getuid()} cannot write perf_analyzer into {cache}: {error.strerror}; set XDG_CACHE_HOME to"
+            f" another folder, or {VARIABLE} to the program"
+        ) from error
     libraries = sorted({str(path.parent) for path in folder.rglob("*.so*")})
     before = filter(None, [os.environ.get("LD_LIBRARY_PATH")])
     return PerfAnalyzer(folder / "perf_analyzer", {"LD_LIBRARY_PATH": os.pathsep.join([*libraries, *before])})
+
+
+def _fetch_whole(folder: Path, unfinished: Path) -> None:
+    """Fetch into `unfinished`, and rename that to `folder`. Raises LoadTestError, or OSError."""
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        _fetch(unfinished)
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another load test has just fetched it
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _fetch(folder: Path) -> None:

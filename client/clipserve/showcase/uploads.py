@@ -4,6 +4,7 @@ Whoever uploads an archive may lie in it. So names in it are looked at and not o
 unpacked, and archives with too many entries are not read at all.
 """
 
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -20,9 +21,6 @@ MOST_NAME_BYTES = 200
 MOST_DIRECTORY_BYTES = 2 << 20
 CHUNK_BYTES = 1 << 20
 
-END_RECORD, END_RECORD_BYTES, MOST_COMMENT_BYTES = b"PK\x05\x06", 22, 0xFFFF
-DIRECTORY_SIZE = slice(12, 16)  # in the end record
-
 
 def unpack(archives: Sequence[Path], folder: Path) -> int:
     """Unpack the videos of all archives into folder/CLASS/NAME. Returns how many there are.
@@ -34,9 +32,8 @@ def unpack(archives: Sequence[Path], folder: Path) -> int:
     """
     videos = unpacked = 0
     for archive in archives:
-        require_short_directory(archive)
         try:
-            with zipfile.ZipFile(archive) as opened:
+            with ArchiveFile(archive) as file, zipfile.ZipFile(file) as opened:
                 for entry in opened.infolist():
                     place = place_of(entry.filename, archive.stem)
                     if entry.is_dir() or place is None:
@@ -45,7 +42,7 @@ def unpack(archives: Sequence[Path], folder: Path) -> int:
                     if videos > MOST_VIDEOS:
                         raise InvalidRequest(f"there are more than {MOST_VIDEOS} videos: upload fewer")
                     unpacked = copy(opened, entry, free_path(folder / place), unpacked)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
             reason = str(error).replace(f"{archive.parent}/", "")
             message = f"{archive.name!r} cannot be read as a zip archive without a password: {reason}"
             raise InvalidRequest(message) from error
@@ -92,12 +89,16 @@ def copy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, unpacked:
     return unpacked
 
 
-def require_short_directory(path: Path) -> None:
-    """Raise InvalidRequest where the list of entries is too long to be read."""
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - END_RECORD_BYTES - MOST_COMMENT_BYTES))
-        tail = file.read()
-    record = tail[tail.rfind(END_RECORD) :] if END_RECORD in tail else b""
-    if int.from_bytes(record[DIRECTORY_SIZE], "little") > MOST_DIRECTORY_BYTES:
-        raise InvalidRequest(f"{path.name!r} has too many files: upload at most {MOST_VIDEOS} videos")
+class ArchiveFile(io.FileIO):
+    """The file of an archive, which refuses to read a list of entries that is too long.
+
+    zipfile reads the list at once, and a video in small parts. So the length counts that zipfile believes: an archive
+    can state several, in records that look like its last one and in those of ZIP64.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As that of every file. Raises InvalidRequest for more than MOST_DIRECTORY_BYTES."""
+        if size is not None and size > MOST_DIRECTORY_BYTES:
+            name = Path(str(self.name)).name
+            raise InvalidRequest(f"{name!r} has too many files: upload at most {MOST_VIDEOS} videos")
+        return super().read(size)

@@ -234,7 +234,12 @@ def check_memory(settings: Settings, cgroup: Path = CGROUP, backend: Path = BACK
         runs = sorted(largest_runs(settings.repository, models), key=lambda run: run.megabytes, reverse=True)
     except (OSError, ValueError, KeyError, RepositoryError):
         return  # check_repository and Triton report it
-    if needed > have:
+    if needed > have and not runs:
+        yield (
+            f"this container has {have} MiB of memory, but the server takes {needed} MiB beside its networks, whose"
+            " configs do not say what a clip takes: raise CLIPSERVE_MEMORY"
+        )
+    elif needed > have:
         largest = runs[0]
         model = largest.network.removesuffix("_net")
         yield (

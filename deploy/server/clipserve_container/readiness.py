@@ -45,7 +45,8 @@ def find_stubs(repository: Path, processes: Path = Path("/proc")) -> set[str]:
     models = set()
     for process in processes.glob("[0-9]*"):
         try:
-            program, *arguments = (process / "cmdline").read_text().split("\0")
+            # A command line may have any bytes.
+            program, *arguments = (process / "cmdline").read_text(errors="replace").split("\0")
         except OSError:
             continue  # the process has ended
         # A dead process that nobody has waited for has an empty command line.

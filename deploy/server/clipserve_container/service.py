@@ -114,7 +114,12 @@ class Service:
         """End a Triton that was ready, and has not been ready in several checks in a row."""
         failures = 0
         while not self._stopping.wait(self._watch_seconds):
-            problems = name_problems(self._readiness.check())
+            try:
+                problems = name_problems(self._readiness.check())
+            except Exception as error:
+                # Without the watch, a Triton that dies later would never be restarted.
+                log(f"cannot check the models ({type(error).__name__}: {error}); tries again")
+                continue
             failures = failures + 1 if problems else 0
             if problems and self._readiness.has_been_ready:
                 log(f"not ready, {failures} times in a row: {'; '.join(problems)}")

@@ -268,15 +268,16 @@ def start_workers(
 
     program: as for start_worker; the file descriptors of its sockets are joined by commas.
     """
-    stderr = StandardError(users=count)
-    pairs = [socket.socketpair() for _ in range(count)]
-    theirs = [pair[1] for pair in pairs]
-    for ours, _ in pairs:
-        # The kernel enforces the time limit: a read or write that takes longer fails with EAGAIN.
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", settings.max_decode_seconds, 0))
-    descriptors = [end.fileno() for end in theirs]
-    try:
+    with contextlib.ExitStack() as sockets:  # closes theirs; ours too, unless the process has started
+        pairs = []
+        for _ in range(count):
+            ours, theirs = map(sockets.enter_context, socket.socketpair())
+            # The kernel enforces the time limit: a read or write that takes longer fails with EAGAIN.
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", settings.max_decode_seconds, 0))
+            pairs.append((ours, theirs))
+        descriptors = [theirs.fileno() for _, theirs in pairs]
+        stderr = StandardError(users=count)
         with stderr.writable() as output:
             process = subprocess.Popen(
                 [
@@ -291,10 +292,7 @@ def start_workers(
                 stderr=output,
                 env={**os.environ, **_SINGLE_THREADED, **IMPORT_OWN_CODE, **environment},
             )
-    finally:
-        for end in theirs:
-            end.close()
-    return [WorkerProcess(process, Connection(ours.detach()), stderr, settings, program[0]) for ours, _ in pairs]
+        return [WorkerProcess(process, Connection(ours.detach()), stderr, settings, program[0]) for ours, _ in pairs]
 
 
 def decode_worker() -> list[str]:

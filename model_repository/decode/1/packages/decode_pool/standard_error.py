@@ -54,7 +54,7 @@ class StandardError:
         """The end to write to. It is closed after the block, in which a worker is started with it."""
         try:
             yield self._write_end
-        except OSError:
+        except BaseException:
             self._users = 1  # No worker got it.
             self.close()
             raise

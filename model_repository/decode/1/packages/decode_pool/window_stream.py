@@ -83,7 +83,12 @@ class WindowStream:
                 worker.end()
 
     def _start(self) -> WorkerProcess:
-        worker = start_worker(self._program, self._settings, self._limits)
+        try:
+            worker = start_worker(self._program, self._settings, self._limits)
+        except OSError as error:
+            # The machine has no process, descriptor or memory left. Its text may name a path of this machine.
+            reason = error.strerror or type(error).__name__
+            raise Busy(f"no decode worker can be started at the moment ({reason}); try again later") from error
         with self._lock:
             self._worker = worker
             if self._is_closed:

@@ -93,8 +93,8 @@ class Timeline:
         self._decoder = threading.Thread(target=self._decode, name="timeline-decode", daemon=True)
 
     def start(self) -> None:
-        """Start the threads."""
-        self._thread.start()
+        """Start the threads. Raises Busy where the machine allows no more of them."""
+        _start(self._thread)
 
     def end(self, reason: Exception) -> None:
         """End early, from any thread: with an error, or Cancelled. Does not wait."""
@@ -128,7 +128,7 @@ class Timeline:
     def _run(self) -> None:
         outcome, error = "ok", None
         try:
-            self._decoder.start()
+            _start(self._decoder)
             self._labels = self._network.read_labels()
             for windows in self._batches():
                 self._answer(windows)
@@ -276,3 +276,10 @@ class Timeline:
                 sender.send(flags=final)
             else:
                 sender.send(pb_utils.InferenceResponse(error=as_triton_error(error)), flags=final)
+
+
+def _start(thread: threading.Thread) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise Busy("the server can start no thread for this timeline at the moment; try again later") from error
