@@ -18,8 +18,8 @@ def open_atomically(path: str | os.PathLike[str], mode: str = "w") -> Iterator[I
     """Open a file for writing ("w" as UTF-8, or "wb"), which gets its name when the block ends without an error.
 
     Until then it has another name in the same folder, such as x.1f3a9c0e.part for x.csv, and an older file stays as it
-    is. Anything but a regular file, such as /dev/stdout or a named pipe, is written directly. An object in a store,
-    such as s3://bucket/x.csv, is written to a temporary file of this machine first.
+    is. Anything but a regular file, such as a named pipe, is written directly, and so is a descriptor, such as
+    /dev/stdout. An object in a store, such as s3://bucket/x.csv, is written to a temporary file of this machine first.
 
     Raises:
         OSError: the file cannot be written; names `path`.
@@ -31,7 +31,7 @@ def open_atomically(path: str | os.PathLike[str], mode: str = "w") -> Iterator[I
             yield file
         return
     try:
-        if _is_device(Path(path)):
+        if _is_written_directly(Path(path)):
             with Path(path).open(mode, **text) as file:
                 yield file
         else:
@@ -70,9 +70,17 @@ def _open_remote(address: str, mode: str, text: dict[str, Any]) -> Iterator[IO[A
             raise OSError(getattr(exc, "errno", None) or errno.EIO, describe(exc), remote.shown) from None
 
 
-def _is_device(path: Path) -> bool:
-    """Whether there is something by this name that a file cannot replace."""
-    return str(path).startswith(("/dev/", "/proc/")) or (path.exists() and not path.is_file())
+def _is_written_directly(path: Path) -> bool:
+    """Whether there is something by this name that a file must not replace."""
+    while True:
+        folder = os.path.realpath(path.parent)
+        # The descriptors of a process, as behind /dev/stdout. One may lead to a regular file, and whoever opened it
+        # waits for what is written to that file.
+        if folder == "/dev/fd" or folder.startswith("/proc/"):
+            return True
+        if not (path.is_symlink() and path.exists()):  # a link in a circle does not exist
+            return path.exists() and not path.is_file()
+        path = Path(folder, path.readlink())
 
 
 @contextmanager

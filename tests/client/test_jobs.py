@@ -5,15 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import grpc
 import pytest
 from tests.watching import HANG_SECONDS, server_of, wait_for
 from typer.testing import CliRunner
 
-from clipserve import read_name
+from clipserve import InvalidRequest, read_name
 from clipserve.command_line import build_app
+from clipserve.jobs.result_file import ResultFile
 from clipserve_server.triton import Triton
 
 NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
@@ -175,6 +178,29 @@ def test_two_jobs_do_not_write_to_one_file(run, triton, folder):
     triton.release.set()
     triton.hold = False
     assert run().exit_code == 0
+
+
+def test_two_jobs_do_not_write_to_one_file_through_a_link(tmp_path):
+    (tmp_path / "link.jsonl").symlink_to("results.jsonl")
+    (tmp_path / "folder").symlink_to(".")
+    with ResultFile(tmp_path / "results.jsonl", {"model": "x3d_m"}):
+        for name in ("link.jsonl", "folder/results.jsonl"):
+            with pytest.raises(InvalidRequest, match=f"another job is writing to '{tmp_path}/{name}'"):
+                ResultFile(tmp_path / name, {"model": "x3d_m"})
+    with ResultFile(tmp_path / "link.jsonl", {"model": "x3d_m"}):
+        assert not (tmp_path / "link.jsonl.job").exists()
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="there is no /dev/shm")  # noqa: PTH112
+def test_a_job_below_dev_keeps_its_rows(run, triton):
+    """A job that is continued replaces its file, without the failures that it tries again."""
+    triton.failures_by_content[b"5"] = (grpc.StatusCode.INTERNAL, "the network broke")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        out = Path(folder) / "results.jsonl"
+        assert run("--out", str(out)).exit_code == 1
+        triton.failures_by_content.clear()
+        assert run("--out", str(out)).exit_code == 0
+        assert sorted(numbers(out)) == list(range(40))
 
 
 @pytest.mark.parametrize(

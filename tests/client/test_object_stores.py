@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import socket
 import tarfile
 import threading
 import zipfile
@@ -115,6 +116,31 @@ def test_a_folder_stands_for_its_videos(memory):
 def test_a_pattern_stands_for_what_it_matches(memory, pattern, found):
     fill(memory)
     assert sorted(names(pattern)) == sorted(found)
+
+
+@pytest.mark.parametrize("between", ["*", "**"])
+def test_a_pattern_passes_folders_that_lack_its_next_part(memory, bucket, between):
+    keys = ["v/x/train/1.mp4", "v/y/other/2.mp4", "v/y/train.mp4", "v/z/train/3.mp4"]
+    bucket.put(**dict.fromkeys(keys, b"x"))
+    for key in keys:
+        memory.pipe(f"/{key}", b"x")
+    for root in ("memory://v", f"s3://{bucket.name}/v"):
+        assert names(f"{root}/{between}/train/*.mp4") == [f"{root}/x/train/1.mp4", f"{root}/z/train/3.mp4"]
+        assert names(f"{root}/{between}/train/**") == [f"{root}/x/train/1.mp4", f"{root}/z/train/3.mp4"]
+
+
+def test_a_folder_that_is_missing_ahead_of_a_pattern_is_an_error(memory):
+    fill(memory)
+    for pattern in ("memory://v/none/*/deep/*.mp4", "memory://v/none/**/deep/*.mp4"):
+        (entry,) = read_entries(pattern)
+        assert "there is no such object" in str(entry.video)
+
+
+@pytest.mark.parametrize("pattern", ["**/a/**/*.mp4", "**/**/*.mp4", "**/a/**"])
+def test_a_pattern_that_matches_a_video_in_several_ways_gives_it_once(memory, pattern):
+    for name in ("/b/a/a/z.mp4", "/b/a/y.mp4"):
+        memory.pipe(name, b"x")
+    assert sorted(names(f"memory://b/{pattern}")) == ["memory://b/a/a/z.mp4", "memory://b/a/y.mp4"]
 
 
 def test_an_object_with_brackets_in_its_name_is_no_pattern(memory):
@@ -241,6 +267,28 @@ def test_a_broken_archive_is_a_failure_of_its_own(tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"no archive")
     with pytest.raises(VideoNotReadable, match="not a zip file"):
         list(read_entries(f"zip://::{tmp_path}/broken.zip"))
+    with zipfile.ZipFile(tmp_path / "broken.zip", "w") as file:  # nothing of the failure is kept
+        file.writestr("1.mp4", "1")
+    assert read(f"zip://1.mp4::{tmp_path}/broken.zip") == b"1"
+
+
+def test_an_archive_that_does_not_answer_delays_nothing_else(memory):
+    memory.pipe("/v/1.mp4", b"1")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        archive = f"zip://1.mp4::http://127.0.0.1:{deaf.getsockname()[1]}/videos.zip"
+        with (
+            at_once(),
+            pytest.raises(VideoNotReadable, match=r"longer than 0\.3 s; .* in Python, or download the file"),
+        ):
+            read(archive, limits=DownloadLimits(seconds=0.3))
+        with at_once():
+            assert read("memory://v/1.mp4") == b"1"
+        cancellation = Cancellation()
+        threading.Timer(0.3, cancellation.cancel).start()
+        with at_once(), pytest.raises(RequestCancelled):
+            read(archive, limits=DownloadLimits(seconds=400), cancellation=cancellation)
 
 
 # ---- limits ------------------------------------------------------------------------------------------------
@@ -330,8 +378,6 @@ def test_no_credentials_in_errors_and_logs(bucket, caplog):
 
 
 def test_a_transfer_ends_when_it_is_cancelled(s3_server, monkeypatch):
-    import socket
-
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()

@@ -7,6 +7,8 @@ import json
 import os
 import resource
 import sys
+import tempfile
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -192,6 +194,33 @@ def test_a_file_keeps_its_links_and_a_device_is_written_as_it_is(long, tmp_path,
     Table(long.rows[:2]).to_jsonl(tmp_path / "pipe")  # what fits into a pipe
     assert os.read(descriptor, 4).startswith(b'{"id')
     os.close(descriptor)
+
+
+def test_a_descriptor_is_written_as_it_is_where_it_leads_to_a_file_too(long, tmp_path):
+    """As of /dev/stdout after `> table.csv` in a shell."""
+    with (tmp_path / "table.csv").open("w+") as file:
+        (tmp_path / "link.csv").symlink_to(f"/dev/fd/{file.fileno()}")
+        for path in (f"/dev/fd/{file.fileno()}", f"/proc/self/fd/{file.fileno()}", tmp_path / "link.csv"):
+            file.truncate(0)
+            long.to_csv(path)
+            file.seek(0)
+            assert file.read(3) == "id,"
+
+
+def test_a_link_in_a_circle_becomes_a_file(long, tmp_path):
+    (tmp_path / "circle.csv").symlink_to("circle.csv")
+    long.to_csv(tmp_path / "circle.csv")
+    assert (tmp_path / "circle.csv").read_text().startswith("id,")
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="there is no /dev/shm")  # noqa: PTH112
+def test_a_regular_file_below_dev_appears_whole_or_not_at_all(long):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "x.csv"
+        path.write_text("what was there")
+        with disk_that_is_full_after(500), pytest.raises(OSError, match="File too large"):
+            long.to_csv(path)
+        assert path.read_text() == "what was there"
 
 
 def read_umask():

@@ -1,7 +1,7 @@
 """A file that grows by whole lines. Another run can continue it, however the last one ended.
 
 `results.jsonl` holds the lines. `results.jsonl.job` beside it holds the job's settings, and lines for which the format
-of the results has no room; a job locks it while it writes.
+of the results has no room; a job locks it while it writes. Where `results.jsonl` is a link, this is about its target.
 """
 
 import json
@@ -27,15 +27,15 @@ class LineFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-        self.path = Path(path)
+        self._name = os.fspath(path)
+        self.path = Path(os.path.realpath(path))  # two jobs may name one file differently, through links
         self.notes: list[str] = []
         self._file: IO[bytes] | None = None
-        if self.path.exists() and not self.path.is_file():  # reading a pipe or /dev/full would never end
+        if Path(path).exists() and not Path(path).is_file():  # reading a pipe or /dev/full would never end
             raise InvalidRequest(
-                f"{str(self.path)!r} is not a regular file, and a job must be able to read its rows: choose another"
-                " --out"
+                f"{self._name!r} is not a regular file, and a job must be able to read its rows: choose another --out"
             )
-        self._lock = _lock(self.path)
+        self._lock = _lock(self.path, self._name)
         try:
             self._check_settings(settings)
         except BaseException:
@@ -95,11 +95,11 @@ class LineFile:
         text = self._lock.read()
         if self.path.exists() and self.path.stat().st_size > 0:
             with explain_settings(
-                f"{str(self.path)!r} is not empty, and {self._lock.name!r} does not show that a job wrote it"
+                f"{self._name!r} is not empty, and {self._lock.name!r} does not show that a job wrote it"
             ):
                 found, end = json.JSONDecoder().raw_decode(text)
                 before = dict(found)
-            check_settings(str(self.path), before, settings)
+            check_settings(self._name, before, settings)
             *notes, incomplete = text[end:].split("\n")
             self.notes = list(filter(None, notes))
             self._lock.truncate(len(text.encode()) - len(incomplete.encode()))
@@ -132,7 +132,7 @@ def check_settings(name: str, before: Mapping[str, Any], settings: Mapping[str, 
         )
 
 
-def _lock(path: Path) -> IO[str]:
+def _lock(path: Path, shown: str) -> IO[str]:
     """Open and lock the settings file beside `path`. The system releases the lock when this process ends."""
     import fcntl
 
@@ -148,5 +148,5 @@ def _lock(path: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         file.close()
-        raise InvalidRequest(f"another job is writing to {str(path)!r}: wait for it, or choose another --out") from exc
+        raise InvalidRequest(f"another job is writing to {shown!r}: wait for it, or choose another --out") from exc
     return file

@@ -1,10 +1,12 @@
 """Downloads of videos from http(s) addresses, within limits of size and time."""
 
 import http.client
+import io
 import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -59,19 +61,18 @@ def download(address: str, limits: DownloadLimits, cancellation: Cancellation) -
     try:
         request = Address.parse(address).make_request()
         with cancellation.calls(transfer.end), transfer.opener().open(request, timeout=limits.seconds) as response:
-            return _read(response, name, limits, transfer)
+            return _read(response, name, limits)
     except (OSError, http.client.HTTPException, ValueError) as exc:
         cancellation.check()  # a connection that was ended fails like any other
         reason = _name_reason(exc, limits) + transfer.proxies.describe(exc)
         raise VideoNotReadable(f"cannot fetch {name!r}: {reason}", video=name) from exc
 
 
-def _read(response: Any, name: str, limits: DownloadLimits, transfer: "_Transfer") -> bytes:
+def _read(response: Any, name: str, limits: DownloadLimits) -> bytes:
     stated = _read_length(response)
     check_size(stated, name, limits)
     chunks, size = [], 0
     while True:
-        transfer.limit_next_wait()
         try:
             chunk = response.read1(CHUNK_BYTES)
         except http.client.IncompleteRead as exc:
@@ -103,9 +104,17 @@ def check_size(size: int, name: str, limits: DownloadLimits) -> None:
     if size > limits.max_bytes:
         raise VideoTooLarge(
             f"{name!r} has more than the {limits.max_bytes:,} bytes that one download may have: take a smaller"
-            " file, or give download_limits=DownloadLimits(max_bytes=...)",
+            " file, or give download_limits=DownloadLimits(max_bytes=...) in Python",
             video=name,
         )
+
+
+def explain_time_limit(limits: DownloadLimits) -> str:
+    """Why a download ended, and what to do; also on the command line, which has no option for it."""
+    return (
+        f"it took longer than {limits.seconds:g} s; give download_limits=DownloadLimits(seconds=...) in Python, or"
+        " download the file first"
+    )
 
 
 def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
@@ -115,7 +124,7 @@ def _name_reason(exc: Exception, limits: DownloadLimits) -> str:
     if isinstance(reason, http.client.BadStatusLine) and not isinstance(reason, ConnectionError):
         return "the answer is not HTTP"
     if isinstance(reason, TimeoutError):
-        return f"it took longer than {limits.seconds:g} s; give download_limits=DownloadLimits(seconds=...)"
+        return explain_time_limit(limits)
     return " ".join(str(getattr(reason, "strerror", None) or reason).split()) or type(reason).__name__
 
 
@@ -163,7 +172,14 @@ class _Transfer:
         """An opener for http and https, and for nothing else: no file, no ftp, no data."""
         transfer = self
 
+        class Response(http.client.HTTPResponse):
+            def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+                super().__init__(sock, *arguments, **options)
+                self.fp = io.BufferedReader(_LimitedReads(self.fp.detach(), sock, transfer.left))
+
         class Connection(http.client.HTTPConnection):
+            response_class = Response
+
             def connect(self) -> None:
                 self.timeout = transfer.left()
                 super().connect()
@@ -206,14 +222,28 @@ class _Transfer:
             raise TimeoutError
         return left
 
-    def limit_next_wait(self) -> None:
-        """End the next wait for bytes when the time of the whole download is over, however slowly they come."""
-        assert self._socket is not None
-        self._socket.settimeout(self.left())
-
     def end(self) -> None:
         """End the wait for bytes."""
         self._ended = True
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class _LimitedReads(io.RawIOBase):
+    """The reads of one socket, with one deadline for all of them. A socket's timeout starts again with each read."""
+
+    def __init__(self, reads: io.RawIOBase, sock: socket.socket, left: Callable[[], float]) -> None:
+        self._reads, self._socket, self._left = reads, sock, left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Raises TimeoutError."""
+        self._socket.settimeout(self._left())
+        return self._reads.readinto(buffer)
+
+    def close(self) -> None:
+        self._reads.close()
+        super().close()

@@ -10,7 +10,7 @@ from clipserve.sources.entries import Entries, Entry
 from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped, fail
 from clipserve.sources.lists import LISTS, ListFile, open_list_file
 from clipserve.sources.remote_paths import RemotePath
-from clipserve.sources.stores import Store, store_errors
+from clipserve.sources.stores import Item, Store, store_errors
 
 
 def read_remote(text: str, skipped: Skipped) -> Entries:
@@ -99,36 +99,60 @@ def _match(pattern: RemotePath) -> Iterator[tuple[RemotePath, bool]]:
     parts = pattern.path.split("/")
     first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     base = RemotePath(pattern.caches, pattern.scheme, "/".join(parts[:first]), pattern.holder)
-    yield from _match_below(base, parts[first:])
+    if parts.count("**") < 2:
+        yield from _match_below(base, parts[first:])
+        return
+    # Two ** match a path in several ways. Only such a pattern keeps what it has found in memory.
+    seen: set[str] = set()
+    for address, is_folder in _match_below(base, parts[first:]):
+        if address.path not in seen:
+            seen.add(address.path)
+            yield address, is_folder
 
 
-def _match_below(folder: RemotePath, parts: list[str]) -> Iterator[tuple[RemotePath, bool]]:
+def _match_below(
+    folder: RemotePath, parts: list[str], *, may_be_missing: bool = False
+) -> Iterator[tuple[RemotePath, bool]]:
     part, *rest = parts
     if not glob.has_magic(part):
         below = folder.join(part)
         if rest:
-            yield from _match_below(below, rest)
+            # Below a wildcard: not every folder that it matches has this one in it.
+            yield from _match_below(below, rest, may_be_missing=True)
         elif Store(below).exists():
             yield below, Store(below).is_folder()
         return
     if part == "**":
         if rest in ([], ["*"]):
-            for item in Store(folder).walk():
+            for item in _read_items(Store(folder).walk(), may_be_missing):
                 if not _is_hidden(item.address, folder):
                     yield item.address, False
             return
-        yield from _match_below(folder, rest)
-        for item in Store(folder).list():
+        yield from _match_below(folder, rest, may_be_missing=may_be_missing)
+        for item in _read_items(Store(folder).list(), may_be_missing):
             if item.is_folder and not item.name.startswith("."):
-                yield from _match_below(item.address, parts)
+                yield from _match_below(item.address, parts, may_be_missing=True)
         return
-    for item in Store(folder).list():
+    for item in _read_items(Store(folder).list(), may_be_missing):
         if not fnmatch.fnmatchcase(item.name, part) or (item.name.startswith(".") and not part.startswith(".")):
             continue
         if not rest:
             yield item.address, item.is_folder
         elif item.is_folder:
-            yield from _match_below(item.address, rest)
+            yield from _match_below(item.address, rest, may_be_missing=True)
+
+
+def _read_items(items: Iterator[Item], may_be_missing: bool) -> Iterator[Item]:
+    """The items of a folder; none if it is missing and may be."""
+    try:
+        first = next(items, None)
+    except FileNotFoundError:
+        if not may_be_missing:
+            raise
+        return
+    if first is not None:
+        yield first
+        yield from items
 
 
 def _ask(question: Callable[[], bool], address: RemotePath) -> bool:

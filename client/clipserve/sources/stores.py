@@ -10,15 +10,15 @@ import re
 import threading
 import time
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from clipserve.cancellation import Cancellation
 from clipserve.errors import ClipserveError, InvalidRequest, VideoNotReadable
 from clipserve.extras import load
 from clipserve.names import spell_name
-from clipserve.sources.downloads import DownloadLimits, check_size
+from clipserve.sources.downloads import DownloadLimits, check_size, explain_time_limit
 from clipserve.sources.natural_order import order_naturally
 from clipserve.sources.remote_paths import RemotePath, hide_secrets
 
@@ -29,7 +29,8 @@ SYNC_CHUNK_BYTES = 1024 * 1024  # of stores that cannot end a request
 REFUSED = frozenset(("reference", "generic", "dask", "data", "async_wrapper", "asyncwrapper"))
 _SCHEMES = re.compile(r"(?:^|::)([a-z][a-z0-9+._-]*)(?=::|://)", re.IGNORECASE)
 
-_open_stores: dict[tuple[str, str, str], Any] = {}
+_StoreKey: TypeAlias = tuple[str, str, str]
+_open_stores: dict[_StoreKey, Future[Any]] = {}  # those that are being opened, too
 _lock = threading.Lock()
 MOST_STORES = 64
 
@@ -52,13 +53,19 @@ class Item:
 class Store:
     """The store of one address, and the address's path in it.
 
+    Args:
+        end: the time, by time.monotonic(), until which to wait for an archive to open; None: without a limit.
+
     Raises:
         InvalidRequest: fsspec, or what it needs for this store, is not installed, or there is no such store.
+        VideoNotReadable: an archive does not open.
+        RequestCancelled: `cancellation` was cancelled.
+        TimeoutError: it took too long.
     """
 
-    def __init__(self, address: RemotePath) -> None:
+    def __init__(self, address: RemotePath, cancellation: Cancellation | None = None, end: float | None = None) -> None:
         self.address = address
-        self._system = _open_system(address)
+        self._system = _open_system(address, cancellation or Cancellation(), end)
         self._path: str = self._system._strip_protocol(f"{address.scheme}://{address.path}")
         # Of a folder that was listed before, fsspec would go on to know the objects and sizes of that time.
         self._system.invalidate_cache(self._path)
@@ -97,15 +104,14 @@ class Store:
             elif not item.name.startswith("."):
                 yield from Store(item.address).walk()
 
-    def read(self, name: str, limits: DownloadLimits, cancellation: Cancellation) -> bytes:
-        """The bytes of the object, within the limits. An object that is too large is refused before it is read.
+    def read(self, name: str, limits: DownloadLimits, cancellation: Cancellation, end: float) -> bytes:
+        """The bytes of the object, until `end`. An object that is too large is refused before it is read.
 
         Raises:
             VideoTooLarge: there are more bytes than allowed.
             RequestCancelled: `cancellation` was cancelled; the transfer ends then.
             TimeoutError: it took too long.
         """
-        end = time.monotonic() + limits.seconds
         if not self._system.async_impl:
             with self._system.open(self._path, "rb") as file:
                 return _read_file(file, name, limits, cancellation, end)
@@ -186,7 +192,8 @@ def read_object(address: str, limits: DownloadLimits, cancellation: Cancellation
     remote = RemotePath.parse(address)
     name = spell_name(remote.shown)
     with store_errors(f"cannot read {name!r}", name, limits):
-        return Store(remote).read(name, limits, cancellation)
+        end = time.monotonic() + limits.seconds
+        return Store(remote, cancellation, end).read(name, limits, cancellation, end)
 
 
 @contextlib.contextmanager
@@ -199,7 +206,7 @@ def store_errors(what: str, video: str, limits: DownloadLimits | None = None) ->
     except Exception as exc:
         reason = describe(exc)
         if isinstance(exc, TimeoutError) and limits is not None:
-            reason = f"it took longer than {limits.seconds:g} s; give download_limits=DownloadLimits(seconds=...)"
+            reason = explain_time_limit(limits)
         # Not `from exc`: its text may hold an address with a signature.
         raise VideoNotReadable(f"{what}: {reason}", video=video) from None
 
@@ -217,25 +224,30 @@ def describe(exc: Exception) -> str:
     return said or type(exc).__name__
 
 
-def _open_system(address: RemotePath) -> Any:
-    """fsspec's file system for an address: one for all threads, so that they share connections and archives."""
+def _open_system(address: RemotePath, cancellation: Cancellation, end: float | None) -> Any:
+    """fsspec's file system for an address: one for all threads, so that they share connections and archives.
+
+    To open an archive, fsspec reads its directory, maybe over the network, and nothing can end that. So a thread of its
+    own does it, which goes on after the time limit. The next reader of the archive waits for the same thread.
+    """
     place = "" if address.holder else address.path.partition("/")[0]
-    known = (address.scheme, place, address.caches + address.holder)
+    key = (address.scheme, place, address.caches + address.holder)
     with _lock:
-        if known not in _open_stores:
+        if key not in _open_stores:
+            opening = _begin_opening(address, key)
             if len(_open_stores) >= MOST_STORES:
                 _open_stores.pop(next(iter(_open_stores)))
-            _open_stores[known] = _make_system(address)
-        return _open_stores[known]
-
-
-def _make_system(address: RemotePath) -> Any:
-    fsspec = load("fsspec", "remote")
-    for scheme in _SCHEMES.findall(str(address)):
-        if scheme.lower() in REFUSED:
-            raise InvalidRequest(f"addresses of {scheme}:// are not allowed; got {address.shown!r}")
+            _open_stores[key] = opening
+        opening = _open_stores[key]
+    awake = threading.Event()
+    opening.add_done_callback(lambda _: awake.set())
+    with cancellation.calls(awake.set):
+        awake.wait(None if end is None else max(end - time.monotonic(), 0))
+    if not opening.done():
+        cancellation.check()
+        raise TimeoutError
     try:
-        return fsspec.core.url_to_fs(str(address))[0]
+        return opening.result()
     except ImportError as exc:
         raise InvalidRequest(
             f"{address.scheme}:// needs a package that is not installed ({exc}): pip install 'clipserve[remote]' brings"
@@ -248,6 +260,27 @@ def _make_system(address: RemotePath) -> Any:
         ) from None
     except Exception as exc:  # an archive that does not open, a host that does not answer
         raise VideoNotReadable(f"cannot open {address.shown!r}: {describe(exc)}", video=address.shown) from None
+
+
+def _begin_opening(address: RemotePath, key: _StoreKey) -> Future[Any]:
+    fsspec = load("fsspec", "remote")
+    for scheme in _SCHEMES.findall(str(address)):
+        if scheme.lower() in REFUSED:
+            raise InvalidRequest(f"addresses of {scheme}:// are not allowed; got {address.shown!r}")
+    opening: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            opening.set_result(fsspec.core.url_to_fs(str(address))[0])
+        except BaseException as exc:
+            with _lock:  # so that the next reader tries again
+                if _open_stores.get(key) is opening:
+                    del _open_stores[key]
+            opening.set_exception(exc)
+
+    # Not of an executor, whose threads the end of this process would wait for.
+    threading.Thread(target=work, name="opening a store", daemon=True).start()
+    return opening
 
 
 def _read_file(file: IO[bytes], name: str, limits: DownloadLimits, cancellation: Cancellation, end: float) -> bytes:
