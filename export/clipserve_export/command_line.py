@@ -1,6 +1,7 @@
 """`clipserve export`: puts models into the repository, or compares the repository with the specs."""
 
 import time
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -8,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from clipserve.commands.options import spread_options
-from clipserve.commands.termination import exit_on_sigterm
 from clipserve.contract import ClipContract
+from clipserve_export.serving.choices import VERSION_DIGITS
 from clipserve_export.serving.options import ServingOptions
 from clipserve_export.specs import SPECS
 from clipserve_export.target import Precision, Target, choose_target
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 RepositoryOption = Annotated[Path, typer.Option(metavar="DIR", help="The Triton model repository.")]
 VersionOption = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Publish as this version. (default: replace the newest)")
+    int | None,
+    typer.Option(
+        metavar="N", min=1, max=10**VERSION_DIGITS - 1, help="Publish as this version. (default: replace the newest)"
+    ),
 ]
 REPOSITORY = Path("model_repository")
 
@@ -53,6 +57,7 @@ class PrecisionChoice(StrEnum):
 
 @spread_options
 def export(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(
@@ -143,6 +148,10 @@ def export(
     except ModuleNotFoundError as error:
         raise fail(console, f"clipserve export needs {error.name}: pip install 'clipserve[export]'", 2) from error
 
+    used = {"check", "repository"} if check else {"configs", "repository", "models", *ServingOptions.__annotations__}
+    if (check or configs) and (unused := list_given(context, but=used)):
+        mode = "--check compares every file" if check else "--configs writes no networks"
+        raise fail(console, f"{mode}, and these have no effect then: {', '.join(unused)}. Leave them out", 2)
     if not (models or check or configs):
         raise fail(console, f"no model was named: name one or more of {', '.join(SPECS)}", 2)
     if serving != ServingOptions() and not models:
@@ -195,6 +204,16 @@ def export(
         )
 
 
+def list_given(context: typer.Context, *, but: Collection[str]) -> list[str]:
+    """What the command line names, except these parameters: options by their names, and MODELS."""
+    sources = {param: context.get_parameter_source(param.name or "") for param in context.command.params}
+    return [
+        "MODELS" if param.param_type_name == "argument" else param.opts[0]
+        for param, source in sources.items()
+        if source and source.name == "COMMANDLINE" and param.name not in but
+    ]
+
+
 def make_console() -> "Console":
     """Where the commands say what they do."""
     from rich.console import Console
@@ -225,13 +244,11 @@ def export_and_report(
     """Export one network, and say what came of it. Raises typer.Exit."""
     from clipserve_export.errors import ExportError
     from clipserve_export.exporting import export_network
-    from clipserve_export.formats import FORMATS
     from clipserve_export.repository import find_spec, read_chosen
-    from clipserve_export.serving.changes import present_serving
     from clipserve_export.versions import explain_publication
 
     spec, started = source.spec, time.monotonic()
-    with exit_on_sigterm(), console.status(spec.name) as status:
+    with console.status(spec.name) as status:
         try:
             record = export_network(
                 source,
@@ -240,7 +257,7 @@ def export_and_report(
                 labels_file=labels_file,
                 version_number=version_number,
                 target=target,
-                serving=serving.choose(present_serving(repository, spec, FORMATS[format_name], target)),
+                serving=serving.choose,
                 repository=repository,
                 reuse=reuse,
                 progress=lambda step: status.update(f"{spec.name}: {step}"),

@@ -89,7 +89,7 @@ def export_network(
     precision: Precision | Literal["auto"] = "fp32",
     target: Target = "cpu",
     version_number: int | Literal["next"] | None = None,
-    serving: Serving | None = None,
+    serving: Serving | Callable[[Serving], Serving] | None = None,
     reuse: bool = False,
     progress: Progress = lambda _: None,
 ) -> ExportRecord | None:
@@ -104,7 +104,7 @@ def export_network(
         target: the kind of device that the file is for.
         version_number: None replaces the newest version, or makes the first. "next" is a number that no version has,
             whatever other programs publish meanwhile.
-        serving: the serving options. None keeps the present ones, see `present_serving`.
+        serving: the options, or a change of those present when it is published (`present_serving`). None keeps these.
         reuse: leave a version alone that the same code made from the same weights, labels and options.
         progress: called with the name of each step.
 
@@ -114,7 +114,12 @@ def export_network(
     spec, form = source.spec, FORMATS[format_name]
     is_next = version_number == "next"
     number = choose_number(repository, spec, version_number)
-    chosen = serving or present_serving(repository, spec, form, target)
+
+    def choose() -> Serving:
+        present = present_serving(repository, spec, form, target)
+        return serving(present) if callable(serving) else serving or present
+
+    chosen = choose()
 
     def export(precision: Precision) -> ExportRecord | None:
         require_writable(form, precision)
@@ -128,6 +133,7 @@ def export_network(
             number=number,
             is_next=is_next,
             serving=fit_serving(spec, form, chosen, precision=precision),
+            choose=choose,
         )
         return None if reuse and one.is_current() else one.run(progress)
 
@@ -141,7 +147,10 @@ def export_network(
 
 @dataclass(frozen=True, kw_only=True)
 class _Export:
-    """One export of one network in one precision. The fields are the arguments of export_network, resolved."""
+    """One export of one network in one precision. The fields are the arguments of export_network, resolved.
+
+    choose: reads the options again, which were `serving` before the work.
+    """
 
     source: NetworkSource
     form: Format
@@ -152,6 +161,7 @@ class _Export:
     number: int
     is_next: bool
     serving: Serving
+    choose: Callable[[], Serving]
 
     def run(self, progress: Progress) -> ExportRecord:
         """Write the file, check it and publish it. Raises ExportError."""
@@ -161,7 +171,7 @@ class _Export:
         network, contract = loaded.network, loaded.contract
         spec = replace(self.source.spec, contract=contract)
         labels = labels_for(spec, self.labels_file, loaded.labels)
-        self.require_place(spec, self.number, labels)
+        self.require_place(spec, self.number, labels, self.serving)
         device = comparing_device(form, self.target)
         with explain_write_errors(repository), staging(repository, spec) as folder:
             path = folder / form.filename
@@ -185,7 +195,7 @@ class _Export:
             if self.source.measures_clip:
                 progress("measuring what a clip takes")
                 spec = replace(spec, clip_megabytes=measure_clip_megabytes(path, form, spec.geometry))
-            serving = fit_serving(spec, form, self.serving, precision=precision)
+            fit_serving(spec, form, self.serving, precision=precision)
             tries_openvino = spec.family == OWN and form.name == "onnx"  # the published networks are known to run
             record = ExportRecord(
                 model=spec.name,
@@ -210,18 +220,20 @@ class _Export:
             (folder / CONTRACT).write_text(contract.to_json(indent=2) + "\n")
             progress("publishing")
             with locked(repository):
+                # Others may have published, or changed the options, since the work began.
                 number = choose_number(repository, spec, "next") if self.is_next else self.number
-                self.require_place(spec, number, labels)  # others may have published since the work began
+                serving = fit_serving(spec, form, self.choose(), precision=precision)
+                self.require_place(spec, number, labels, serving)
                 record = replace(record, version=number)
                 (folder / RECORD).write_text(record.to_json())
                 told = answering_contract(repository, spec, serving.keep, number, contract)
                 publish(repository, spec, form, labels, folder, version=number, serving=serving, contract=told)
         return record
 
-    def require_place(self, spec: ModelSpec, number: int, labels: Sequence[str]) -> None:
+    def require_place(self, spec: ModelSpec, number: int, labels: Sequence[str], serving: Serving) -> None:
         """Raise VersionError unless the network can become version `number` beside those that are there."""
-        require_versions(spec, self.serving.keep, [*published_numbers(self.repository, spec), number])
-        require_compatible(self.repository, spec, number, form=self.form, labels=labels, serving=self.serving)
+        require_versions(spec, serving.keep, [*published_numbers(self.repository, spec), number])
+        require_compatible(self.repository, spec, number, form=self.form, labels=labels, serving=serving)
 
     def is_current(self) -> bool:
         """Whether the published version is made by this code from the same weights, labels and options.

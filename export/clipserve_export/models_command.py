@@ -37,19 +37,19 @@ def models(
         from clipserve_export.repository import find_spec, read_chosen, read_specs
     except ModuleNotFoundError as error:
         raise fail(console, f"clipserve models needs {error.name}: pip install 'clipserve[export]'", 2) from error
-    if model is not None:
-        try:
+    try:
+        if model is not None:
             spec = find_spec(repository, model)
-        except ExportError as error:
-            raise fail(console, str(error), 2) from error
-        chosen = read_chosen(repository, spec) if describe_versions(repository, spec) else None
-        typer.echo((chosen.contract if chosen else spec.contract).to_json(indent=2))
-        return
-    rows = []
-    for spec in read_specs(repository).values():
-        exported = describe_versions(repository, spec)
-        chosen = read_chosen(repository, spec) if exported else None
-        rows.append(describe_model(spec.name, chosen.contract if chosen else spec.contract, exported))
+            chosen = read_chosen(repository, spec) if describe_versions(repository, spec) else None
+            typer.echo((chosen.contract if chosen else spec.contract).to_json(indent=2))
+            return
+        rows = []
+        for spec in read_specs(repository).values():
+            exported = describe_versions(repository, spec)
+            chosen = read_chosen(repository, spec) if exported else None
+            rows.append(describe_model(spec.name, chosen.contract if chosen else spec.contract, exported))
+    except ExportError as error:
+        raise fail(console, str(error), 2) from error
     print_table(rows)
 
 

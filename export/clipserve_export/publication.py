@@ -1,7 +1,7 @@
 """How a new version comes into a model repository that servers read: written beside it, then moved in by renames."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +11,9 @@ from clipserve.contract import ClipContract
 from clipserve_export.access import is_locked, locked
 from clipserve_export.configs import DECODE, DEFAULTS, TIMELINE
 from clipserve_export.formats import FORMATS, Format
+from clipserve_export.moves import Move, make_moves, prepare_texts
 from clipserve_export.records import read_record
-from clipserve_export.repository import (
-    CONFIG,
-    LABELS,
-    VERSION,
-    Chosen,
-    label_text,
-    model_configs,
-    place_code,
-    replace_text,
-)
+from clipserve_export.repository import CONFIG, LABELS, VERSION, Chosen, code_texts, label_text, model_configs
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
 
@@ -77,25 +69,32 @@ def publish(
 
     The caller holds the lock of the repository.
 
-    One rename moves an older version out, and another moves the new one in, after everything else is in place. So a
-    server that polls sees a whole model, or none for an instant. A network in another format stays beside the new one,
-    unused, for a server that has read the old config and is about to load it.
+    Everything is written beside its place first, and then renamed. One rename moves an older version out, and another
+    moves the new one in, after everything else is in place. So a server that polls sees a whole model, or none for an
+    instant. A network in another format stays beside the new one, unused, for a server that has read the old config and
+    is about to load it. If a rename fails, or the program is told to end, those before it are undone.
+
+    Raises:
+        OSError: nothing was published.
+        RepositoryError: the same, or a rename cannot be undone.
     """
-    net, folder = repository / spec.net_name, repository / spec.net_name / str(version)
+    folder = repository / spec.net_name / str(version)
     contract = replace(contract or spec.contract, classes=len(labels))
     chosen = Chosen(form=form, contract=contract, serving=serving)
     configs = model_configs(repository, spec, chosen, {version: read_record(staged)})
-    place_code(repository)
-    for name in (DECODE, TIMELINE):
-        replace_text(repository / name / CONFIG, configs[Path(name, CONFIG)])
+
+    def prepare(texts: Mapping[Path, str]) -> list[Move]:
+        return prepare_texts(repository, texts, staged.parent)
+
+    decode, timeline, own, public = (Path(name, CONFIG) for name in (DECODE, TIMELINE, spec.net_name, spec.name))
+    moves = prepare(code_texts() | {decode: configs[decode], timeline: configs[timeline]})
     if folder.exists():
         for other in FORMATS.values():
             if other.name != form.name and (folder / other.filename).exists():
                 (staged / other.filename).hardlink_to(folder / other.filename)
-        folder.rename(staged.parent / f"{REPLACED}{version}")
-    replace_text(net / LABELS, label_text(labels))
-    replace_text(net / CONFIG, configs[Path(spec.net_name, CONFIG)])
-    staged.rename(folder)
-    replace_text(repository / spec.name / VERSION / ".gitkeep", "")
-    replace_text(repository / spec.name / CONFIG, configs[Path(spec.name, CONFIG)])
+        moves.append(Move(folder, staged.parent / f"{REPLACED}{version}"))
+    moves += prepare({Path(spec.net_name, LABELS): label_text(labels), own: configs[own]})
+    moves.append(Move(staged, folder))
+    moves += prepare({Path(spec.name, VERSION, ".gitkeep"): "", public: configs[public]})
+    make_moves(moves)
     return folder

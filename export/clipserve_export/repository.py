@@ -1,7 +1,6 @@
 """The model repository on disk: which files belong in it, and how they differ."""
 
 import difflib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from clipserve_export.errors import RepositoryError
 from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.formats import FORMATS, Format
 from clipserve_export.labels import published_labels, read_labels
+from clipserve_export.moves import replace_texts
 from clipserve_export.records import find_lacking_openvino, read_records
 from clipserve_export.serving.choices import Serving
 from clipserve_export.serving.config import read_serving
@@ -39,11 +39,11 @@ VERSION = "1"  # the first version of a network; the only one of an ensemble and
 CONFIG, LABELS = "config.pbtxt", "labels.txt"
 CHECKOUT_REPOSITORY = PACKAGE.parents[1] / "model_repository"
 # The code of the Python models by its place in a repository: folders of the checkout, or of an installed wheel.
-CHECKOUT_CODE = {f"{name}/{VERSION}": CHECKOUT_REPOSITORY / name / VERSION for name in (DECODE, TIMELINE)}
+CHECKOUT_CODE = {Path(name, VERSION): CHECKOUT_REPOSITORY / name / VERSION for name in (DECODE, TIMELINE)}
 WHEEL_CODE = {
-    f"{DECODE}/{VERSION}": PACKAGE / "decode_step",
-    f"{DECODE}/{VERSION}/packages/clip_decode": PACKAGE.parent / "clip_decode",
-    f"{TIMELINE}/{VERSION}": PACKAGE / "timeline_step",
+    Path(DECODE, VERSION): PACKAGE / "decode_step",
+    Path(DECODE, VERSION, "packages/clip_decode"): PACKAGE.parent / "clip_decode",
+    Path(TIMELINE, VERSION): PACKAGE / "timeline_step",
 }
 
 
@@ -73,7 +73,7 @@ def expected_files(repository: Path) -> dict[Path, str]:
     configs. A model without configs is ONNX with the published classes and the defaults.
     """
     specs = read_specs(repository)
-    decode = _read_or_empty(repository, DECODE)
+    decode = _read_shared(repository, DECODE)
     all_chosen = {name: _read_chosen(repository, spec, decode) for name, spec in specs.items()}
     files = _shared_configs(repository, specs.values(), all_chosen)
     for spec in specs.values():
@@ -126,7 +126,7 @@ def model_configs(
     new: records of versions to come, by number.
     """
     specs = _in_order(read_specs(repository) | {spec.name: spec})
-    decode = _read_or_empty(repository, DECODE)
+    decode = _read_shared(repository, DECODE)
     others = {name: _read_chosen(repository, other, decode) for name, other in specs.items() if name != spec.name}
     records = {**read_records(repository, spec), **(new or {})}
     shared = _shared_configs(repository, specs.values(), others | {spec.name: chosen})
@@ -137,8 +137,8 @@ def _shared_configs(
     repository: Path, specs: Iterable[ModelSpec], chosen: Mapping[str, Chosen | None]
 ) -> dict[Path, str]:
     servings = {name: each.serving for name, each in chosen.items() if each}
-    decode = decode_config(specs, servings, read_decode_parameters(_read_or_empty(repository, DECODE)))
-    timeline = timeline_config(specs, servings, read_timeline_parameters(_read_or_empty(repository, TIMELINE)))
+    decode = decode_config(specs, servings, read_decode_parameters(_read_shared(repository, DECODE)))
+    timeline = timeline_config(specs, servings, read_timeline_parameters(_read_shared(repository, TIMELINE)))
     return {Path(DECODE, CONFIG): print_config(decode), Path(TIMELINE, CONFIG): print_config(timeline)}
 
 
@@ -150,8 +150,11 @@ def _own_configs(spec: ModelSpec, chosen: Chosen, records: Mapping[int, Mapping[
 
 
 def read_chosen(repository: Path, spec: ModelSpec) -> Chosen | None:
-    """What the configs of a model say. None if the network has no config that can be read."""
-    return _read_chosen(repository, spec, _read_or_empty(repository, DECODE))
+    """What the configs of a model say. None if the network has no config that can be read.
+
+    Raises RepositoryError where that of the decode step cannot be read.
+    """
+    return _read_chosen(repository, spec, _read_shared(repository, DECODE))
 
 
 def _read_chosen(repository: Path, spec: ModelSpec, decode: pb.ModelConfig) -> Chosen | None:
@@ -212,51 +215,28 @@ def write_configs(repository: Path) -> list[Path]:
     Raises RepositoryError where they cannot be written.
     """
     with explain_write_errors(repository), locked(repository):
-        written = place_code(repository)
-        for path, wanted in expected_files(repository).items():
-            there = repository / path
-            if not there.exists() or there.read_text() != wanted:
-                replace_text(there, wanted)
-                written.append(there)
-    return written
+        return replace_texts(repository, code_texts() | expected_files(repository))
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file atomically: a reader sees the old text or the new text.
+def code_texts() -> dict[Path, str]:
+    """The code of the decode step and of timelines, by its paths in a repository. In the checkout's own it lies there.
 
-    Does nothing when the file has this text: a server in poll mode reloads a model whose file has a new time.
+    Whoever writes it leaves a file alone that has this text, because a server may be running the code.
     """
-    if path.exists() and path.read_text() == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_text(text)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def place_code(repository: Path) -> list[Path]:
-    """Copy the code of the decode step and of timelines into a repository that is not the checkout's own.
-
-    Writes only files that differ, because a server may be running the code. Returns the files written.
-    """
-    written = []
     from_checkout = all(folder.is_dir() for folder in CHECKOUT_CODE.values())
-    for place, folder in (CHECKOUT_CODE if from_checkout else WHEEL_CODE).items():
-        for path in sorted(folder.rglob("*.py")):
-            there, text = repository / place / path.relative_to(folder), path.read_text()
-            if not there.exists() or there.read_text() != text:
-                replace_text(there, text)
-                written.append(there)
-    return written
+    return {
+        place / path.relative_to(folder): path.read_text()
+        for place, folder in (CHECKOUT_CODE if from_checkout else WHEEL_CODE).items()
+        for path in sorted(folder.rglob("*.py"))
+    }
 
 
 def write_serving(
     repository: Path, spec: ModelSpec, serving: Serving, *, contract: ClipContract | None = None
 ) -> list[Path]:
     """Change nothing but the serving options in a model's configs. Returns the files written.
+
+    The caller holds the lock of the repository, since before it read the options that `serving` changes.
 
     contract: of the version that answers then; None: as it is.
 
@@ -265,14 +245,9 @@ def write_serving(
     chosen = read_chosen(repository, spec)
     if chosen is None:
         raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
-    written = []
     chosen = replace(chosen, serving=serving, contract=contract or chosen.contract)
-    with explain_write_errors(repository), locked(repository):
-        for path, text in model_configs(repository, spec, chosen).items():
-            if not (repository / path).exists() or (repository / path).read_text() != text:
-                replace_text(repository / path, text)
-                written.append(repository / path)
-    return written
+    with explain_write_errors(repository):
+        return replace_texts(repository, model_configs(repository, spec, chosen))
 
 
 def read_config(repository: Path, model: str) -> pb.ModelConfig:
@@ -285,3 +260,24 @@ def _read_or_empty(repository: Path, model: str) -> pb.ModelConfig:
         return read_config(repository, model)
     except (OSError, text_format.ParseError):
         return pb.ModelConfig()
+
+
+def _read_shared(repository: Path, model: str) -> pb.ModelConfig:
+    """The config of the decode step or of timelines, which operators edit. Empty if there is no file.
+
+    Raises RepositoryError where it cannot be read: what an operator has set there would be lost.
+    """
+    path = repository / model / CONFIG
+    try:
+        return read_config(repository, model)
+    except FileNotFoundError:
+        return pb.ModelConfig()
+    except OSError as error:
+        raise RepositoryError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, text_format.ParseError) as error:
+        # The text of a ParseError begins with the line and the column.
+        place = "line " if isinstance(error, text_format.ParseError) and error.GetLine() else ""
+        raise RepositoryError(
+            f"{path} is no valid config ({place}{error}): correct it, or remove the file, and clipserve export"
+            " --configs makes it again, without what was set there by hand"
+        ) from error

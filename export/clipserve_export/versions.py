@@ -13,8 +13,9 @@ from typing import Any, Literal, get_args
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from clipserve.connection import Tls, choose_channel_options
+from clipserve.connection import Tls, check_headers, choose_channel_options
 from clipserve.contract import ClipContract
+from clipserve_export.access import explain_write_errors, locked
 from clipserve_export.configs import DECODE, TIMELINE
 from clipserve_export.errors import RepositoryError, VersionError
 from clipserve_export.formats import Format
@@ -102,15 +103,20 @@ def serve_versions(repository: Path, spec: ModelSpec, keep: str) -> str:
     Raises:
         ServingError: `keep` is no version policy.
         VersionError: a named version does not exist, or there is none at all.
+        RepositoryError: a config cannot be read or written.
     """
     keep = parse_keep(keep)
-    chosen, numbers = read_chosen(repository, spec), published_numbers(repository, spec)
-    if chosen is None or not numbers:
-        raise VersionError(f"{spec.name} has no version in {repository}: clipserve export {spec.name} makes the first")
-    require_versions(spec, keep, numbers)
-    answering = max(choose_versions(keep, numbers), default=numbers[-1])
-    contract = read_version_contract(repository, spec, answering)
-    write_serving(repository, spec, replace(chosen.serving, keep=keep), contract=contract)
+    absent = VersionError(f"{spec.name} has no version in {repository}: clipserve export {spec.name} makes the first")
+    if not repository.is_dir():  # the lock would make it
+        raise absent
+    with explain_write_errors(repository), locked(repository):
+        chosen, numbers = read_chosen(repository, spec), published_numbers(repository, spec)
+        if chosen is None or not numbers:
+            raise absent
+        require_versions(spec, keep, numbers)
+        answering = max(choose_versions(keep, numbers), default=numbers[-1])
+        contract = read_version_contract(repository, spec, answering)
+        write_serving(repository, spec, replace(chosen.serving, keep=keep), contract=contract)
     return keep
 
 
@@ -225,9 +231,10 @@ def reload_model(
     headers: sent with every call, such as a key.
 
     Raises:
-        InvalidRequest: a file of `tls` cannot be read.
+        InvalidRequest: a file of `tls` cannot be read, or a header cannot be sent.
         RepositoryError: no server answers there, it does not allow control of its repository, or it cannot load.
     """
+    headers = check_headers("headers", headers or {})
     try:
         credentials = tls.credentials() if tls else None
         with triton_grpc.InferenceServerClient(

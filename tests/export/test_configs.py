@@ -123,6 +123,20 @@ def test_parameters_of_the_decode_step_that_were_set_by_hand_are_kept(copy: Path
     assert run("--check", "--repository", copy)[0] == 0
 
 
+@pytest.mark.parametrize("model", ["decode", "timeline"])
+def test_a_config_with_a_mistake_is_named_with_its_line_and_keeps_what_was_set(copy: Path, model: str) -> None:
+    path = copy / model / "config.pbtxt"
+    text = path.read_text() + 'parameters { key: "max_pixels" value { string_value: "9" } }\nparameters { key: "max_'
+    path.write_text(text)
+    for arguments in (("--configs",), ("x3d_m", "--configs", "--instances", "2"), ("--check",)):
+        status, output = run(*arguments, "--repository", copy)
+        assert (status, path.read_text()) == (1, text)
+        assert f"{model}/config.pbtxt is no valid config (line {len(text.splitlines())}:" in output
+    path.unlink()
+    assert run("--configs", "--repository", copy)[0] == 0, "one that is not there is made"
+    assert run("--check", "--repository", copy)[0] == 0
+
+
 def test_a_parameter_of_the_decode_step_that_does_not_exist_is_drift(copy: Path) -> None:
     path = copy / "decode" / "config.pbtxt"
     path.write_text(path.read_text() + HAND_SET.replace("max_seconds", "max_second"))
@@ -159,6 +173,9 @@ def test_kinetics_labels_are_in_their_published_order() -> None:
     assert {label: labels.index(label) for label in KINETICS_FACTS} == KINETICS_FACTS
 
 
+NO_NETWORKS = "--configs writes no networks, and these have no effect then: --format, --weights, --version. Leave"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -166,6 +183,8 @@ def test_kinetics_labels_are_in_their_published_order() -> None:
         (("x3d_q",), "no model 'x3d_q'; there are x3d_xs"),
         (("x3d_m", "x3d_s", "--weights", "some.pt"), "several were named: name one"),
         (("motion", "--format", "tensorflow"), "onnx"),
+        (("motion", "--configs", "--format", "onnx", "--version", "7", "--weights", "absent.pt"), NO_NETWORKS),
+        (("motion", "--check", "--configs", "--instances", "3"), "no effect then: MODELS, --configs, --instances."),
         (("motion", "--weights", "absent.pt"), "pretrained, random or the path"),
     ],
 )

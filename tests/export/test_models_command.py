@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from tests.export.conftest import Run
 
 from clipserve.contract import ClipContract
@@ -24,6 +25,16 @@ def test_the_contract_of_a_model_is_printed_whole(repository: Path, run: Run) ->
         status, said = run("models", name, "--repository", repository)
         assert status == 0
         assert ClipContract.from_values(json.loads(said)) == SPECS[name].contract
+
+
+@pytest.mark.parametrize("command", [("models",), ("models", "motion"), ("versions",)])
+def test_a_config_of_the_decode_step_that_cannot_be_read_is_named(
+    repository: Path, run: Run, command: tuple[str, ...]
+) -> None:
+    (repository / "decode" / "config.pbtxt").write_text("parameters {")
+    status, said = run(*command, "--repository", repository)
+    assert status > 0
+    assert "decode/config.pbtxt is no valid config (line 1:" in said
 
 
 def test_a_model_that_is_not_there_is_told_what_is(tmp_path: Path, run: Run) -> None:

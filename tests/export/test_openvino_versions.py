@@ -47,7 +47,7 @@ def test_the_config_follows_the_versions_that_are_loaded(repository: Path, run: 
         assert run("versions", "mine", "--serve", serve, "--repository", repository)[0] == 0
         assert uses_openvino(repository) == follows
     for option in ("--reset", "--cpu-accelerator=openvino"):
-        status, said = run("export", "mine", "--configs", option, "--target", "cpu", "--repository", repository)
+        status, said = run("export", "mine", "--configs", option, "--repository", repository)
         assert (status, SAID.format(2) in said, uses_openvino(repository)) == (0, True, False)
     assert run("export", "--check", "--repository", repository)[0] == 0
     publish(run, repository, 2, lacking=False)
@@ -56,7 +56,7 @@ def test_the_config_follows_the_versions_that_are_loaded(repository: Path, run: 
 
 def test_a_choice_against_openvino_outlives_the_version_that_lacks_it(repository: Path, run: Run) -> None:
     publish(run, repository, 1, lacking=True)
-    configs = ("export", "mine", "--configs", "--target", "cpu", "--repository", repository)
+    configs = ("export", "mine", "--configs", "--repository", repository)
     assert run(*configs, "--cpu-accelerator=none")[0] == 0
     publish(run, repository, 1, lacking=False)
     assert not uses_openvino(repository)

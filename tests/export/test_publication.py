@@ -1,14 +1,16 @@
 """A model is published completely, or not at all."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tests.exports import copy_model
 from tests.watching import wait_for
 
 from clipserve_export import exporting
-from clipserve_export.access import is_locked, locked, require_writable
+from clipserve_export.access import explain_write_errors, is_locked, locked, require_writable
 from clipserve_export.configs import parse_config
 from clipserve_export.errors import ParityError, RepositoryError
 from clipserve_export.exporting import export_network
@@ -26,7 +28,9 @@ from clipserve_export.formats import FORMATS, Format, FormatName, load_onnx, wri
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.source import own_spec
 from clipserve_export.publication import publish, staging
-from clipserve_export.repository import read_config
+from clipserve_export.repository import read_chosen, read_config, write_configs
+from clipserve_export.serving.changes import change_serving
+from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS, Geometry, ModelSpec
 
@@ -163,6 +167,115 @@ def test_a_version_comes_back_where_the_new_one_did_not_take_its_place(
         raise KeyboardInterrupt
     assert (net / "1" / "export.json").read_text() == published
     assert sorted(path.name for path in net.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+
+
+MINE = own_spec("mine", replace(MOTION.contract, crop=30))
+
+
+def publish_mine(repository: Path, network: str, labels: list[str], serving: Serving) -> None:
+    contract = replace(MINE.contract, weights_source=network)
+    with explain_write_errors(repository), staging(repository, MINE) as staged:
+        (staged / "model.onnx").write_text(network)
+        with locked(repository):
+            publish(repository, MINE, FORMATS["onnx"], labels, staged, serving=serving, contract=contract)
+
+
+def read_tree(folder: Path) -> dict[str, bytes]:
+    """Every file, and every folder, which has no bytes."""
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+@contextmanager
+def failing(number: int, error: BaseException, *, done: bool = False, more: int = 0) -> Iterator[None]:
+    """The rename of this number, and so many `more`, raise an error: before it, or when it is `done`."""
+    rename, count = os.replace, iter(range(1000))
+
+    def replace_or_fail(*paths: Path) -> None:
+        fails = number <= next(count) <= number + more
+        if done or not fails:
+            rename(*paths)
+        if fails:
+            raise error
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "replace", replace_or_fail)
+        yield
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["replaces", "first"])
+@pytest.mark.parametrize(
+    ("error", "done"), [(OSError(errno.ENOSPC, "full"), False), (SystemExit(143), True)], ids=["error", "signal"]
+)
+def test_a_publication_that_ends_between_two_of_its_steps_leaves_everything_as_it_was(
+    tmp_path: Path, earlier: bool, error: BaseException, done: bool
+) -> None:
+    write_configs(tmp_path)
+    if earlier:
+        publish_mine(tmp_path, "old", ["yes", "no"], Serving())
+    before, new, steps = read_tree(tmp_path), ["left", "right", "neither"], 7
+    for step in range(steps):
+        with failing(step, error, done=done), pytest.raises((SystemExit, RepositoryError)) as raised:
+            publish_mine(tmp_path, "new", new, Serving(max_clips=2))
+        assert done or "nothing was published" in str(raised.value)
+        assert read_tree(tmp_path) == before, f"step {step}"
+    with failing(steps, AssertionError("there are more steps")):
+        publish_mine(tmp_path, "new", new, Serving(max_clips=2))
+    assert (tmp_path / "mine_net" / "1" / "model.onnx").read_text() == "new"
+    chosen = read_chosen(tmp_path, MINE)
+    assert chosen is not None
+    assert (chosen.classes, chosen.serving.max_clips, chosen.contract.weights_source) == (3, 2, "new")
+
+
+def test_configs_and_code_are_written_completely_or_not_at_all(tmp_path: Path) -> None:
+    write_configs(tmp_path)
+    code = tmp_path / "decode" / "1" / "model.py"
+    code.write_text("# of an older clipserve\n")
+    before = read_tree(tmp_path)
+    full, said = OSError(errno.ENOSPC, "full"), r"full.*nothing was published"
+    with failing(0, full), pytest.raises(RepositoryError, match=said):
+        write_configs(tmp_path)
+    assert read_tree(tmp_path) == before
+    shutil.rmtree(tmp_path / "timeline" / "1")
+    before = read_tree(tmp_path)
+    with failing(1, full), pytest.raises(RepositoryError, match=said):
+        write_configs(tmp_path)
+    assert read_tree(tmp_path) == before
+    for number in range(1, 4):
+        with failing(number, full), pytest.raises(RepositoryError, match=said):
+            change_serving(tmp_path, MOTION, lambda _: Serving(max_clips=2, max_batch=4))
+        assert read_tree(tmp_path) == before
+
+
+def test_what_cannot_be_put_back_is_no_publication_of_nothing(tmp_path: Path) -> None:
+    write_configs(tmp_path)
+    error = PermissionError(errno.EACCES, "Permission denied", "labels.txt")
+    said = r"labels.txt cannot be put back \(Permission denied\)"
+    with failing(2, error, more=1), pytest.raises(RepositoryError, match=said) as raised:
+        publish_mine(tmp_path, "new", ["yes", "no"], Serving(max_clips=2))
+    assert "nothing was published" not in str(raised.value)
+
+
+def test_an_export_keeps_what_was_chosen_while_it_was_at_work(
+    repositories: Callable[[FormatName], Path], tmp_path: Path
+) -> None:
+    copy_model(repositories("torchscript"), tmp_path, timeline=True)
+
+    def choose_meanwhile(step: str) -> None:
+        if step == "publishing":
+            change_serving(tmp_path, MOTION, lambda present: replace(present, instances=2, keep="1"))
+
+    for serving in (None, lambda present: replace(present, queue_delay=7)):
+        change_serving(tmp_path, MOTION, lambda _: Serving())
+        export_network(
+            PublishedSource(MOTION),
+            format_name="torchscript",
+            repository=tmp_path,
+            serving=serving,
+            progress=choose_meanwhile,
+        )
+        chosen = read_chosen(tmp_path, MOTION)
+        assert chosen is not None
+        assert chosen.serving == Serving(instances=2, keep="1", queue_delay=7 if serving else 0)
 
 
 def test_an_export_leaves_the_staged_folder_of_another_alone(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The options that an operator chooses are in the configs, stay there, and are no drift."""
 
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,11 @@ from clipserve_export.errors import PrecisionError, ServingError
 from clipserve_export.formats import FORMATS
 from clipserve_export.precision import require_writable
 from clipserve_export.repository import find_drift, read_chosen, read_config, write_configs, write_serving
+from clipserve_export.serving.changes import change_serving
 from clipserve_export.serving.choices import Serving, choose_versions, parse_gpus, parse_keep
 from clipserve_export.serving.config import read_serving
 from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_export.versions import serve_versions
 
 CHOICES = {
     "defaults": Serving(),
@@ -186,6 +190,11 @@ def test_tensorrt_brings_its_warm_up_along_unless_told_not_to(repository: Path, 
         (("motion", "--gpus", "0,0"), "each once"),
         (("motion", "--keep", "newest"), "latest:K"),
         (("motion", "--keep", "2"), "motion has no version 2; there are 1"),
+        (("motion", "--keep", "latest:99999999999"), "K has at most 9 digits"),
+        (("x3d_s", "--keep", "9" * 19), "a version 18"),
+        (("motion", "--gpus", "99999999999"), "0 to 999"),
+        (("motion", "--max-inflight", "99999999999"), "0<=x<=4294967295"),
+        (("motion", "--format", "onnx", "--version", "9" * 19), "x<=999999999999999999"),
         (("--instances", "2"), "name the models"),
         (("motion", "--format", "torchscript", "--accelerator", "tensorrt"), "--format onnx"),
         (("motion", "--precision", "bf16"), "--format torchscript"),
@@ -201,6 +210,30 @@ def test_an_impossible_choice_is_told_what_is_allowed_and_changes_nothing(
     assert status in (1, 2)
     assert said in output
     assert before == {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda repository: change_serving(repository, MOTION, lambda present: replace(present, keep="all")),
+        lambda repository: serve_versions(repository, MOTION, "all"),
+    ],
+    ids=["options", "versions"],
+)
+def test_two_programs_that_change_a_model_at_once_both_do(repository: Path, choose: Callable[[Path], object]) -> None:
+    write_configs(repository)
+    other = threading.Thread(target=choose, args=(repository,))
+
+    def change(present: Serving) -> Serving:
+        other.start()
+        other.join(0.2)  # it waits
+        return replace(present, instances=2)
+
+    change_serving(repository, MOTION, change)
+    other.join()
+    chosen = read_chosen(repository, MOTION)
+    assert chosen is not None
+    assert chosen.serving == Serving(instances=2, keep="all")
 
 
 def test_accelerators_do_not_outlive_the_format_they_were_chosen_for() -> None:

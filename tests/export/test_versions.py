@@ -7,13 +7,17 @@ import pytest
 from tests.crowd import CALLERS, Crowd
 from tests.export.conftest import MOTION, Run
 from tests.motion_repository import ANY_PORTS
+from tests.ports import find_free_ports
 
+from clipserve.errors import InvalidRequest
+from clipserve_export.errors import RepositoryError
 from clipserve_export.exporting import export_network
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.records import published_numbers
 from clipserve_export.repository import read_config
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
+from clipserve_export.versions import reload_model
 from clipserve_server.triton import Triton
 
 # Of a video that moves left: the true answer, and that of the weights which are off by one class.
@@ -95,7 +99,12 @@ def test_the_list_says_what_each_version_is_and_which_answers(versions: Path, ru
 
 @pytest.mark.parametrize(
     ("serve", "said"),
-    [("3", "motion has no version 3; there are 1, 2"), ("newest", "give latest:K"), ("1,9", "no version 9")],
+    [
+        ("3", "motion has no version 3; there are 1, 2"),
+        ("newest", "give latest:K"),
+        ("1,9", "no version 9"),
+        ("latest:99999999999", "K has at most 9 digits"),
+    ],
 )
 def test_a_version_that_is_not_there_is_not_chosen(versions: Path, run: Run, serve: str, said: str) -> None:
     before = (versions / "motion_net" / "config.pbtxt").read_text()
@@ -103,6 +112,31 @@ def test_a_version_that_is_not_there_is_not_chosen(versions: Path, run: Run, ser
     assert status == 1
     assert said in output
     assert (versions / "motion_net" / "config.pbtxt").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "said"),
+    [
+        (b"secret\n", 1, "could not reload motion: failed to connect"),
+        (b"secret\nanother\n", 2, "must hold the key alone, in one line of printable ASCII"),
+        (b"\xff\xfe\x00", 2, "must hold the key alone, in one line of printable ASCII"),
+    ],
+)
+def test_headers_may_have_capitals_and_a_key_is_one_line(
+    tmp_path: Path, run: Run, key: bytes, status: int, said: str
+) -> None:
+    """No server is there."""
+    (tmp_path / "key").write_bytes(key)
+    options = ("--header", "Authorization: Bearer x", "--key-file", tmp_path / "key", "--repository", tmp_path)
+    found, output = run("versions", "motion", "--reload", f"127.0.0.1:{find_free_ports(1)[0]}", *options)
+    assert (found, said in output) == (status, True), output
+
+
+def test_the_headers_of_a_reload_are_those_that_can_be_sent() -> None:
+    with pytest.raises(RepositoryError, match="failed to connect"):
+        reload_model(MOTION, f"127.0.0.1:{find_free_ports(1)[0]}", headers={"Authorization": "Bearer x"})
+    with pytest.raises(InvalidRequest, match="printable ASCII"):
+        reload_model(MOTION, "127.0.0.1:1", headers={"authorization": "Bearer x\n"})
 
 
 def test_versions_share_a_format_and_labels(versions: Path, run: Run, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_an_export_from_the_wheel_puts_the_python_models_into_a_repository(
 ) -> None:
     with ZipFile(distributions.wheel) as wheel:
         wheel.extractall(tmp_path / "site-packages")
-    place = "from pathlib import Path; from clipserve_export.repository import place_code; place_code(Path('made'))"
+    place = "from pathlib import Path; from clipserve_export import repository; repository.write_configs(Path('made'))"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site-packages")}
     subprocess.run([sys.executable, "-c", place], cwd=tmp_path, env=environment, check=True)
     for model in ("decode", "timeline"):

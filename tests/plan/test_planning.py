@@ -20,7 +20,8 @@ from clipserve.plan.utilisation import MAX_UTILISATION, find_utilisation, wait_a
 from clipserve.plan.workload import MAX_PIXELS, MAX_SECONDS, Workload
 from clipserve_export.capacity import max_clips, max_videos
 from clipserve_export.formats import FORMATS
-from clipserve_export.repository import Chosen, model_configs, replace_text
+from clipserve_export.moves import replace_texts
+from clipserve_export.repository import Chosen, model_configs
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import OWN, SPECS, ModelSpec
 
@@ -156,8 +157,7 @@ def test_a_load_test_of_a_model_of_ones_own_is_planned_by_the_contract_in_its_re
     spec = ModelSpec(name="mine", family=OWN, contract=contract, labels="", clip_megabytes=100)
     repository = tmp_path / "repository"
     chosen = Chosen(form=FORMATS["onnx"], contract=contract, serving=Serving())
-    for path, text in model_configs(repository, spec, chosen).items():
-        replace_text(repository / path, text)
+    replace_texts(repository, model_configs(repository, spec, chosen))
     (load_test / "facts.json").write_text(json.dumps({"model": "mine", "server_cores": 4}))
     arguments = ("--rate", "70", "--megabytes", "3", "--model", "mine")
     measured = ("--measured", str(load_test))

@@ -11,7 +11,7 @@ import typer
 
 from clipserve.arguments import read_arguments, read_parameters
 from clipserve.classifier import VideoClassifier
-from clipserve.connection import DEFAULT_URL, Connection, Tls
+from clipserve.connection import DEFAULT_URL, Connection, Tls, check_headers
 from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.options import RunArguments
 
@@ -123,9 +123,12 @@ def read_admin_key(file: Path | None) -> dict[str, str]:
     if file is None:
         return {}
     try:
-        return {ADMIN_HEADER: file.read_text().strip()}
+        key = file.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
         raise InvalidRequest(f"cannot read --key-file {file}: {error.strerror}") from error
+    if not (key.isascii() and key.isprintable()):  # and do not show it
+        raise InvalidRequest(f"--key-file {file} must hold the key alone, in one line of printable ASCII characters")
+    return {ADMIN_HEADER: key}
 
 
 @dataclass(frozen=True)
@@ -182,14 +185,17 @@ class AccessOptions:
         return None
 
     def read_headers(self) -> dict[str, str]:
-        """By name. Raises typer.BadParameter, which does not show what may be a secret."""
+        """By name in lower case. Raises typer.BadParameter, which does not show what may be a secret."""
         headers = {}
         for pair in self.header or []:
             name, colon, value = pair.partition(":")
             if not colon:
                 raise typer.BadParameter("a header must be NAME:VALUE, got one without a colon", param_hint="--header")
             headers[name.strip()] = value.strip()
-        return headers
+        try:
+            return check_headers("headers", headers)
+        except InvalidRequest as error:
+            raise typer.BadParameter(str(error), param_hint="--header") from error
 
 
 @dataclass(frozen=True)

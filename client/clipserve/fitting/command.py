@@ -7,7 +7,6 @@ import typer
 
 from clipserve.commands.options import ParallelOption, ServerOptions, make_option, spread_options
 from clipserve.commands.output import check_folders, print_error
-from clipserve.commands.termination import exit_on_sigterm
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.evaluation.command import HtmlOption, JsonOption, load_modules, write_reports
@@ -106,8 +105,7 @@ def fit(
                 tls=server.choose_tls(),
                 headers=server.read_headers(),
             )
-            with exit_on_sigterm():
-                fitted = run.execute(sources or None)
+            fitted = run.execute(sources or None)
         write_reports(fitted, json, html)
     except ClipserveError as error:
         print_error(error)

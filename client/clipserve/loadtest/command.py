@@ -13,7 +13,6 @@ from rich.console import Console
 
 from clipserve import ClipserveError
 from clipserve.commands.options import ConnectionOptions, KeyFileOption, read_admin_key, spread_options
-from clipserve.commands.termination import exit_on_sigterm
 from clipserve.extras import load
 from clipserve.fleet.targets import split_urls
 from clipserve.loadtest.embedded import embedded_server, write_sample_videos
@@ -176,7 +175,7 @@ def loadtest(
             if url
             else embedded_server(model, repository, cpu_precision=cpu_precision)
         )
-        with exit_on_sigterm(), opened as server:
+        with opened as server:
             test = LoadTest(analyzer, server, plan, folder, say)
             started = time.monotonic()
             try:

@@ -14,7 +14,7 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve import Tls, VideoClassifier
-from clipserve.connection import choose_channel_options
+from clipserve.connection import check_headers, choose_channel_options
 from clipserve.loadtest.load_levels import LoadTestError
 
 TIMEOUT_SECONDS = 30.0
@@ -43,7 +43,9 @@ class Server:
     Attributes:
         url: host:port of its gRPC port.
         metrics_url: HTTP address of its metrics; None: they are not read.
-        headers: sent with every call, such as the admin key.
+        headers: sent with every call, such as the admin key, by name in lower case.
+
+    Raises InvalidRequest for headers that cannot be sent.
     """
 
     url: str
@@ -51,6 +53,9 @@ class Server:
     metrics_url: str | None = None
     tls: Tls | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "headers", check_headers("headers", self.headers))
 
     @cached_property
     def client(self) -> Any:

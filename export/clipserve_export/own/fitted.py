@@ -168,6 +168,11 @@ def publish_head(
         weights_source=f"clipserve fit on {trunk.spec.name}: {trunk.spec.contract.weights_source}",
     )
     spec = replace(trunk.spec_of(name), contract=contract)
+
+    def choose_serving(present: Serving) -> Serving:
+        first = read_chosen(trunk.repository, spec) is None
+        return replace(trunk.serving, keep=Serving().keep) if first else present
+
     trunk.require_classes(name, head.classes, version=version_number)
     record = export_network(
         FittedSource(spec, trunk, head, report),
@@ -176,7 +181,7 @@ def publish_head(
         precision=trunk.precision,
         target=trunk.target,
         version_number=version_number or "next",
-        serving=None if read_chosen(trunk.repository, spec) else replace(trunk.serving, keep=Serving().keep),
+        serving=choose_serving,
         progress=progress,
     )
     assert record is not None  # nothing is reused

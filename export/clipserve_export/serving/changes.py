@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from clipserve_export.access import explain_write_errors, locked
 from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import Format
 from clipserve_export.records import published_numbers
@@ -36,14 +37,18 @@ def fit_serving(spec: ModelSpec, form: Format, serving: Serving, *, precision: P
 
 
 def change_serving(repository: Path, spec: ModelSpec, change: Callable[[Serving], Serving]) -> list[Path]:
-    """Change the options without exporting the model again. Returns the files written. Raises ExportError."""
-    chosen = read_chosen(repository, spec)
-    if chosen is None:
-        raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
-    precision = written_precision(repository, spec)
-    serving = fit_serving(spec, chosen.form, change(chosen.serving), precision=precision)
-    numbers = published_numbers(repository, spec)
-    if numbers:
-        require_versions(spec, serving.keep, numbers)
-    require_engines(repository, spec, numbers, serving)
-    return write_serving(repository, spec, serving)
+    """Change the options without exporting the model again. Returns the files written. Raises ExportError.
+
+    change: called while no other program can change the options that it is given.
+    """
+    with explain_write_errors(repository), locked(repository):
+        chosen = read_chosen(repository, spec)
+        if chosen is None:
+            raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
+        precision = written_precision(repository, spec)
+        serving = fit_serving(spec, chosen.form, change(chosen.serving), precision=precision)
+        numbers = published_numbers(repository, spec)
+        if numbers:
+            require_versions(spec, serving.keep, numbers)
+        require_engines(repository, spec, numbers, serving)
+        return write_serving(repository, spec, serving)

@@ -13,6 +13,8 @@ Accelerator = Literal["none", "cuda", "tensorrt"]
 CpuAccelerator = Literal["openvino", "none"]
 
 NEWEST = "latest:1"  # Triton's version policy for a config without one
+# As many digits as fit into what a config has: 64 bits with a sign for a version, and 32 bits for the K of latest:K.
+VERSION_DIGITS, KEEP_DIGITS = 18, 9
 _LATEST = re.compile(r"latest(?::([1-9]\d*))?")
 _LIST = re.compile(r"[1-9]\d*(?:,[1-9]\d*)*")
 
@@ -134,8 +136,8 @@ def parse_gpus(text: str) -> tuple[int, ...]:
     """`0,1` -> (0, 1); `all` -> (). Raises ServingError."""
     if text == "all":
         return ()
-    if not re.fullmatch(r"\d+(,\d+)*", text) or len(set(text.split(","))) != len(text.split(",")):
-        raise ServingError(f"--gpus {text!r}: give the numbers of GPUs, each once, such as 0,1, or all")
+    if not re.fullmatch(r"\d{1,3}(,\d{1,3})*", text) or len(set(text.split(","))) != len(text.split(",")):
+        raise ServingError(f"--gpus {text!r}: give the numbers of GPUs, 0 to 999, each once, such as 0,1, or all")
     return tuple(map(int, text.split(",")))
 
 
@@ -143,11 +145,15 @@ def parse_keep(text: str) -> str:
     """A version policy, normalised: `latest:K`, `all` or `1,2`. Raises ServingError."""
     if text == "all":
         return text
-    if latest := _LATEST.fullmatch(text):
+    latest = _LATEST.fullmatch(text)
+    if latest and len(latest[1] or "") <= KEEP_DIGITS:
         return f"latest:{latest[1] or 1}"
-    if _LIST.fullmatch(text):
+    if _LIST.fullmatch(text) and max(map(len, text.split(","))) <= VERSION_DIGITS:
         return ",".join(map(str, sorted(set(map(int, text.split(","))))))
-    raise ServingError(f"versions {text!r}: give latest:K for the K newest, all, or their numbers, such as 1,2")
+    raise ServingError(
+        f"versions {text!r}: give latest:K for the K newest, all, or their numbers, such as 1,2. K has at most"
+        f" {KEEP_DIGITS} digits, and a version {VERSION_DIGITS}"
+    )
 
 
 def choose_versions(keep: str, published: list[int]) -> list[int]:

@@ -77,6 +77,7 @@ class ServingOptions:
         int | None,
         _option(
             min=0,
+            max=2**32 - 1,  # of the field
             help="The most requests between decoding and network; 0: no limit. Triton before 25.11, also the embedded"
             " one, refuses to load a model with it. (default: 0)",
         ),
