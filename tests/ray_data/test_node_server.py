@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pytest
 
 from clipserve.ray.node_server import NodeServer, Ports, name_server
 from clipserve_server.errors import PortTaken, ServerStartError
-from tests.watching import wait_for
+from tests.watching import at_once, wait_for
 
 HOLD = """
 import sys, time
@@ -118,6 +119,45 @@ def test_when_the_first_leaves_another_serves_at_the_same_address(join: Callable
     assert wait_for(lambda: answers(second.url))
     assert not (second.is_leader and third.is_leader)
     assert first.url == second.url == third.url == join().url
+
+
+def test_one_that_is_closed_as_it_is_elected_leaves_the_name_to_others(name: str) -> None:
+    first, second = NodeServer(name, Listener), NodeServer(name, Listener)
+    closing = threading.Thread(target=second.close)
+    bind = second._bind
+
+    def bind_late() -> bool:
+        closing.start()
+        assert wait_for(lambda: second._closed.is_set() and not second._changing.locked())
+        return bind()
+
+    second._bind = bind_late  # type: ignore[method-assign]
+    first.close()
+    assert wait_for(lambda: second._closed.is_set())
+    closing.join()
+    with at_once():
+        third = NodeServer(name, Listener)
+    assert third.is_leader
+    third.close()
+
+
+def test_one_that_waits_for_an_answer_can_be_closed(name: str) -> None:
+    with socket.socket(socket.AF_UNIX) as leader:
+        leader.bind(f"\0{name}")
+        leader.listen()
+
+        def answer() -> None:
+            connection, _ = leader.accept()
+            connection.sendall(b'{"http": 1, "grpc": 2, "metrics": 3}\n')
+            connection.close()  # as if it ended
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        follower = NodeServer(name, Listener)
+        answering.join()
+        connection, _ = leader.accept()  # it asks again, and gets no answer
+        with connection, at_once():
+            follower.close()
 
 
 def test_a_server_that_ends_by_itself_is_started_again(name: str) -> None:

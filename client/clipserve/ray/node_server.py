@@ -63,7 +63,7 @@ class NodeServer:
         self._listener: socket.socket | None = None  # of the elected one
         self._leader: socket.socket | None = None  # of the others
         self._server: Server | None = None
-        self._answered: list[socket.socket] = []
+        self._sockets: set[socket.socket] = set()  # what `close` closes
         self._closed = threading.Event()
         self._changing = threading.Lock()
         self._join()
@@ -85,10 +85,10 @@ class NodeServer:
         self._closed.set()
         with self._changing:
             server, self._server = self._server, None
-            for connection in filter(None, (self._listener, self._leader, *self._answered)):
+            for each in self._sockets:
                 with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-                connection.close()
+                    each.shutdown(socket.SHUT_RDWR)  # ends the thread's wait for it
+                each.close()
         if server is not None:
             server.stop()
         if threading.current_thread() is not self._thread:
@@ -117,8 +117,27 @@ class NodeServer:
                 raise
             return False
         listener.listen(128)
+        if not self._keep(listener):
+            return False
         self._listener = listener
         return True
+
+    def _keep(self, opened: socket.socket) -> bool:
+        """Leave a socket to `close`. False: that has been called, and so it is closed now.
+
+        A listener that stayed open would have the name, and the others would wait for its answer.
+        """
+        with self._changing:
+            if self._closed.is_set():
+                opened.close()
+                return False
+            self._sockets.add(opened)
+            return True
+
+    def _drop(self, opened: socket.socket) -> None:
+        with self._changing:
+            self._sockets.discard(opened)
+        opened.close()
 
     def _start(self) -> None:
         """Start a Triton; on the ports of the one before, where there was one."""
@@ -151,22 +170,24 @@ class NodeServer:
 
     def _resign(self) -> None:
         if self._listener is not None:
-            self._listener.close()
+            self._drop(self._listener)
             self._listener = None
 
     def _follow(self, end: float) -> bool:
         """Ask the elected one for its ports; it answers when its Triton is ready. False: ask again, or elect anew."""
         leader = socket.socket(socket.AF_UNIX)
+        if not self._keep(leader):
+            return False
         try:
             leader.settimeout(max(end - time.monotonic(), 0.1))
             leader.connect(self._name)
             line = leader.makefile("rb").readline()
             if not line.endswith(b"\n"):
-                leader.close()
+                self._drop(leader)
                 return False
             leader.settimeout(None)
         except OSError:
-            leader.close()
+            self._drop(leader)
             return False
         self._ports = json.loads(line)
         self._leader = leader
@@ -179,14 +200,16 @@ class NodeServer:
                     self._lead()
                 elif self._leader is not None:
                     self._leader.recv(1)  # nothing, when its process has ended
-                    self._leader.close()
+                    self._drop(self._leader)
                     self._leader = None
                 else:
                     self._join()
             except OSError:
                 if self._closed.is_set():
                     return
-                self._leader = None
+                if self._leader is not None:
+                    self._drop(self._leader)
+                    self._leader = None
             except Exception:
                 # Calls find no server, and fail after their retries.
                 log.exception("no Triton runs on this node")
@@ -198,8 +221,8 @@ class NodeServer:
         self._listener.settimeout(POLL_SECONDS)
         with contextlib.suppress(TimeoutError):
             connection, _ = self._listener.accept()
-            connection.sendall(json.dumps(self._ports).encode() + b"\n")
-            self._answered.append(connection)
+            if self._keep(connection):
+                connection.sendall(json.dumps(self._ports).encode() + b"\n")
         server = self._server
         if server is not None and (failure := server.find_failure()) and not self._closed.is_set():
             log.warning("%s; Triton starts again on this node", failure)
