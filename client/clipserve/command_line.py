@@ -9,7 +9,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from clipserve.commands.standard_output import guard_standard_output
-from clipserve.commands.termination import exit_on_sigterm
 
 if TYPE_CHECKING:
     import typer
@@ -31,10 +30,12 @@ def main() -> None:
     guard_standard_output()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # SIGTERM comes from `docker stop`, Kubernetes, `timeout` and others. As after Ctrl-C, what was begun is removed.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        with exit_on_sigterm():
-            app()
+        app()
     finally:
+        signal.signal(signal.SIGTERM, before)
         sys.stdout.flush()
 
 

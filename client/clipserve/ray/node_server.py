@@ -182,11 +182,10 @@ class NodeServer:
             leader.settimeout(max(end - time.monotonic(), 0.1))
             leader.connect(self._name)
             line = leader.makefile("rb").readline()
-            if not line.endswith(b"\n"):
-                self._drop(leader)
-                return False
             leader.settimeout(None)
         except OSError:
+            line = b""
+        if not line.endswith(b"\n"):
             self._drop(leader)
             return False
         self._ports = json.loads(line)
@@ -199,7 +198,8 @@ class NodeServer:
                 if self._listener is not None:
                     self._lead()
                 elif self._leader is not None:
-                    self._leader.recv(1)  # nothing, when its process has ended
+                    with contextlib.suppress(OSError):
+                        self._leader.recv(1)  # nothing, when its process has ended
                     self._drop(self._leader)
                     self._leader = None
                 else:
@@ -207,9 +207,6 @@ class NodeServer:
             except OSError:
                 if self._closed.is_set():
                     return
-                if self._leader is not None:
-                    self._drop(self._leader)
-                    self._leader = None
             except Exception:
                 # Calls find no server, and fail after their retries.
                 log.exception("no Triton runs on this node")
