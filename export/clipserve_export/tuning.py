@@ -47,8 +47,7 @@ class Contiguous(ActionNetwork):
     def __init__(self, network: ActionNetwork) -> None:
         super().__init__(network.contract)
         self.network = network
-        self.projection = network.projection
 
-    def embed(self, frames: Tensor) -> Tensor:
-        """The embedding of the network."""
-        return self.network.embed(frames.contiguous())
+    def answer(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The answer of the network."""
+        return self.network.answer(frames.contiguous())

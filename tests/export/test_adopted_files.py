@@ -164,11 +164,12 @@ def test_files_of_other_opsets_and_types_are_adopted(folder: Path, opset: int, k
         np.testing.assert_allclose(values, wanted.numpy(), rtol=2e-3, atol=2e-3)
 
 
-def test_a_torchscript_file_is_adopted(folder: Path, run: Run) -> None:
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_a_torchscript_file_is_adopted(folder: Path, run: Run, target: str) -> None:
     module = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(4 * 3 * 16 * 16, 3)))
     module.save(str(folder / "net.pt"))
     (folder / "mine.toml").write_text(CONTRACT.partition("scores")[0])
-    status, said = adopt(run, folder, folder / "net.pt")
+    status, said = adopt(run, folder, folder / "net.pt", "--target", target)
     assert status == 0, said
     clip = random_clips(GEOMETRY, batch=2, views=1, seed=4)
     answers = load_torchscript(folder / "repository" / "mine_net" / "1" / "model.pt")(clip.numpy())

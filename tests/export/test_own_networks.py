@@ -181,8 +181,11 @@ def test_a_network_is_published_with_its_contract_and_its_features(folder: Path,
     np.testing.assert_allclose(features, embedding.view(2, 2, 8).mean(1), atol=1e-5)
 
 
-def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says_so(folder: Path, run: Run) -> None:
-    status, said = export(run, folder, "squared")
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says_so(
+    folder: Path, run: Run, target: str
+) -> None:
+    status, said = export(run, folder, "squared", "--target", target)
     assert status == 0, said
     assert "the network has no embedding" in said
     assert "in features" not in said
