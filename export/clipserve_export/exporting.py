@@ -140,7 +140,8 @@ def export_network(
     if precision != "auto":
         return export(precision)
     if comparing_device(form, target) == "cuda":
-        with suppress(ParityError, PrecisionError):
+        # A network that makes float32 tensors of its own cannot be written in fp16.
+        with suppress(FormatError, ParityError, PrecisionError):
             return export("fp16")
     return export("fp32")
 

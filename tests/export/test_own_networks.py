@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from tests.export.conftest import Run
 from torch import nn
 
 from clipserve.contract import ClipContract
+from clipserve_export import exporting
 from clipserve_export.clips import random_clips
 from clipserve_export.configs import print_config
-from clipserve_export.formats import FORMATS
+from clipserve_export.formats import FORMATS, load_torchscript
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.builder import build_network
 from clipserve_export.own.contract_file import read_contract_file
@@ -109,6 +111,15 @@ def broken():
     raise KeyError("no such backbone")
 
 
+def of_bytes():
+    return nn.Sequential(Scaled(), Net())
+
+
+class Scaled(nn.Module):
+    def forward(self, pixels):
+        return pixels.float() / 255
+
+
 nothing = None
 number = int
 """
@@ -199,6 +210,22 @@ def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says
     assert spec.clip_megabytes == 150
     source = own_spec("mine", spec.contract)
     assert present_serving(folder / "repository", source, FORMATS["torchscript"]).max_batch is None, "nobody chose it"
+
+
+def test_a_network_that_cannot_be_halved_is_exported_in_fp32_on_a_machine_with_a_gpu(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_cpu = replace(FORMATS["torchscript"], load=lambda path, *, device="cpu": load_torchscript(path))
+    monkeypatch.setitem(FORMATS, "torchscript", on_cpu)
+    monkeypatch.setattr(exporting, "comparing_device", lambda *_: "cuda")
+    contract = "frames = 4\nstride = 8\nshort_side = 40\ncrop = 32\n[network]\ntype = 'uint8'\n"
+    (folder / "mine.toml").write_text(contract)
+    status, said = export(run, folder, "of_bytes", "--target", "gpu", "--precision", "fp16")
+    assert status == 1
+    assert "cannot be written as torchscript" in said
+    status, said = export(run, folder, "of_bytes", "--target", "gpu")
+    assert status == 0, said
+    assert "torchscript, fp32, for a GPU" in said
 
 
 def test_probabilities_get_no_second_softmax(folder: Path, run: Run) -> None:
