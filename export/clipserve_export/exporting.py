@@ -187,7 +187,7 @@ class _Export:
             other = next(name for name in FORMATS if name != form.name)
             with explain_format_errors(form, path, loaded.remedy or f"try --format {other}"):
                 write()
-            suffix = mark_tensors(path, f"{loaded.weights_sha256} {precision}") if form.name == "onnx" else None
+            suffix = mark_tensors(path) if form.name == "onnx" else None
             progress("comparing it with the network")
             with explain_format_errors(form, path, "its runtime does not load what was written"):
                 written = form.load(path, device=device)

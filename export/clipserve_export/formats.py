@@ -97,16 +97,18 @@ def require_dynamic(model: onnx.ModelProto, geometry: Geometry) -> None:
         raise ValueError(f"the ONNX exporter fixed or freed a dimension: CLIP is {dims}")
 
 
-def mark_tensors(path: Path, origin: str) -> str:
-    """Add a suffix made of `origin` to the name of every tensor between the nodes of an ONNX file. Returns the suffix.
+def mark_tensors(path: Path) -> str:
+    """Add a hash of an ONNX file to the name of every tensor between its nodes. Returns what was added.
 
     ONNX Runtime names a cached TensorRT engine by the file's name and the names of its tensors (TRTGenerateId in
-    tensorrt_execution_provider_utils.h). The engine holds the weights, but its name does not depend on them. Without
-    the suffix, the engine of an older version would answer for a network that was trained again.
+    tensorrt_execution_provider_utils.h). The engine holds the weights and every other constant, such as the mean, but
+    its name does not depend on them. Without the hash, the engine of an older version would answer for a network that
+    was trained again.
     """
-    model = onnx.load(path)
+    content = path.read_bytes()
+    model = onnx.load_from_string(content)
     graph = model.graph
-    suffix = "_" + hashlib.sha256(origin.encode()).hexdigest()[:12]
+    suffix = "_" + hashlib.sha256(content).hexdigest()[:12]
     kept = {value.name for value in graph.output}
     marked = {name: name + suffix for node in graph.node for name in node.output if name and name not in kept}
     rename_tensors(graph.node, marked)
