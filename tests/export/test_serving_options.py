@@ -159,6 +159,23 @@ def test_a_bound_on_what_waits_is_the_decode_steps_and_leaves_that_of_other_netw
     assert json.loads(bounds["QUEUE_CLIP_13X6_182_182"].string_value)["requests"] == 9
 
 
+def test_a_bound_on_clips_is_lifted_where_another_network_takes_the_same_clips(repository: Path) -> None:
+    write_configs(repository)
+    one, other = SPECS["c2d_r50"], SPECS["i3d_r50"]
+    name = f"MAX_{one.geometry.output_name}"
+    assert one.geometry == other.geometry
+    write_serving(repository, one, Serving(max_clips=5))
+    write_serving(repository, other, Serving(instances=2))
+    assert read_config(repository, "decode").parameters[name].string_value == "5"
+    assert find_drift(repository) == []
+    for spec, serving in ((one, Serving(max_clips=5)), (other, Serving(instances=2))):
+        chosen = read_chosen(repository, spec)
+        assert chosen is not None
+        assert chosen.serving == serving
+    write_serving(repository, one, Serving())
+    assert name not in read_config(repository, "decode").parameters
+
+
 def test_an_export_keeps_what_was_chosen_and_reuse_asks_for_it_too(repository: Path, run: Run) -> None:
     options = ("export", "motion", "--reuse", "--repository", repository)
     assert "already exported" in run(*options)[1]

@@ -6,7 +6,7 @@ The parameter names of the accelerators are those of Triton's ONNX Runtime backe
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -142,7 +142,12 @@ def write_clips(decode: pb.ModelConfig, specs: Iterable[ModelSpec], servings: Ma
 
 
 def _read_max_clips(decode: pb.ModelConfig, spec: ModelSpec) -> int | None:
-    name = f"MAX_{spec.geometry.output_name}"
+    output = spec.geometry.output_name
+    chosen = _read_queue(decode, output).get("chosen_clips")
+    if isinstance(chosen, dict):
+        most = chosen.get(spec.net_name)
+        return most if isinstance(most, int) and 1 <= most < max_clips(spec) else None
+    name = f"MAX_{output}"
     text = decode.parameters[name].string_value if name in decode.parameters else ""
     return int(text) if text.isdecimal() and 1 <= int(text) < max_clips(spec) else None
 
@@ -162,23 +167,28 @@ def write_queues(decode: pb.ModelConfig, specs: Iterable[ModelSpec], servings: M
             "megabytes": WAITING_MEGABYTES,
         }
         if len(sharing) > 1:
-            # The smallest bound holds for all of them, so it does not tell who chose it. The decode step ignores this.
-            bound["chosen"] = {
-                spec.net_name: serving.max_queue
-                for spec in sharing
-                if (serving := servings.get(spec.name)) and serving.max_queue
-            }
+            # The smallest bounds, of requests and of clips, hold for all of them, so they do not tell who chose them.
+            # The decode step ignores this.
+            known = {spec.net_name: servings[spec.name] for spec in sharing if spec.name in servings}
+            bound["chosen"] = {name: serving.max_queue for name, serving in known.items() if serving.max_queue}
+            bound["chosen_clips"] = {name: serving.max_clips for name, serving in known.items() if serving.max_clips}
         decode.parameters[f"QUEUE_{output}"].string_value = json.dumps(bound)
 
 
 def _read_max_queue(decode: pb.ModelConfig, spec: ModelSpec, net: pb.ModelConfig) -> int | None:
-    name = f"QUEUE_{spec.geometry.output_name}"
+    bound = _read_queue(decode, spec.geometry.output_name)
+    chosen = bound.get("chosen")
+    requests = chosen.get(spec.net_name) if isinstance(chosen, dict) else bound.get("requests")
+    return requests if isinstance(requests, int) and 0 < requests != max_waiting(net.max_batch_size) else None
+
+
+def _read_queue(decode: pb.ModelConfig, output: str) -> dict[str, Any]:
+    name = f"QUEUE_{output}"
     try:
         bound = json.loads(decode.parameters[name].string_value) if name in decode.parameters else {}
-        requests = bound["chosen"].get(spec.net_name) if "chosen" in bound else bound.get("requests")
-    except (ValueError, AttributeError, TypeError):
-        return None
-    return requests if isinstance(requests, int) and 0 < requests != max_waiting(net.max_batch_size) else None
+    except ValueError:
+        return {}
+    return bound if isinstance(bound, dict) else {}
 
 
 def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig, decode: pb.ModelConfig) -> Serving:
