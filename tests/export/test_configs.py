@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from clipserve_export.command_line import export
 from clipserve_export.configs import parse_config
-from clipserve_export.repository import find_drift, write_configs
+from clipserve_export.records import published_numbers
+from clipserve_export.repository import find_drift, read_chosen, write_configs
+from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import SPECS
 
 COMMITTED = Path(__file__).parents[2] / "model_repository"
@@ -38,6 +40,13 @@ def run(*arguments: str | Path) -> tuple[int, str]:
 
 def test_the_committed_repository_has_not_drifted_from_the_specs() -> None:
     assert find_drift(COMMITTED) == []
+
+
+def test_the_committed_configs_of_models_that_are_not_exported_have_the_default_options() -> None:
+    for spec in SPECS.values():
+        chosen = read_chosen(COMMITTED, spec)
+        assert chosen is not None
+        assert published_numbers(COMMITTED, spec) or chosen.serving == Serving()
 
 
 @pytest.mark.parametrize(
