@@ -22,7 +22,7 @@ from clipserve_export.parity import Bf16, Parity, check_bf16, compare, runs_in_o
 from clipserve_export.precision import TOLERANCES, in_precision, require_float32, require_writable
 from clipserve_export.publication import publish, staging
 from clipserve_export.records import CONTRACT, RECORD, published_numbers, read_record
-from clipserve_export.repository import LABELS, Chosen, label_text, model_configs
+from clipserve_export.repository import LABELS, Chosen, code_texts, label_text, model_configs
 from clipserve_export.serving.changes import fit_serving, present_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import NetworkSource, PublishedSource
@@ -250,9 +250,9 @@ class _Export:
         wanted_labels = read_labels(self.labels_file or published_labels(spec))
         contract = source.contract(classes=len(wanted_labels))
         told = answering_contract(repository, spec, serving.keep, self.number, contract)
-        configs = model_configs(repository, spec, Chosen(form=form, contract=told, serving=serving))
+        texts = code_texts() | model_configs(repository, spec, Chosen(form=form, contract=told, serving=serving))
         try:
-            configs_agree = all((repository / path).read_text() == text for path, text in configs.items())
+            files_agree = all((repository / path).read_text() == text for path, text in texts.items())
             labels = (net / LABELS).read_text()
             contracts_agree = (net / str(self.number) / CONTRACT).read_text() == contract.to_json(indent=2) + "\n"
         except OSError:
@@ -266,7 +266,7 @@ class _Export:
             and record.get("recipe") == recipe(source, self.precision)
             and (serving.accelerator != "tensorrt" or bool(record.get("tensor_suffix")))
             and labels == label_text(wanted_labels)
-            and configs_agree
+            and files_agree
             and contracts_agree
         )
 

@@ -184,6 +184,16 @@ def test_an_export_keeps_what_was_chosen_and_reuse_asks_for_it_too(repository: P
     assert read_config(repository, "motion_net").instance_group[0].count == 2
 
 
+def test_reuse_makes_the_decode_step_of_an_older_clipserve_new(repository: Path, run: Run) -> None:
+    code = repository / "decode" / "1" / "model.py"
+    text = code.read_text()
+    code.write_text("# of an older clipserve\n")
+    options = ("export", "motion", "--reuse", "--repository", repository)
+    assert "already exported" not in run(*options)[1]
+    assert code.read_text() == text
+    assert "already exported" in run(*options)[1]
+
+
 def test_tensorrt_brings_its_warm_up_along_unless_told_not_to(repository: Path, run: Run) -> None:
     options = ("export", "motion", "--configs", "--repository", repository, "--accelerator")
     record = repository / "motion_net" / "1" / "export.json"
