@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnx
@@ -152,7 +152,22 @@ def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path, *,
     with warnings.catch_warnings(), torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(lay_out(tune(network), target), _example(geometry), check_trace=False)
-        torch.jit.save(torch.jit.freeze(traced), path)
+        frozen = torch.jit.freeze(traced)
+        free_devices(frozen.graph)
+        torch.jit.save(frozen, path)
+
+
+def free_devices(graph: Any) -> None:
+    """Let a traced network make its tensors, as torch.arange does, on the device of its clips.
+
+    Tracing has fixed the device of this machine. On another one such a network fails: its tensors are on two devices.
+    """
+    device = graph.create("prim::device", [list(graph.inputs())[-1]], 1)
+    device.output().setType(torch._C.DeviceObjType.get())
+    graph.prependNode(device)
+    for constant in graph.findAllNodes("prim::Constant"):
+        if constant.output().type().kind() == "DeviceObjType":
+            constant.output().replaceAllUsesWith(device.output())
 
 
 def load_torchscript(path: Path, *, device: str = "cpu") -> Run:

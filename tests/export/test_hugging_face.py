@@ -75,6 +75,26 @@ def test_scores_are_those_of_transformers_for_the_same_frames(kind: str, form: F
     assert features.shape == (2, 32)
 
 
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "videomae" else pytest.mark.long) for kind in BUILDERS]
+)
+def test_a_traced_network_makes_its_tensors_where_its_clips_are(kind: str, tmp_path: Path) -> None:
+    """On torch's device "meta", which has shapes and no values, in place of a GPU."""
+    save_checkpoint(kind, tmp_path)
+    source = HuggingFaceSource.named(str(tmp_path), name="mine", contract_file=None)
+    FORMATS["torchscript"].write(source.load().network, source.spec.geometry, tmp_path / "model.pt", target="gpu")
+    graph: Any = torch.jit.load(tmp_path / "model.pt").graph.copy()
+    graph.eraseInput(0)  # the module
+    weights = []
+    for constant in graph.findAllNodes("prim::Constant"):
+        if constant.hasAttribute("value") and constant.kindOf("value") == "t" and constant.t("value").dim():
+            constant.output().replaceAllUsesWith(graph.addInput())
+            weights.append(constant.t("value").to("meta"))
+    clip = random_clips(source.spec.geometry, batch=2, views=2, seed=3).to("meta")
+    scores, features = torch._C._create_function_from_graph("forward", graph)(clip, *weights)
+    assert (scores.device.type, scores.shape, features.shape) == ("meta", (2, 3), (2, 32))
+
+
 def test_an_export_shows_the_licence_and_keeps_the_labels(tmp_path: Path, run: Run) -> None:
     save_checkpoint("videomae", tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A model\n")
