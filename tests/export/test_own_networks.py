@@ -228,6 +228,21 @@ def test_a_network_that_cannot_be_halved_is_exported_in_fp32_on_a_machine_with_a
     assert "torchscript, fp32, for a GPU" in said
 
 
+@pytest.mark.parametrize(
+    ("format_name", "precision", "megabytes"),
+    [("onnx", "fp16", "60"), ("torchscript", "fp32", "60"), ("torchscript", "fp16", "120")],
+)
+def test_what_a_clip_takes_is_told_in_float32(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, format_name: str, precision: str, megabytes: str
+) -> None:
+    """On a CPU, LibTorch runs a file in fp16 as it is, and ONNX Runtime runs it in float32."""
+    monkeypatch.setattr(exporting, "measure_clip_megabytes", lambda *_: 60)
+    options = ("--target", "gpu", "--precision", precision, "--format", format_name)
+    status, said = export(run, folder, "build", *options)
+    assert status == 0, said
+    assert read_config(folder / "repository", "mine_net").parameters["clip_megabytes"].string_value == megabytes
+
+
 def test_probabilities_get_no_second_softmax(folder: Path, run: Run) -> None:
     status, said = export(run, folder, "softened")
     assert status == 1
