@@ -204,9 +204,10 @@ def written_precision(repository: Path, spec: ModelSpec) -> Precision:
 def explain_publication(repository: Path, spec: ModelSpec, number: int) -> list[str]:
     """Notes for the person who has just published this version."""
     chosen = read_chosen(repository, spec)
-    (version,) = (version for version in read_versions(repository, spec) if version.number == number)
+    # For an instant there is none while another program replaces it.
+    version = next((version for version in read_versions(repository, spec) if version.number == number), None)
     notes = []
-    if chosen and not version.answers:
+    if chosen and version and not version.answers:
         notes.append(
             f"version {number} does not answer, by the version policy {chosen.serving.keep}:"
             f" clipserve versions {spec.name} --serve {number}"

@@ -17,7 +17,7 @@ from clipserve_export.records import published_numbers
 from clipserve_export.repository import read_config
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
-from clipserve_export.versions import reload_model
+from clipserve_export.versions import explain_publication, reload_model
 from clipserve_server.triton import Triton
 
 # Of a video that moves left: the true answer, and that of the weights which are off by one class.
@@ -137,6 +137,11 @@ def test_the_headers_of_a_reload_are_those_that_can_be_sent() -> None:
         reload_model(MOTION, f"127.0.0.1:{find_free_ports(1)[0]}", headers={"Authorization": "Bearer x"})
     with pytest.raises(InvalidRequest, match="printable ASCII"):
         reload_model(MOTION, "127.0.0.1:1", headers={"authorization": "Bearer x\n"})
+
+
+def test_a_version_that_another_program_moves_away_after_its_publication_is_no_error(versions: Path) -> None:
+    shutil.rmtree(versions / "motion_net" / "2")
+    assert explain_publication(versions, MOTION, 2) == []
 
 
 def test_versions_share_a_format_and_labels(versions: Path, run: Run, tmp_path: Path) -> None:
