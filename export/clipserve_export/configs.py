@@ -15,7 +15,13 @@ from clipserve.contract import PARAMETER, ClipContract
 from clipserve_export.capacity import MAX_VIDEOS, part_clips
 from clipserve_export.formats import Format
 from clipserve_export.serving.choices import Serving
-from clipserve_export.serving.config import write_clips, write_ensemble_options, write_net_options, write_queues
+from clipserve_export.serving.config import (
+    CLIP_MEGABYTES,
+    write_clips,
+    write_ensemble_options,
+    write_net_options,
+    write_queues,
+)
 from clipserve_export.specs import Geometry, ModelSpec
 
 DECODE, TIMELINE = "decode", "timeline"
@@ -161,7 +167,7 @@ def net_config(
         dynamic_batching=pb.ModelDynamicBatching(),
     )
     # The container's start compares it with the memory.
-    config.parameters["clip_megabytes"].string_value = str(spec.clip_megabytes)
+    config.parameters[CLIP_MEGABYTES].string_value = str(spec.clip_megabytes)
     # For the substitute backends. The C++ backends ignore it.
     config.parameters["max_clips_at_once"].string_value = str(part_clips(spec))
     if form.backend == "onnxruntime":

@@ -32,7 +32,7 @@ from clipserve_export.labels import published_labels, read_labels
 from clipserve_export.moves import replace_texts
 from clipserve_export.records import find_lacking_openvino, read_records
 from clipserve_export.serving.choices import Serving
-from clipserve_export.serving.config import read_serving
+from clipserve_export.serving.config import read_clip_megabytes, read_serving
 from clipserve_export.specs import OWN, SPECS, ModelSpec
 
 VERSION = "1"  # the first version of a network; the only one of an ensemble and the decode step
@@ -95,10 +95,10 @@ def read_specs(repository: Path) -> dict[str, ModelSpec]:
         if name in SPECS or name in (DECODE, TIMELINE):
             continue
         if contract := read_contract(_read_or_empty(repository, name)):
-            net = _read_or_empty(repository, f"{name}_net")
-            megabytes = net.parameters["clip_megabytes"].string_value
-            clip_megabytes = int(megabytes) if megabytes.isdecimal() and int(megabytes) else 1
-            found[name] = ModelSpec(name=name, family=OWN, contract=contract, labels="", clip_megabytes=clip_megabytes)
+            on_cpu, on_gpu = read_clip_megabytes(_read_or_empty(repository, f"{name}_net"))
+            found[name] = ModelSpec(
+                name=name, family=OWN, contract=contract, labels="", clip_megabytes=on_cpu, gpu_clip_megabytes=on_gpu
+            )
     return _in_order(SPECS | found)
 
 

@@ -17,11 +17,12 @@ from clipserve_export.configs import net_config
 from clipserve_export.errors import ServingError
 from clipserve_export.exporting import comparing_device, export_network
 from clipserve_export.formats import FORMATS
-from clipserve_export.repository import read_config, write_configs
+from clipserve_export.moves import replace_texts
+from clipserve_export.repository import Chosen, find_spec, model_configs, read_chosen, read_config, write_configs
 from clipserve_export.serving.changes import fit_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
-from clipserve_export.specs import SPECS
+from clipserve_export.specs import OWN, SPECS
 from clipserve_export.target import Precision, Target, choose_target
 
 TORCHSCRIPT = FORMATS["torchscript"]
@@ -121,6 +122,20 @@ def test_two_instances_of_torchscript_share_a_gpu_where_it_holds_both(
     onnx = fit_serving(spec, FORMATS["onnx"], replace(serving, instances=None, max_batch=None), precision="fp16")
     assert onnx.instances_for(spec) == 1
     assert fit_serving(spec, TORCHSCRIPT, Serving(), precision="fp32").instances_for(spec) == 1
+
+
+def test_a_head_takes_as_much_of_a_gpu_as_the_model_below_it(tmp_path: Path) -> None:
+    """A repository that has only configs of the head knows what its clips take on a GPU."""
+    trunk = SPECS["x3d_m"]
+    contract = replace(trunk.contract, classes=3)
+    spec = replace(trunk, name="mine", family=OWN, labels="", contract=contract)
+    serving = fit_serving(spec, TORCHSCRIPT, Serving(target="gpu"), precision="fp16")
+    chosen = Chosen(form=TORCHSCRIPT, contract=contract, serving=serving)
+    replace_texts(tmp_path, model_configs(tmp_path, spec, chosen))
+    found = find_spec(tmp_path, "mine")
+    assert found == replace(spec, gpu_clip_megabytes={"fp16": trunk.gpu_clip_megabytes["fp16"]})
+    assert read_chosen(tmp_path, found) == chosen
+    assert model_configs(tmp_path, found, chosen) == model_configs(tmp_path, spec, chosen)
 
 
 def test_instances_that_a_gpu_does_not_hold_are_refused() -> None:

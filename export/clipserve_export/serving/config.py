@@ -36,6 +36,8 @@ TENSORRT = {
 # memory grows in powers of two. These are parameters and no `gpu_execution_accelerator` named cuda: in a config with
 # parameters the backend overwrites the accelerator's values with its defaults for these two.
 CUDA = {"cudnn_conv_algo_search": "1", "arena_extend_strategy": "1"}
+# Parameters from which the spec of a model is read that is not in SPECS, such as a head on one that is.
+CLIP_MEGABYTES, GPU_CLIP_MEGABYTES = "clip_megabytes", "gpu_clip_megabytes"
 # A parameter that tells why a config does not name OpenVINO though it is chosen.
 LACKING_OPENVINO = "openvino_does_not_run_versions"
 
@@ -59,6 +61,8 @@ def write_net_options(
         _write_accelerators(config, serving, lacking_openvino)
     if serving.target == "gpu":
         facts = {"target": "gpu", "gpu_gigabytes": str(serving.gpu_gigabytes), "precision": serving.precision}
+        if measured := spec.gpu_clip_megabytes.get(serving.precision):
+            facts[GPU_CLIP_MEGABYTES] = str(measured)
         for key, value in facts.items():
             config.parameters[key].string_value = value
     if serving.warms_up:
@@ -222,6 +226,16 @@ def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig,
         serving = replace(serving, instances=group.count)
     most = net.max_batch_size
     return replace(serving, max_batch=most) if 1 <= most < serving.largest_batch(spec) else serving
+
+
+def read_clip_megabytes(net: pb.ModelConfig) -> tuple[int, dict[Precision, int]]:
+    """What a clip takes by a network's config: on a CPU, and on a GPU by precision where it was measured."""
+    found = {name: value.string_value for name, value in net.parameters.items()}
+    on_cpu, on_gpu = (
+        int(text) if text.isdecimal() else 0
+        for text in (found.get(CLIP_MEGABYTES, ""), found.get(GPU_CLIP_MEGABYTES, ""))
+    )
+    return on_cpu or 1, {_read_precision(found.get("precision", "fp32")): on_gpu} if on_gpu else {}
 
 
 def _read_gigabytes(text: str) -> int:
