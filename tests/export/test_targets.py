@@ -177,10 +177,13 @@ def test_the_target_is_an_option_and_half_precision_that_no_gpu_has_checked_is_t
     assert not net.model_warmup
 
 
-def test_options_chosen_for_one_target_are_kept_for_the_other_unless_they_are_about_memory() -> None:
+def test_options_chosen_for_one_target_are_kept_for_the_other_unless_they_are_about_memory_or_gpus() -> None:
     serving = Serving(target="gpu", gpu_gigabytes=80, max_batch=16, instances=2, queue_delay=500, warm_up=False)
     assert serving.for_target("gpu") == serving
     assert serving.for_target("cpu") == Serving(instances=2, queue_delay=500, warm_up=False)
+    on_gpus = Serving(target="gpu", gpus=(0, 1), accelerator="tensorrt", keep="all")
+    assert on_gpus.for_target("cpu") == Serving(keep="all"), "a machine without GPUs does not load it"
+    assert replace(on_gpus, target="cpu").for_target("gpu") == on_gpus
     assert Serving(target="gpu").warms_up
     assert not replace(serving, warm_up=None, target="cpu").warms_up
 

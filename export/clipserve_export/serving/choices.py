@@ -103,10 +103,14 @@ class Serving:
         return replace(self, accelerator="none", cpu_accelerator="openvino")
 
     def for_target(self, target: Target) -> "Serving":
-        """The options for a file for another target. Those of memory are reset, because they fit the old target."""
+        """The options for a file for another target. Those of memory are reset, because they fit the old target.
+
+        For a CPU those of GPUs are, too: a machine without a GPU does not load a network that is placed on one.
+        """
         if target == self.target:
             return self
-        return replace(self, target=target, gpu_gigabytes=GPU_GIGABYTES, max_batch=None)
+        fitting = replace(self, target=target, gpu_gigabytes=GPU_GIGABYTES, max_batch=None)
+        return fitting if target == "gpu" else replace(fitting, gpus=(), accelerator="none")
 
     def require_possible(self, spec: ModelSpec, backend: str) -> None:
         """Raise ServingError for an option that is not possible with the model or its backend."""
