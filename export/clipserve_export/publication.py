@@ -91,7 +91,7 @@ def publish(
     if folder.exists():
         for other in FORMATS.values():
             if other.name != form.name and (folder / other.filename).exists():
-                (staged / other.filename).hardlink_to(folder / other.filename)
+                shutil.copy(folder / other.filename, staged)  # not every file system has hard links
         moves.append(Move(folder, staged.parent / f"{REPLACED}{version}"))
     moves += prepare({Path(spec.net_name, LABELS): label_text(labels), own: configs[own]})
     moves.append(Move(staged, folder))

@@ -185,6 +185,21 @@ def read_tree(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
 
 
+def test_a_file_of_another_format_stays_where_the_file_system_has_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    publish_mine(tmp_path, "old", ["yes", "no"], Serving())
+    with staging(tmp_path, MINE) as staged:
+        (staged / "model.pt").write_text("new")
+        with locked(tmp_path):
+            folder = publish(tmp_path, MINE, FORMATS["torchscript"], ["yes", "no"], staged)
+    assert read_tree(folder) == {str(folder / "model.onnx"): b"old", str(folder / "model.pt"): b"new"}
+
+
 @contextmanager
 def failing(number: int, error: BaseException, *, done: bool = False, more: int = 0) -> Iterator[None]:
     """The rename of this number, and so many `more`, raise an error: before it, or when it is `done`."""
