@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 
 from clip_decode import Geometry, Report, Sampling, decode_clips
-from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly
+from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly, join
 
 REORDERED = {"max_b_frames": 2}
 X265 = "keyint=20:min-keyint=5:log-level=none"
@@ -137,6 +140,58 @@ def test_av1_frames_that_no_wanted_frame_depends_on_are_not_decoded() -> None:
         assert (pixels[0, 0] == cut_centre(plain.frames[number], 64)).all()
         # A pyramid of sixteen or thirty-two frames has five or six layers; its base layer comes once a pyramid.
         assert report.decoded_frames <= 20
+
+
+@pytest.mark.parametrize(
+    ("codec", "change"),
+    [
+        ("mpeg1video", {"width": 64, "height": 80}),
+        ("mpeg2video", {"width": 64, "height": 80}),
+        ("mpeg2video", {"pixel_format": "yuv422p"}),
+    ],
+)
+def test_joined_mpeg_files_of_two_formats_equal_a_plain_decode(codec: str, change: dict[str, Any]) -> None:
+    first = Clip(codec, "mpegts", frames=20, gop=6)
+    data = join([first.make(), replace(first, **change).make()], "mpegts")
+    # FFmpeg drops the frame that it holds back as the format changes.
+    assert len(decode_plainly(data).frames) == 39
+    _check_last_frames(data)
+
+
+def test_joined_mpeg4_files_that_state_their_tools_once_equal_a_plain_decode() -> None:
+    clip = Clip("mpeg4", "m4v", frames=20, gop=5)
+    parts = [_drop_later_headers(replace(clip, options=options).make()) for options in ({}, {"mpeg_quant": "1"})]
+    for container in ("avi", "mp4"):
+        _check_last_frames(join(parts, container))
+
+
+def test_hevc_with_other_parameter_sets_than_its_header_equals_a_plain_decode() -> None:
+    options = "keyint=6:min-keyint=6:bframes=0:open-gop=0:log-level=none"
+    header, stream = (
+        Clip("libx265", "hevc", frames=20, options={"x265-params": options + offsets}).make()
+        for offsets in (":cbqpoffs=6:crqpoffs=-6", "")
+    )
+    sets, *others = re.split(rb"(?=\0\0\x01\x28)", stream)
+    for unit in (b"\x40", b"\x42", b"\x44"):  # The parameter sets; those of `stream` come once.
+        others = [re.sub(rb"\0*\x01" + unit + rb".*?(?=\0\0\x01)", b"", o, flags=re.DOTALL) for o in others]
+    _check_last_frames(join([header, b"".join([sets, *others])], "mp4", first_packet=20))
+
+
+def _drop_later_headers(data: bytes) -> bytes:
+    """A raw MPEG-4 file without the headers of all key frames but the first."""
+    head, plane, rest = data.partition(b"\0\0\1\xb6")
+    headers = rb"\0\0\x01[\xb0\xb5\xb2\x00-\x2f].*?(?=\0\0\x01[\xb3\xb6])"
+    return head + plane + re.sub(headers, b"", rest, flags=re.DOTALL)
+
+
+def _check_last_frames(data: bytes) -> None:
+    plain = decode_plainly(data)
+    seconds = (len(plain.frames) - 4) / 30
+    pixels, report = decode_unscaled(data, 4, 64, Sampling(start_seconds=seconds, quality="reference"))
+    assert report.frames == len(plain.frames)
+    for number, picture in zip(report.frame_numbers["clip"][0], pixels[0], strict=True):
+        assert number > report.frames // 2
+        assert (picture == cut_centre(plain.frames[number], 64)).all(), f"frame {number} differs"
 
 
 def _find_frame(stamps: list[float | None], second: float, rate: Fraction) -> int:

@@ -70,7 +70,7 @@ def _analyze_codec(index: PacketIndex, context: VideoCodecContext, codec: str) -
         "vp9": analyze_vp9,
         "mpeg1video": analyze_mpeg2,
         "mpeg2video": analyze_mpeg2,
-        "mpeg4": analyze_mpeg4,
+        "mpeg4": lambda packets: analyze_mpeg4(packets, extradata),
         "mjpeg": analyze_mjpeg,
     }
     if codec in analyses:

@@ -32,6 +32,8 @@ def analyze_hevc(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
     length_size = read_length_size(extradata, header_bytes=23, offset=21)
     units = read_hvcc_sets(extradata) if length_size else split_units(extradata, 0)
     known = {unit for unit in units if unit and unit[0] >> 1 & 63 in _PARAMETER_SETS}
+    # Those of the first packet are known, too, unless they may replace stored ones for the packets after it.
+    are_complete = bool(known)
     pictures: list[tuple[int, int]] = []
     ended = False
     for data in packets:
@@ -45,7 +47,7 @@ def analyze_hevc(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
             if kind <= _LAST_PICTURE_TYPE:
                 slices.append(unit)
             elif kind in _PARAMETER_SETS:
-                if pictures and unit not in known:
+                if (pictures or are_complete) and unit not in known:
                     raise DependenciesUnknown("parameter sets change within the stream")
                 known.add(unit)
             ended = ended or kind in _END_OF_SEQUENCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from clip_decode.dependencies.packet_dependencies import (
@@ -17,6 +18,7 @@ _PICTURE = b"\0\0\x01\0"
 _SEQUENCE = b"\0\0\x01\xb3"
 _EXTENSION = b"\0\0\x01\xb5"
 _VIDEO_OBJECT_PLANE = b"\0\0\x01\xb6"
+_VIDEO_OBJECT_LAYER = re.compile(rb"\0\0\x01[\x20-\x2f].*?(?=\0\0\x01|\Z)", re.DOTALL)
 # A plane that is "not coded" gives no frame: start code, type, time and stuffing are 7 or 8 bytes, or one more after a
 # gap of some seconds.
 _MIN_PLANE_BYTES = 10
@@ -26,10 +28,11 @@ def analyze_mpeg2(packets: Iterable[bytes]) -> Dependencies:
     """Check that each packet is one frame picture: ISO 13818-2, 6.2.3 (and 11172-2).
 
     Raises:
-        DependenciesUnknown: field pictures, several pictures in a packet, D pictures.
+        DependenciesUnknown: field pictures, several pictures in a packet, D pictures, a format that changes.
         IndexError: a header is truncated.
     """
     flags: list[PacketFlags] = []
+    formats: set[bytes] = set()
     for data in packets:
         start = data.find(_PICTURE)
         if start < 0 or data.find(_PICTURE, start + 4) >= 0:
@@ -40,10 +43,22 @@ def analyze_mpeg2(packets: Iterable[bytes]) -> Dependencies:
         kind = data[start + 5] >> 3 & 7
         if kind not in (1, 2, 3):
             raise DependenciesUnknown(f"picture type {kind}")
+        sequence = data.find(_SEQUENCE, 0, start)
+        if sequence >= 0:
+            formats.add(_read_format(data, sequence, start))
         # A sequence header resets the quantisation matrices.
-        is_random_access = kind == 1 and data.find(_SEQUENCE, 0, start) >= 0
+        is_random_access = kind == 1 and sequence >= 0
         flags.append(RANDOM_ACCESS if is_random_access else DISPOSABLE if kind == 3 else REFERENCE)
+    if len(formats) > 1:
+        # FFmpeg starts anew, and drops the frame that it holds back.
+        raise DependenciesUnknown("the size or the chroma format changes within the stream")
     return Dependencies(flags, DISPOSABLE in flags, _display_order(flags))
+
+
+def _read_format(data: bytes, sequence: int, picture: int) -> bytes:
+    """The size in a sequence header, and the fields of its extension up to the chroma format."""
+    extension = data.find(_EXTENSION, sequence, picture)
+    return data[sequence + 4 : sequence + 7] + (data[extension + 4 : extension + 7] if extension >= 0 else b"")
 
 
 def _is_field(data: bytes, picture: int) -> bool:
@@ -52,13 +67,15 @@ def _is_field(data: bytes, picture: int) -> bool:
     return start >= 0 and data[start + 4] >> 4 == 8 and data[start + 6] & 3 != 3
 
 
-def analyze_mpeg4(packets: Iterable[bytes]) -> Dependencies:
+def analyze_mpeg4(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
     """Check that each packet is one video object plane: ISO 14496-2, 6.2.5.
 
     Raises:
-        DependenciesUnknown: packed planes, as in DivX files, planes that are not coded, sprites.
+        DependenciesUnknown: packed planes, as in DivX files, planes that are not coded, sprites, layers that change.
     """
     kinds: list[int] = []
+    # The one that counts for a key frame need not be in its packet.
+    layers = set(_VIDEO_OBJECT_LAYER.findall(extradata))
     for data in packets:
         start = data.find(_VIDEO_OBJECT_PLANE)
         if start < 0 or data.find(_VIDEO_OBJECT_PLANE, start + 4) >= 0:
@@ -66,6 +83,9 @@ def analyze_mpeg4(packets: Iterable[bytes]) -> Dependencies:
         if len(data) - start < _MIN_PLANE_BYTES:
             raise DependenciesUnknown("a plane may be not coded")
         kinds.append(data[start + 4] >> 6)
+        layers.update(_VIDEO_OBJECT_LAYER.findall(data, 0, start))
+    if len(layers) > 1:
+        raise DependenciesUnknown("the video object layer changes within the stream")
     if 3 in kinds:
         raise DependenciesUnknown("sprites")
     flags = [(RANDOM_ACCESS, REFERENCE, DISPOSABLE)[kind] for kind in kinds]
