@@ -177,6 +177,19 @@ def test_hevc_with_other_parameter_sets_than_its_header_equals_a_plain_decode() 
     _check_last_frames(join([header, b"".join([sets, *others])], "mp4", first_packet=20))
 
 
+@pytest.mark.parametrize(
+    ("codec", "container"), [("libx264", "mp4"), ("libx265", "matroska"), ("mpeg2video", "mpegts"), ("mpeg4", "mp4")]
+)
+def test_frames_whose_timestamps_are_in_decoding_order_equal_a_plain_decode(codec: str, container: str) -> None:
+    options = {"x265-params": "keyint=8:bframes=2:log-level=none"} if codec == "libx265" else {}
+    data = join([Clip(codec, container, frames=24, gop=8, options=options, tags=REORDERED).make()], container)
+    plain = decode_plainly(data)
+    for number in range(24):
+        pixels, report = decode_unscaled(data, 1, 64, Sampling(start_seconds=number / 30, quality="reference"))
+        assert report.frame_numbers["clip"] == ((number,),)
+        assert (pixels[0, 0] == cut_centre(plain.frames[number], 64)).all(), f"frame {number} differs"
+
+
 def _drop_later_headers(data: bytes) -> bytes:
     """A raw MPEG-4 file without the headers of all key frames but the first."""
     head, plane, rest = data.partition(b"\0\0\1\xb6")

@@ -44,10 +44,13 @@ def analyze_dependencies(index: PacketIndex, context: VideoCodecContext, contain
     if not dependencies.packets[0].random_access:
         raise DependenciesUnknown("the stream does not begin with a key frame")
     has_timestamps = container_name not in _GUESSED_TIMESTAMPS and None not in index.pts
+    by_types = [number for number in dependencies.display_order if number not in index.discarded]
     if has_timestamps or not dependencies.reorders:
         order = [number for number in index.display_order() if dependencies.packets[number].shown]
-    elif dependencies.display_order:
-        order = [number for number in dependencies.display_order if number not in index.discarded]
+        if by_types and by_types != order:
+            raise DependenciesUnknown("timestamps contradict the types of pictures")
+    elif by_types:
+        order = by_types
     else:
         raise DependenciesUnknown("the display order is not known")
     if not order:
@@ -56,6 +59,9 @@ def analyze_dependencies(index: PacketIndex, context: VideoCodecContext, contain
         if not dependencies.reorders:
             raise DependenciesUnknown("timestamps do not follow the decoding order")
         _check_reordering(order, index, context, codec)
+    elif has_timestamps and dependencies.reorders and context.reorder_depth and _has_disposable(dependencies):
+        # As in an mp4 file that lacks the offsets of its B frames (ctts).
+        raise DependenciesUnknown("timestamps do not reorder frames, but the decoder may")
     return replace(dependencies, display_order=order)
 
 
@@ -79,6 +85,10 @@ def _analyze_codec(index: PacketIndex, context: VideoCodecContext, codec: str) -
     if codec in _INTRA_ONLY and context.pix_fmt != "pal8":
         return Dependencies([RANDOM_ACCESS] * len(index.packets), reorders=False)
     raise DependenciesUnknown(f"no analysis for {codec}")
+
+
+def _has_disposable(dependencies: Dependencies) -> bool:
+    return any(packet.disposable for packet in dependencies.packets)
 
 
 def _check_reordering(order: list[int], index: PacketIndex, context: VideoCodecContext, codec: str) -> None:
