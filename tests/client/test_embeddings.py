@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, Row, VideoClassifier
+from clipserve.atomic_files import open_atomically
 from clipserve.command_line import build_app
+from clipserve.sources.videos import read_video
 from clipserve.tables.embeddings import write_vectors
 
 
@@ -82,6 +84,18 @@ def test_a_run_that_ends_in_the_middle_leaves_no_half_file(make_row, tmp_path, n
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(InvalidRequest, match=r"\.npy or \.parquet"):
         write_vectors([], tmp_path / "x.txt")
+
+
+@pytest.mark.parametrize("place", ["{folder}/", "memory://vectors/"])
+def test_the_list_of_the_videos_is_not_replaced_by_the_names_of_the_vectors(make_row, tmp_path, place):
+    place = place.format(folder=tmp_path)
+    with open_atomically(f"{place}labels.csv") as file:
+        file.write("path,label\n1.mp4,archery\n")
+    with pytest.raises(InvalidRequest, match=r"labels\.csv' is to name the rows of the vectors, but there is another"):
+        write_vectors([make_row(1)], f"{place}labels.npy")
+    assert read_video(f"{place}labels.csv").content == b"path,label\n1.mp4,archery\n"
+    for _ in range(2):  # its own file may be replaced
+        assert write_vectors([make_row(1)], f"{place}vectors.npy") == 1
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from clipserve.atomic_files import open_atomically
-from clipserve.errors import InvalidRequest
+from clipserve.errors import InvalidRequest, VideoNotReadable
 from clipserve.extras import load
 from clipserve.results import Row
+from clipserve.sources.remote_paths import RemotePath, hide_secrets, is_remote
+from clipserve.sources.stores import Store, store_errors
 from clipserve.tables.table import Table
 
 FACTS = ("id", "video", "label", "truncated")  # the columns beside each vector
@@ -123,7 +125,8 @@ def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     in memory. A file gets its name when it is complete.
 
     Raises:
-        InvalidRequest: the name has another suffix, or pyarrow is not installed.
+        InvalidRequest: the name has another suffix, a file that nothing here wrote has the name of the .csv, or
+            pyarrow is not installed.
     """
     kinds: dict[str, Callable[[str], AbstractContextManager[NpyFile | ParquetFile]]]
     kinds = {".npy": _open_npy, ".parquet": _open_parquet}
@@ -145,9 +148,32 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 
 @contextmanager
 def _open_npy(path: str) -> Iterator["NpyFile"]:
+    beside = path[: -len(".npy")] + ".csv"
+    _check_names(beside)
     # The vectors get their name last: where there is an x.npy, its x.csv is there, too.
-    with open_atomically(path, "wb") as vectors, open_atomically(path[: -len(".npy")] + ".csv") as names:
+    with open_atomically(path, "wb") as vectors, open_atomically(beside) as names:
         yield NpyFile(vectors, names)
+
+
+def _check_names(path: str) -> None:
+    """Raise InvalidRequest where another file has this name, which nobody gave: the list of the videos may be it."""
+    header = _read_header(path)
+    if header and header.strip() != ",".join(FACTS).encode():
+        raise InvalidRequest(
+            f"{hide_secrets(path)!r} is to name the rows of the vectors, but there is another file of this name: choose"
+            " another name for the vectors, or .parquet"
+        )
+
+
+def _read_header(path: str) -> bytes:
+    """The first line of a file; b"" where there is none."""
+    if is_remote(path):
+        with suppress(VideoNotReadable), store_errors("", path), Store(RemotePath.parse(path)).open_binary() as stored:
+            return stored.readline()
+    elif Path(path).is_file():
+        with Path(path).open("rb") as file:
+            return file.readline()
+    return b""
 
 
 @contextmanager
