@@ -129,6 +129,17 @@ def test_the_command_without_a_server_writes_nothing(free_port, source, tmp_path
     assert not (tmp_path / "x.npy").exists()
 
 
+def test_the_command_without_a_video_leaves_older_vectors_alone(triton, source, tmp_path):
+    def embed(given):
+        arguments = ["embed", str(given), "--out", str(tmp_path / "x.npy"), "--url", triton.url]
+        return CliRunner().invoke(build_app(), arguments).exit_code
+
+    assert embed(source / "1.mp4") == 0
+    (tmp_path / "list.csv").write_text("path\n")
+    assert embed(tmp_path / "list.csv") == 2
+    assert np.load(tmp_path / "x.npy").shape == (1, 8)
+
+
 def test_a_model_without_an_embedding_says_so(connect, triton):
     # Word for word what Triton 2.51 says.
     triton.failure = (grpc.StatusCode.INVALID_ARGUMENT, "unexpected inference output 'FEATURES' for model 'x3d_m'")

@@ -64,8 +64,7 @@ def embed(
                 entries, parallel=parallel, top_k=EmbedArguments.top_k, features=True, **vars(frames)
             )
             with stream:
-                count = write_vectors(_report_failures(stream), out)
-            given.finish()
+                count = write_vectors(_report_failures(stream, given), out)
         except (ClipserveError, OSError) as error:
             print_error(error)
             raise typer.Exit(2) from error
@@ -75,10 +74,11 @@ def embed(
         raise typer.Exit(1)
 
 
-def _report_failures(stream: RowStream) -> Iterator[Row]:
+def _report_failures(stream: RowStream, given: GivenSources) -> Iterator[Row]:
     for row in stream:
         if isinstance(row.error, SERVER_WIDE_ERRORS):
             raise row.error
         if row.error is not None:
             print_error(row.error)
         yield row
+    given.finish()  # now, so that an older file stays where the sources have no video
