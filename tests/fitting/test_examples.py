@@ -79,6 +79,19 @@ def test_stored_vectors_are_found_by_id() -> None:
         LabelledVectors.look_up(stored, labelled[2:])
 
 
+def test_an_id_that_stands_for_two_videos_matches_no_wrong_vector() -> None:
+    ids, videos, labels = ["0", "1", "0"], ["a/0.mp4", "a/1.mp4", "b/0.mp4"], ["run", "jump", "swim"]
+    stored = StoredVectors(np.eye(3, dtype=np.float32), ids, videos, labels, [False] * 3)
+    assert LabelledVectors.look_up(stored, None).vectors.tolist() == np.eye(3).tolist()
+    labelled = [LabelledVideo(id, video, ("run",)) for id, video in zip(ids, videos, strict=True)]
+    once = StoredVectors(stored.vectors[:2], ids[:2], videos[:2], labels[:2], [False] * 2)
+    for vectors, given in ((stored, labelled[:2]), (once, labelled)):
+        with pytest.raises(InvalidRequest, match=r"'a/0.mp4' and 'b/0.mp4' have the same id, '0'"):
+            LabelledVectors.look_up(vectors, given)
+    # The same video may be there twice.
+    assert LabelledVectors.look_up(once, [labelled[0], labelled[0]]).vectors.tolist() == [[1, 0, 0], [1, 0, 0]]
+
+
 def test_values_that_are_no_numbers_are_rows_of_the_report() -> None:
     vectors = np.ones((2, 3), np.float32)
     vectors[1, 0] = np.nan

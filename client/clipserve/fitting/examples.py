@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,11 +134,12 @@ class LabelledVectors:
 
     @classmethod
     def look_up(cls, stored: StoredVectors, labelled: Sequence[LabelledVideo] | None) -> "LabelledVectors":
-        """Vectors that `clipserve embed` wrote, with their own labels or those of `labelled`, by id.
+        """Vectors that `clipserve embed` wrote, with their own labels, or those of `labelled` by id.
 
         Raises:
-            InvalidRequest: there are no labels, or no vector is that of a labelled video.
+            InvalidRequest: there are no labels, no vector is that of a labelled video, or an id stands for two videos.
         """
+        found: Sequence[int | None]
         if labelled is None:
             if not any(stored.labels):
                 raise InvalidRequest(
@@ -148,16 +149,20 @@ class LabelledVectors:
             labelled = LabelledSource.read(
                 Entry(read_name(id), read_name(video), read_name(label or "")) for id, video, label in rows_as_read
             ).videos
-        rows = {id: row for row, id in enumerate(stored.ids)}
-        if not any(video.id in rows for video in labelled):
-            raise InvalidRequest(
-                f"no labelled video has one of the {len(rows)} vectors: the first id of the videos is"
-                f" {labelled[0].id!r}, and that of the vectors {next(iter(rows), '')!r}. Give the list that `clipserve"
-                " embed` read"
-            )
+            found = range(len(labelled))
+        else:
+            require_distinct(zip(stored.ids, stored.videos, strict=True))
+            require_distinct((video.id, video.video) for video in labelled)
+            rows = {id: row for row, id in enumerate(stored.ids)}
+            found = [rows.get(video.id) for video in labelled]
+            if all(row is None for row in found):
+                raise InvalidRequest(
+                    f"no labelled video has one of the {len(rows)} vectors: the first id of the videos is"
+                    f" {labelled[0].id!r}, and that of the vectors {next(iter(rows), '')!r}. Give the list that"
+                    " `clipserve embed` read"
+                )
         positions, chosen, failures = [], [], []
-        for position, video in enumerate(labelled):
-            row = rows.get(video.id)
+        for position, (video, row) in enumerate(zip(labelled, found, strict=True)):
             if row is None:
                 failures.append(
                     Failure(position, video.id, video.video, "no-features", "the file has no vector for this video")
@@ -170,6 +175,17 @@ class LabelledVectors:
                 chosen.append(row)
         truncated = [bool(stored.truncated[row]) for row in chosen]
         return cls(tuple(labelled), positions, stored.vectors[chosen], failures, [0.0] * len(chosen), truncated)
+
+
+def require_distinct(named: Iterable[tuple[str, str]]) -> None:
+    """Raise InvalidRequest where one id stands for two videos: rows would match the wrong ones. named: (id, video)."""
+    videos: dict[str, str] = {}
+    for id, video in named:
+        if videos.setdefault(id, video) != video:
+            raise InvalidRequest(
+                f"{videos[id]!r} and {video!r} have the same id, {id!r}, by which labels and vectors match: give each"
+                " video an id of its own in the lists, and embed them again"
+            )
 
 
 def list_classes(videos: Sequence[LabelledVideo]) -> tuple[tuple[str, ...], list[int]]:
