@@ -167,7 +167,7 @@ class AsyncTransport:
         with self._lock:
             dropped = [(loop, clients.pop(member)) for loop, clients in self._clients.items() if member in clients]
         for loop, client in dropped:
-            _close_in(loop, client)
+            close_in(loop, client)
 
     async def close(self) -> None:
         """End the calls in flight; those of other event loops end as soon as these loops go on."""
@@ -180,7 +180,7 @@ class AsyncTransport:
                 if loop is asyncio.get_running_loop():
                     await client.close()
                 else:
-                    _close_in(loop, client)
+                    close_in(loop, client)
 
     async def _execute(self, command: Command, route: Route) -> Any:
         self.cancellation.check()
@@ -241,6 +241,7 @@ def _check_open(cancellation: Cancellation, connection: Connection) -> None:
         raise InvalidRequest("this classifier is closed; make a new one", model=connection.model)
 
 
-def _close_in(loop: asyncio.AbstractEventLoop, client: Any) -> None:
+def close_in(loop: asyncio.AbstractEventLoop, opened: Any) -> None:
+    """Close a client, or a stream, in its event loop, from any thread."""
     # The loop keeps the task until it has run, so nobody waits for the loop here.
-    call_soon(loop, lambda: loop.create_task(client.close()))
+    call_soon(loop, lambda: loop.create_task(opened.close()))

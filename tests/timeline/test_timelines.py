@@ -236,6 +236,14 @@ def test_leaving_a_context_ends_the_work_of_the_server(connect, server):
     assert server.ended.wait(HANG_SECONDS)
 
 
+async def test_leaving_it_by_break_ends_the_work_of_the_server(server):
+    server.windows, server.hold_after = 500, 5
+    async with AsyncVideoClassifier("x3d_m", server.url) as classifier:
+        async for _ in classifier.timeline(VIDEO):
+            break
+        assert await asyncio.to_thread(server.ended.wait, HANG_SECONDS)
+
+
 def test_closing_the_classifier_from_another_thread_ends_a_waiting_timeline(server):
     server.hold_after = 1
     classifier = VideoClassifier("x3d_m", server.url)

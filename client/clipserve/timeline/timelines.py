@@ -16,7 +16,7 @@ from clipserve.timeline.protocol import Commands, Deliver, Explain, Open, Receiv
 from clipserve.timeline.segments import Segment, SegmentOptions, segments
 from clipserve.timeline.stream import AsyncStream, Stream
 from clipserve.timeline.window import VideoFacts, Window
-from clipserve.transport import AsyncTransport, Transport, find_cut
+from clipserve.transport import AsyncTransport, Transport, close_in, find_cut
 
 CLOSED = "the timeline was closed before its last window"
 
@@ -236,6 +236,13 @@ class AsyncTimeline:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def __del__(self) -> None:
+        """Of one that was left by `break`, the server would keep the work until it gives up waiting for the client."""
+        self._progress.close()
+        if self._stream is not None and self._loop is not None:
+            close_in(self._loop, self._stream)
+        self._route.release()
 
     async def _finish(self) -> None:
         self._cancellation.cancel()
