@@ -1,6 +1,7 @@
 """Feature vectors in bulk, in memory and in files."""
 
 import csv
+from unittest.mock import MagicMock
 
 import grpc
 import numpy as np
@@ -8,9 +9,10 @@ import pandas
 import pytest
 from typer.testing import CliRunner
 
-from clipserve import AsyncVideoClassifier, InvalidRequest, Row, VideoClassifier
+from clipserve import AsyncVideoClassifier, InvalidRequest, Row, Table, UnexpectedAnswer, VideoClassifier
 from clipserve.atomic_files import open_atomically
 from clipserve.command_line import build_app
+from clipserve.fitting.examples import LabelledVectors
 from clipserve.sources.videos import read_video
 from clipserve.tables.embeddings import write_vectors
 
@@ -78,6 +80,23 @@ def test_a_run_that_ends_in_the_middle_leaves_no_half_file(make_row, tmp_path, n
 
     with pytest.raises(KeyboardInterrupt):
         write_vectors(break_off(), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.parquet"])
+def test_a_model_that_is_replaced_during_a_run_leaves_no_file_of_mixed_vectors(triton, tmp_path, name):
+    rows = []
+    with VideoClassifier("x3d_m", triton.url) as classifier:
+        for size in (8, 9):
+            triton.features = np.zeros(size, np.float32)
+            rows += classifier.classify_many([b"video"], features=True)
+    with pytest.raises(UnexpectedAnswer, match="have 9 values, and those before had 8: the server replaced the model"):
+        write_vectors(rows, tmp_path / name)
+    with pytest.raises(UnexpectedAnswer, match="the server replaced the model"):
+        _ = Table(rows).features
+    stream = MagicMock(**{"__iter__.return_value": iter(rows)})
+    with pytest.raises(UnexpectedAnswer, match="the server replaced the model"):
+        LabelledVectors.collect(stream, ())
     assert list(tmp_path.iterdir()) == []
 
 

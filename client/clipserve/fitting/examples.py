@@ -19,6 +19,7 @@ from clipserve.runs.streams import RowStream
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entry
 from clipserve.tables.embeddings import StoredVectors
+from clipserve.tables.table import check_size
 
 NAMES_IN_MESSAGE = 5
 Vectors = npt.NDArray[np.float32]
@@ -127,6 +128,7 @@ class LabelledVectors:
                     continue
                 positions.append(position)
                 found.append(row.prediction.features)
+                check_size(found[-1], found[0].size, row)
                 milliseconds.append(row.milliseconds)
                 truncated.append(bool(row.prediction.truncated))
         vectors = np.stack(found) if found else np.empty((0, 0), np.float32)

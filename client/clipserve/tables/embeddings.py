@@ -18,7 +18,7 @@ from clipserve.extras import load
 from clipserve.results import Row
 from clipserve.sources.remote_paths import RemotePath, hide_secrets, is_remote
 from clipserve.sources.stores import Store, store_errors
-from clipserve.tables.table import Table
+from clipserve.tables.table import Table, check_size
 
 FACTS = ("id", "video", "label", "truncated")  # the columns beside each vector
 BATCH_ROWS = 1024  # in a row group of a parquet file
@@ -127,6 +127,7 @@ def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     Raises:
         InvalidRequest: the name has another suffix, a file that nothing here wrote has the name of the .csv, or
             pyarrow is not installed.
+        UnexpectedAnswer: the vectors have different sizes.
     """
     kinds: dict[str, Callable[[str], AbstractContextManager[NpyFile | ParquetFile]]]
     kinds = {".npy": _open_npy, ".parquet": _open_parquet}
@@ -134,9 +135,12 @@ def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     open_file = kinds.get(PurePosixPath(name).suffix.lower())
     if open_file is None:
         raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {name!r}")
+    size = 0
     with open_file(name) as file:
         for row in rows:
             if row.prediction is not None and row.prediction.features is not None:
+                size = size or row.prediction.features.size
+                check_size(row.prediction.features, size, row)
                 facts = (row.id, row.video, row.label, row.prediction.truncated)
                 file.add(dict(zip(FACTS, facts, strict=True)), row.prediction.features)
         file.finish()

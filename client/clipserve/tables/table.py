@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from clipserve.errors import InvalidRequest
+from clipserve.errors import InvalidRequest, UnexpectedAnswer
 from clipserve.results import Row
 from clipserve.runs.summary import Summary
 from clipserve.sources.folders import Skipped
@@ -52,6 +52,7 @@ class Table:
 
         Raises:
             InvalidRequest: the run did not request features.
+            UnexpectedAnswer: they have different sizes.
         """
         found = [row.prediction.features if row.prediction else None for row in self.rows]
         width = next((vector.size for vector in found if vector is not None), None)
@@ -62,6 +63,7 @@ class Table:
         features = np.full((len(found), width), np.nan, np.float32)
         for number, vector in enumerate(found):
             if vector is not None:
+                check_size(vector, width, self.rows[number])
                 features[number] = vector
         return features
 
@@ -134,3 +136,14 @@ class Table:
     def _write_caption(self, shown: int) -> str:
         hidden = len(self) - shown
         return f"{self.summary}" + (f"; {hidden} more rows are not shown" if hidden > 0 else "")
+
+
+def check_size(vector: npt.NDArray[np.float32], size: int, row: Row) -> None:
+    """Raise UnexpectedAnswer if the vector of a row has another size than those of the rows before."""
+    if vector.size != size:
+        raise UnexpectedAnswer(
+            f"the features of {row.video!r} have {vector.size} values, and those before had {size}: the server replaced"
+            " the model during the run; embed again",
+            video=row.video,
+            model=row.prediction.model if row.prediction else None,
+        )
