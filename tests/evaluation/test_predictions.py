@@ -47,3 +47,8 @@ def test_a_better_model_is_clearly_better():
     assert all(difference.is_clear and difference.is_better for difference in contrast.differences)
     assert contrast.p < 0.001
     assert comparison.baseline == "worse"
+
+
+def test_a_report_on_many_videos_looks_at_each_of_them_once():
+    evaluation = make_evaluation()
+    assert evaluation.correct is evaluation.correct  # asked for each video

@@ -164,7 +164,7 @@ class Evaluation(Report):
         """Score of each video's top label, [N]."""
         return np.asarray(self.scores.max(axis=1))
 
-    @property
+    @cached_property
     def correct(self) -> npt.NDArray[np.bool_]:
         """Whether each video's top label is true, [N]."""
         return np.asarray(self.per_video["top_1_accuracy"] == 1)
