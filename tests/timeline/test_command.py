@@ -425,6 +425,8 @@ def test_json_goes_to_standard_output(run, video):
     [
         (["--out", "timeline.txt"], "the name must end in"),
         (["--out", "a.csv", "--json"], "leave out --json"),
+        (["--out", "a.csv", "--format", "jsonl"], "the name must end in .jsonl; got 'a.csv'"),
+        (["--out", "a.ndjson", "--format", "csv"], "the name must end in .csv; got 'a.ndjson'"),
         (["--format", "webvtt"], "the option needs --out, and must be one of"),
         (["--features"], "only JSON lines can have it"),
         (["--out", "nowhere/a.csv"], "there is no folder"),

@@ -9,15 +9,16 @@ import typer
 from clipserve.commands.output import check_folders
 from clipserve.errors import InvalidRequest
 from clipserve.extras import load
+from clipserve.sources.lists import JSON_LINES
 from clipserve.sources.remote_paths import is_remote
 from clipserve.timeline.formats import FORMATS, JOURNAL, VideoSegments, find_format, write_segments
 from clipserve.timeline.options import TimelineOptions
 from clipserve.timeline.picture import PICTURES
 from clipserve.timeline.segments import SegmentOptions, segments
 from clipserve.timeline.window_file import VideoTimeline, WindowFile, write_windows
-from clipserve.timeline.window_lines import CSV, is_window_file
+from clipserve.timeline.window_lines import CSV
 
-WINDOW_FORMATS = ("csv", "jsonl")
+WINDOW_FORMATS = {"csv": (CSV,), "jsonl": JSON_LINES}  # with the suffixes of their files
 
 
 class OutputPlan:
@@ -102,7 +103,7 @@ class OutputPlan:
             )
         as_windows = name in WINDOW_FORMATS and not self.as_segments
         if as_windows and (name == "jsonl" if stored else not folder):
-            if not (stored or is_window_file(out)):
+            if not (stored or Path(out).suffix.lower() in WINDOW_FORMATS[name]):
                 raise typer.BadParameter(
                     f"the name must end in {FORMATS[name].suffix}; got {out!r}", param_hint="--out"
                 )

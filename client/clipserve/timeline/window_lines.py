@@ -15,7 +15,6 @@ from typing import Any, Protocol, Self
 from clipserve.jobs.journal import Line
 from clipserve.names import make_printable
 from clipserve.results import ScoredLabel
-from clipserve.sources.lists import JSON_LINES
 from clipserve.sources.remote_paths import is_remote
 from clipserve.tables.formats import describe_error, write_json
 from clipserve.timeline.many import TimelineRow
@@ -117,11 +116,6 @@ class CsvLines:
 def choose_format(path: str | os.PathLike[str], top_k: int) -> LineFormat:
     """By the suffix of the name. In a store, where nothing can be appended, JSON lines."""
     return CsvLines(top_k) if Path(path).suffix.lower() == CSV and not is_remote(path) else JsonLines()
-
-
-def is_window_file(path: str | os.PathLike[str]) -> bool:
-    """Whether the suffix is one of these formats."""
-    return Path(path).suffix.lower() in (CSV, *JSON_LINES)
 
 
 def describe_row(row: TimelineRow) -> dict[str, Any]:
