@@ -1,14 +1,16 @@
 """Mean average precision of segments: known answers; the command and its page."""
 
+import gc
 import json
 
 import pytest
 from playwright.sync_api import sync_playwright
 from typer.testing import CliRunner
 
-from clipserve import InvalidRequest, Segment
+from clipserve import Entry, InvalidRequest, Segment, VideoClassifier, Window
 from clipserve.command_line import build_app
 from clipserve.timeline.detection import average_precision, measure_classes, measure_iou
+from clipserve.timeline.evaluation import evaluate_timelines
 from clipserve.timeline.truth import TrueSegment, Truth
 from tests.conftest import find_browser
 
@@ -142,6 +144,25 @@ def test_the_command_measures_what_the_server_answers(server, truth):
         ("Resting", 1, 1), ("diving", 1, 0), ("jumping", 1, 1), ("running", 1, 1),
     ]  # fmt: skip
     assert report["failed"] == 1
+
+
+def test_the_windows_of_a_video_go_when_it_is_done(server, tmp_path):
+    alive = []
+
+    class Videos(dict):
+        """Counts the windows in memory whenever a video begins."""
+
+        def values(self):
+            for entry in super().values():
+                alive.append(sum(isinstance(item, Window) for item in gc.get_objects()))
+                yield entry
+
+    server.windows = 100
+    entries = {str(number): Entry(str(number), b"%d" % number) for number in range(6)}
+    truth = Truth(Videos(entries), dict.fromkeys(entries, (TrueSegment("running", 0, 1),)))
+    with VideoClassifier("x3d_m", server.url) as classifier:
+        assert len(evaluate_timelines(classifier, truth, parallel=1).videos) == 6
+    assert max(alive) <= 300, alive  # of the one that is done, and of those that follow it
 
 
 def test_the_table_shows_classes_and_the_mean(server, truth):

@@ -1,5 +1,6 @@
 """Evaluation of timelines: their segments compared with true ones."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,7 +151,8 @@ def evaluate_timelines(
     """
     options, joining = options or TimelineOptions(), joining or SegmentOptions()
     names = list(truth.videos)
-    windows: dict[int, list[Window]] = {number: [] for number in range(len(names))}
+    windows: defaultdict[int, list[Window]] = defaultdict(list)  # of videos at work; some 3 KB each
+    found: dict[int, tuple[Segment, ...]] = {}
     lengths: dict[int, float] = {}
     errors: dict[int, str] = {}
     arguments = TimelineRunArguments((), parallel=parallel, progress=progress, **options.settings())
@@ -159,19 +161,17 @@ def evaluate_timelines(
         for row in rows:
             if isinstance(row.error, SERVER_WIDE_ERRORS):
                 raise row.error
-            if row.error is not None:
-                errors[row.number] = str(row.error)
-            elif row.window is not None:
+            if row.window is not None:
                 windows[row.number].append(row.window)
-            lengths[row.number] = _measure_length(row.facts, windows[row.number])
+                continue
+            taken = windows.pop(row.number, [])
+            lengths[row.number] = _measure_length(row.facts, taken)
+            if row.error is None:
+                found[row.number] = tuple(segments(taken, joining))
+            else:
+                errors[row.number] = str(row.error)
     videos = tuple(
-        EvaluatedVideo(
-            name,
-            truth.segments[name],
-            tuple(segments(windows[number], joining)) if number not in errors else (),
-            lengths.get(number, 0.0),
-            errors.get(number, ""),
-        )
+        EvaluatedVideo(name, truth.segments[name], found.get(number, ()), lengths[number], errors.get(number, ""))
         for number, name in enumerate(names)
     )
     answered = [video for video in videos if not video.error]
