@@ -47,6 +47,12 @@ def open_atomically(path: str | os.PathLike[str], mode: str = "w") -> Iterator[I
         raise OSError(exc.errno, exc.strerror or str(exc), os.fspath(path)) from exc
 
 
+def can_write(path: str | os.PathLike[str]) -> bool:
+    """Whether `open_atomically` may create what it writes to, as far as that is known before. path: of this machine."""
+    place = Path(path)
+    return os.access(place if _is_written_directly(place) else Path(os.path.realpath(place)).parent, os.W_OK)
+
+
 def save_text(text: str, path: str | os.PathLike[str] | None) -> str:
     """Write the text with `open_atomically`, if there is a path. Returns the text."""
     if path is not None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -441,6 +442,19 @@ def test_options_that_do_not_go_together_are_wrong_usage(run, video, words, mess
     result = run(video, *words)
     assert result.exit_code == 2
     assert message in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("option", ["--html", "--png", "--out"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(run, server, video, tmp_path, monkeypatch, option):
+    access = os.access  # root may write anywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and access(path, mode))
+    suffix = ".png" if option == "--png" else ".vtt"
+    result = run(video, option, tmp_path / f"match{suffix}")
+    assert result.exit_code == 2
+    assert "cannot be written: choose another place" in result.stderr
+    assert server.requests == []
+    (tmp_path / "link.png").symlink_to("/dev/null")
+    assert run(video, "--png", tmp_path / "link.png").exit_code == 0
 
 
 @pytest.mark.parametrize(("option", "package"), [("--html", "jinja2"), ("--png", "matplotlib")])

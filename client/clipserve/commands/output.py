@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clipserve.atomic_files import can_write
 from clipserve.errors import ClipserveError
 from clipserve.names import make_printable
 from clipserve.results import Row
@@ -99,18 +100,21 @@ class TableAtEnd:
 
 
 def check_folders(files: Mapping[str, str | None]) -> None:
-    """Raise typer.BadParameter where the folder of an output is missing, or a folder has its name. Stores need none.
+    """Raise typer.BadParameter where the folder of an output is missing or read-only, or a folder has its name, before
+    the work of hours. Stores need none.
 
     Args:
         files: by the name of their option.
     """
     for option, path in files.items():
-        if not path or is_remote(path):
+        if not path or path == "-" or is_remote(path):
             continue
         if Path(path).is_dir():
             raise typer.BadParameter(f"{path!r} is a folder: give a file", param_hint=option)
         if not Path(path).parent.is_dir():
             raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
+        if not can_write(path):
+            raise typer.BadParameter(f"{path!r} cannot be written: choose another place", param_hint=option)
 
 
 def print_error(error: ClipserveError | OSError) -> None:
