@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ def open_atomically(path: str | os.PathLike[str], mode: str = "w") -> Iterator[I
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                partial.replace(target)
+                _replace(target, partial)
     except OSError as exc:
         raise OSError(exc.errno, exc.strerror or str(exc), os.fspath(path)) from exc
 
@@ -87,6 +88,17 @@ def _is_written_directly(path: Path) -> bool:
         if not (path.is_symlink() and path.exists()):  # a link in a circle does not exist
             return path.exists() and not path.is_file()
         path = Path(folder, path.readlink())
+
+
+def _replace(target: Path, partial: Path) -> None:
+    try:
+        partial.replace(target)
+    except OSError as exc:
+        if exc.errno != errno.EBUSY:
+            raise
+        # A mount of its own, as of `docker run -v report.json:/report.json`, can only be written in place.
+        shutil.copyfile(partial, target)
+        partial.unlink()
 
 
 @contextmanager

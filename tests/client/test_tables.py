@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -194,6 +195,19 @@ def test_a_file_keeps_its_links_and_a_device_is_written_as_it_is(long, tmp_path,
     Table(long.rows[:2]).to_jsonl(tmp_path / "pipe")  # what fits into a pipe
     assert os.read(descriptor, 4).startswith(b'{"id')
     os.close(descriptor)
+
+
+def test_a_file_that_is_a_mount_of_its_own_is_written_in_place(long, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    (tmp_path / "table.csv").write_text("what was there")
+    before = (tmp_path / "table.csv").stat().st_ino
+    long.to_csv(tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text().startswith("id,")
+    assert (tmp_path / "table.csv").stat().st_ino == before
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_a_descriptor_is_written_as_it_is_where_it_leads_to_a_file_too(long, tmp_path):
