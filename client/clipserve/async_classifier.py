@@ -3,7 +3,6 @@
 import time
 from functools import partial
 from typing import Self
-from weakref import WeakSet
 
 from clipserve import protocol
 from clipserve.arguments import takes
@@ -26,6 +25,7 @@ from clipserve.timeline.opening import open_async_rows, open_async_timeline
 from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
 from clipserve.timeline.timelines import AsyncTimeline
 from clipserve.transport import CLOSED, AsyncTransport
+from clipserve.weak_group import WeakGroup
 
 
 class AsyncVideoClassifier:
@@ -49,7 +49,7 @@ class AsyncVideoClassifier:
         self._connection = connection
         self._served_model = ServedModel(connection.model)
         self._transport = AsyncTransport(connection)
-        self._streams: WeakSet[AsyncRowStream | AsyncTimeline | AsyncTimelineRows] = WeakSet()
+        self._streams: WeakGroup[AsyncRowStream | AsyncTimeline | AsyncTimelineRows] = WeakGroup()
 
     @takes(ClassifyArguments)
     async def classify(self, arguments: ClassifyArguments) -> Prediction:
@@ -124,7 +124,7 @@ class AsyncVideoClassifier:
 
     async def close(self) -> None:
         """Close the connections of all event loops; see `VideoClassifier.close`."""
-        for stream in list(self._streams):
+        for stream in self._streams.alive():
             await stream.close()
         await self._transport.close()
 

@@ -8,7 +8,6 @@ decides which calls the server gets, transport.py makes them, request.py parses 
 import time
 from functools import partial
 from typing import Self
-from weakref import WeakSet
 
 from clipserve import protocol
 from clipserve.arguments import takes
@@ -29,6 +28,7 @@ from clipserve.timeline.opening import open_rows, open_timeline
 from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
 from clipserve.timeline.timelines import Timeline
 from clipserve.transport import Transport
+from clipserve.weak_group import WeakGroup
 
 
 class VideoClassifier:
@@ -55,7 +55,7 @@ class VideoClassifier:
         self._connection = connection
         self._served_model = ServedModel(connection.model)
         self._transport = Transport(connection)
-        self._streams: WeakSet[RowStream | Timeline | TimelineRows] = WeakSet()
+        self._streams: WeakGroup[RowStream | Timeline | TimelineRows] = WeakGroup()
 
     @takes(ClassifyArguments)
     def classify(self, arguments: ClassifyArguments) -> Prediction:
@@ -200,7 +200,7 @@ class VideoClassifier:
 
     def close(self) -> None:
         """Close the connection. Calls in flight end with RequestCancelled. Later calls raise InvalidRequest."""
-        for stream in list(self._streams):
+        for stream in self._streams.alive():
             stream.close()
         self._transport.close()
 

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
+from collections import deque
 
 import grpc
 import pytest
@@ -15,6 +17,7 @@ from tests.interrupts import interruptible
 from tests.watching import HANG_SECONDS, at_once, wait_for, when
 
 from clipserve import AsyncVideoClassifier, NotAVideo, RequestCancelled, UnknownModel, VideoClassifier, VideoNotReadable
+from clipserve.weak_group import WeakGroup
 
 NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
 GOOD, BROKEN = b"good", b"broken"
@@ -202,6 +205,32 @@ def test_runs_that_are_closed_at_any_moment_end_with_one_error_and_no_thread(tri
             with pytest.raises(RequestCancelled):
                 list(stream)
     wait_until(lambda: not list_workers())
+
+
+def test_threads_may_begin_runs_while_others_look_at_those_there_are():
+    class Run:
+        pass
+
+    def begin():
+        while not stop.is_set():
+            kept.append(Run())
+            group.add(kept[-1])
+
+    group, kept, stop = WeakGroup(), deque(maxlen=8), threading.Event()
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=begin) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            group.alive()
+    finally:
+        stop.set()
+        sys.setswitchinterval(switching)
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.parametrize("leave", ["with", "classifier", "forgotten"])

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Self
-from weakref import WeakSet
 
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError, ServerFailed, UnexpectedAnswer
@@ -17,6 +16,7 @@ from clipserve.fleet.members import PASSING_ERRORS, Connections, Member, Members
 from clipserve.fleet.probe import Probe
 from clipserve.fleet.targets import DnsName, Target
 from clipserve.fleet.watcher import Watcher, run_beside
+from clipserve.weak_group import WeakGroup
 
 FIRST_LOOK_UP_SECONDS = 5.0  # how long the first call waits for a name server
 # A request that fails on so many members would fail on all of them; there may be a hundred.
@@ -40,7 +40,7 @@ class Fleet:
         self._fixed = [Target(url) for url, name in parsed.items() if name is None]
         self.members = Members(() if self.names else self._fixed)
         self.is_single = not self.names and len(self._fixed) == 1
-        self._transports: WeakSet[Connections] = WeakSet()
+        self._transports: WeakGroup[Connections] = WeakGroup()
         self._watcher = Watcher(self)
         self._found: dict[DnsName, Sequence[Target]] = {}  # by the last look-up of each that found any
         self._looking_up = threading.Lock()
@@ -102,7 +102,7 @@ class Fleet:
 
     def drop(self, member: Member) -> None:
         """Close the connections to a member."""
-        for transport in [*self._transports]:
+        for transport in self._transports.alive():
             transport.drop(member)
 
     def close(self) -> None:
