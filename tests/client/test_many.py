@@ -252,6 +252,18 @@ def test_leaving_in_the_middle_leaves_no_thread(triton, leave):
     assert not list_workers()
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_several_tasks_share_the_rows_of_a_stream(triton, ordered):
+    async with AsyncVideoClassifier("x3d_m", triton.url) as classifier:
+        stream = classifier.classify_many([GOOD] * 40, ordered=ordered)
+
+        async def take():
+            return [row.id async for row in stream]
+
+        taken = await asyncio.gather(*(take() for _ in range(3)))
+    assert sorted(map(int, itertools.chain(*taken))) == list(range(40))
+
+
 async def test_leaving_the_async_stream_cancels_its_calls(triton):
     triton.held.add(b"slow")
     with at_once():

@@ -1,6 +1,8 @@
 """How a caller takes the rows of a run: one by one, until none is left, one raises, or the run is closed."""
 
+import asyncio
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Generic, Protocol, Self, TypeVar
 
 Item = TypeVar("Item")
@@ -54,10 +56,15 @@ class RowIterator(ABC, Generic[Item]):
 
 
 class AsyncRowIterator(ABC, Generic[Item]):
-    """`RowIterator` for asyncio."""
+    """`RowIterator` for asyncio. Several tasks of one event loop may share the rows."""
 
     _record: Record[Item]
     _ended = False
+
+    @cached_property
+    def _turn(self) -> asyncio.Lock:
+        """Of the task that takes a row."""
+        return asyncio.Lock()
 
     @abstractmethod
     async def close(self) -> None: ...
@@ -70,17 +77,18 @@ class AsyncRowIterator(ABC, Generic[Item]):
         return self
 
     async def __anext__(self) -> Item:
-        try:
-            while (row := await self._take()) is not None:
-                if not self._record.drops(row):
-                    return row
-        except BaseException:  # a cancelled task, too
+        async with self._turn:
+            try:
+                while (row := await self._take()) is not None:
+                    if not self._record.drops(row):
+                        return row
+            except BaseException:  # a cancelled task, too
+                self._ended = True
+                await self.close()
+                raise
             self._ended = True
             await self.close()
-            raise
-        self._ended = True
-        await self.close()
-        raise StopAsyncIteration
+            raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
         return self
