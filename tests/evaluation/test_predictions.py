@@ -1,12 +1,14 @@
 """Scores with six digits keep the order in which the server sent them."""
 
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
 from tests.evaluation.made_evaluation import make_evaluation
 
-from clipserve import Prediction, ScoredLabel
-from clipserve.evaluation import Comparison
-from clipserve.evaluation.predictions import read_scores
+from clipserve import Prediction, Row, ScoredLabel, UnexpectedAnswer
+from clipserve.evaluation import Comparison, LabelledVideo
+from clipserve.evaluation.predictions import Predictions, read_scores
 
 
 def predict(*scores):
@@ -52,3 +54,15 @@ def test_a_better_model_is_clearly_better():
 def test_a_report_on_many_videos_looks_at_each_of_them_once():
     evaluation = make_evaluation()
     assert evaluation.correct is evaluation.correct  # asked for each video
+
+
+@pytest.mark.parametrize("labels", [("run", "swim"), ("run",), ("jump", "run")])
+def test_a_model_that_is_replaced_during_the_run_ends_it(labels):
+    def predict_labels(*names):
+        scored = tuple(ScoredLabel(name, index, 0.5) for index, name in enumerate(names))
+        return Row("1", "1.mp4", Prediction(scored, "mine", "1.mp4"))
+
+    predictions = Predictions("mine", [LabelledVideo("1", "1.mp4", ("run",))] * 3, allow_unknown=False)
+    rows = [predict_labels("run", "jump"), predict_labels("run", "jump"), predict_labels(*labels)]
+    with pytest.raises(UnexpectedAnswer, match="the server replaced the model during the run"):
+        predictions.collect(MagicMock(**{"__iter__.return_value": iter(rows)}))

@@ -36,6 +36,7 @@ class Predictions:
         self._model = model
         self._videos = videos
         self._allow_unknown = allow_unknown
+        self._names: dict[int, str] = {}  # of `classes`, by index
         self._scores: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._positions: list[int] = []
         self._milliseconds: list[float] = []
@@ -90,10 +91,10 @@ class Predictions:
         assert row.prediction is not None  # a row has one of the two
         if not self.classes.names:
             self._learn_classes(row.prediction)
-        if len(row.prediction) != len(self.classes.names):
+        if read_classes(row.prediction) != self._names:
             raise UnexpectedAnswer(
-                f"model {self._model!r} scored {len(row.prediction)} classes for {row.video!r} and"
-                f" {len(self.classes.names)} before: the server replaced the model during the run; evaluate again",
+                f"model {self._model!r} scored other classes for {row.video!r} ({len(row.prediction)}) than before"
+                f" ({len(self._names)}): the server replaced the model during the run; evaluate again",
                 video=row.video,
                 model=self._model,
             )
@@ -106,7 +107,7 @@ class Predictions:
 
     def _learn_classes(self, prediction: Prediction) -> None:
         """Take the classes from the first prediction, and check all true labels now, before hours are spent."""
-        names = {scored.index: scored.label for scored in prediction}
+        self._names = names = read_classes(prediction)
         if sorted(names) != list(range(len(prediction))):
             raise UnexpectedAnswer(
                 f"model {self._model!r} did not score each of its classes once",
@@ -123,6 +124,11 @@ class Predictions:
                 f"{describe_unknown(unknown, self.classes, self._model)}. Correct them, or count their videos as missed"
                 " with unknown_labels='miss' (--unknown-labels miss)."
             )
+
+
+def read_classes(prediction: Prediction) -> dict[int, str]:
+    """The labels by class index."""
+    return {scored.index: scored.label for scored in prediction}
 
 
 def read_scores(prediction: Prediction) -> tuple[list[int], npt.NDArray[np.float32]]:
