@@ -211,8 +211,9 @@ def map_absence(call: CallContext, *, model: str, index: Any) -> ClipserveError:
     others = ", ".join(list_public_models(index))
     return errors.ModelNotReady(
         f"model {model!r} at {call.url} is not ready ({'; '.join(reasons) or 'no reason given'})"
-        f"{f'; ready there: {others}' if others else ''}. The"
-        " server's log says more; a model without weights needs `clipserve export` first.",
+        f"{f'; ready there: {others}' if others else ''}. The server's log says more. A model without weights needs"
+        " `clipserve export` first. A server loads what was exported after its start when it starts again, or by"
+        f" `clipserve versions {call.model} --reload {call.url}`.",
         video=call.video,
         model=call.model,
     )

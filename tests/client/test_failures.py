@@ -168,6 +168,13 @@ def test_a_model_that_failed_to_load_is_not_ready_rather_than_unknown(connect, t
     assert caught.value.video == "<bytes>"
 
 
+def test_a_model_that_was_exported_after_the_start_is_loaded_by_the_command_in_the_message(connect, triton):
+    triton.models["x3d_m"].ready = False
+    triton.failure = (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'x3d_m' is not found")
+    with pytest.raises(errors.ModelNotReady, match=f"clipserve versions x3d_m --reload {triton.url}"):
+        connect().classify(VIDEO)
+
+
 @pytest.mark.parametrize("index", ["refused", "answered, when the model is back"])
 def test_a_model_that_is_known_but_not_loaded_is_not_ready_whatever_the_index_says(connect, triton, index):
     triton.failure = (grpc.StatusCode.NOT_FOUND, "Request for unknown model: 'x3d_m' has no available versions")
