@@ -76,6 +76,8 @@ def versions(
         if named and reload:
             reload_model(named, reload, tls=tls, headers=headers)
             console.print(f"{reload} has reloaded {model}", markup=False)
+        elif named and serve:
+            console.print("a server that runs answers as before until it reloads the model: --reload HOST:PORT")
     except (ExportError, ClipserveError) as error:
         advice = ": --key-file names the file with the admin key" if "restricted" in str(error) else ""
         raise fail(console, f"{error}{advice}", 1) from error

@@ -94,6 +94,7 @@ def test_the_list_says_what_each_version_is_and_which_answers(versions: Path, ru
     _, said = run("versions", "motion", "--serve", "all", "--repository", versions)
     assert "motion 1 loaded onnx" in said
     assert "motion 2 answers onnx" in said
+    assert "a server that runs answers as before until it reloads the model: --reload HOST:PORT" in said
     assert run("export", "--check", "--repository", versions)[0] == 0, "the models that are not here are not checked"
 
 
