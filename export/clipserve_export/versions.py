@@ -126,7 +126,7 @@ def require_versions(spec: ModelSpec, keep: str, numbers: Sequence[int]) -> None
     if missing := sorted(set(named) - set(numbers)):
         raise VersionError(
             f"{spec.name} has no version {missing[0]}; there are {', '.join(map(str, numbers)) or 'none yet'}:"
-            f" clipserve export {spec.name} --version {missing[0]} makes it"
+            f" publish it first, with --version {missing[0]} of export, adopt or fit"
         )
 
 

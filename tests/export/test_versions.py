@@ -101,7 +101,7 @@ def test_the_list_says_what_each_version_is_and_which_answers(versions: Path, ru
 @pytest.mark.parametrize(
     ("serve", "said"),
     [
-        ("3", "motion has no version 3; there are 1, 2"),
+        ("3", "motion has no version 3; there are 1, 2: publish it first, with --version 3 of export, adopt or fit"),
         ("newest", "give latest:K"),
         ("1,9", "no version 9"),
         ("latest:99999999999", "K has at most 9 digits"),
