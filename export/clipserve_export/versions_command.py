@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clipserve.commands.options import AccessOptions, KeyFileOption, read_admin_key, spread_options
+from clipserve.connection import check_urls
 from clipserve.errors import ClipserveError
+from clipserve.fleet.targets import split_urls
 from clipserve_export.command_line import REPOSITORY, RepositoryOption, fail, make_console
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ def versions(
     reload: Annotated[
         str | None,
         typer.Option(
-            metavar="HOST:PORT",
-            help="Let this server reload the model. Give its gRPC port.",
+            metavar="HOST:PORT,...",
+            help="Let this server reload the model. Give its gRPC port. Several servers: separated by commas.",
             show_default=False,
         ),
     ] = None,
@@ -52,6 +54,7 @@ def versions(
     console = make_console()
     try:
         tls, headers = access.choose_tls(), access.read_headers() | read_admin_key(key_file)
+        urls = split_urls(check_urls("--reload", reload)) if reload else ()
     except ClipserveError as error:
         raise fail(console, str(error), 2) from error
     try:
@@ -73,10 +76,11 @@ def versions(
         for spec in [named] if named else read_specs(repository).values():
             for version in read_versions(repository, spec):
                 typer.echo(describe(spec.name, version))
-        if named and reload:
-            reload_model(named, reload, tls=tls, headers=headers)
-            console.print(f"{reload} has reloaded {model}", markup=False)
-        elif named and serve:
+        if named:
+            for url in urls:
+                reload_model(named, url, tls=tls, headers=headers)
+                console.print(f"{url} has reloaded {model}", markup=False)
+        if serve and not urls:
             console.print("a server that runs answers as before until it reloads the model: --reload HOST:PORT")
     except (ExportError, ClipserveError) as error:
         advice = ": --key-file names the file with the admin key" if "restricted" in str(error) else ""

@@ -9,6 +9,7 @@ from tests.export.conftest import MOTION, Run
 from tests.motion_repository import ANY_PORTS
 from tests.ports import find_free_ports
 
+from clipserve import VideoClassifier
 from clipserve.errors import InvalidRequest
 from clipserve_export.errors import RepositoryError
 from clipserve_export.exporting import export_network
@@ -131,6 +132,27 @@ def test_headers_may_have_capitals_and_a_key_is_one_line(
     options = ("--header", "Authorization: Bearer x", "--key-file", tmp_path / "key", "--repository", tmp_path)
     found, output = run("versions", "motion", "--reload", f"127.0.0.1:{find_free_ports(1)[0]}", *options)
     assert (found, said in output) == (status, True), output
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8001", "localhost", "localhost:8001,"])
+def test_an_address_that_is_none_is_refused_before_anything_changes(versions: Path, run: Run, url: str) -> None:
+    before = (versions / "motion_net" / "config.pbtxt").read_text()
+    status, output = run("versions", "motion", "--serve", "1", "--reload", url, "--repository", versions)
+    assert (status, "--reload must be host:port" in output) == (2, True), output
+    assert (versions / "motion_net" / "config.pbtxt").read_text() == before
+
+
+def test_several_servers_reload_a_model_by_one_command(versions: Path, run: Run) -> None:
+    with (
+        Triton(versions, models=["motion"], **ANY_PORTS) as one,
+        Triton(versions, models=["motion"], **ANY_PORTS) as other,
+    ):
+        urls = f"{one.grpc_url},{other.grpc_url}"
+        status, output = run("versions", "motion", "--serve", "2", "--reload", urls, "--repository", versions)
+        assert status == 0, output
+        for triton in (one, other):
+            with VideoClassifier("motion", triton.grpc_url) as classifier:
+                assert classifier.model_version() == "2"
 
 
 def test_the_headers_of_a_reload_are_those_that_can_be_sent() -> None:
