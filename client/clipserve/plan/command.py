@@ -83,8 +83,9 @@ def print_plan(made: Plan) -> None:
         markup=False,
         soft_wrap=True,
     )
-    lost = "One more keeps the rate when one is lost." if made.workload.get("servers") is None else ""
-    console.print(f"{lost}\n", markup=False)
+    if made.workload.get("servers") is None:
+        console.print("One more keeps the rate when one is lost.", markup=False)
+    console.print()
     table.show_header = False
     console.print(table, markup=False)
     for number, source in enumerate(sources, 1):
