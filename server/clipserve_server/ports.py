@@ -11,10 +11,11 @@ def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
     """Replace each 0 by a free port, and check that the others are free.
 
     Raises:
-        PortTaken: another program listens on one.
+        PortTaken: another program listens on one or more; the message has a line for each.
         ServerStartError: the host is no address of this machine.
     """
     claimed: dict[str, int] = {}
+    taken: list[str] = []
     held: list[socket.socket] = []
     try:
         for service, port in ports.items():
@@ -34,12 +35,14 @@ def claim_ports(host: str, ports: Mapping[str, int]) -> dict[str, int]:
                         f"{host!r} is no address of this machine to listen on ({reason}); give one by --host: 127.0.0.1"
                         " for this machine alone, 0.0.0.0 for every interface"
                     ) from error
-                raise PortTaken(
+                taken.append(
                     f"{host}:{port} cannot be used for {service} ({reason}); choose another by --{service}-port,"
                     " 0 for any"
-                ) from error
+                )
             claimed[service] = claim.getsockname()[1]
     finally:
         for claim in held:
             claim.close()
+    if taken:
+        raise PortTaken("\n".join(taken))
     return claimed

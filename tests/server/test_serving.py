@@ -293,6 +293,13 @@ def test_a_taken_port_is_named_before_anything_starts(service: str, exported: Pa
             Triton(exported, **{**ANY_PORTS, f"{service}_port": port}).start()
 
 
+def test_every_taken_port_is_named_at_once(exported: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = {"http_port": one.getsockname()[1], "grpc_port": 0, "metrics_port": other.getsockname()[1]}
+        with pytest.raises(PortTaken, match=r"--http-port(.|\n)*--metrics-port"):
+            Triton(exported, **ports).start()
+
+
 @pytest.mark.parametrize(
     ("host", "reason"),
     [
