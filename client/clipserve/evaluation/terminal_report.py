@@ -35,7 +35,8 @@ def tabulate_evaluation(report: dict[str, Any]) -> list[RenderableType]:
         parts += [table, *_tabulate_mistakes(report)]
     parts.append(show_text(summarise(report)))
     failures = report["failures"]
-    parts += [show_text(f"  {one['video']}: {one['code']}", style="red") for one in failures[:MOST_FAILURES]]
+    for one in failures[:MOST_FAILURES]:
+        parts.append(show_text(f"  {one['video']}: {one['code']}: {one['message']}", style="red"))
     if len(failures) > MOST_FAILURES:
         parts.append(show_text(f"  and {len(failures) - MOST_FAILURES} more", style="red"))
     return parts
