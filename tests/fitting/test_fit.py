@@ -13,6 +13,7 @@ import pytest
 from clipserve import VideoClassifier
 from clipserve.errors import InvalidRequest
 from clipserve.fitting import Fitted, fit
+from clipserve_export.repository import find_spec
 from clipserve_export.versions import reload_model, serve_versions
 from clipserve_server.triton import Triton
 from tests.fitting.conftest import ADMIN, FIRST_NEW_SEED, GROUPS, TRAINING_VIDEOS, write_motions
@@ -113,6 +114,24 @@ def test_its_facts_lie_beside_it_and_in_its_contract(fitted: Fitted, fit_server:
     assert contract.weights_licence == "Apache-2.0"
 
 
+def test_a_fit_after_a_rollback_says_that_another_version_answers(
+    fit_server: Triton, training_folder: Path, tmp_path: Path
+) -> None:
+    lists, url, repository = tmp_path / "labels.csv", fit_server.grpc_url, fit_server.repository
+    paths = [path for group in ("moves", "turns") for path in sorted((training_folder / group).glob("*-*.mp4"))[:4]]
+    lists.write_text("\n".join(["path,label", *(f"{path},{path.parent.name}" for path in paths)]))
+    place = {"name": "rolled", "url": url, "repository": repository, "headers": ADMIN}
+    first = fit(lists, on="motion", **place)
+    assert first.publication is not None
+    assert (first.publication.version, first.publication.checked_videos) == (1, 5)
+    serve_versions(repository, find_spec(repository, "rolled"), "1")
+    second = fit(lists, on="motion", **place)
+    assert second.publication is not None
+    assert second.publication.notes == (
+        f"version 2 of rolled is published, but version 1 answers: clipserve versions rolled --serve 2 --reload {url}",
+    )
+
+
 @pytest.mark.long
 def test_a_second_fit_is_version_2_and_version_1_comes_back(
     fitted: Fitted, fit_server: Triton, training_folder: Path, tmp_path: Path
@@ -129,8 +148,6 @@ def test_a_second_fit_is_version_2_and_version_1_comes_back(
     assert again.publication is not None
     assert (again.publication.version, again.publication.loaded, again.publication.checked_videos) == (2, True, 5)
     assert again["top_1_accuracy"] == pytest.approx(fitted["top_1_accuracy"], abs=0.05)
-    from clipserve_export.repository import find_spec
-
     spec = find_spec(repository, "groups")
     serve_versions(repository, spec, "1")
     reload_model(spec, url, headers=ADMIN)

@@ -246,6 +246,12 @@ class FitRun:
         entries = [find_entry(examples, labelled, position) for position in positions]
         with self.open_classifier(self.name) as classifier:
             classifier.wait_until_ready()
+            answering = classifier.model_version()
+            if answering not in (None, str(publication.version)):
+                return publication.with_note(
+                    f"version {publication.version} of {self.name} is published, but version {answering} answers:"
+                    f" clipserve versions {self.name} --serve {publication.version} --reload {self.url}"
+                )
             predictions = [self._ask(classifier, entry) for entry in entries]
         vectors = examples.vectors[rows]
         feature_error, score_error = compare_answers(predictions, vectors, fitted.head.score(vectors))
