@@ -73,9 +73,14 @@ def versions(
     try:
         if named and serve:
             serve_versions(repository, named, serve)
-        for spec in [named] if named else read_specs(repository).values():
-            for version in read_versions(repository, spec):
-                typer.echo(describe(spec.name, version))
+        specs = [named] if named else read_specs(repository).values()
+        lines = [describe(spec.name, version) for spec in specs for version in read_versions(repository, spec)]
+        for line in lines:
+            typer.echo(line)
+        if not (lines or urls):
+            console.print(
+                f"no version of {model or 'any model'} is in {repository}: name another (--repository)", markup=False
+            )
         if named:
             for url in urls:
                 reload_model(named, url, tls=tls, headers=headers)

@@ -28,7 +28,9 @@ def read_repository(repository: Path) -> dict[str, ServedModel]:
     Raises RepositoryEmpty, also when a config cannot be read.
     """
     if not repository.is_dir():
-        raise RepositoryEmpty(f"there is no model repository {repository}")
+        raise RepositoryEmpty(
+            f"there is no model repository {repository}: name one (--repository), or make it: clipserve export"
+        )
     models = {}
     for path in sorted(repository.glob("*/config.pbtxt")):
         try:

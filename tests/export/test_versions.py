@@ -99,6 +99,11 @@ def test_the_list_says_what_each_version_is_and_which_answers(versions: Path, ru
     assert run("export", "--check", "--repository", versions)[0] == 0, "the models that are not here are not checked"
 
 
+def test_an_empty_list_says_where_it_looked(tmp_path: Path, run: Run) -> None:
+    assert run("versions", "motion", "--repository", tmp_path)[1].startswith(f"no version of motion is in {tmp_path}")
+    assert run("versions", "--repository", tmp_path / "absent")[1].startswith("no version of any model is in")
+
+
 @pytest.mark.parametrize(
     ("serve", "said"),
     [

@@ -267,7 +267,7 @@ def test_what_is_served_and_what_is_not_exported_is_said(serve: Callable[..., Se
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--repository", "absent"), "there is no model repository absent"),
+        (("--repository", "absent"), "there is no model repository absent: name one (--repository), or make it"),
         (("--repository", "."), "has no models: export some with"),
         (("x3d_q",), "no model 'x3d_q'; it has"),
         (("x3d_m",), "x3d_m is not exported yet: clipserve export x3d_m"),
