@@ -76,7 +76,7 @@ def test_folders_of_videos_become_a_model_that_answers(fit_page: Page, archive: 
     page.fill("#cs-fit-name input, #cs-fit-name textarea", "mine")
     page.click("#cs-fit")
     expect(page.locator("#cs-fitted")).to_contain_text("of 8 held-out videos are right", timeout=WAIT_MILLISECONDS)
-    expect(page.locator("#cs-fitted")).to_contain_text("Mine is served")
+    expect(page.locator("#cs-fitted")).to_contain_text("mine is served")
     report = page.frame_locator("#cs-fit-report")
     expect(report.locator("h1")).to_have_text("mine")
     expect(report.locator("body")).to_contain_text("turning/broken.mp4")

@@ -76,6 +76,7 @@ def render_fitted(fitted: Fitted, *, without: str) -> str:
     """What a fit has given, and its report, without the folder of the uploaded videos."""
     accuracy, metric = fitted.held_out.metrics["top_1_accuracy"], METRICS["top_1_accuracy"]
     interval = accuracy.interval
+    notes = fitted.publication.notes if fitted.publication else ()
     return _render(
         "fitted",
         name=fitted.name,
@@ -83,7 +84,8 @@ def render_fitted(fitted: Fitted, *, without: str) -> str:
         videos=fitted.held_out.answered,
         interval=metric.format_interval(interval.low, interval.high) if interval else "",
         advice=_capitalise(fitted.advice),
-        notes=[_capitalise(note) for note in fitted.publication.notes] if fitted.publication else [],
+        # The name of a model is one only as it is spelt.
+        notes=[note if note.startswith(fitted.name) else _capitalise(note) for note in notes],
         page=fitted.to_html().replace(without, ""),
     )
 
