@@ -247,7 +247,7 @@ def export_and_report(
     from clipserve_export.repository import find_spec, read_chosen
     from clipserve_export.versions import explain_publication
 
-    spec, started = source.spec, time.monotonic()
+    spec, started, is_new = source.spec, time.monotonic(), not repository.exists()
     with console.status(spec.name) as status:
         try:
             record = export_network(
@@ -279,6 +279,8 @@ def export_and_report(
         console.print(f"  {record.precision} was not checked on a GPU", markup=False)
     chosen = read_chosen(repository, find_spec(repository, spec.name))
     notes = explain_contract(chosen.contract) if chosen else []
+    if is_new:  # perhaps the command runs in another folder than was meant
+        notes.append(f"the repository is new: {repository.absolute()}")
     for note in [*notes, *explain_publication(repository, spec, record.version)]:
         console.print(f"  {note}", markup=False)
 

@@ -85,6 +85,8 @@ def test_weights_that_lie_beside_a_file_are_part_of_its_hash(folder: Path, run: 
     path = write_onnx(folder / "net.onnx", beside=True)
     status, said = adopt(run, folder, path)
     assert status == 0, said
+    assert f"the repository is new: {folder / 'repository'}" in said
+    assert "the repository is new" not in adopt(run, folder, path)[1]
     assert [file.name for file in (folder / "repository" / "mine_net" / "1").glob("*.onnx*")] == ["model.onnx"]
     before = hash_file(path)
     weights = bytearray((folder / "weights.bin").read_bytes())
