@@ -92,8 +92,8 @@ print("" if "CUDAExecutionProvider" in found() else "not onnx and not packages_c
         settings)
             for number in "${!CHOICES[@]}"; do
                 # shellcheck disable=SC2086 # a choice has several words
-                step "settings-$number" python -m benchmarks.gpu_service --parts decode --decoders auto --minutes "${minutes:-1}" \
-                    ${QUICK:+--quick} --out "$work/results/settings-$number" --set ${CHOICES[$number]}
+                step "settings-$number" python -m benchmarks.gpu_service --parts decode --decoders auto --first 4 \
+                    --minutes "${minutes:-1}" ${QUICK:+--quick} --out "$work/results/settings-$number" --set ${CHOICES[$number]}
             done
             ;;
     esac

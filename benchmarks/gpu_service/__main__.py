@@ -7,8 +7,9 @@ the decode step is compared with the CPU's, and every answer with that of the ne
 its videos and exports its network first. The measurements share the time equally; what does not fit is named in one
 line. Writes gpu_service.md, gpu_service.csv and gpu_service.png, also after Ctrl-C.
 
-To compare settings of the decode step: `--parts decode --decoders auto --set nvdec_processes=4 nvdec_streams=4`, once
-for each choice, each with its own `--out`. Decoding alone needs no first requests and answers, so they are left out.
+To compare settings of the decode step: `--parts decode --decoders auto --first 4 --set nvdec_processes=4
+nvdec_streams=4`, once for each choice, each with its own `--out`. Decoding alone needs no first requests and answers,
+so they are left out.
 
 Needs the environment that `make env` makes on a machine with a GPU. `--quick` rehearses everything without one; its
 numbers mean nothing.
@@ -57,7 +58,7 @@ from clipserve_server.errors import ServerStartError
 from clipserve_server.options import Decoder
 
 DECODERS = (Decoder.AUTO, Decoder.CPU)
-START_SECONDS = 15.0  # that a start takes at most, as a rule; and what is written at the end
+START_SECONDS, END_SECONDS = 15.0, 5.0  # that a server's start takes at most, as a rule; and its end, and the page
 # GiB of a GPU that NVDEC may take: docs/gpu-server.md. The network gets the rest.
 NVDEC_GIGABYTES, LEAST_GIGABYTES = 8, 8
 BATCHES = (1, 2, 3)  # whose first requests are measured, beside the largest
@@ -105,7 +106,9 @@ def measure(settings: Settings, budget: Budget, results: Results) -> None:
                     if decoder == settings.decoders[0] and set(settings.parts) != {"decode"}:
                         compare(server, sorted({*BATCHES, largest}), results)
                     # The servers that follow have their share of the time, and their start.
-                    kept = (budget.left - START_SECONDS) * waiting / max(waiting + len(cells), 1) + START_SECONDS
+                    kept = END_SECONDS
+                    if waiting:
+                        kept += (budget.left - START_SECONDS) * waiting / (waiting + len(cells)) + START_SECONDS
                     shares = Shares(lambda kept=kept: budget.left - kept, len(cells), settings.pace)  # type: ignore[misc]
                     measure_rates(server, cells, shares, results)
             except ServerStartError as error:
@@ -200,6 +203,7 @@ def read_arguments() -> argparse.Namespace:
         "--set", nargs="+", metavar="NAME=VALUE", help="parameters of the decode step: docs/settings.md"
     )
     parser.add_argument("--videos", type=Path, nargs="+", help="in place of those that are encoded here")
+    parser.add_argument("--first", type=int, help="only so many of those, the most telling ones (default all)")
     parser.add_argument("--in-flight", type=int, help="requests in flight to decode step and service (default 48)")
     parser.add_argument("--quick", action="store_true", help="motion, two short videos, short rounds: a rehearsal")
     parser.add_argument("--out", type=Path, help="where to write (default benchmarks/results; rehearsals, .cache)")
@@ -216,6 +220,7 @@ def main() -> None:
     settings = replace(
         QUICK if arguments.quick else Settings(), **{name: value for name, value in chosen.items() if value}
     )
+    settings = replace(settings, footage=settings.footage[: arguments.first])
     folder = arguments.out or (CACHE / "gpu-service-rehearsal" if arguments.quick else RESULTS)
     logging.disable(logging.WARNING)  # compilers' progress
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the results so far are written
