@@ -25,12 +25,15 @@ class Use:
 
     gpu_percent: float | None = None
     decoder_percent: float | None = None
-    gpu_megabytes: float | None = None  # the largest, of one GPU
+    gpu_megabytes: float | None = None  # the largest, of one GPU, without what was taken before the first server
     cores: float = 0.0  # that the server's processes kept busy
 
 
 class UsageMonitor:
-    """Watches the GPUs as long as the block lasts. Without nvidia-smi it only counts processor time."""
+    """Watches the GPUs as long as the block lasts. Without nvidia-smi it only counts processor time.
+
+    The export, in this process, holds memory of the GPU from then on: that is not the server's.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -62,7 +65,9 @@ class UsageMonitor:
         columns = list(zip(*(values for moment, values in self._readings if started <= moment <= ended), strict=True))
         known = [[value for value in column if value is not None] for column in columns]
         if all(known) and known:
-            use.gpu_percent, use.decoder_percent, use.gpu_megabytes = fmean(known[0]), fmean(known[1]), max(known[2])
+            taken_before = self._readings[0][1][2] or 0
+            use.gpu_percent, use.decoder_percent = fmean(known[0]), fmean(known[1])
+            use.gpu_megabytes = max(known[2]) - taken_before
 
     def _read(self) -> None:
         assert self._process is not None
