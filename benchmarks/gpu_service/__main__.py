@@ -5,7 +5,8 @@ after the start against later ones; the network alone; decoding alone and the wh
 in H.264, HEVC of 8 and 10 bits, and AV1; what of the GPU, its video decoder and the processor that uses. Every clip of
 the decode step is compared with the CPU's, and every answer with that of the network in float32 on the CPU. Encodes
 its videos and exports its network first. The measurements share the time equally; what does not fit is named in one
-line. Writes gpu_service.md, gpu_service.csv and gpu_service.png, also after Ctrl-C.
+line. Writes gpu_service.md, gpu_service.csv and gpu_service.png, also after Ctrl-C, and the log of each server, which
+says why NVDEC is not used.
 
 To compare settings of the decode step: `--parts decode --decoders auto --first 4 --set nvdec_processes=4
 nvdec_streams=4`, once for each choice, each with its own `--out`. Decoding alone needs no first requests and answers,
@@ -81,8 +82,8 @@ class Settings:
 QUICK = Settings(model="motion", footage=QUICK_FOOTAGE, in_flight=4, pace=Pace(0.1, 0.3, 0.3))
 
 
-def measure(settings: Settings, budget: Budget, results: Results) -> None:
-    """Measure everything, or what there is time for, into `results`."""
+def measure(settings: Settings, budget: Budget, results: Results, folder: Path) -> None:
+    """Measure everything, or what there is time for, into `results`. The servers' logs go to `folder`."""
     spec = SPECS[settings.model]
     paths = settings.videos or encode_side_by_side(settings.footage)
     with repository_for(settings) as repository, UsageMonitor() as monitor:
@@ -100,7 +101,7 @@ def measure(settings: Settings, budget: Budget, results: Results) -> None:
                 results.add_missing(f"decoder {decoder}", "the time was over")
                 continue
             try:
-                with serve(repository, spec.name, decoder=decoder) as triton:
+                with serve(repository, spec.name, decoder=decoder, log=folder / f"triton_{decoder}.log") as triton:
                     print(f"decoder {decoder}: {triton.gpu_use() or 'no GPU'}; {budget.left:.0f} s left", flush=True)
                     server = ServerMeasurement(triton, references, monitor)
                     if decoder == settings.decoders[0] and set(settings.parts) != {"decode"}:
@@ -225,8 +226,9 @@ def main() -> None:
     logging.disable(logging.WARNING)  # compilers' progress
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the results so far are written
     results = Results(describe_server())
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        measure(settings, Budget(arguments.minutes * 60), results)
+        measure(settings, Budget(arguments.minutes * 60), results, folder)
     except KeyboardInterrupt:
         results.add_missing("the rest", "interrupted")
     finally:

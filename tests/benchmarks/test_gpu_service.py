@@ -162,6 +162,7 @@ def test_one_command_measures_everything(tmp_path: Path) -> None:
     assert {row["nvdec_percent"] for row in decoded if row["decoder"] == "cpu"} == {"0"}
     assert all(int(row["nvdec_percent"]) > 50 for row in decoded if row["decoder"] == "auto")
     assert {row["gpu_percent"] for row in rows if row["gpu_percent"]} == {"60"}
+    assert "NVDEC of GPU 0: h264 of 8 bits ready" in (tmp_path / "triton_auto.log").read_text()
 
 
 @pytest.mark.long
