@@ -161,6 +161,29 @@ class TestCertificates:
         assert done.returncode == 1
         assert "letters, digits" in done.stderr
 
+    def test_the_script_adds_a_client_and_keeps_the_server_as_it_is(self, tmp_path):
+        assert run_script("--folder", str(tmp_path), "--client", "alice", "gpu1.example.org").returncode == 0
+        before = (tmp_path / "server/server.pem").read_bytes()
+        assert run_script("--folder", str(tmp_path), "--client", "bob").returncode == 0
+        assert (tmp_path / "clients/bob/client.pem").exists()
+        assert (tmp_path / "server/server.pem").read_bytes() == before
+        assert run_script("--folder", str(tmp_path), "gpu2.example.org").returncode == 0
+        assert (tmp_path / "server/server.pem").read_bytes() != before
+
+    def test_the_script_makes_no_other_authority_where_the_key_of_the_first_has_been_moved_away(self, tmp_path):
+        assert run_script("--folder", str(tmp_path), "--client", "alice").returncode == 0
+        (tmp_path / "authority/ca.key").rename(tmp_path / "elsewhere.key")
+        before = (tmp_path / "server/ca.pem").read_bytes()
+        done = run_script("--folder", str(tmp_path), "--client", "bob")
+        assert done.returncode == 1
+        assert "ca.key is not here" in done.stderr
+        assert (tmp_path / "server/ca.pem").read_bytes() == before
+
+    def test_the_script_shows_what_openssl_says(self, tmp_path):
+        done = run_script("--folder", str(tmp_path), "--client", "x" * 65)
+        assert done.returncode == 1
+        assert "string too long" in done.stderr
+
     def test_the_script_keeps_keys_to_their_owner(self, certificates):
         keys = [path for path in certificates.root.rglob("*") if path.suffix == ".key" or path.name == "proxy.pem"]
         assert len(keys) == 8
