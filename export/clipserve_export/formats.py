@@ -153,11 +153,11 @@ def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path, *,
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(lay_out(tune(network), target), _example(geometry), check_trace=False)
         frozen = torch.jit.freeze(traced)
-        free_devices(frozen.graph)
+        _free_devices(frozen.graph)
         torch.jit.save(frozen, path)
 
 
-def free_devices(graph: Any) -> None:
+def _free_devices(graph: Any) -> None:
     """Let a traced network make its tensors, as torch.arange does, on the device of its clips.
 
     Tracing has fixed the device of this machine. On another one such a network fails: its tensors are on two devices.
