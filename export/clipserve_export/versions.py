@@ -22,6 +22,7 @@ from clipserve_export.formats import Format
 from clipserve_export.records import (
     find_lacking_openvino,
     published_numbers,
+    read_record,
     read_records,
     read_version_contract,
 )
@@ -139,7 +140,9 @@ def require_compatible(
         return
     net = repository / spec.net_name
     for number in others:
-        if not (net / str(number) / form.filename).exists():
+        # A file of the format that the version had before may lie there, with other weights.
+        written = read_record(net / str(number)).get("format", form.name)
+        if written != form.name or not (net / str(number) / form.filename).exists():
             raise VersionError(
                 f"version {number} of {spec.name} is not {form.name}, and all versions share one config with one"
                 f" backend: export version {version} in the format of the others, or publish in another --repository"

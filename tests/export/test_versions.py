@@ -177,6 +177,9 @@ def test_versions_share_a_format_and_labels(versions: Path, run: Run, tmp_path: 
     status, said = run("export", "motion", "--format", "torchscript", *options)
     assert (status, published_numbers(versions, MOTION)) == (1, [1, 2])
     assert "version 1 of motion is not torchscript" in said
+    for number in "12":  # the file of an earlier export, which the version does not answer with
+        (versions / "motion_net" / number / "model.pt").write_bytes(b"")
+    assert "version 1 of motion is not torchscript" in run("export", "motion", "--format", "torchscript", *options)[1]
     labels = tmp_path / "labels.txt"
     labels.write_text("".join(f"class {number}\n" for number in range(12)))
     status, said = run("export", "motion", "--labels", labels, *options)
