@@ -49,13 +49,12 @@ class Watcher:
     """
 
     def __init__(self, fleet: Watched) -> None:
-        self._members = fleet.members
         self._round = Round()
         self._awake = threading.Event()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._fleet = weakref.ref(fleet, lambda _: self._end())
+        self._fleet = weakref.ref(fleet, lambda _: self.close())
 
     def wake(self) -> None:
         """A call begins."""
@@ -68,9 +67,6 @@ class Watcher:
 
     def close(self) -> None:
         """End the thread."""
-        self._end()
-
-    def _end(self) -> None:
         self._closed.set()
         self._awake.set()
 
