@@ -97,7 +97,7 @@ def evaluate(
 
 
 def load_modules(html: str | None) -> None:
-    """Load what a report needs before the work begins. Raises MissingExtra."""
+    """Load what a report needs before the work begins. Raises InvalidRequest."""
     check_installed()
     for module in HTML_MODULES if html else ():
         load(module, "evaluation")
