@@ -13,6 +13,8 @@ DECODERS = ("auto", "cpu", "nvdec")
 _CORES_OF_NVDEC = 2
 # Zero lets the server choose.
 _FROM_ZERO = ("workers", "nvdec_min_pixels")
+# The files with the quota and the period of a control group, of version 2 and of version 1.
+_QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
 
 @dataclass(frozen=True)
@@ -82,22 +84,11 @@ def available_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     cgroup: the folder of its control groups, version 1 or 2.
     """
     cores = len(os.sched_getaffinity(0))
-    for read in (_read_quota, _read_quota_v1):
+    for names in _QUOTAS:
         try:
-            quota, period = read(cgroup)
+            quota, period = map(int, " ".join((cgroup / name).read_text() for name in names).split())
         except (OSError, ValueError):  # the files of the other version, or a quota of "max"
             continue
         # A quota of -1 means none. Rounded up, because half a core still needs a worker.
         return max(1, min(cores, -(-quota // period))) if quota > 0 and period > 0 else cores
     return cores
-
-
-def _read_quota(cgroup: Path) -> tuple[int, int]:
-    """Microseconds of processor time in a period, and the period in microseconds."""
-    quota, period = (cgroup / "cpu.max").read_text().split()
-    return int(quota), int(period)
-
-
-def _read_quota_v1(cgroup: Path) -> tuple[int, int]:
-    folder = cgroup / "cpu"
-    return int((folder / "cpu.cfs_quota_us").read_text()), int((folder / "cpu.cfs_period_us").read_text())
