@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 
 from clip_decode.limits import Limits
 
-from .process import IMPORT_OWN_CODE, WorkerProcess, python, start_workers
+from .process import IMPORT_OWN_CODE, WorkerProcess, python, start_workers, worker_program
 from .settings import PoolSettings
 
 PACKAGE = "PyNvVideoCodec"
@@ -112,13 +112,13 @@ class NvdecProcess:
         Args:
             settings: of the pool.
             device: the GPU, in CUDA_VISIBLE_DEVICES.
-            program: what to run in place of nvdec_worker(); it gets the settings and the steps to leave out ahead of
+            program: what to run in place of nvdec_worker; it gets the settings and the steps to leave out ahead of
                 start_worker's arguments.
             log: called with what each start has found.
         """
         self.streams = settings.nvdec_streams
         self._device = device
-        self._program = [*(program or nvdec_worker()), json.dumps(asdict(settings))]
+        self._program = [*(program or worker_program("nvdec_worker")), json.dumps(asdict(settings))]
         self._settings = replace(
             settings,
             max_decode_seconds=max(settings.max_decode_seconds // _SHARE_OF_TIME, 1),
@@ -168,11 +168,6 @@ class NvdecProcess:
         for number in range(self.streams):
             if (worker := self.take(number)) is not None:
                 worker.end()
-
-
-def nvdec_worker() -> list[str]:
-    """The program that decodes with NVDEC."""
-    return [python(), "-X", "faulthandler", "-m", "decode_pool.nvdec_worker"]
 
 
 def nvdec_processes(

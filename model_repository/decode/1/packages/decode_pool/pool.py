@@ -19,7 +19,7 @@ from .admission import NetworkBacklog
 from .job_queue import Cancelled, JobQueue, QueuedJob
 from .messages import Decoded, Job
 from .nvdec import NvdecProcess
-from .process import decode_worker
+from .process import worker_program
 from .settings import PoolSettings
 from .slots import ErrorLog, NvdecSlot, SharedState, WorkerSlot, WorkersNotStarted
 
@@ -59,7 +59,7 @@ class DecodePool:
         shared = SharedState(
             settings,
             limits,
-            tuple(program) or decode_worker(),
+            tuple(program) or worker_program("worker"),
             self._queue,
             ErrorLog(log),
             on_restart=on_restart,

@@ -251,8 +251,8 @@ class WorkerProcess:
 def start_worker(program: Sequence[str], settings: PoolSettings, limits: Limits) -> WorkerProcess:
     """Start a worker.
 
-    program: what to run, for example decode_worker(). It gets three more arguments: the file descriptor of its socket,
-        the limits of a video as JSON, and the megabytes of memory it may take.
+    program: what to run, for example worker_program("worker"). It gets three more arguments: the file descriptor of its
+        socket, the limits of a video as JSON, and the megabytes of memory it may take.
     """
     return start_workers(program, settings, limits, 1)[0]
 
@@ -295,9 +295,9 @@ def start_workers(
         return [WorkerProcess(process, Connection(ours.detach()), stderr, settings, program[0]) for ours, _ in pairs]
 
 
-def decode_worker() -> list[str]:
-    """The program that decodes with FFmpeg. When it crashes, faulthandler writes its Python stack."""
-    return [python(), "-X", "faulthandler", "-m", "decode_pool.worker"]
+def worker_program(module: str) -> list[str]:
+    """The program that is this module. When it crashes, faulthandler writes its Python stack."""
+    return [python(), "-X", "faulthandler", "-m", f"decode_pool.{module}"]
 
 
 def python() -> str:

@@ -11,7 +11,7 @@ from clip_decode.errors import Busy, Crashed
 from clip_decode.limits import Limits
 from clip_decode.windows import WindowClips
 
-from .process import WorkerGone, WorkerProcess, python, start_worker
+from .process import WorkerGone, WorkerProcess, start_worker, worker_program
 from .settings import PoolSettings
 from .window_messages import WindowJob
 
@@ -47,7 +47,7 @@ class WindowStream:
         on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self._job, self._settings, self._limits = job, settings, limits
-        self._program = tuple(program) or window_worker()
+        self._program = tuple(program) or worker_program("window_worker")
         self._on_restart = on_restart
         self._worker: WorkerProcess | None = None
         self._lock, self._is_closed = threading.Lock(), False
@@ -101,8 +101,3 @@ class WindowStream:
             self._is_closed = True
             if self._worker is not None:
                 self._worker.kill()
-
-
-def window_worker() -> list[str]:
-    """The program that decodes windows with FFmpeg. When it crashes, faulthandler writes its Python stack."""
-    return [python(), "-X", "faulthandler", "-m", "decode_pool.window_worker"]
