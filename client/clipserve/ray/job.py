@@ -19,7 +19,7 @@ from clipserve.ray.calls import AnyRow
 from clipserve.ray.columns import read_ids
 from clipserve.ray.dataset import ask
 from clipserve.ray.options import AnyOptions, DatasetOptions, JobOptions, TimelineJobOptions
-from clipserve.ray.results import ResultFolder, ResultSink, WindowFolder, iterate_failed
+from clipserve.ray.results import ResultFolder, ResultSink, WindowFolder
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -107,7 +107,7 @@ def continue_job(
         done_before=len(done),
         rows=sum(part.rows for part in sink.written),
         truncated=sum(part.truncated for part in sink.written),
-        failed=sum((Counter({code: count}) for code, count in iterate_failed(sink.written)), Counter()),
+        failed=sum((part.failed for part in sink.written), Counter()),
     )
 
 

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,7 +79,7 @@ class Written:
     """What one write task has written. rows: one for each video."""
 
     rows: int = 0
-    failed: Mapping[str, int] = field(default_factory=dict)
+    failed: Counter[str] = field(default_factory=Counter)
     truncated: int = 0
 
 
@@ -269,7 +270,7 @@ class ResultSink(Datasink[Written]):  # type: ignore[misc]  # Ray is untyped her
         codes = [code.as_py() for table in tables for code in table["error"] if code.is_valid]
         return Written(
             rows=sum(len(pc.unique(table[ID])) for table in tables),
-            failed={code: codes.count(code) for code in set(codes)},
+            failed=Counter(codes),
             truncated=sum(len(pc.unique(table[ID].filter(table["truncated"]))) for table in tables),
         )
 
@@ -284,9 +285,3 @@ class ResultSink(Datasink[Written]):  # type: ignore[misc]  # Ray is untyped her
 
 def _read_block(block: Any) -> pa.Table:
     return BlockAccessor.for_block(block).to_arrow()
-
-
-def iterate_failed(written: Iterable[Written]) -> Iterator[tuple[str, int]]:
-    """Codes of errors with their counts."""
-    for part in written:
-        yield from part.failed.items()
