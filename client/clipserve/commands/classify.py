@@ -86,11 +86,8 @@ def classify(
             "the file has every row, also those of failures, and nothing is printed: leave out --json and --on-error",
             param_hint="--out",
         )
-    if out and given.has_standard_input:
-        raise typer.BadParameter(
-            "standard input cannot be read again when the job continues: give a file, or leave out --out",
-            param_hint="--out",
-        )
+    if out:
+        given.check_repeatable()
     if out and not is_remote(out) and Path(out).suffix.lower() not in JSON_LINES:
         raise typer.BadParameter(
             f"rows are written as JSON lines, so the name must end in {' or '.join(JSON_LINES)}; got {out!r}",

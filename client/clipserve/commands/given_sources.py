@@ -38,10 +38,13 @@ class GivenSources:
                 param_hint="SOURCES",
             )
 
-    @property
-    def has_standard_input(self) -> bool:
-        """Whether standard input is among them, which can be read only once."""
-        return STANDARD_INPUT in self._sources
+    def check_repeatable(self) -> None:
+        """Raise BadParameter if a job could not go on with them: standard input can be read only once."""
+        if STANDARD_INPUT in self._sources:
+            raise typer.BadParameter(
+                "standard input cannot be read again when the job continues: give a file, or leave out --out",
+                param_hint="--out",
+            )
 
     def read(self) -> Entries:
         """The videos; may be called once."""

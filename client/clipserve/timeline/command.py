@@ -104,11 +104,8 @@ def timeline(
     """
     given = GivenSources(sources)
     plan = OutputPlan(out, format, html, png, windows, joining, as_segments=as_segments, as_json=as_json)
-    if out and given.has_standard_input:
-        raise typer.BadParameter(
-            "standard input cannot be read again when the job continues: give a file, or leave out --out",
-            param_hint="--out",
-        )
+    if out:
+        given.check_repeatable()
     with server.open_classifier(model) as classifier:
         try:
             share = Shard.parse(shard)
