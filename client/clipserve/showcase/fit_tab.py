@@ -76,10 +76,8 @@ class FitTab:
         except ClipserveError as error:
             yield rendering.render_failure(error), gr.update()
         except Exception:
-            # A defect of the page. The traceback goes to the log of whoever runs it, and not to the visitor.
             log.exception("the page failed to fit a model")
-            failed = ClipserveError("the page itself failed; its log has the details")
-            yield rendering.render_failure(failed), gr.update()
+            yield rendering.render_defect(), gr.update()
 
     def _work(
         self,

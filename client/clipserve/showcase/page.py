@@ -94,10 +94,8 @@ class Page:
         except ClipserveError as error:
             yield rendering.render_failure(error), nothing, nothing
         except Exception:
-            # A defect of the page. The traceback goes to the log of whoever runs it, and not to the visitor.
             log.exception("the page failed on %s", file)
-            failed = ClipserveError("the page itself failed; its log has the details")
-            yield rendering.render_failure(failed), nothing, nothing
+            yield rendering.render_defect(), nothing, nothing
 
 
 def read_seconds(text: str | None) -> float | None:

@@ -62,6 +62,11 @@ def render_failure(error: ClipserveError) -> str:
     return _render("failure", title=title, message=_sentence(str(error)), code=error.code)
 
 
+def render_defect() -> str:
+    """As `render_failure`, of the page itself: the traceback is for the log of whoever runs it, not for the visitor."""
+    return render_failure(ClipserveError("the page itself failed; its log has the details"))
+
+
 def render_fit_introduction() -> str:
     """What the tab for one's own classes asks for."""
     return _render("fit_introduction", videos=MOST_VIDEOS, megabytes=MOST_BYTES >> 20)

@@ -65,9 +65,8 @@ class TimelineTab:
         except ClipserveError as error:
             yield rendering.render_failure(error)
         except Exception:
-            # A defect of the page. The traceback goes to the log of whoever runs it, and not to the visitor.
             log.exception("the page failed on the timeline of %s", file)
-            yield rendering.render_failure(ClipserveError("the page itself failed; its log has the details"))
+            yield rendering.render_defect()
 
 
 def add_timeline_tab(tab: TimelineTab, quiet: dict[str, Any]) -> "gradio.Dropdown":
