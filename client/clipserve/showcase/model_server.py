@@ -62,18 +62,13 @@ class ModelServer:
     def __init__(self, open_classifier: OpenClassifier, url: str, *, named: str | None = None) -> None:
         self.url = url
         self._named = named
-        self._open = open_classifier
+        self.open_classifier = open_classifier
         self._classifiers: dict[str, VideoClassifier] = {}
-
-    @property
-    def open_classifier(self) -> OpenClassifier:
-        """Makes a classifier of any model, which the caller closes."""
-        return self._open
 
     def models(self) -> list[str]:
         """The models that take videos. Raises ServerError."""
         # Listing needs a classifier, and any model's name will do.
-        with self._open(Connection.model) as classifier:
+        with self.open_classifier(Connection.model) as classifier:
             try:
                 return classifier.models()
             except AccessDenied:
@@ -100,7 +95,7 @@ class ModelServer:
 
     def _classifier(self, model: str) -> VideoClassifier:
         # setdefault is atomic. A classifier that lost a race has not connected, so nothing needs to close it.
-        return self._classifiers.get(model) or self._classifiers.setdefault(model, self._open(model))
+        return self._classifiers.get(model) or self._classifiers.setdefault(model, self.open_classifier(model))
 
     def __enter__(self) -> Self:
         return self
