@@ -205,7 +205,7 @@ class FittedSource:
             contract=self.spec.contract,
             labels=self.head.classes,
             weights=f"head on {self.trunk.origin}",
-            weights_sha256=self.hash_values(),
+            weights_sha256=hash_files(self.trunk, self.head),
             write=self.write,
             precision=self.trunk.precision,
             remedy=f"export {self.trunk.spec.name} again, and fit again",
@@ -216,17 +216,13 @@ class FittedSource:
         {"onnx": write_onnx, "torchscript": write_torchscript}[self.trunk.form.name](self.trunk, self.head, path)
         (path.parent / REPORT).write_text(self.report)
 
-    def hash_values(self) -> str:
-        """Of the trunk's file and the head's values."""
-        return hash_files(self.trunk, self.head)
-
     def recipe_files(self) -> Sequence[Path]:
         """This file, and what it adds nodes with."""
         return [Path(__file__), Path(__file__).with_name("onnx_nodes.py")]
 
     def describes(self, record: Mapping[str, Any]) -> bool:
         """Compared by the values."""
-        return record.get("weights_sha256") == self.hash_values()
+        return record.get("weights_sha256") == hash_files(self.trunk, self.head)
 
 
 def hash_files(trunk: Trunk, head: Head) -> str:
