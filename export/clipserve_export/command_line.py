@@ -141,7 +141,7 @@ def export(
     console = make_console()
     try:
         from clipserve_export.errors import ExportError
-        from clipserve_export.named_sources import name_sources
+        from clipserve_export.named_sources import name_source
         from clipserve_export.repository import find_drift, find_spec, write_configs
         from clipserve_export.serving.changes import change_serving
         from clipserve_export.versions import explain_openvino
@@ -183,9 +183,10 @@ def export(
                 for note in explain_openvino(repository, spec):
                     console.print(f"{spec.name}: {note}", markup=False)
             return
-        sources = name_sources(
-            names, repository, name=name, contract_file=contract, weights=weights, labels_file=labels
-        )
+        sources = [
+            name_source(each, repository, name=name, contract_file=contract, weights=weights, labels_file=labels)
+            for each in names
+        ]
     except ExportError as error:
         raise fail(console, str(error), 1) from error
 

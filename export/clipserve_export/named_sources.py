@@ -1,6 +1,5 @@
 """The networks that the arguments of `clipserve export` name."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from clipserve_export.errors import ContractError, RepositoryError
@@ -14,35 +13,7 @@ from clipserve_export.sources import NetworkSource, PublishedSource
 from clipserve_export.specs import SPECS
 
 
-def name_sources(
-    names: Sequence[str],
-    repository: Path,
-    *,
-    name: str | None = None,
-    contract_file: Path | None = None,
-    weights: str,
-    labels_file: Path | None = None,
-) -> list[NetworkSource]:
-    """A source for each of `names`: a published model, FILE.py:FUNCTION, or hf:FOLDER.
-
-    Args:
-        names: of the command line.
-        repository: whose own models a message lists.
-        name: of the one model that is not published.
-        contract_file: its clip contract.
-        weights: of --weights.
-        labels_file: its class names; their number is given to a function that has a parameter `classes`.
-
-    Raises:
-        ExportError: a name means nothing, or lacks what it needs.
-    """
-    return [
-        _name_source(each, repository, name=name, contract_file=contract_file, weights=weights, labels_file=labels_file)
-        for each in names
-    ]
-
-
-def _name_source(
+def name_source(
     argument: str,
     repository: Path,
     *,
@@ -51,6 +22,19 @@ def _name_source(
     weights: str,
     labels_file: Path | None,
 ) -> NetworkSource:
+    """The source that `argument` names: a published model, FILE.py:FUNCTION, or hf:FOLDER.
+
+    Args:
+        argument: of the command line.
+        repository: whose own models a message lists.
+        name: of the one model that is not published.
+        contract_file: its clip contract.
+        weights: of --weights.
+        labels_file: its class names; their number is given to a function that has a parameter `classes`.
+
+    Raises:
+        ExportError: the argument means nothing, or lacks what it needs.
+    """
     if argument in SPECS:
         if name or contract_file:
             raise ContractError(f"{argument} is a published model, which has its name and its contract")
