@@ -62,9 +62,7 @@ NOTICE = "# Made by `clipserve export`; `clipserve export --check` compares it w
 
 
 def decode_config(
-    specs: Iterable[ModelSpec],
-    servings: Mapping[str, Serving] | None = None,
-    parameters: Mapping[str, str] | None = None,
+    specs: Iterable[ModelSpec], servings: Mapping[str, Serving], parameters: Mapping[str, str]
 ) -> pb.ModelConfig:
     """The decode step of all networks. Each clip geometry has an output, and a parameter of the same name.
 
@@ -86,22 +84,20 @@ def decode_config(
     )
     for name, geometry in geometries.items():
         config.parameters[name].string_value = json.dumps(vars(geometry))
-    write_clips(config, specs, servings or {})
-    write_queues(config, specs, servings or {})
-    for name, value in (parameters or {}).items():
+    write_clips(config, specs, servings)
+    write_queues(config, specs, servings)
+    for name, value in parameters.items():
         config.parameters[name].string_value = value
     return config
 
 
-def read_decode_parameters(config: pb.ModelConfig) -> dict[str, str]:
-    """The parameters of a decode step's config that an operator has set by hand."""
-    return {name: config.parameters[name].string_value for name in DECODE_PARAMETERS if name in config.parameters}
+def read_parameters(config: pb.ModelConfig, names: Iterable[str]) -> dict[str, str]:
+    """Those of these parameters that an operator has set by hand."""
+    return {name: config.parameters[name].string_value for name in names if name in config.parameters}
 
 
 def timeline_config(
-    specs: Iterable[ModelSpec],
-    servings: Mapping[str, Serving] | None = None,
-    parameters: Mapping[str, str] | None = None,
+    specs: Iterable[ModelSpec], servings: Mapping[str, Serving], parameters: Mapping[str, str]
 ) -> pb.ModelConfig:
     """The model that answers window by window, for every network. Its responses have n windows each.
 
@@ -122,7 +118,7 @@ def timeline_config(
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=True),
     )
     for spec in specs:
-        serving = (servings or {}).get(spec.name, DEFAULTS)
+        serving = servings.get(spec.name, DEFAULTS)
         config.parameters[f"MODEL_{spec.name}"].string_value = json.dumps(
             {
                 "network": spec.net_name,
@@ -132,14 +128,9 @@ def timeline_config(
                 "instances": serving.instances_for(spec),
             }
         )
-    for name, value in (parameters or {}).items():
+    for name, value in parameters.items():
         config.parameters[name].string_value = value
     return config
-
-
-def read_timeline_parameters(config: pb.ModelConfig) -> dict[str, str]:
-    """The parameters of a timeline config that an operator has set by hand."""
-    return {name: config.parameters[name].string_value for name in TIMELINE_PARAMETERS if name in config.parameters}
 
 
 def clip_dims(geometry: Geometry) -> list[int]:

@@ -13,16 +13,17 @@ from clipserve.contract import WEIGHTS_FIELDS, ClipContract
 from clipserve_export.access import explain_write_errors, locked
 from clipserve_export.configs import (
     DECODE,
+    DECODE_PARAMETERS,
     DEFAULTS,
     TIMELINE,
+    TIMELINE_PARAMETERS,
     decode_config,
     ensemble_config,
     net_config,
     parse_config,
     print_config,
     read_contract,
-    read_decode_parameters,
-    read_timeline_parameters,
+    read_parameters,
     timeline_config,
 )
 from clipserve_export.errors import RepositoryError
@@ -137,8 +138,10 @@ def _shared_configs(
     repository: Path, specs: Iterable[ModelSpec], chosen: Mapping[str, Chosen | None]
 ) -> dict[Path, str]:
     servings = {name: each.serving for name, each in chosen.items() if each}
-    decode = decode_config(specs, servings, read_decode_parameters(_read_shared(repository, DECODE)))
-    timeline = timeline_config(specs, servings, read_timeline_parameters(_read_shared(repository, TIMELINE)))
+    decode = decode_config(specs, servings, read_parameters(_read_shared(repository, DECODE), DECODE_PARAMETERS))
+    timeline = timeline_config(
+        specs, servings, read_parameters(_read_shared(repository, TIMELINE), TIMELINE_PARAMETERS)
+    )
     return {Path(DECODE, CONFIG): print_config(decode), Path(TIMELINE, CONFIG): print_config(timeline)}
 
 

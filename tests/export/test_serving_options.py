@@ -56,7 +56,7 @@ every_model = pytest.mark.parametrize("spec", SPECS.values(), ids=lambda spec: s
 def test_a_choice_is_read_back_from_the_text_it_was_written_as(spec: ModelSpec, serving: Serving) -> None:
     net = parse_config(print_config(net_config(spec, FORMATS["onnx"], classes=5, serving=serving)))
     ensemble = parse_config(print_config(ensemble_config(spec, classes=5, serving=serving)))
-    decode = parse_config(print_config(decode_config(SPECS.values(), {spec.name: serving})))
+    decode = parse_config(print_config(decode_config(SPECS.values(), {spec.name: serving}, {})))
     same = None if serving.max_batch == max_videos(spec) else serving.max_batch
     assert read_serving(spec, net, ensemble, decode) == replace(serving, max_batch=same)
 
