@@ -175,7 +175,7 @@ def summarise(per_video: Mapping[str, Floats], others: Mapping[str, float]) -> d
     return values
 
 
-def mean_interval(values: Floats, *, seed: int = SEED) -> Interval | None:
+def mean_interval(values: Floats) -> Interval | None:
     """Interval of the mean of `values` [N]; None for a single value that is no share.
 
     Misses and hits (zeros and ones) take Wilson's interval, because a bootstrap of hits alone gives an interval of zero
@@ -185,7 +185,7 @@ def mean_interval(values: Floats, *, seed: int = SEED) -> Interval | None:
         test = load("scipy.stats", "evaluation").binomtest(int(values.sum()), len(values))
         found = test.proportion_ci(LEVEL, method="wilson")
         return Interval(float(found.low), float(found.high))
-    return _bootstrap(values, seed)
+    return _bootstrap(values, SEED)
 
 
 def paired_interval(values: Floats, baseline: Floats, *, seed: int = SEED) -> Interval | None:
