@@ -2,8 +2,9 @@
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from clipserve.errors import InvalidRequest
@@ -40,7 +41,7 @@ class Truth:
     def labels(self) -> tuple[str, ...]:
         """One spelling of each label, sorted. Case and underscores make no difference."""
         found: dict[str, str] = {}
-        for one in self._all():
+        for one in chain.from_iterable(self.segments.values()):
             found.setdefault(normalise(one.label), one.label)
         return tuple(sorted(found.values()))
 
@@ -67,9 +68,6 @@ class Truth:
         if not any(segments.values()):
             raise InvalidRequest(f"{name!r} has no segment, so there is nothing to evaluate")
         return cls(videos, {video: tuple(found) for video, found in segments.items()})
-
-    def _all(self) -> Iterable[TrueSegment]:
-        return (one for found in self.segments.values() for one in found)
 
 
 def _read_records(name: str) -> Iterator[tuple[str, dict[str, str]]]:
