@@ -17,7 +17,7 @@ from clip_decode.demux.truncation import is_truncated
 from clip_decode.dependencies.analysis import analyze_dependencies
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from clip_decode.errors import Declined
-from clip_decode.geometry import Geometry
+from clip_decode.geometry import CLIP, Geometry
 from clip_decode.limits import Limits
 from clip_decode.picture import Pixels
 from clip_decode.picture.clip_buffer import FrameFacts
@@ -27,9 +27,6 @@ from clip_decode.sampling import Sampling
 
 if TYPE_CHECKING:
     from clip_decode.decode.nvdec.gpu import Nvdec
-
-# What `decode_clips` calls a geometry that has no name.
-CLIP = "clip"
 
 # Containers that state the size of each packet. The others are broadcast and lose bits on the way: FFmpeg reports that,
 # NVDEC does not (measured: MPEG-TS with three wrong bits, benchmarks/results/nvdec.md).

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 # Stride is counted at this rate, as SlowFast and PyTorchVideo do (TARGET_FPS 30).
 STRIDE_FRAMES_PER_SECOND = 30
 
+# What a geometry is called that has no name.
+CLIP = "clip"
+
 _BOUNDS = {"frames": 256, "stride": 256, "short_side": 2048, "crop": 2048}
 
 

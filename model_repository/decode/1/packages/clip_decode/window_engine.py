@@ -24,7 +24,7 @@ from clip_decode.demux.truncation import is_truncated
 from clip_decode.dependencies.analysis import analyze_dependencies
 from clip_decode.dependencies.packet_dependencies import Dependencies, DependenciesUnknown
 from clip_decode.engine import describe_video
-from clip_decode.geometry import Geometry
+from clip_decode.geometry import CLIP, Geometry
 from clip_decode.limits import Limits
 from clip_decode.picture import Pixels
 from clip_decode.picture.clip_buffer import FrameFacts
@@ -35,7 +35,6 @@ from clip_decode.plan.window_plan import Move, count_windows, list_spans, plan_w
 from clip_decode.sampling import Sampling
 from clip_decode.windows import PlannedWindow, Span, WindowClips, WindowedVideo, WindowLimits, Windows
 
-_CLIP = "clip"
 # Packets that may be decoded in vain to decode windows alone, or as many as the video has: seconds.
 _MIN_VAIN_PACKETS = 10_000
 
@@ -106,7 +105,7 @@ class WindowRequest:
     def within(self, span: Span, limits: Limits) -> DecodeRequest:
         """The request for one window alone."""
         sampling = replace(self.sampling, start_seconds=span.start_seconds, end_seconds=span.end_seconds)
-        return DecodeRequest({_CLIP: self.geometry}, sampling, limits)
+        return DecodeRequest({CLIP: self.geometry}, sampling, limits)
 
 
 class _WindowDecoder:
@@ -179,7 +178,7 @@ class _WindowDecoder:
             except DependenciesUnknown:
                 self._vain_packets -= cost
             else:
-                return self._window(window, result.buffer.clips[_CLIP], sparse, result.buffer.facts)
+                return self._window(window, result.buffer.clips[CLIP], sparse, result.buffer.facts)
         if self._full is None:
             first = sparse.windows[0].span.number
             spans = [planned.span for planned in sparse.windows[window.span.number - first :]]

@@ -10,14 +10,13 @@ from fractions import Fraction
 import numpy as np
 
 from clip_decode.errors import InvalidRequest
-from clip_decode.geometry import Geometry
+from clip_decode.geometry import CLIP, Geometry
 from clip_decode.plan.frame_selection import FrameSelection, select_frames
 from clip_decode.plan.timeline import Timeline
 from clip_decode.sampling import Sampling
 from clip_decode.windows import PlannedWindow, Span, WindowLimits, Windows
 
 Move = Callable[[FrameSelection, Sampling], FrameSelection]
-_CLIP = "clip"
 # A last window that is shorter comes from rounding: a step of 1/3 s has 16 digits. It is less than a tick of the usual
 # clocks of videos, 1/90,000 s.
 _SHORTEST_WINDOW = Fraction(1, 1_000_000)
@@ -76,11 +75,11 @@ def plan_windows(
         if span.start_seconds >= timeline.duration:
             break
         within = replace(sampling, start_seconds=span.start_seconds, end_seconds=span.end_seconds)
-        selection = select_frames(timeline, {_CLIP: geometry}, within)
+        selection = select_frames(timeline, {CLIP: geometry}, within)
         if move is not None:
             selection = move(selection, within)
         first, last = timeline.frames_between(span.start_seconds, span.end_seconds)
-        numbers = np.array(selection.indices[_CLIP], np.int32)
+        numbers = np.array(selection.indices[CLIP], np.int32)
         planned.append(PlannedWindow(span, first, last + 1, numbers, selection.policy, selection.quality))
     return planned
 
