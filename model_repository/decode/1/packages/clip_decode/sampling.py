@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from clip_decode.errors import InvalidRequest
 from clip_decode.geometry import read_digits
@@ -31,9 +31,9 @@ MAX_VIEWS_TIMES_CROPS = 30  # The largest published protocol: 10 views x 3 crops
 MAX_SECONDS = 1_000_000.0
 
 _CHOICES: dict[str, tuple[object, ...]] = {
-    "policy": ("uniform", "clip", "keyframes"),
+    "policy": get_args(Policy),
     "crops": (1, 3),
-    "quality": ("fast", "reference", "draft"),
+    "quality": get_args(Quality),
 }
 
 
