@@ -68,7 +68,7 @@ class DecodeMetrics:
         counter, gauge = families.COUNTER, families.GAUGE
         outcomes = Outcomes(family("total", "Videos by outcome: ok, or the code of the error", counter), OTHER_OUTCOMES)
         self.count_outcome = outcomes.count
-        self._buckets = family("seconds_bucket", "Videos decoded within le seconds, the wait not counted", counter)
+        buckets = family("seconds_bucket", "Videos decoded within le seconds, the wait not counted", counter)
         self._sum = family("seconds_sum", "Seconds spent decoding", counter).Metric(labels={})
         self._count = family("seconds_count", "Videos decoded", counter).Metric(labels={})
         restarts = family("worker_restarts_total", "Decode workers replaced after their death", counter)
@@ -78,8 +78,8 @@ class DecodeMetrics:
         declined = family("nvdec_declined_total", "Videos that NVDEC left to a CPU", counter)
         self._declined = declined.Metric(labels={})
         self._waiting = family("waiting", "Videos that wait to be decoded", gauge).Metric(labels={})
-        self._by_bound = {bound: self._buckets.Metric(labels={"le": f"{bound:g}"}) for bound in BUCKETS}
-        self._all_seconds = self._buckets.Metric(labels={"le": "+Inf"})
+        self._by_bound = {bound: buckets.Metric(labels={"le": f"{bound:g}"}) for bound in BUCKETS}
+        self._all_seconds = buckets.Metric(labels={"le": "+Inf"})
 
     def count_declined(self) -> None:
         """Count a video that NVDEC left to a CPU."""
