@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from clipserve_server.errors import ServerStartError
 from clipserve_server.gpu_devices import available_gpus
 from clipserve_server.packages import find_versions
+from clipserve_server.startup import NO_PROXY
 
 # Both install the folder onnxruntime.
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
@@ -65,8 +66,7 @@ def describe_gpus() -> str:
 
 def read_placement(url: str, networks: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """The numbers of the GPUs that run each network of the server at `url`; none: the CPU runs it."""
-    # A proxy of the environment cannot reach this machine.
-    with triton_grpc.InferenceServerClient(url, channel_args=[("grpc.enable_http_proxy", 0)]) as client:
+    with triton_grpc.InferenceServerClient(url, channel_args=NO_PROXY) as client:
         configs = {name: client.get_model_config(name).config for name in networks}
     return {
         name: tuple(
