@@ -124,12 +124,16 @@ def check_settings(name: str, before: Mapping[str, Any], settings: Mapping[str, 
     Args:
         name: of the file, for the message.
     """
-    changed = {key for key in {*before, *settings} if before.get(key) != settings.get(key)}
-    if changed:
-        differences = ", ".join(f"{key} {before.get(key)!r}, now {settings.get(key)!r}" for key in sorted(changed))
+    if differences := describe_differences(before, settings):
         raise InvalidRequest(
             f"{name!r} was started with {differences}: continue with the same settings, or choose another --out"
         )
+
+
+def describe_differences(before: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """The settings that differ, such as "model 'x3d_s', now 'x3d_m'"; empty where none does."""
+    changed = [name for name in sorted({*before, *settings}) if before.get(name) != settings.get(name)]
+    return ", ".join(f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in changed)
 
 
 def _lock(path: Path, shown: str) -> IO[str]:

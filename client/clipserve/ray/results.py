@@ -29,6 +29,7 @@ from ray.data.block import BlockAccessor
 
 from clipserve.errors import InvalidRequest
 from clipserve.jobs.journal import FINAL_CODES
+from clipserve.jobs.line_file import describe_differences
 from clipserve.ray.columns import ID
 
 SETTINGS = "_job.json"
@@ -124,9 +125,7 @@ class ResultFolder:
             if before != settings:
                 self._write(path, json.dumps(dict(settings), indent=2).encode())
             return
-        changed = [name for name in sorted({*before, *settings}) if before.get(name) != settings.get(name)]
-        if changed:
-            differences = ", ".join(f"{name} {before.get(name)!r}, now {settings.get(name)!r}" for name in changed)
+        if differences := describe_differences(before, settings):
             raise InvalidRequest(
                 f"{self.out!r} was started with {differences}: continue with the same settings, or choose another"
                 " folder"
