@@ -12,7 +12,7 @@ from clipserve.commands.output import check_folders, print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.evaluation.ground_truth import LabelledSource
-from clipserve.evaluation.report import Report
+from clipserve.evaluation.report import HTML_MODULES, Report
 from clipserve.evaluation.run import EvaluationOptions, EvaluationRun, UnknownLabels, check_installed, execute_all
 from clipserve.extras import load
 from clipserve.options import RunArguments, SamplingOptions
@@ -20,7 +20,6 @@ from clipserve.sources.source import read_entries
 
 STDOUT = "-"
 PIPE_COLUMNS = 80  # a pipe has no width of its own
-HTML_MODULES = ("matplotlib", "jinja2")
 
 JsonOption = Annotated[
     str | None,

@@ -14,6 +14,7 @@ from clipserve.tables.formats import write_json
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+HTML_MODULES = ("matplotlib", "jinja2")  # what a page needs
 MOST_CONFUSIONS = 20
 MOST_OPEN_ROWS = 30  # longer tables are folded at first
 MOST_FAILURES = 500  # the JSON report has all

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipserve.connection import Tls
 from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.evaluation.report import HTML_MODULES
 from clipserve.evaluation.run import check_installed
 from clipserve.extras import load
 from clipserve.fitting.fitted import Fitted
@@ -21,7 +22,6 @@ from clipserve.showcase.uploads import unpack
 if TYPE_CHECKING:
     import gradio
 
-HTML_MODULES = ("matplotlib", "jinja2")
 MOST_MODELS = 20  # that visitors may publish in one repository
 
 log = logging.getLogger(__name__)
