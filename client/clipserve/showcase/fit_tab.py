@@ -37,12 +37,7 @@ class FitTab:
     """
 
     def __init__(
-        self,
-        server: ModelServer,
-        repository: Path,
-        *,
-        tls: Tls | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, server: ModelServer, repository: Path, *, tls: Tls | None, headers: Mapping[str, str] | None
     ) -> None:
         self._server = server
         self._repository = repository

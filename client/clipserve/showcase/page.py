@@ -111,7 +111,7 @@ def read_seconds(text: str | None) -> float | None:
 
 
 def build_page(
-    server: ModelServer, *, samples: Sequence[Sample] = (), model: str | None = None, fit_tab: FitTab | None = None
+    server: ModelServer, *, samples: Sequence[Sample], model: str | None, fit_tab: FitTab | None
 ) -> "gradio.Blocks":
     """The page as a Gradio app, ready to launch. With `fit_tab`, visitors can fit models."""
     import gradio as gr

@@ -117,9 +117,9 @@ def serve_page(
     port: int,
     share: bool,
     open_browser: bool,
-    fit_repository: Path | None = None,
-    tls: Tls | None = None,
-    headers: Mapping[str, str] | None = None,
+    fit_repository: Path | None,
+    tls: Tls | None,
+    headers: Mapping[str, str] | None,
 ) -> Iterator[Showcase]:
     """Like `open_showcase`, with a function that makes classifiers. Raises what `open_showcase` raises.
 
