@@ -1,1 +1,1 @@
-"""The client's commands, one per file. options.py has the options that they share."""
+"""The commands `classify` and `embed`, and what the client's other commands share with them, such as their options."""

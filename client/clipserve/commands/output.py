@@ -1,4 +1,4 @@
-"""How `clipserve classify` shows rows: as a table for people, or as lines of JSON for programs."""
+"""What commands print: messages on stderr, and the rows of `clipserve classify`, for people or as JSON for programs."""
 
 import sys
 from collections.abc import Mapping

@@ -17,5 +17,5 @@ window_file.py a file of windows that another run continues; window_lines.py: it
 formats.py     segments in the formats of players and annotation tools
 page.py        an HTML page; picture.py: an image
 
-truth.py       true segments; detection.py: average precision; evaluation.py: the report
+truth.py       true segments; detection.py: average precision; evaluation.py: the report; evaluate_command.py
 """

@@ -8,5 +8,6 @@ source         a user's module with its weights, as the source of an export
 adopted        ready files: ONNX and TorchScript
 onnx_file      an ONNX file with the arithmetic around the network; onnx_nodes changes its graph
 hugging_face   checkpoints of transformers
+fitted         heads that `clipserve fit` has fitted
 memory         what a clip takes in the file's runtime; memory_program runs it
 """
