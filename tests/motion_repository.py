@@ -1,7 +1,13 @@
 """How tests serve `motion`, the small model, and the videos whose true label they know."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from tritonclient import grpc as triton_grpc
+from tritonclient.grpc import model_config_pb2 as pb
+
+from clipserve_export.configs import parse_config, print_config
 from tests.exports import FOLDER, Export, main
 
 # Any that are free, so that tests and servers can run side by side.
@@ -14,3 +20,30 @@ def export_motion() -> Path:
     """The repository that holds `motion` as ONNX."""
     main([Export("onnx", "motion")])
     return FOLDER / "onnx"
+
+
+def change_config(repository: Path, model: str, change: Callable[[pb.ModelConfig], object]) -> pb.ModelConfig:
+    """Change the config of a model. Returns it."""
+    path = repository / model / "config.pbtxt"
+    config = parse_config(path.read_text())
+    change(config)
+    path.write_text(print_config(config))
+    return config
+
+
+def set_parameters(repository: Path, model: str, parameters: dict[str, str]) -> None:
+    """Set parameters in the config of a model."""
+
+    def change(config: pb.ModelConfig) -> None:
+        for name, value in parameters.items():
+            config.parameters[name].string_value = value
+
+    change_config(repository, model, change)
+
+
+def infer(client: triton_grpc.InferenceServerClient, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """Scores and features of the network alone."""
+    tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
+    tensor.set_data_from_numpy(clip)
+    result = client.infer("motion_net", [tensor])
+    return result.as_numpy("SCORES"), result.as_numpy("FEATURES")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, set_parameters
 
-from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
@@ -33,11 +32,7 @@ def serve(motion_repository: Path) -> Iterator[Callable[..., Triton]]:
     running: list[Triton] = []
 
     def start(**parameters: str) -> Triton:
-        path = motion_repository / "decode" / "config.pbtxt"
-        config = parse_config(path.read_text())
-        for name, value in parameters.items():
-            config.parameters[name].string_value = value
-        path.write_text(print_config(config))
+        set_parameters(motion_repository, "decode", parameters)
         running.append(Triton(motion_repository, log=motion_repository.parent / "triton.log", **ANY_PORTS))
         running[-1].start()
         return running[-1]

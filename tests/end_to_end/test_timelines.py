@@ -17,7 +17,7 @@ import pytest
 from tests.decode.synthesis import Clip, repeat
 from tests.end_to_end.timeline_caller import AnsweredWindow, TimelineCaller
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, set_parameters
 from tests.watching import decode_workers, metric, stubs, wait_for, window_workers
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
@@ -25,7 +25,6 @@ from tritonclient.utils import InferenceServerException
 from clipserve import VideoClassifier
 from clipserve.errors import DecodeCrashed
 from clipserve_export.capacity import MAX_VIDEOS
-from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_server.triton import Triton
@@ -52,11 +51,7 @@ def serve(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Iterato
 
     def start(**parameters: str) -> Triton:
         folder = copy_model(repositories("onnx"), tmp_path / "repository", timeline=True)
-        path = folder / "timeline" / "config.pbtxt"
-        config = parse_config(path.read_text())
-        for name, value in parameters.items():
-            config.parameters[name].string_value = value
-        path.write_text(print_config(config))
+        set_parameters(folder, "timeline", parameters)
         running.append(Triton(folder, log=tmp_path / "triton.log", **ANY_PORTS))
         running[-1].start()
         return running[-1]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, change_config, infer
 from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_export.clips import random_clips
-from clipserve_export.configs import parse_config, print_config
+from clipserve_export.configs import parse_config
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.specs import SPECS
 from clipserve_server.errors import ModelLoadError, ServerStartError
@@ -29,21 +29,6 @@ def repository(request: pytest.FixtureRequest, repositories: Callable[[FormatNam
     return copy_model(repositories(request.param), tmp_path)
 
 
-def change_config(repository: Path, change: Callable[[pb.ModelConfig], object]) -> pb.ModelConfig:
-    path = repository / "motion_net" / "config.pbtxt"
-    config = parse_config(path.read_text())
-    change(config)
-    path.write_text(print_config(config))
-    return config
-
-
-def infer(client: triton_grpc.InferenceServerClient, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
-    tensor.set_data_from_numpy(clip)
-    result = client.infer("motion_net", [tensor])
-    return result.as_numpy("SCORES"), result.as_numpy("FEATURES")
-
-
 def format_of(repository: Path) -> FormatName:
     config = parse_config((repository / "motion_net" / "config.pbtxt").read_text())
     return next(form.name for form in FORMATS.values() if form.backend == config.backend)
@@ -56,7 +41,7 @@ def test_the_batcher_puts_requests_together_and_each_gets_its_own_answer(reposit
         config.dynamic_batching.max_queue_delay_microseconds = 300_000
         config.dynamic_batching.preferred_batch_size.append(8)
 
-    change_config(repository, wait_for_company)
+    change_config(repository, "motion_net", wait_for_company)
     form = FORMATS[format_of(repository)]
     run = form.load(repository / "motion_net" / "1" / form.filename)
     clips = [
@@ -91,7 +76,7 @@ def four_at_once(
 ) -> Iterator[Triton]:
     """A server whose network takes four clips at once."""
     repository = copy_model(repositories(request.param), tmp_path_factory.mktemp(request.param))
-    change_config(repository, bound_to(4))
+    change_config(repository, "motion_net", bound_to(4))
     with Triton(repository, **ANY_PORTS) as triton:
         yield triton
 
@@ -140,14 +125,14 @@ def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path) -
     def set_count(config: pb.ModelConfig) -> None:
         config.instance_group[0].count = 3
 
-    change_config(repository, set_count)
+    change_config(repository, "motion_net", set_count)
     with Triton(repository, **ANY_PORTS) as triton:
         assert len(stubs(triton, "motion_net")) == 3
 
 
 def test_a_gpu_that_the_config_asks_for_and_is_not_there_is_an_error(repository: Path, tmp_path: Path) -> None:
     """Never the CPU in silence."""
-    change_config(repository, place_on_gpu)
+    change_config(repository, "motion_net", place_on_gpu)
     if has_gpu():
         pytest.skip("this machine has a GPU")
     with pytest.raises((ModelLoadError, ServerStartError), match=r"(?i)gpu"):
@@ -168,7 +153,7 @@ def test_on_a_gpu_the_answers_are_those_of_the_cpu(repository: Path) -> None:
     form = FORMATS[format_of(repository)]
     clip = random_clips(MOTION.geometry, batch=2, views=1, seed=1).numpy()
     expected, _ = form.load(repository / "motion_net" / "1" / form.filename)(clip)
-    change_config(repository, place_on_gpu)
+    change_config(repository, "motion_net", place_on_gpu)
     with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
         scores, _ = infer(client, clip)
     np.testing.assert_allclose(scores, expected, atol=1e-3)

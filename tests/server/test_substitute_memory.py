@@ -10,13 +10,12 @@ import onnxruntime
 import pytest
 import torch
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, change_config, infer
 from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_export.clips import random_clips
-from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FORMATS, FormatName, Run
 from clipserve_export.specs import SPECS
 from clipserve_server.backends.onnxruntime_gpu import BoundSession
@@ -50,20 +49,6 @@ def load(repository: Path) -> Run:
 
 def serve(repository: Path) -> Triton:
     return Triton(repository, models=["motion"], **ANY_PORTS)
-
-
-def infer(client: triton_grpc.InferenceServerClient, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
-    tensor.set_data_from_numpy(clip)
-    result = client.infer("motion_net", [tensor])
-    return result.as_numpy("SCORES"), result.as_numpy("FEATURES")
-
-
-def change_config(repository: Path, change: Callable[[pb.ModelConfig], object]) -> None:
-    path = repository / "motion_net" / "config.pbtxt"
-    config = parse_config(path.read_text())
-    change(config)
-    path.write_text(print_config(config))
 
 
 def test_no_answer_is_written_over_by_a_later_run(exported: Path, served: Triton) -> None:
@@ -116,7 +101,7 @@ def test_libtorch_takes_the_threads_that_its_config_grants(exported: Path, tmp_p
         def grant(config: pb.ModelConfig, granted: int = granted) -> None:
             config.parameters["INTRA_OP_THREAD_COUNT"].string_value = str(granted)
 
-        change_config(repository, grant)
+        change_config(repository, "motion_net", grant)
         with serve(repository) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
             (pid,) = stubs(triton, "motion_net")
             infer(client, clip)
@@ -151,7 +136,7 @@ def test_on_a_gpu_clips_may_come_from_the_host_or_stay_where_they_are(
         config.instance_group[0].gpus.append(0)
         config.parameters["FORCE_CPU_ONLY_INPUT_TENSORS"].string_value = forced_to_the_host
 
-    change_config(repository, place)
+    change_config(repository, "motion_net", place)
     clip = random_clips(MOTION.geometry, batch=3, views=2, seed=2).numpy()
     expected, _ = load(repository)(clip)
     with serve(repository) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
