@@ -29,6 +29,16 @@ def video(tmp_path):
     return path
 
 
+@pytest.fixture
+def videos(server, tmp_path):
+    """One that is none, a good one, and one that the server fails to answer for now."""
+    found = [tmp_path / f"{name}.mp4" for name in ("bad", "good", "unlucky")]
+    for path in found:
+        path.write_bytes(path.stem.encode())
+    server.failures_by_content = {b"bad": NOT_A_VIDEO, b"unlucky": "the server has a problem"}
+    return found
+
+
 def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -105,13 +115,9 @@ def test_a_video_that_is_done_is_not_sent_again(run, server, video, tmp_path):
     assert len(server.requests) == 1
 
 
-def test_a_csv_that_is_done_asks_the_server_nothing(run, server, tmp_path):
-    for name in ("bad", "good", "unlucky"):
-        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
-    server.failures_by_content = {b"bad": NOT_A_VIDEO, b"unlucky": "the server has a problem"}
+def test_a_csv_that_is_done_asks_the_server_nothing(run, server, videos, tmp_path):
     server.windows_by_content = {b"bad": 0}
     out = tmp_path / "timeline.csv"
-    videos = [tmp_path / f"{name}.mp4" for name in ("bad", "good", "unlucky")]
     assert "20 windows, 20 of them new, 2 videos failed" in run(*videos, "--out", out).stderr
     text = out.read_text()
     server.failures_by_content = {}
@@ -227,12 +233,8 @@ def test_other_settings_and_other_videos_are_refused(run, video, tmp_path):
     assert "has a line that no job wrote" in run(video, "--out", table).stderr
 
 
-def test_failures_are_written_and_tried_again_unless_they_are_about_the_video(run, server, tmp_path):
-    for name in ("bad", "good", "unlucky"):
-        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
-    server.failures_by_content = {b"bad": NOT_A_VIDEO, b"unlucky": "the server has a problem"}
+def test_failures_are_written_and_tried_again_unless_they_are_about_the_video(run, server, videos, tmp_path):
     out = tmp_path / "windows.jsonl"
-    videos = [tmp_path / f"{name}.mp4" for name in ("bad", "good", "unlucky")]
     result = run(*videos, "--out", out, "--parallel", 1)
     assert result.exit_code == 1
     assert "2 videos failed" in result.stderr
