@@ -36,7 +36,7 @@ from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.specs import SPECS
 
 GEOMETRY = Geometry(16, 5, 256, 256)
-EXACT, KEYFRAMES, DRAFT, PACKETS = "exact", "keyframes", "draft", "packets"
+EXACT, KEYFRAMES, DRAFT = "exact", "keyframes", "draft"
 SAMPLINGS = {EXACT: Sampling(), KEYFRAMES: Sampling(policy="keyframes"), DRAFT: Sampling(quality="draft")}
 # Longer than what other benchmarks decode: only these have sixteen key frames.
 LONG = (
