@@ -200,6 +200,18 @@ class Connection(CheckedArguments):
         direct = [] if find_proxy(target.name) else [("grpc.enable_http_proxy", 0)]
         return [*CHANNEL_OPTIONS, ("grpc.default_authority", target.name), *direct]
 
+    def open_channel(self, target: Target, credentials: Any, module: Any = grpc) -> Any:
+        """A channel to one of the servers. module: grpc, or grpc.aio for one that is awaited."""
+        options = self.channel_options(target)
+        if credentials is None:
+            return module.insecure_channel(target.address, options=options)
+        return module.secure_channel(target.address, credentials, options=options)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The headers, as calls of gRPC take them."""
+        return tuple((self.headers or {}).items())
+
     def start_call(self, timeout_seconds: float | None = None) -> CallContext:
         """The context of a call with this deadline; None takes the connection's.
 

@@ -28,15 +28,10 @@ class Probe:
     """Asks one server about the model of a connection. The answer comes later; nothing here waits for it."""
 
     def __init__(self, connection: Connection, target: Target, credentials: Any) -> None:
-        options = connection.channel_options(target)
-        self._channel: Any = (
-            grpc.secure_channel(target.address, credentials, options=options)
-            if credentials
-            else grpc.insecure_channel(target.address, options=options)
-        )
+        self._channel = connection.open_channel(target, credentials)
         self._ask = GRPCInferenceServiceStub(self._channel).ModelReady
         self._request = service_pb2.ModelReadyRequest(name=connection.model)
-        self._metadata = tuple((connection.headers or {}).items())
+        self._metadata = connection.metadata
         self._answer: Any = None
 
     @property

@@ -7,7 +7,7 @@ when the caller wants it.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any
@@ -20,7 +20,6 @@ from tritonclient.utils import InferenceServerException
 from clipserve.fleet.fleet import Fleet
 from clipserve.fleet.members import Member
 from clipserve.timeline.request import is_last
-from clipserve.transport import client_arguments
 
 _METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 _BROKEN = "the stream ended before its last window"
@@ -41,10 +40,10 @@ class Stream:
         self.member = member
         self._requests: SimpleQueue[bytes | None] = SimpleQueue()
         self._requests.put(message)
-        self._channel = _open_channel(fleet, member, grpc)
+        self._channel = fleet.connection.open_channel(member.target, fleet.credentials)
         # Called by a thread of gRPC, which ends at None.
         requests = iter(self._requests.get, None)
-        self._call = _open_call(self._channel)(requests, metadata=_list_metadata(fleet.connection.headers))
+        self._call = _open_call(self._channel)(requests, metadata=fleet.connection.metadata)
         self._late = False
         self._answered = False
 
@@ -88,8 +87,8 @@ class AsyncStream:
         self.member = member
         self._requests: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._requests.put_nowait(message)
-        self._channel = _open_channel(fleet, member, grpc.aio)
-        self._call = _open_call(self._channel)(self._list_requests(), metadata=_list_metadata(fleet.connection.headers))
+        self._channel = fleet.connection.open_channel(member.target, fleet.credentials, grpc.aio)
+        self._call = _open_call(self._channel)(self._list_requests(), metadata=fleet.connection.metadata)
         self._responses = aiter(self._call)
         self._answered = False
 
@@ -145,21 +144,10 @@ def _call_after(seconds: float, callback: Callable[[], object]) -> Iterator[None
         timer.join()
 
 
-def _open_channel(fleet: Fleet, member: Member, module: Any) -> Any:
-    arguments = client_arguments(fleet, member)
-    if arguments["creds"] is None:
-        return module.insecure_channel(arguments["url"], options=arguments["channel_args"])
-    return module.secure_channel(arguments["url"], arguments["creds"], options=arguments["channel_args"])
-
-
 def _open_call(channel: Any) -> Any:
     """The method ModelStreamInfer, for requests that are serialized: the stub would serialize, and copy, the video."""
     read = service_pb2.ModelStreamInferResponse.FromString
     return channel.stream_stream(_METHOD, request_serializer=bytes, response_deserializer=read)
-
-
-def _list_metadata(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    return tuple((headers or {}).items())
 
 
 def _is_end(response: Any) -> bool:
