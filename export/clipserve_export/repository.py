@@ -160,6 +160,14 @@ def read_chosen(repository: Path, spec: ModelSpec) -> Chosen | None:
     return _read_chosen(repository, spec, _read_shared(repository, DECODE))
 
 
+def require_chosen(repository: Path, spec: ModelSpec) -> Chosen:
+    """As `read_chosen`. Raises RepositoryError where there is no config, too."""
+    chosen = read_chosen(repository, spec)
+    if chosen is None:
+        raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
+    return chosen
+
+
 def _read_chosen(repository: Path, spec: ModelSpec, decode: pb.ModelConfig) -> Chosen | None:
     try:
         net = read_config(repository, spec.net_name)
@@ -245,9 +253,7 @@ def write_serving(
 
     Raises RepositoryError.
     """
-    chosen = read_chosen(repository, spec)
-    if chosen is None:
-        raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
+    chosen = require_chosen(repository, spec)
     chosen = replace(chosen, serving=serving, contract=contract or chosen.contract)
     with explain_write_errors(repository):
         return replace_texts(repository, model_configs(repository, spec, chosen))

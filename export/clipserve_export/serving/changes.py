@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipserve_export.access import explain_write_errors, locked
-from clipserve_export.errors import RepositoryError
 from clipserve_export.formats import Format
 from clipserve_export.records import published_numbers
-from clipserve_export.repository import read_chosen, read_specs, write_serving
+from clipserve_export.repository import read_chosen, read_specs, require_chosen, write_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import ModelSpec
 from clipserve_export.target import Precision, Target
@@ -42,9 +41,7 @@ def change_serving(repository: Path, spec: ModelSpec, change: Callable[[Serving]
     change: called while no other program can change the options that it is given.
     """
     with explain_write_errors(repository), locked(repository):
-        chosen = read_chosen(repository, spec)
-        if chosen is None:
-            raise RepositoryError(f"{repository} has no config of {spec.name}: clipserve export {spec.name} makes it")
+        chosen = require_chosen(repository, spec)
         precision = written_precision(repository, spec)
         serving = fit_serving(spec, chosen.form, change(chosen.serving), precision=precision)
         numbers = published_numbers(repository, spec)
