@@ -7,7 +7,6 @@ labels that `motion` gives to its own kind of videos. Writes benchmarks/results/
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import numpy as np
 from benchmarks.footage import FOOTAGE, HD, LONG_PHONE, X264, Footage, encode, foreign_videos
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.models import export_for_benchmark
-from benchmarks.harness.results import RESULTS, table, write_page
+from benchmarks.harness.results import new_parser, table, write_page
 from benchmarks.harness.rounds import Samples, take_turns
 from clip_decode import Geometry, Limits, Report, Sampling, decode_clips
 from clip_decode.demux.container import open_video
@@ -167,11 +166,10 @@ def compare_labels() -> Iterator[list[str]]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="part of the file names to measure")
     parser.add_argument("--note", default="", help="what else ran on the machine")
-    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         sys.exit("this process has real-time scheduling")
