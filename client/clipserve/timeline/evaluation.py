@@ -1,7 +1,6 @@
 """Evaluation of timelines: their segments compared with true ones."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from clipserve.timeline.page import Row, choose_marks
 from clipserve.timeline.progress import format_time
 from clipserve.timeline.segments import Segment, SegmentOptions, segments
 from clipserve.timeline.truth import TrueSegment, Truth
-from clipserve.timeline.window import VideoFacts, Window
+from clipserve.timeline.window_file import VideoTimeline
 
 MOST_VIDEOS_SHOWN = 100
 
@@ -151,29 +150,26 @@ def evaluate_timelines(
     """
     options, joining = options or TimelineOptions(), joining or SegmentOptions()
     names = list(truth.videos)
-    windows: defaultdict[int, list[Window]] = defaultdict(list)  # of videos at work; some 3 KB each
-    found: dict[int, tuple[Segment, ...]] = {}
-    lengths: dict[int, float] = {}
-    errors: dict[int, str] = {}
+    at_work: dict[int, VideoTimeline] = {}  # a window takes some 3 KB
+    done: dict[int, EvaluatedVideo] = {}
     arguments = TimelineRunArguments((), parallel=parallel, progress=progress, **options.settings())
     parts = (Part(number, entry) for number, entry in enumerate(truth.videos.values()))
     with classifier.continue_timelines(parts, arguments) as rows:
         for row in rows:
             if isinstance(row.error, SERVER_WIDE_ERRORS):
                 raise row.error
+            name = names[row.number]
+            timeline = at_work.setdefault(row.number, VideoTimeline(row.number, name, name))
+            timeline.facts = row.facts
             if row.window is not None:
-                windows[row.number].append(row.window)
+                timeline.windows.append(row.window)
                 continue
-            taken = windows.pop(row.number, [])
-            lengths[row.number] = _measure_length(row.facts, taken)
-            if row.error is None:
-                found[row.number] = tuple(segments(taken, joining))
-            else:
-                errors[row.number] = str(row.error)
-    videos = tuple(
-        EvaluatedVideo(name, truth.segments[name], found.get(number, ()), lengths[number], errors.get(number, ""))
-        for number, name in enumerate(names)
-    )
+            del at_work[row.number]
+            found = tuple(segments(timeline.windows, joining)) if row.error is None else ()
+            done[row.number] = EvaluatedVideo(
+                name, truth.segments[name], found, timeline.length_seconds, str(row.error or "")
+            )
+    videos = tuple(done[number] for number in range(len(names)))
     answered = [video for video in videos if not video.error]
     if not answered:
         raise InvalidRequest(f"none of {len(videos)} videos has a timeline; the first error: {videos[0].error}")
@@ -182,10 +178,6 @@ def evaluate_timelines(
     )
     settings = {**options.settings(), **{f"segments.{name}": value for name, value in vars(joining).items()}}
     return TimelineEvaluation(classifier.model, settings, videos, tuple(classes))
-
-
-def _measure_length(facts: VideoFacts, windows: Sequence[Window]) -> float:
-    return max(facts.duration_seconds or 0.0, windows[-1].end_seconds if windows else 0.0)
 
 
 def _render(evaluation: TimelineEvaluation) -> str:

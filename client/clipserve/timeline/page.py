@@ -75,8 +75,7 @@ def describe_video(
     timeline: VideoTimeline, options: SegmentOptions, *, file: Path | None, source: str
 ) -> dict[str, Any]:
     """What the page shows of a video. file: for the thumbnails; source: what the player opens, "" for no player."""
-    windows = timeline.windows
-    length = max([timeline.facts.duration_seconds or 0.0, *(window.end_seconds for window in windows)])
+    windows, length = timeline.windows, timeline.length_seconds
     return {
         "name": make_printable(timeline.video),
         "length": length or 1.0,

@@ -69,8 +69,7 @@ def _draw_video(axes: "Axes", timeline: VideoTimeline, rows: Sequence[Row]) -> N
     for place, row in enumerate(rows):
         spans = [(one.start_seconds, one.length_seconds) for one in row.segments]
         axes.broken_barh(spans, (place - 0.38, 0.76), color=COLOUR)
-    length = max([timeline.facts.duration_seconds or 0.0, *(window.end_seconds for window in timeline.windows)])
-    axes.set(xlim=(0, length or 1.0), ylim=(max(len(rows), 1) - 0.5, -0.5))
+    axes.set(xlim=(0, timeline.length_seconds or 1.0), ylim=(max(len(rows), 1) - 0.5, -0.5))
     # $ and \ would start a formula.
     axes.set_title(_escape(shorten(make_printable(timeline.video))), loc="left", fontsize=9)
     axes.set_yticks(range(len(rows)), [_escape(_cut(row.label)) for row in rows], fontsize=8)

@@ -43,6 +43,11 @@ class VideoTimeline:
         """Whether something is known: a video that failed at once has no segments to show, not even none."""
         return bool(self.windows) or self.error is None
 
+    @property
+    def length_seconds(self) -> float:
+        """Of the video, as far as it is known: to the end of its last window at least."""
+        return max([self.facts.duration_seconds or 0.0, *(window.end_seconds for window in self.windows)])
+
 
 class WindowFile(Journal[Record]):
     """Windows of many videos, each written once, those of one video in order."""
