@@ -174,7 +174,7 @@ def net_config(
 
 
 def ensemble_config(
-    spec: ModelSpec, *, classes: int, serving: Serving = DEFAULTS, contract: ClipContract | None = None
+    spec: ModelSpec, *, classes: int, serving: Serving, contract: ClipContract | None = None
 ) -> pb.ModelConfig:
     """The config of the public model: decode, then the newest loaded version of the network.
 

@@ -250,9 +250,7 @@ def reload_model(
         raise RepositoryError(f"{url} could not reload {spec.name}: {error.message()}") from error
 
 
-def _find_unaware(
-    client: triton_grpc.InferenceServerClient, spec: ModelSpec, headers: Mapping[str, str] | None
-) -> list[str]:
+def _find_unaware(client: triton_grpc.InferenceServerClient, spec: ModelSpec, headers: Mapping[str, str]) -> list[str]:
     """Which of the shared models were loaded before this one was published: they lack its clips, or its name."""
     unaware = []
     for name, parameter in ((DECODE, spec.geometry.output_name), (TIMELINE, f"MODEL_{spec.name}")):

@@ -43,7 +43,7 @@ LACKING_OPENVINO = "openvino_does_not_run_versions"
 
 
 def write_net_options(
-    config: pb.ModelConfig, spec: ModelSpec, serving: Serving, lacking_openvino: Sequence[int] = ()
+    config: pb.ModelConfig, spec: ModelSpec, serving: Serving, lacking_openvino: Sequence[int]
 ) -> None:
     """Write the options into a network's config. `serving` must be possible.
 
