@@ -36,6 +36,13 @@ def test_a_list_becomes_a_table_a_json_file_and_a_page(run, write_list, tmp_path
     assert page.count("<svg") == 2
 
 
+def test_folders_and_lists_may_be_mixed(run, write_list, motion_folder, tmp_path):
+    (tmp_path / "videos" / "still").mkdir(parents=True)
+    (tmp_path / "videos" / "still" / "1.mp4").symlink_to(motion_folder / "still-1.mp4")
+    result = run(write_list([("still-0.mp4", "still")]), tmp_path / "videos", "--model", "motion", "--json", "-")
+    assert json.loads(result.stdout)["answered"] == 2
+
+
 def test_json_may_go_to_a_pipe_alone(run, write_list):
     result = run(write_list([("still-0.mp4", "still")]), "--model", "motion", "--json", "-")
     assert json.loads(result.stdout)["metrics"]["top_1_accuracy"]["value"] == 1.0

@@ -128,8 +128,8 @@ def test_a_source_without_labels_is_refused_before_anything_is_sent(write_list, 
         evaluate(write_list(rows, header=header), url="localhost:1")
 
 
-def test_a_folder_has_no_labels(motion_folder):
-    with pytest.raises(InvalidRequest, match="CSV or JSON lines"):
+def test_a_folder_of_videos_has_no_labels(motion_folder):
+    with pytest.raises(InvalidRequest, match="lies in no class: put each video into a folder"):
         evaluate(motion_folder, url="localhost:1")
 
 
@@ -165,6 +165,15 @@ def test_entries_with_labels_are_a_source(motion_folder, motion_url):
     entries = [Entry("a", (motion_folder / "still-0.mp4").read_bytes(), "still")]
     evaluation = evaluate(entries, model="motion", url=motion_url)
     assert (evaluation.videos[0].id, evaluation["top_1_accuracy"]) == ("a", 1.0)
+
+
+def test_folders_of_classes_are_a_source(motion_folder, motion_url, tmp_path):
+    for label in ("still", "growing"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "0.mp4").symlink_to(motion_folder / f"{label}-0.mp4")
+    evaluation = evaluate(tmp_path, model="motion", url=motion_url)
+    assert [video.labels for video in evaluation.videos] == [("growing",), ("still",)]
+    assert evaluation["top_1_accuracy"] == 1.0
 
 
 def test_a_model_compared_with_itself_differs_by_nothing(write_list, motion_url):

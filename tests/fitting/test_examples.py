@@ -8,7 +8,6 @@ import pytest
 from clipserve.errors import InvalidRequest
 from clipserve.evaluation.ground_truth import LabelledVideo
 from clipserve.fitting import fit
-from clipserve.fitting.class_folders import read_labelled
 from clipserve.fitting.examples import Examples, LabelledVectors, list_classes
 from clipserve.tables.embeddings import StoredVectors
 
@@ -98,25 +97,6 @@ def test_values_that_are_no_numbers_are_rows_of_the_report() -> None:
     stored = StoredVectors(vectors, ["a", "b"], ["a", "b"], ["run", "jump"], [False, False])
     (failure,) = LabelledVectors.look_up(stored, None).failures
     assert (failure.id, failure.code) == ("b", "bad-features")
-
-
-def test_a_video_in_no_class_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "run" / "deep").mkdir(parents=True)
-    (tmp_path / "run" / "deep" / "1.mp4").touch()
-    (entry,) = read_labelled(tmp_path)
-    assert entry.label == "run"
-    (tmp_path / "2.mp4").touch()
-    with pytest.raises(InvalidRequest, match="lies in no class: put each video into a folder"):
-        list(read_labelled(tmp_path))
-
-
-def test_a_class_without_a_video_is_named(tmp_path: Path) -> None:
-    for name in ("run", "jump", ".hidden"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "run" / "1.mp4").touch()
-    (tmp_path / "jump" / "1.txt").touch()
-    with pytest.raises(InvalidRequest, match="jump' has no video, and each folder is a class"):
-        list(read_labelled(tmp_path))
 
 
 @pytest.mark.parametrize("given", ["folder", "list"])

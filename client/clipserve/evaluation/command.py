@@ -11,12 +11,12 @@ from clipserve.commands.options import ParallelOption, ServerOptions, spread_opt
 from clipserve.commands.output import check_folders, print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
+from clipserve.evaluation.class_folders import read_labelled
 from clipserve.evaluation.ground_truth import LabelledSource
 from clipserve.evaluation.report import HTML_MODULES, Report
 from clipserve.evaluation.run import EvaluationOptions, EvaluationRun, UnknownLabels, check_installed, execute_all
 from clipserve.extras import load
 from clipserve.options import RunArguments, SamplingOptions
-from clipserve.sources.source import read_entries
 
 STDOUT = "-"
 PIPE_COLUMNS = 80  # a pipe has no width of its own
@@ -38,7 +38,8 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="SOURCES...",
-            help="Lists of videos with labels: CSV with the columns path and label, or JSON lines with these keys.",
+            help="Folders with a folder of videos for each class, or lists: CSV with the columns path and label, or"
+            " JSON lines with these keys.",
         ),
     ],
     *,
@@ -64,6 +65,7 @@ def evaluate(
 
     \b
     clipserve evaluate labels.csv --model x3d_m
+    clipserve evaluate videos/ --model x3d_m
     clipserve evaluate labels.csv --model x3d_s --model x3d_m --html report.html
     clipserve evaluate labels.csv --sampling clip --views 10 --json all.json
     clipserve evaluate labels.csv --json - | jq .metrics.top_1_accuracy
@@ -85,7 +87,7 @@ def evaluate(
                 EvaluationRun(name, stack.enter_context(server.open_classifier(name)), server.url, options)
                 for name in models
             ]
-            source = LabelledSource.read(read_entries(sources))
+            source = LabelledSource.read(read_labelled(sources))
             report = execute_all(runs, source) if len(runs) > 1 else runs[0].execute(source)
         write_reports(report, json, html)
     except ClipserveError as error:

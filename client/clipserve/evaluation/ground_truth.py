@@ -50,7 +50,7 @@ class LabelledSource:
         if len(unlabelled) == len(videos):
             raise InvalidRequest(
                 f"none of {len(videos)} videos has a true label to compare with: give a CSV or JSON lines file, or a"
-                " data frame, with the columns path and label"
+                " data frame, with the columns path and label, or a folder with a folder for each class"
             )
         if unlabelled:
             names = ", ".join(repr(video.id) for video in unlabelled[:VIDEOS_IN_MESSAGE])

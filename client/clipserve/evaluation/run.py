@@ -15,13 +15,14 @@ from clipserve.checks import check_choice, check_positive_int, check_seconds, ch
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import DEFAULT_URL, Connection, Tls, check_urls
 from clipserve.errors import InvalidRequest
+from clipserve.evaluation.class_folders import read_labelled
 from clipserve.evaluation.comparison import Comparison
 from clipserve.evaluation.evaluation import Evaluation
 from clipserve.evaluation.ground_truth import LabelledSource
 from clipserve.evaluation.predictions import Predictions
 from clipserve.extras import load
 from clipserve.options import RunArguments, SamplingOptions
-from clipserve.sources.source import Source, read_entries
+from clipserve.sources.source import Source
 
 UnknownLabels: TypeAlias = Literal["raise", "miss"]
 
@@ -65,7 +66,8 @@ class EvaluateArguments(EvaluationOptions):
         Source,
         Argument(
             "what `classify_many` takes, with true labels: a CSV or JSON lines file or a data frame with the columns"
-            " path and label, or entries that have labels. All paths and labels are read before anything is sent"
+            " path and label, a folder with a folder for each class, or entries that have labels. All paths and labels"
+            " are read before anything is sent"
         ),
     ] = field(repr=False)
     _: KW_ONLY
@@ -154,7 +156,7 @@ def evaluate(arguments: EvaluateArguments) -> Evaluation:
     model, url = arguments.model, arguments.url
     with VideoClassifier(model, url, tls=arguments.tls, headers=arguments.headers) as classifier:
         run = EvaluationRun(arguments.name or model, classifier, check_urls("url", url), arguments)
-        return run.execute(LabelledSource.read(read_entries(arguments.source)))
+        return run.execute(LabelledSource.read(read_labelled(arguments.source)))
 
 
 def compare(
@@ -191,7 +193,7 @@ def compare(
         settings = {model: {"model": model} for model in settings}
     if len(settings) < 2:
         raise InvalidRequest(f"a comparison needs two settings or more, with different names; got {list(settings)}")
-    labelled = LabelledSource.read(read_entries(source))
+    labelled = LabelledSource.read(read_labelled(source))
     with ExitStack() as stack:
         runs = []
         for name, own in settings.items():

@@ -4,7 +4,6 @@
 >>> fitted = fit("labels.csv", on="x3d_m", name="my_actions")
 >>> fitted.show()
 
-    class_folders      a source: a folder with a folder for each class
     examples           labelled videos with their feature vectors, from a server or a file
     head               the linear head, and how it is fitted
     calibration        the temperature

@@ -16,12 +16,12 @@ from clipserve.checks import check_bool, check_positive_int
 from clipserve.classifier import VideoClassifier
 from clipserve.connection import DEFAULT_URL, Connection, Tls, check_urls
 from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.evaluation.class_folders import read_labelled
 from clipserve.evaluation.evaluation import Evaluation
 from clipserve.evaluation.ground_truth import LabelledSource
 from clipserve.evaluation.run import ALL_CLASSES, SendingOptions, check_installed, describe_versions, hide_credentials
 from clipserve.extras import load
 from clipserve.fitting.calibration import Calibration, find_temperature, scale_held_out
-from clipserve.fitting.class_folders import read_labelled
 from clipserve.fitting.cross_validation import choose_strength, cross_validate
 from clipserve.fitting.examples import Examples, LabelledVectors, list_classes, require_enough
 from clipserve.fitting.fitted import Fitted

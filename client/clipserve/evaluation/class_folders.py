@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,23 @@ def read_labelled(source: Any) -> Entries:
     Raises:
         InvalidRequest: it is no source; or, as it is iterated, a video lies in no class, or a class has no video.
     """
-    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
-        return _label(Path(source), read_entries(source))
+    if _is_folder(source):
+        return _label(Path(source))
     if isinstance(source, list | tuple):
-        return itertools.chain.from_iterable(map(read_labelled, source))
+        parts = (_label(Path(item)) if _is_folder(item) else (item,) for item in source)
+        return read_entries(itertools.chain.from_iterable(parts))
     return read_entries(source)
 
 
-def _label(folder: Path, entries: Entries) -> Iterator[Entry]:
-    empty = {item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith(".")}
-    for entry in entries:
+def _is_folder(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike) and Path(source).is_dir()
+
+
+def _label(folder: Path) -> Iterator[Entry]:
+    empty: set[str] = set()
+    with suppress(OSError):  # the entries say why the folder cannot be read
+        empty = {item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith(".")}
+    for entry in read_entries(folder):
         if isinstance(entry.video, ClipserveError):  # a folder that cannot be read, or without a video
             yield entry
             continue
