@@ -367,7 +367,7 @@ def test_fiftyone_has_the_address_of_a_video_that_is_elsewhere():
         assert list(json.loads(text)["labels"]) == [address]
 
 
-def test_a_folder_gets_a_file_for_each_video(run, tmp_path):
+def test_a_folder_gets_a_file_for_each_video(run, server, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").write_bytes(name.encode())
@@ -375,6 +375,7 @@ def test_a_folder_gets_a_file_for_each_video(run, tmp_path):
     result = run(*videos, "--out", tmp_path / "both.vtt")
     assert result.exit_code == 2
     assert "give an existing folder as --out, and --format" in result.stderr
+    assert len(server.requests) <= 1, "the second video is refused before the server decodes it"
     assert run(*videos, "--out", tmp_path / "out", "--format", "webvtt").exit_code == 0
     assert {path.name for path in (tmp_path / "out").glob("*.vtt")} == {"a.vtt", "b.vtt"}
 

@@ -27,7 +27,7 @@ from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
 from clipserve.sources.remote_paths import hide_secrets
 from clipserve.tables.formats import write_json
-from clipserve.timeline.formats import FORMATS, VideoSegments, describe_segment
+from clipserve.timeline.formats import FORMATS, VideoSegments, describe_segment, require_one
 from clipserve.timeline.job import run_job
 from clipserve.timeline.many import Part, TimelineRow
 from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
@@ -127,14 +127,16 @@ def write_file(
     """Continue a file of windows, and write what is made of it. Returns whether no video of it failed."""
     assert plan.out is not None
     assert plan.journal is not None
+    selected = shard.select(enumerate(entries))
+    if plan.is_for_one_video:  # before hours of work, and not when the file is written
+        selected = require_one(selected, plan.out)
     file = WindowFile(plan.journal, describe_settings(classifier.model, shard, plan.windows), plan.windows.top_k)
 
     def work() -> None:
         run_job(
             classifier,
-            entries,
+            selected,
             file,
-            shard=shard,
             options=plan.windows,
             parallel=parallel,
             retry_seconds=retry_seconds,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from clipserve.atomic_files import open_atomically
 from clipserve.errors import InvalidRequest
@@ -17,6 +17,8 @@ from clipserve.sources.remote_paths import hide_secrets
 from clipserve.tables.formats import write_json
 from clipserve.timeline.segments import Segment
 from clipserve.timeline.window_lines import CSV, write_cells
+
+Video = TypeVar("Video")
 
 # The windows of all videos, in a folder that gets a file for each.
 JOURNAL = "windows.jsonl"
@@ -148,7 +150,7 @@ def write_segments(path: str, name: str, videos: Iterable[VideoSegments], *, fol
                 file.writelines(known.write([video]))
         return
     with open_atomically(path) as file:
-        file.writelines(known.write(_take_one(videos, path) if known.single else videos))
+        file.writelines(known.write(require_one(videos, path) if known.single else videos))
 
 
 def name_files(videos: Sequence[str]) -> list[str]:
@@ -175,7 +177,8 @@ def name_files(videos: Sequence[str]) -> list[str]:
     return names
 
 
-def _take_one(videos: Iterable[VideoSegments], path: str) -> Iterator[VideoSegments]:
+def require_one(videos: Iterable[Video], path: str) -> Iterator[Video]:
+    """The video of a file that can have one. Raises InvalidRequest at the second one."""
     for number, video in enumerate(videos):
         if number:
             raise InvalidRequest(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from clipserve.classifier import VideoClassifier
 from clipserve.errors import ClipserveError
-from clipserve.jobs.job import RETRY_SECONDS, Shard
+from clipserve.jobs.job import RETRY_SECONDS
 from clipserve.retry import RETRIED_ERRORS
 from clipserve.sources.entries import Entry
 from clipserve.timeline.many import Part
@@ -14,11 +14,10 @@ from clipserve.timeline.window_file import WindowFile
 
 def run_job(
     classifier: VideoClassifier,
-    entries: Iterable[Entry],
+    entries: Iterable[tuple[int, Entry]],
     file: WindowFile,
     *,
     options: TimelineOptions,
-    shard: Shard,
     parallel: int = TimelineRunArguments.parallel,
     progress: bool | None = None,
     retry_seconds: float = RETRY_SECONDS,
@@ -26,7 +25,8 @@ def run_job(
 ) -> None:
     """Write the windows that the file lacks, each once, those of one video in order.
 
-    Each run reads the source from its beginning. `on_failure` is called with the error of each video that fails.
+    Each run reads the source from its beginning: `entries` have their numbers in it. `on_failure` is called with the
+    error of each video that fails.
 
     Raises:
         ServerUnavailable, ServerBusy, ModelNotReady: the server was away for longer than `retry_seconds`. The windows
@@ -35,8 +35,7 @@ def run_job(
         InvalidRequest: the source, or one of its videos, is not the one that the file was started with.
         OSError: the file cannot be written.
     """
-    missing = file.select_missing(shard.select(enumerate(entries)))
-    parts = (Part(number, entry, file.ask_from(number)) for number, entry in missing)
+    parts = (Part(number, entry, file.ask_from(number)) for number, entry in file.select_missing(entries))
     arguments = TimelineRunArguments(
         (), parallel=parallel, progress=progress, retry_seconds=retry_seconds, **options.settings()
     )

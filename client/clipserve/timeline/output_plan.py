@@ -26,6 +26,7 @@ class OutputPlan:
 
     Attributes:
         journal: where windows are appended; None without --out.
+        is_for_one_video: whether the file can have no second video.
 
     Raises:
         typer.BadParameter: the options do not go together.
@@ -46,6 +47,7 @@ class OutputPlan:
         self.windows, self.joining, self.as_json, self.as_segments = windows, joining, as_json, as_segments
         self.out, self.html, self.png = out, html, png
         self.journal: str | None = None
+        self.is_for_one_video = False
         self._write_out: Callable[[WindowFile], None] | None = None  # at the end
         if format is not None and (format not in FORMATS or not out):
             raise typer.BadParameter(
@@ -113,6 +115,7 @@ class OutputPlan:
         if as_windows and not folder:
             self._write_out = lambda file: write_windows(out, self.windows.top_k, file.records())
         else:
+            self.is_for_one_video = FORMATS[name].single and not folder
             self._write_out = partial(self._write_segments, out, name, folder)
 
     def _write_segments(self, out: str, name: str, folder: bool, file: WindowFile) -> None:
