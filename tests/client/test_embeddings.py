@@ -14,7 +14,7 @@ from clipserve.atomic_files import open_atomically
 from clipserve.command_line import build_app
 from clipserve.fitting.examples import LabelledVectors
 from clipserve.sources.videos import read_video
-from clipserve.tables.embeddings import write_vectors
+from clipserve.tables.embeddings import read_vectors, write_vectors
 
 
 @pytest.fixture
@@ -115,6 +115,19 @@ def test_the_list_of_the_videos_is_not_replaced_by_the_names_of_the_vectors(make
     assert read_video(f"{place}labels.csv").content == b"path,label\n1.mp4,archery\n"
     for _ in range(2):  # its own file may be replaced
         assert write_vectors([make_row(1)], f"{place}vectors.npy") == 1
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+@pytest.mark.parametrize("place", ["{folder}/", "memory://{folder}/"])
+def test_what_was_written_is_read_from_a_folder_or_a_store(make_row, tmp_path, place, suffix):
+    path = place.format(folder=tmp_path) + "vectors" + suffix
+    with pytest.raises(InvalidRequest, match=r"(?i)does not have the vectors of `clipserve embed`: .*no such"):
+        read_vectors(path)
+    row = make_row(1)
+    write_vectors([row], path)
+    stored = read_vectors(path)
+    assert (stored.ids, stored.videos, stored.labels, stored.truncated) == ([row.id], [row.video], [row.label], [False])
+    np.testing.assert_array_equal(stored.vectors, [row.prediction.features])
 
 
 @pytest.fixture

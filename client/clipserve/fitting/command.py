@@ -32,7 +32,7 @@ def fit(
     ] = Connection.model,
     name: Annotated[str, typer.Option(metavar="NAME", help="The name of the new model.", show_default=False)],
     features: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE",
             help="Use the features in this file of `clipserve embed` (.npy or .parquet). Rows match by id. The file"

@@ -31,6 +31,7 @@ from clipserve.fleet.targets import DnsName, split_urls
 from clipserve.options import EmbedArguments, SamplingOptions
 from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.entries import Entry
+from clipserve.sources.remote_paths import hide_secrets
 from clipserve.sources.source import Source
 from clipserve.tables.embeddings import read_vectors
 
@@ -193,7 +194,7 @@ class FitRun:
         options = self.options
         sampling = {name: value for name, value in options.select(SamplingOptions).items() if value is not None}
         if options.features is not None:
-            settings: dict[str, Any] = {"features": str(options.features)}
+            settings: dict[str, Any] = {"features": hide_secrets(str(options.features))}
         else:
             settings = {"url": hide_credentials(self.url), **sampling, "parallel": options.parallel}
         return Origin(self.name, self.on, settings, started)

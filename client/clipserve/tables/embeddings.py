@@ -1,6 +1,7 @@
 """Feature vectors of many videos, and the files that hold them."""
 
 import csv
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -75,32 +76,35 @@ class StoredVectors:
 
 
 def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
-    """Read what `write_vectors` has written.
+    """Read what `write_vectors` has written, here or in a store.
 
     Raises:
         InvalidRequest: it is no such file, a file beside it is missing, or pyarrow is not installed.
     """
-    place, kinds = Path(path), {".npy": _read_npy, ".parquet": _read_parquet}
-    read = kinds.get(place.suffix.lower())
+    name, kinds = os.fspath(path), {".npy": _read_npy, ".parquet": _read_parquet}
+    shown = repr(hide_secrets(name))
+    read = kinds.get(PurePosixPath(name).suffix.lower())
     if read is None:
-        raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {os.fspath(path)!r}")
+        raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {shown}")
     try:
-        stored = read(place)
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors and KeyErrors
-        raise InvalidRequest(f"{str(place)!r} does not have the vectors of `clipserve embed`: {error}") from error
+        stored = read(name)
+    # pyarrow's errors are ValueErrors and KeyErrors
+    except (OSError, ValueError, KeyError, VideoNotReadable) as error:
+        raise InvalidRequest(f"{shown} does not have the vectors of `clipserve embed`: {error}") from error
     if stored.vectors.ndim != 2 or len(stored.vectors) != len(stored.ids):
         shape = list(stored.vectors.shape)
         raise InvalidRequest(
-            f"{str(place)!r} has vectors of the shape {shape}, but {len(stored.ids)} names of rows: write"
+            f"{shown} has vectors of the shape {shape}, but {len(stored.ids)} names of rows: write"
             " both again with `clipserve embed`"
         )
     return stored
 
 
-def _read_npy(path: Path) -> StoredVectors:
-    vectors = np.load(path, allow_pickle=False)
-    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
-        records = list(csv.DictReader(file))
+def _read_npy(path: str) -> StoredVectors:
+    with _open_stored(path) as file:
+        vectors = np.load(file, allow_pickle=False)
+    with _open_stored(_name_beside(path)) as file:
+        records = list(csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")))
     return StoredVectors(
         np.asarray(vectors, np.float32),
         [record["id"] for record in records],
@@ -110,8 +114,10 @@ def _read_npy(path: Path) -> StoredVectors:
     )
 
 
-def _read_parquet(path: Path) -> StoredVectors:
-    columns = load("pyarrow.parquet", "data").read_table(path).to_pydict()
+def _read_parquet(path: str) -> StoredVectors:
+    parquet = load("pyarrow.parquet", "data")
+    with _open_stored(path) as file:
+        columns = parquet.read_table(file).to_pydict()
     vectors = np.array(columns["features"], dtype=np.float32)
     truncated = [bool(value) for value in columns["truncated"]]
     return StoredVectors(vectors, columns["id"], columns["video"], columns["label"], truncated)
@@ -152,7 +158,7 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 
 @contextmanager
 def _open_npy(path: str) -> Iterator["NpyFile"]:
-    beside = path[: -len(".npy")] + ".csv"
+    beside = _name_beside(path)
     _check_names(beside)
     # The vectors get their name last: where there is an x.npy, its x.csv is there, too.
     with open_atomically(path, "wb") as vectors, open_atomically(beside) as names:
@@ -161,7 +167,9 @@ def _open_npy(path: str) -> Iterator["NpyFile"]:
 
 def _check_names(path: str) -> None:
     """Raise InvalidRequest where another file has this name, which nobody gave: the list of the videos may be it."""
-    header = _read_header(path)
+    header = b""
+    with suppress(FileNotFoundError, VideoNotReadable), _open_stored(path) as file:
+        header = file.readline()
     if header and header.strip() != ",".join(FACTS).encode():
         raise InvalidRequest(
             f"{hide_secrets(path)!r} is to name the rows of the vectors, but there is another file of this name: choose"
@@ -169,15 +177,20 @@ def _check_names(path: str) -> None:
         )
 
 
-def _read_header(path: str) -> bytes:
-    """The first line of a file; b"" where there is none."""
-    if is_remote(path):
-        with suppress(VideoNotReadable), store_errors("", path), Store(RemotePath.parse(path)).open_binary() as stored:
-            return stored.readline()
-    elif Path(path).is_file():
+def _name_beside(path: str) -> str:
+    """The name of the file that names the rows of a .npy."""
+    return path[: -len(".npy")] + ".csv"
+
+
+@contextmanager
+def _open_stored(path: str) -> Iterator[IO[bytes]]:
+    """A file of this machine, or of a store, whose errors become VideoNotReadable."""
+    if not is_remote(path):
         with Path(path).open("rb") as file:
-            return file.readline()
-    return b""
+            yield file
+        return
+    with store_errors("it cannot be read", path), Store(RemotePath.parse(path)).open_binary() as stored:
+        yield stored
 
 
 @contextmanager
