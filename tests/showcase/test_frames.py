@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from PIL import Image
 
 from clipserve.frames.extraction import extract, extract_thumbnail
@@ -49,6 +50,20 @@ def test_frames_are_the_ones_asked_for_near_and_far(container: str, codec: str) 
     assert sorted(jpegs) == wanted
     for number, seconds in zip(numbers, wanted, strict=True):
         assert read_grey(jpegs[seconds]) == pytest.approx(level(number), abs=2.5)
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("gif", "gray"), ("apng", "rgb24")])
+def test_frames_of_an_animation_are_the_ones_asked_for(codec: str, pixel_format: str) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format=codec) as output:
+        stream = output.add_stream(codec, rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
+        for number in range(30):
+            frame = VideoFrame.from_ndarray(np.full((48, 64, 3), level(number), np.uint8), format="rgb24")
+            output.mux(stream.encode(frame.reformat(format=pixel_format)))
+        output.mux(stream.encode(None))
+    jpegs = dict(extract_frames(file.getvalue(), [0.0, 0.8, 2.9], height=48))
+    assert [round(read_grey(jpeg)) for jpeg in jpegs.values()] == [level(0), level(8), level(29)]
 
 
 def test_a_time_between_two_frames_gives_nothing() -> None:

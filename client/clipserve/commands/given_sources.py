@@ -34,7 +34,7 @@ class GivenSources:
         if inputs and (sys.stdin is None or sys.stdin.isatty()):
             what = "closed" if sys.stdin is None else "a terminal"
             raise typer.BadParameter(
-                f"- reads a video from standard input, which is {what}: use clipserve classify - < clip.mp4",
+                f"- reads a video from standard input, which is {what}: end the command with < clip.mp4",
                 param_hint="SOURCES",
             )
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import typer
 from rich.console import Console
@@ -38,25 +38,19 @@ class JsonLines:
     def show(self, row: Row) -> None:
         line = {"file": row.video} | describe_row(row)  # version 0.3 drops `file`
         if row.error is None:
-            self._print(line)
+            print_json(line)
         else:
-            self._print(line | {"model": row.error.model})
+            print_json(line | {"model": row.error.model})
             print_error(row.error)
 
     def show_end(self, error: ClipserveError) -> None:
-        self._print({"file": None, "video": None, "model": error.model, "error": describe_error(error)})
+        print_json({"file": None, "video": None, "model": error.model, "error": describe_error(error)})
         print_error(error)
 
     def __enter__(self) -> "JsonLines":
         return self
 
     def __exit__(self, *_: object) -> None: ...
-
-    def _print(self, line: dict[str, object]) -> None:
-        # A terminal of another encoding cannot show all letters; JSON can escape them in ASCII.
-        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-        sys.stdout.write(write_json(line, ascii_only=ascii_only) + "\n")
-        sys.stdout.flush()  # the next program in the pipe should not wait for a full buffer
 
 
 class TableAtEnd:
@@ -81,7 +75,7 @@ class TableAtEnd:
                 self._truncated += 1
             self._table.add_row(Text(make_printable(row.video)), labels, f"{row.milliseconds:.0f}")
         if row.error is not None:
-            self._table.add_row(Text(make_printable(row.video)), Text(row.error.code, style="red"), "")
+            self._table.add_row(Text(make_printable(row.video)), Text(f"failed: {row.error.code}", style="red"), "")
             self._errors.append(row.error)
 
     def show_end(self, error: ClipserveError) -> None:
@@ -115,6 +109,14 @@ def check_folders(files: Mapping[str, str | None]) -> None:
             raise typer.BadParameter(f"there is no folder {str(Path(path).parent)!r}", param_hint=option)
         if not can_write(path):
             raise typer.BadParameter(f"{path!r} cannot be written: choose another place", param_hint=option)
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """Print an object as one line of JSON."""
+    # A terminal of another encoding cannot show all letters; JSON can escape them in ASCII.
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    sys.stdout.write(write_json(record, ascii_only=ascii_only) + "\n")
+    sys.stdout.flush()  # the next program in the pipe should not wait for a full buffer
 
 
 def print_error(error: ClipserveError | OSError) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 # The containers that the server's decode step opens.
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,h264,hevc,ivf"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,h264,hevc,ivf,gif,apng"
 
 # A seek goes to a key frame and decodes from there. Over shorter distances it is as fast to continue decoding.
 SEEK_FROM_SECONDS = 4.0

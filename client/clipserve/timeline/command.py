@@ -18,7 +18,7 @@ from clipserve.commands.options import (
     make_option,
     spread_options,
 )
-from clipserve.commands.output import print_error, tell
+from clipserve.commands.output import print_error, print_json, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
 from clipserve.jobs.job import RETRY_SECONDS, Shard, describe_settings
@@ -26,7 +26,6 @@ from clipserve.names import make_printable
 from clipserve.runs.summary import SERVER_WIDE_ERRORS
 from clipserve.sources.entries import Entries
 from clipserve.sources.remote_paths import hide_secrets
-from clipserve.tables.formats import write_json
 from clipserve.timeline.formats import FORMATS, VideoSegments, describe_segment, require_one
 from clipserve.timeline.job import run_job
 from clipserve.timeline.many import Part, TimelineRow
@@ -34,7 +33,7 @@ from clipserve.timeline.options import TimelineOptions, TimelineRunArguments
 from clipserve.timeline.output_plan import OutputPlan
 from clipserve.timeline.segments import SegmentOptions
 from clipserve.timeline.window_file import VideoTimeline, WindowFile, gather
-from clipserve.timeline.window_lines import JsonLines, Record
+from clipserve.timeline.window_lines import Record, describe_row
 
 
 @spread_options
@@ -164,7 +163,7 @@ def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, p
                         tables.append(plan.join(timeline))
                 elif plan.as_segments:
                     for one in plan.join(timeline).segments:
-                        print_line({"video": timeline.video, **describe_segment(one)})
+                        print_json({"video": timeline.video, **describe_segment(one)})
                 if plan.has_pictures:
                     kept.append(timeline)
     finally:
@@ -178,24 +177,16 @@ def show_rows(classifier: VideoClassifier, entries: Entries, plan: OutputPlan, p
 
 def _follow(rows: Iterable[TimelineRow], plan: OutputPlan, errors: list[ClipserveError]) -> Iterator[Record]:
     """Records of the rows, for the segments; prints each row that is to be printed now. Adds to `errors`."""
-    lines = JsonLines()
     for row in rows:
         if row.error is not None:
             if isinstance(row.error, SERVER_WIDE_ERRORS):
                 raise row.error
             errors.append(row.error)
         if plan.as_json and not plan.as_segments:
-            sys.stdout.write(f"{lines.write(row)}\n")
-            sys.stdout.flush()
+            print_json(describe_row(row))
             if not plan.has_pictures:
                 continue
         yield Record.of(row)
-
-
-def print_line(record: dict[str, object]) -> None:
-    """Print one JSON object."""
-    sys.stdout.write(write_json(record) + "\n")
-    sys.stdout.flush()  # the next program in the pipe should not wait for a full buffer
 
 
 def print_table(video: VideoSegments) -> None:
