@@ -48,6 +48,14 @@ def test_json_may_go_to_a_pipe_alone(run, write_list):
     assert json.loads(result.stdout)["metrics"]["top_1_accuracy"]["value"] == 1.0
 
 
+def test_a_report_that_cannot_be_written_costs_no_other_one(run, write_list, tmp_path):
+    page = tmp_path / "report.html"
+    result = run(write_list([("still-0.mp4", "still")]), "--model", "motion", "--json", "/dev/full", "--html", page)
+    assert result.exit_code == 2
+    assert "cannot write the report: [Errno 28]" in result.stderr
+    assert page.read_text().startswith("<!doctype html>")
+
+
 def test_a_broken_file_is_reported_and_exits_with_1(run, write_list):
     result = run(write_list([("still-0.mp4", "still"), ("broken.mp4", "still")]), "--model", "motion")
     assert result.exit_code == 1

@@ -1,7 +1,9 @@
 """`clipserve evaluate`: measure the accuracy of models on labelled videos."""
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -105,16 +107,20 @@ def load_modules(html: str | None) -> None:
 
 
 def write_reports(report: Report, json: str | None, html: str | None) -> None:
-    """Print the tables, or the JSON if it goes to stdout; write the files."""
-    try:
-        if json == STDOUT:
-            sys.stdout.write(report.to_json())
-        else:
-            report.show(Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS))
-        if json not in (None, STDOUT):
-            report.to_json(json)
-        if html:
-            report.to_html(html)
-    except OSError as error:
-        tell(f"error: cannot write the report: {error}")
-        raise typer.Exit(2) from error
+    """Print the tables, or the JSON if it goes to stdout; write the files, each also if another one fails."""
+    writes: list[Callable[[], object]] = []
+    if json == STDOUT:
+        writes.append(lambda: sys.stdout.write(report.to_json()))
+    else:
+        writes.append(lambda: report.show(Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)))
+        writes += [partial(report.to_json, json)] if json else []
+    writes += [partial(report.to_html, html)] if html else []
+    failed = False
+    for write in writes:
+        try:
+            write()
+        except OSError as error:
+            tell(f"error: cannot write the report: {error}")
+            failed = True
+    if failed:
+        raise typer.Exit(2)
