@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.exports import ROOT
+from tests.interrupts import interruptible
 from tests.watching import wait_for
 
 SCRIPTS = ROOT / "benchmarks/gpu_machine"
@@ -30,7 +31,7 @@ def start(folder: Path, *steps: str, **variables: str) -> subprocess.Popen[str]:
     """run.sh with the Python of the tests, without a GPU."""
     environment = {**os.environ, "WORK": "work", "PYTHON": sys.executable, "QUICK": "1", **variables}
     return subprocess.Popen(
-        ["bash", "run.sh", *steps],
+        interruptible(["bash", "run.sh", *steps]),
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
