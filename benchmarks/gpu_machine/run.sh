@@ -62,8 +62,8 @@ step() { # NAME COMMAND...
     local name=$1 started=$SECONDS seconds=$((end - SECONDS)) status
     shift
     [ "$seconds" -gt 0 ] || { echo "== $name: left out, the time is over"; return; }
-    # In the foreground: a group of its own would not get Ctrl-C.
-    timeout --foreground --signal=INT --kill-after=20 "$((seconds < limit ? seconds : limit))" "$@" \
+    # Ctrl-C reaches timeout, in the foreground, and the step only by it: a second one would end what writes the results.
+    timeout --foreground --signal=INT --kill-after=20 "$((seconds < limit ? seconds : limit))" setsid "$@" \
         > "$work/results/$name.log" 2>&1
     status=$?
     echo "== $name: exit $status after $((SECONDS - started)) s"
