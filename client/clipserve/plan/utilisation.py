@@ -20,7 +20,7 @@ def choose_utilisation(
     """The share of its capacity at which a server runs, and the p95 there, in milliseconds."""
     wanted = workload.latency
     if wanted is None:
-        how = "work that may wait: the queue is never empty"
+        how = "no latency to keep, so a queue always keeps the server busy"
         steps.append(Step("utilisation", BULK_UTILISATION, "", how))
         return BULK_UTILISATION, None
     if findings is not None and findings.open_loop:
