@@ -1,6 +1,7 @@
 """Feature vectors in bulk, in memory and in files."""
 
 import csv
+import threading
 from unittest.mock import MagicMock
 
 import grpc
@@ -159,6 +160,13 @@ def test_the_command_without_a_server_writes_nothing(free_port, source, tmp_path
     assert result.exit_code == 2
     assert "clipserve serve" in result.stderr
     assert not (tmp_path / "x.npy").exists()
+
+
+def test_the_command_waits_for_a_server_that_is_starting(start, make_triton, free_port, source, tmp_path):
+    threading.Timer(1.0, lambda: start(make_triton(), port=free_port)).start()
+    arguments = ["embed", str(source), "--out", str(tmp_path / "x.npy"), "--url", f"localhost:{free_port}"]
+    assert CliRunner().invoke(build_app(), [*arguments, "--retry-seconds", "60"]).exit_code == 0
+    assert np.load(tmp_path / "x.npy").shape == (3, 8)
 
 
 def test_the_command_without_a_video_leaves_older_vectors_alone(triton, source, tmp_path):

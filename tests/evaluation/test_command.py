@@ -1,6 +1,7 @@
 """`clipserve evaluate`, end to end."""
 
 import json
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -98,6 +99,14 @@ def test_no_server_exits_with_2(run, write_list):
     result = run(write_list(), "--model", "motion", url="localhost:1")
     assert result.exit_code == 2
     assert "localhost:1" in result.stderr
+
+
+def test_with_retry_seconds_a_server_that_is_away_is_waited_for(run, write_list):
+    started = time.monotonic()
+    options = ("--retry-seconds", "1.5", "--timeout", "1")
+    result = run(write_list([("still-0.mp4", "still")]), "--model", "motion", *options, url="localhost:1")
+    assert result.exit_code == 2
+    assert time.monotonic() - started > 1
 
 
 def test_an_unknown_label_may_count_as_missed(run, write_list):

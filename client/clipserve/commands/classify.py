@@ -10,9 +10,9 @@ from clipserve.classifier import VideoClassifier
 from clipserve.commands.given_sources import GivenSources
 from clipserve.commands.journals import continue_journal
 from clipserve.commands.options import (
+    JobRetrySecondsOption,
     ModelOption,
     ParallelOption,
-    RetrySecondsOption,
     ServerOptions,
     ShardOption,
     SourcesArgument,
@@ -50,7 +50,7 @@ def classify(
     shard: ShardOption = "1/1",
     parallel: ParallelOption = RunArguments.parallel,
     on_error: Annotated[OnError, make_option(RunArguments, "on_error")] = RunArguments.on_error,
-    retry_seconds: RetrySecondsOption = RETRY_SECONDS,
+    retry_seconds: JobRetrySecondsOption = RETRY_SECONDS,
     patience: Annotated[float | None, typer.Option(min=0, hidden=True)] = None,
     server: ServerOptions,
 ) -> None:

@@ -9,6 +9,7 @@ from clipserve.commands.given_sources import GivenSources
 from clipserve.commands.options import (
     ModelOption,
     ParallelOption,
+    RetrySecondsOption,
     ServerOptions,
     ShardOption,
     SourcesArgument,
@@ -42,6 +43,7 @@ def embed(
     frames: SamplingOptions,
     shard: ShardOption = "1/1",
     parallel: ParallelOption = EmbedArguments.parallel,
+    retry_seconds: RetrySecondsOption = None,
     server: ServerOptions,
 ) -> None:
     """Write the feature vectors of videos into a file, float32, one row for each video.
@@ -61,7 +63,12 @@ def embed(
         try:
             entries = Shard.parse(shard).select(given.read())
             stream = classifier.classify_many(
-                entries, parallel=parallel, top_k=EmbedArguments.top_k, features=True, **vars(frames)
+                entries,
+                parallel=parallel,
+                retry_seconds=retry_seconds,
+                top_k=EmbedArguments.top_k,
+                features=True,
+                **vars(frames),
             )
             with stream:
                 count = write_vectors(_report_failures(stream, given), out)

@@ -98,6 +98,16 @@ ModelOption = Annotated[
 ]
 ParallelOption = Annotated[int, make_option(RunArguments, "parallel", min=1)]
 RetrySecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        help="How long to wait for a server that is busy, does not answer, or loads the model; at least --timeout. By"
+        " default as long as --timeout, and only for a server that has answered before.",
+        show_default=False,
+    ),
+]
+JobRetrySecondsOption = Annotated[
     float,
     typer.Option(
         metavar="SECONDS",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from clipserve.commands.options import ParallelOption, ServerOptions, spread_options
+from clipserve.commands.options import ParallelOption, RetrySecondsOption, ServerOptions, spread_options
 from clipserve.commands.output import check_folders, print_error, tell
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
@@ -60,6 +60,7 @@ def evaluate(
         typer.Option(help="If the model does not have a true label as a class: stop, or count it as missed."),
     ] = "raise",
     parallel: ParallelOption = RunArguments.parallel,
+    retry_seconds: RetrySecondsOption = None,
     frames: SamplingOptions,
     server: ServerOptions,
 ) -> None:
@@ -83,7 +84,9 @@ def evaluate(
     check_folders({"--json": json, "--html": html})
     try:
         load_modules(html)
-        options = EvaluationOptions(**vars(frames), parallel=parallel, unknown_labels=unknown_labels)
+        options = EvaluationOptions(
+            **vars(frames), parallel=parallel, retry_seconds=retry_seconds, unknown_labels=unknown_labels
+        )
         with ExitStack() as stack:
             runs = [
                 EvaluationRun(name, stack.enter_context(server.open_classifier(name)), server.url, options)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clipserve.commands.options import ParallelOption, ServerOptions, make_option, spread_options
+from clipserve.commands.options import ParallelOption, RetrySecondsOption, ServerOptions, make_option, spread_options
 from clipserve.commands.output import check_folders, print_error
 from clipserve.connection import Connection
 from clipserve.errors import ClipserveError
@@ -53,6 +53,7 @@ def fit(
     json: JsonOption = None,
     html: HtmlOption = None,
     parallel: ParallelOption = RunArguments.parallel,
+    retry_seconds: RetrySecondsOption = None,
     frames: SamplingOptions,
     server: ServerOptions,
 ) -> None:
@@ -86,6 +87,7 @@ def fit(
             version=version,
             repository=repository,
             parallel=parallel,
+            retry_seconds=retry_seconds,
         )
         with console.status("embedding the videos") as status:
             if console.is_terminal:

@@ -10,8 +10,8 @@ from clipserve.classifier import VideoClassifier
 from clipserve.commands.given_sources import GivenSources
 from clipserve.commands.journals import continue_journal
 from clipserve.commands.options import (
+    JobRetrySecondsOption,
     ModelOption,
-    RetrySecondsOption,
     ServerOptions,
     ShardOption,
     SourcesArgument,
@@ -76,7 +76,7 @@ def timeline(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     shard: ShardOption = "1/1",
     parallel: Annotated[int, make_option(TimelineRunArguments, "parallel", min=1)] = TimelineRunArguments.parallel,
-    retry_seconds: RetrySecondsOption = RETRY_SECONDS,
+    retry_seconds: JobRetrySecondsOption = RETRY_SECONDS,
     server: ServerOptions,
 ) -> None:
     """Find out when which action happens in long videos.
