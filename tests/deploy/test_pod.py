@@ -225,7 +225,7 @@ def test_servers_wait_for_the_export_job_and_say_why(
         log = ""
         while "the export Job is not done yet" not in log and time.monotonic() < deadline:
             for name in stack.docker("ps", "--format", "{{.ID}} {{.Command}}", "--no-trunc").splitlines():
-                if "clipserve_container.check" in name:
+                if f"until [ -e /models/{done} ]" in name:
                     log = run("docker", "logs", name.split()[0], check=False, env=stack.environment).stderr
             time.sleep(0.2)
         assert "the export Job is not done yet" in log

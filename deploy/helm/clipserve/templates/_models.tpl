@@ -36,6 +36,7 @@ initContainers:
   # Until the export Job is done; its log says what is missing.
   - name: models
     image: {{ include "clipserve.image" (list . "clipserve-server") | quote }}
+    # The server's own start checks the rest: this container has no GPU, and would judge its memory by runs on a CPU.
     command:
       - sh
       - -c
@@ -43,9 +44,8 @@ initContainers:
         until [ -e {{ include "clipserve.export.done" . }} ]; do
           echo "clipserve: the export Job is not done yet" >&2; sleep 5
         done
-        until python3 -m clipserve_container.check; do sleep 5; done
-    # It has no GPU; the server's own start looks for that.
-    env: {{- include "clipserve.server.environment" (list . "/models" 0) | nindent 6 }}
+    env:
+      - {name: NVIDIA_VISIBLE_DEVICES, value: void}
 {{- end }}
     imagePullPolicy: {{ .Values.image.pullPolicy }}
     securityContext: {{- include "clipserve.containerSecurity" . | nindent 6 }}
@@ -54,12 +54,8 @@ initContainers:
       limits: {cpu: {{ .Values.resources.cpu | quote }}, memory: {{ .Values.resources.memory }}}
     volumeMounts:
       - {name: models, mountPath: /models, readOnly: {{ eq $repository.from "claim" }}}
-      {{- if eq $repository.from "claim" }}
-      {{- include "clipserve.server.mounts" . | nindent 6 }}
-      {{- else }}
-      # Images of others: they do not see the server's key and its certificate.
+      # Not the server's key and certificate: images of others do not see them.
       - {name: tmp, mountPath: /tmp}
-      {{- end }}
 {{- end }}
 {{- end }}
 
