@@ -56,9 +56,10 @@ def test_no_variable_is_read_without_a_default():
         assert not re.search(r"\$\{[A-Z_]+\}|\$[A-Z]", path.read_text()), path
 
 
-def test_the_check_has_the_memory_of_the_server():
-    """It compares it with what the largest runs take."""
-    check, server = (SERVICES[name]["deploy"]["resources"]["limits"]["memory"] for name in ("check", "server"))
+@pytest.mark.parametrize("limit", ["memory", "cpus"])
+def test_the_check_has_the_limits_of_the_server(limit):
+    """It compares them with what the largest runs take, and counts the decoders by the cores."""
+    check, server = (SERVICES[name]["deploy"]["resources"]["limits"].get(limit) for name in ("check", "server"))
     assert check == server
 
 
