@@ -1,5 +1,6 @@
 """Bad settings get a clear error, and Triton is not started."""
 
+import errno
 import os
 import shutil
 import socket
@@ -333,6 +334,14 @@ def test_a_port_that_is_taken_names_the_variable_to_change():
         problem = only(find_taken_ports({"CLIPSERVE_PORT": port, "CLIPSERVE_METRICS_PORT": "0"}))
     assert f"127.0.0.1:{port} cannot be used for gRPC" in problem
     assert "CLIPSERVE_PORT" in problem
+
+
+def test_a_port_that_only_root_may_open_is_none_that_is_taken(monkeypatch):
+    def refuse(claim, address):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    assert not list(find_taken_ports({"CLIPSERVE_PORT": "443"}))
 
 
 def run_start(module, tmp_path, **variables):

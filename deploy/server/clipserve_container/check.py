@@ -47,6 +47,8 @@ def find_taken_ports(environment: Mapping[str, str]) -> Iterator[str]:
             claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 claim.bind((host.strip("[]"), int(port)))
+            except PermissionError:
+                continue  # below 1024: not for this user, but Docker, which is root, opens the port
             except (ValueError, OverflowError):
                 yield f"{variable} is {port!r}, but a port is a number from 1 to 65535"
             except OSError as error:
