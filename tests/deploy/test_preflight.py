@@ -191,9 +191,11 @@ class TestCertificates:
         assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
 
 
-@pytest.mark.parametrize("key", ["short", "with a space in it, and long enough", "long-enough\nbut-two-lines"])
+@pytest.mark.parametrize(
+    "key", [b"short", b"with a space in it, and long enough", b"long-enough\nbut-two-lines", bytes(range(240, 256))]
+)
 def test_a_key_that_cannot_travel_in_a_header_is_refused(tmp_path, key):
-    (tmp_path / "admin_key").write_text(key)
+    (tmp_path / "admin_key").write_bytes(key)
     assert "admin_key must be" in only(check_secrets(Settings(secrets=tmp_path)))
 
 

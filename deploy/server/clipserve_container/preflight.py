@@ -168,7 +168,7 @@ def check_secrets(settings: Settings) -> Iterator[str]:
             continue
         if not os.access(path, os.R_OK):
             yield f"{name} cannot be read by user {os.getuid()}: make it readable for CLIPSERVE_UID"
-        elif not re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,512}", path.read_text().strip()):
+        elif not re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,512}", path.read_text(errors="replace").strip()):
             yield f"{name} must be 16 to 512 letters, digits and ._~+/=- in one line: openssl rand -hex 32 > {name}"
 
 
