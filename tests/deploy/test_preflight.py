@@ -39,6 +39,12 @@ from tests.deploy.certificates import run_script
 ROOT = Path(__file__).parents[2]
 
 
+def close(monkeypatch, closed):
+    """Root may read everything, and the tests may run as root."""
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and access(path, mode))
+
+
 def only(problems):
     """The one problem there is."""
     (problem,) = problems
@@ -96,6 +102,12 @@ class TestRepository:
     def test_without_a_model_asked_for_says_which_there_are(self, every_model):
         problem = only(check_repository(Settings(repository=every_model, models=("x3d_xxl",))))
         assert "'x3d_xxl', but the repository has" in problem
+
+    @pytest.mark.parametrize("path", [".", "timeline/1/model.py", "motion_net/1", "motion/config.pbtxt"])
+    def test_that_this_user_cannot_read_names_what_and_for_whom(self, every_model, monkeypatch, path):
+        close(monkeypatch, every_model / path)
+        problem = only(check_repository(Settings(repository=every_model)))
+        assert problem.startswith(f"{every_model / path} cannot be read by user {os.getuid()}: set CLIPSERVE_UID")
 
     def test_is_read_as_protobuf_reads_it(self):
         folder = ROOT / "model_repository"
@@ -197,6 +209,13 @@ class TestCertificates:
 def test_a_key_that_cannot_travel_in_a_header_is_refused(tmp_path, key):
     (tmp_path / "admin_key").write_bytes(key)
     assert "admin_key must be" in only(check_secrets(Settings(secrets=tmp_path)))
+
+
+def test_secrets_that_this_user_cannot_see_are_told_once(certificates, monkeypatch):
+    close(monkeypatch, certificates.server)
+    settings = Settings(tls="mutual", secrets=certificates.server)
+    problem = only([*check_certificates(settings), *check_secrets(settings)])
+    assert problem == f"{certificates.server} cannot be read by user {os.getuid()}: make it readable for CLIPSERVE_UID"
 
 
 def test_too_little_shared_memory_says_how_much_is_needed(every_model, tmp_path):

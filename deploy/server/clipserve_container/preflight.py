@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from clipserve_container.memory import CGROUP, largest_runs, memory_limit, memory_needed, shared_memory_needed
-from clipserve_container.repository import RepositoryError, choose_models, names_openvino
+from clipserve_container.repository import RepositoryError, choose_models, names_openvino, names_to_serve
 from clipserve_container.settings import Settings
 
 # The kernel's note of the driver. Every container has it, also one without a GPU.
@@ -51,22 +51,27 @@ def find_problems(settings: Settings, *, in_server: bool = True) -> list[str]:
 
 def check_repository(settings: Settings) -> Iterator[str]:
     """The repository has a model to serve, and this user can read it."""
+    unreadable = f"cannot be read by user {os.getuid()}: set CLIPSERVE_UID to the owner of the files"
+    if _is_closed(settings.repository):
+        yield f"{settings.repository} {unreadable}"  # it looks empty
+        return
     try:
-        models = choose_models(settings.repository, settings.models)
+        names = names_to_serve(settings.repository, choose_models(settings.repository, settings.models))
     except RepositoryError as error:
         yield str(error)
         return
     except PermissionError as error:
-        yield f"{error.filename} cannot be read by user {os.getuid()}: set CLIPSERVE_UID to the owner of the files"
+        yield f"{error.filename} {unreadable}"
         return
-    steps = dict.fromkeys(step for model in models for step in model.steps)
-    for step in steps:
-        unreadable = [path for path in (settings.repository / step).rglob("*") if not os.access(path, os.R_OK)]
-        if unreadable:
-            yield (
-                f"{unreadable[0]} cannot be read by user {os.getuid()}: set CLIPSERVE_UID to the owner of the files,"
-                " or chmod -R a+rX the repository"
-            )
+    for name in names:
+        closed = [path for path in (settings.repository / name).rglob("*") if not os.access(path, os.R_OK)]
+        if closed:
+            yield f"{closed[0]} {unreadable}, or chmod -R a+rX the repository"
+
+
+def _is_closed(folder: Path) -> bool:
+    """Whether the folder is there, and this user cannot see its files."""
+    return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
 
 
 def check_driver(settings: Settings, version_file: Path = DRIVER_VERSION) -> Iterator[str]:
@@ -115,7 +120,7 @@ def check_decoder(settings: Settings, libraries: Sequence[str] = VIDEO_LIBRARIES
 
 def check_certificates(settings: Settings) -> Iterator[str]:
     """The files for TLS exist, are readable, belong together, and have not expired."""
-    if settings.tls == "off":
+    if settings.tls == "off" or _is_closed(settings.secrets):
         return
     needed = [settings.server_certificate, settings.server_key]
     if settings.tls == "mutual":
@@ -162,6 +167,9 @@ def _check_expiry(certificate: Path) -> Iterator[str]:
 
 def check_secrets(settings: Settings) -> Iterator[str]:
     """The keys of Triton's restricted APIs are one printable word, because they are sent in a header."""
+    if _is_closed(settings.secrets):
+        yield f"{settings.secrets} cannot be read by user {os.getuid()}: make it readable for CLIPSERVE_UID"
+        return
     for name in ("admin_key", "api_key"):
         path = settings.secrets / name
         if not path.exists():
