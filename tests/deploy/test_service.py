@@ -18,8 +18,9 @@ import pytest
 
 from clipserve import VideoClassifier
 from clipserve.errors import ServerError
+from clipserve_container import readiness
 from clipserve_container.local_http import find_problem
-from clipserve_container.readiness import find_stubs
+from clipserve_container.readiness import Readiness, find_stubs
 from clipserve_container.settings import Settings
 from clipserve_server.options import LIMITS_VARIABLE
 from tests.deploy.embedded import EmbeddedServer
@@ -168,6 +169,17 @@ def test_only_living_processes_of_this_repository_are_models(tmp_path):
     (tmp_path / "9").mkdir()
     (tmp_path / "9" / "cmdline").write_bytes(b"/usr/bin/tail\0caf\xe9.log\0")  # not UTF-8
     assert find_stubs(Path("/models"), tmp_path) == {"decode"}
+
+
+def test_a_triton_that_hangs_is_asked_once_and_not_for_each_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(readiness, "SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert Readiness(url, ["decode", "motion"], tmp_path).check() == {"decode": "timed out", "motion": "timed out"}
+        listener.setblocking(False)
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_the_watch_goes_on_after_a_check_that_failed(tmp_path):

@@ -29,6 +29,9 @@ class Readiness:
 
     def check(self) -> dict[str, str]:
         """Why each model is not ready, by name; empty for one that is ready."""
+        # A Triton that hangs would take SECONDS for each model.
+        if problem := find_problem(f"{self._url}/v2/health/live", timeout=SECONDS):
+            return dict.fromkeys(self._names, problem)
         models = {name: find_problem(f"{self._url}/v2/models/{name}/ready", timeout=SECONDS) for name in self._names}
         alive = find_stubs(self._repository, self._processes)
         for name in self._stubs - alive:
