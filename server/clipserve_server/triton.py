@@ -246,9 +246,15 @@ class Triton:
             "--disable-auto-complete-config",
             f"--exit-timeout-secs={STOP_SECONDS - EXIT_SECONDS:.0f}",
             "--allow-gpu-metrics=true",
-            *(f"--{service}-address={self.host}" for service in self._ports),
+            *(f"--{service}-address={self._listen_address(service)}" for service in self._ports),
             *(f"--{service}-port={port}" for service, port in self._ports.items()),
         ]
+
+    def _listen_address(self, service: str) -> str:
+        """The host as Triton takes it: of IPv6, gRPC wants brackets, and the others a prefix."""
+        if ":" not in self.host:
+            return self.host
+        return f"[{self.host}]" if service == "grpc" else f"ipv6:{self.host}"
 
     def _top_models(self) -> list[str]:
         """The models that clients call."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -311,6 +312,17 @@ def test_every_taken_port_is_named_at_once(exported: Path) -> None:
 def test_a_host_that_is_no_address_of_this_machine_is_named(host: str, reason: str, exported: Path) -> None:
     with pytest.raises(ServerStartError, match=rf"'{host}' is no address of this machine .*{reason}.*--host"):
         Triton(exported, host=host, **ANY_PORTS).start()
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_all_services_listen_on_an_address_of_ipv6(host: str, exported: Path) -> None:
+    with Triton(exported, models=["motion"], host=host, **ANY_PORTS) as triton:
+        with InferenceServerClient(triton.grpc_url) as client:
+            assert client.is_model_ready("motion")
+        for address in (f"http://{triton.http_url}/v2/health/ready", triton.metrics_url):
+            with urllib.request.urlopen(address, timeout=HANG_SECONDS) as answer:
+                assert answer.status == 200
 
 
 def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path, tmp_path: Path) -> None:
