@@ -19,8 +19,8 @@ from clipserve_container.preflight import (
     check_decoder,
     check_driver,
     check_memory,
-    check_metrics,
     check_openvino,
+    check_options,
     check_repository,
     check_secrets,
     check_shared_memory,
@@ -252,10 +252,17 @@ def test_the_embedded_server_has_the_same_formula(every_model):
     assert without.demand.decoders == measure_room(every_model, models).demand.decoders
 
 
-@pytest.mark.parametrize("option", ["--allow-metrics=false", "--metrics-port=9002", "--metrics-address=10.0.0.1"])
-def test_metrics_that_the_decode_step_could_not_read_are_told(option):
-    assert option in only(check_metrics(Settings(triton_options=("--http-thread-count=4", option))))
-    assert not list(check_metrics(Settings(triton_options=("--metrics-config=summary_latencies=true",))))
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--allow-metrics=false", "--metrics-port=9002", "--metrics-address=10.0.0.1", "--metrics-port 9002"),
+        *("--allow-http=false", "--allow-http 0", "--http-port=9000"),
+    ],
+)
+def test_ports_of_triton_where_nobody_would_find_them_are_told(option):
+    assert option in only(check_options(Settings(triton_options=("--http-thread-count=4", *option.split()))))
+    for harmless in ("--metrics-config=summary_latencies=true", "--allow-http=true", "--http-address=127.0.0.1"):
+        assert not list(check_options(Settings(triton_options=(harmless,))))
 
 
 @pytest.fixture

@@ -25,6 +25,11 @@ BACKEND_LIBRARY, OPENVINO_LIBRARY = "libtriton_onnxruntime.so", "libonnxruntime_
 RELEASES_WITHOUT_OPENVINO = ("25.03", "25.04")
 # The driver's libraries for NVDEC. A container has them with the driver capability `video`.
 VIDEO_LIBRARIES = ("libnvcuvid.so.1", "libnvidia-encode.so.1")
+# Options with and without `=`.
+_MOVED_PORTS = re.compile(
+    r"--(?:allow-(?:http|metrics)[= ](?:0|false|off)(?!\S)|(?:http|metrics)-port[= ]\S*|metrics-address[= ]\S*)",
+    re.IGNORECASE,
+)
 
 Check = Callable[[Settings], Iterator[str]]
 
@@ -40,7 +45,7 @@ def find_problems(settings: Settings, *, in_server: bool = True) -> list[str]:
         check_certificates,
         check_secrets,
         check_shared_memory,
-        check_metrics,
+        check_options,
         check_openvino,
         check_memory,
     ]
@@ -195,14 +200,13 @@ def check_shared_memory(settings: Settings, folder: Path = SHARED_MEMORY) -> Ite
         )
 
 
-def check_metrics(settings: Settings) -> Iterator[str]:
-    """The decode step can read how many requests wait for a network. Otherwise it cannot limit them."""
-    for option in settings.triton_options:
-        if re.match(r"--(allow-metrics=(0|false|off)|metrics-(port|address)=)", option, re.IGNORECASE):
-            yield (
-                f"CLIPSERVE_TRITON_OPTIONS has {option}, but the decode step reads Triton's metrics at port 8002, to"
-                " bound what waits for the networks: leave it out"
-            )
+def check_options(settings: Settings) -> Iterator[str]:
+    """Triton's HTTP and metrics are where this container asks for readiness, and the decode step for what waits."""
+    for option in _MOVED_PORTS.findall(" ".join(settings.triton_options)):
+        yield (
+            f"CLIPSERVE_TRITON_OPTIONS has {option}, but readiness is asked of Triton's HTTP at port 8000, and the"
+            " decode step reads Triton's metrics at port 8002, to bound what waits for the networks: leave it out"
+        )
 
 
 def check_openvino(settings: Settings, backend: Path = BACKEND) -> Iterator[str]:
