@@ -136,8 +136,8 @@ def test_alerts_fire_when_they_should(tmp_path):
             {
                 "interval": "15s",
                 "input_series": [
-                    {"series": f'up{{job="triton",{labels}}}', "values": "1 0x20"},
-                    {"series": f'clipserve_model_ready{{model="decode",{labels}}}', "values": "1 0x20"},
+                    {"series": f'up{{job="triton",{labels}}}', "values": "1 0x40"},
+                    {"series": f'clipserve_model_ready{{model="decode",{labels}}}', "values": "1 0x40"},
                     {"series": f"clipserve_decode_waiting{{{labels}}}", "values": "60x20"},
                     {"series": f"clipserve_decode_worker_restarts_total{{{labels}}}", "values": "0+1x20"},
                     {"series": f"clipserve_timeline_limit{{{labels}}}", "values": "4x80"},
@@ -156,8 +156,10 @@ def test_alerts_fire_when_they_should(tmp_path):
                 "alert_rule_test": [
                     {"eval_time": time_, "alertname": name, "exp_alerts": [{"exp_labels": given} for given in labels_]}
                     for name, time_, *labels_ in (
-                        ("TritonDown", "3m", {"severity": "critical", "instance": "a:8002"}),
-                        ("ModelDead", "3m", {"severity": "critical", "instance": "a:8002", "model": "decode"}),
+                        ("TritonDown", "5m"),
+                        ("ModelDead", "5m"),
+                        ("TritonDown", "6m", {"severity": "critical", "instance": "a:8002"}),
+                        ("ModelDead", "6m", {"severity": "critical", "instance": "a:8002", "model": "decode"}),
                         ("QueueGrows", "3m", {"severity": "warning", "instance": "a:8002"}),
                         ("WorkersDie", "4m", {"severity": "warning", "instance": "a:8002"}),
                         ("TimelineWorkersDie", "4m", {"severity": "warning", "instance": "a:8002"}),
