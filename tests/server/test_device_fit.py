@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.exports import export_torchscript
 from tests.motion_repository import ANY_PORTS
 
 from clipserve_export.configs import net_config
-from clipserve_export.formats import FORMATS
+from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.specs import SPECS
 from clipserve_server.device_fit import find_misfit, read_misfits
 from clipserve_server.triton import Triton
@@ -118,6 +119,28 @@ def test_the_libtorch_backend_takes_the_switches_of_its_config(
         timeout=300,
     )
     assert loaded.stdout.splitlines()[-1] == found
+
+
+# As where CUDA's libraries are missing: ONNX Runtime has CUDA, warns, and makes a session on the CPU.
+LOAD_ON_GPU = """
+import sys, types
+sys.modules["triton_python_backend_utils"] = types.SimpleNamespace()
+import onnxruntime
+onnxruntime.get_available_providers = lambda: ["CUDAExecutionProvider"]
+from clipserve_server.backends.onnxruntime_backend import TritonPythonModel
+model = TritonPythonModel()
+model.instance = types.SimpleNamespace(model_file=sys.argv[1], threads=1, parameters={})
+model.load_on_gpu(0)
+"""
+
+
+def test_a_network_that_onnx_runtime_would_move_from_a_gpu_to_the_cpu_does_not_load(
+    repositories: Callable[[FormatName], Path],
+) -> None:
+    file = repositories("onnx") / "motion_net" / "1" / "model.onnx"
+    loaded = subprocess.run([sys.executable, "-c", LOAD_ON_GPU, file], capture_output=True, text=True, timeout=300)
+    assert loaded.returncode == 1
+    assert "cannot load CUDA" in loaded.stderr.splitlines()[-1]
 
 
 def test_torchscript_is_served_without_compiling_for_each_shape() -> None:

@@ -36,6 +36,13 @@ class TritonPythonModel(SubstituteBackend):
         from clipserve_server.backends.torch_memory import TorchMemory, choose_device
 
         session = open_session(self.instance, choose_providers(gpu))
+        if "CUDAExecutionProvider" not in session.get_providers():
+            # ONNX Runtime only warns, and takes the CPU.
+            raise RuntimeError(
+                f"Triton placed this model on a GPU, but onnxruntime {onnxruntime.__version__} cannot load CUDA: the"
+                " log says what it lacks. Install a torch for the CUDA that it needs, or start with"
+                " CUDA_VISIBLE_DEVICES= to serve on the CPU"
+            )
         device = choose_device(gpu, remedy="install a CUDA build of torch, which holds the arrays for ONNX Runtime")
         self.memory = TorchMemory(device)
         self.runtime = BoundSession(session, self.instance.outputs, device)
