@@ -4,7 +4,7 @@ A request may ask for 30 clips of one video (10 views x 3 crops), and Triton's b
 a network can get `max_batch_size` x 30 clips at once. Without limits that is 36 GiB for x3d_m and 173 for
 mvit_base_32x3. Three limits hold for every backend, because Triton and the decode step enforce them: how many videos
 share a run, how many clips a video may have, and how many decoded clips wait. The substitute backends have a fourth:
-they split a run into parts.
+they split a run into parts. On a GPU these are for the libraries, not for the memory.
 
 What a clip takes is a fact of the model (ModelSpec.clip_megabytes): the growth of the peak of a process that runs the
 ONNX file in ONNX Runtime 1.32 on a CPU with 1, 2 and 4 clips (motion 30, x3d_xs 16). The network's weights and the
@@ -21,6 +21,7 @@ MAX_VIDEOS = 8  # in one run
 RUN_MEGABYTES = 20 * 1024  # for one run: what a GPU of 24 GB has beside weights and library
 GPU_GIGABYTES, GPU_RESERVED_GIGABYTES = 24, 4  # of a GPU by default; of these, for weights and library
 MAX_GPU_VIDEOS = 32  # in one run: an H100 runs 633 clips/s of x3d_m 8 at a time, 652 32 at a time
+TENSOR_VALUES = 2**31  # of one tensor on a GPU
 PART_MEGABYTES = 2 * 1024  # for a part of a run in the substitute backends; larger parts are no faster on a CPU
 WAITING_RUNS = 2  # full runs of one view: one waits and one is decoded, while a third runs
 WAITING_MEGABYTES = 512  # for decoded clips that wait for a network; one request may always wait
@@ -59,6 +60,17 @@ def _power_of_two(most: int) -> int:
 def part_clips(spec: ModelSpec) -> int:
     """How many clips a substitute backend runs at once."""
     return max(1, PART_MEGABYTES // spec.clip_megabytes)
+
+
+def gpu_part_clips(spec: ModelSpec, precision: Precision) -> int:
+    """How many clips a substitute backend runs at once on a GPU: no tensor of theirs has 2^31 values.
+
+    To more values PyTorch's depthwise convolution says "Input tensor is too large", and later releases leave them to
+    cuDNN, which has not been tested. A tensor is not larger than the memory that its clips take. Such parts keep a GPU
+    busy.
+    """
+    megabytes = TENSOR_VALUES * (4 if precision == "fp32" else 2) // 2**20
+    return max(1, megabytes // gpu_clip_megabytes(spec, precision))
 
 
 def max_waiting(videos: int) -> int:

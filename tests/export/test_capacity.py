@@ -2,12 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from clipserve_export import capacity
-from clipserve_export.configs import parse_config
+from clipserve_export.configs import clip_dims, net_config, parse_config
+from clipserve_export.families.adapter import adapter_of, build_model
+from clipserve_export.formats import FORMATS
+from clipserve_export.precision import in_precision
+from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_export.target import Precision
+from clipserve_export.tuning import Contiguous, tune
 
 COMMITTED = Path(__file__).parents[2] / "model_repository"
 DECODE = parse_config((COMMITTED / "decode" / "config.pbtxt").read_text())
@@ -43,6 +53,36 @@ def test_a_substitute_backend_runs_parts_of_two_gigabytes(spec: ModelSpec) -> No
     part = int(net.parameters["max_clips_at_once"].string_value)
     assert part >= 1
     assert part * spec.clip_megabytes <= 2048
+
+
+class LargestTensor(TorchDispatchMode):
+    """Finds how many values the largest tensor has."""
+
+    values = 0
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operator(*args, **(kwargs or {}))
+        sizes = [value.numel() for value in tree_leaves((args, result)) if isinstance(value, torch.Tensor)]
+        self.values = max(self.values, *sizes)
+        return result
+
+
+@pytest.mark.long
+def test_no_tensor_of_a_part_on_a_gpu_has_more_values_than_its_libraries_take(spec: ModelSpec) -> None:
+    """On torch's device "meta", which has shapes and no values."""
+    network = adapter_of(spec)(build_model(spec, classes=400), spec.contract).eval().requires_grad_(False)
+    clip = torch.empty(1, 1, *clip_dims(spec.geometry)[1:], dtype=torch.uint8, device="meta")
+    for precision in get_args(Precision):
+        reduced = Contiguous(tune(in_precision(network, precision))).eval().to("meta")
+        with LargestTensor() as largest, torch.no_grad():
+            reduced(clip)
+        assert capacity.gpu_part_clips(spec, precision) * largest.values < 2**31
+
+
+def test_a_config_for_a_gpu_says_how_many_clips_its_libraries_take(spec: ModelSpec) -> None:
+    config = net_config(spec, FORMATS["torchscript"], classes=5, serving=Serving(target="gpu", precision="fp16"))
+    written = int(config.parameters["max_gpu_clips_at_once"].string_value)
+    assert written == capacity.gpu_part_clips(spec, "fp16") >= 8, "fewer would leave a GPU idle"
 
 
 def test_what_waits_for_a_network_is_bounded_by_the_decode_step(spec: ModelSpec) -> None:

@@ -1,5 +1,8 @@
 """The substitute backends do what the config asks of Triton's C++ backends."""
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +108,36 @@ def test_the_memory_of_a_run_is_that_of_its_parts(four_at_once: Triton) -> None:
         grown = peak_megabytes(pid) - before
     # The clips themselves, as they come in, are 23 MiB; in one run 240 of them take over 200 more.
     assert grown < 80
+
+
+# An instance on GPU 0 whose network only says how many clips it gets. Triton's module exists only inside Triton.
+RUN_ON_GPU = """
+import json, sys, types
+sys.modules["triton_python_backend_utils"] = types.SimpleNamespace()
+import numpy as np
+from clipserve_server.backends.substitute import SubstituteBackend
+
+class Counter(SubstituteBackend):
+    instance = types.SimpleNamespace(
+        device_id=0, parameters={"max_clips_at_once": "1", "max_gpu_clips_at_once": sys.argv[1]}
+    )
+
+    def run(self, inputs):
+        sizes.append(inputs[0].shape[0] * inputs[0].shape[1])
+        return [inputs[0].mean(1)]
+
+sizes = []
+(means,) = Counter().run_in_parts([np.arange(12.0).reshape(2, 6, 1)])
+print(json.dumps([sizes, means.tolist()]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(12, [12]), (11, [6, 6]), (4, [4, 2, 4, 2]), (0, [12])], ids=["all", "videos", "views", "none"]
+)
+def test_a_run_on_a_gpu_has_a_limit_of_its_own(most: int, sizes: list[int]) -> None:
+    done = subprocess.run([sys.executable, "-c", RUN_ON_GPU, str(most)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [sizes, [[2.5], [8.5]]]
 
 
 def bound_to(clips: int) -> Callable[[pb.ModelConfig], object]:

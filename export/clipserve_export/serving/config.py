@@ -16,6 +16,7 @@ from clipserve_export.capacity import (
     MAX_CLIPS,
     MAX_VIDEOS,
     WAITING_MEGABYTES,
+    gpu_part_clips,
     max_clips,
     max_waiting,
 )
@@ -63,6 +64,8 @@ def write_net_options(
         facts = {"target": "gpu", "gpu_gigabytes": str(serving.gpu_gigabytes), "precision": serving.precision}
         if measured := spec.gpu_clip_megabytes.get(serving.precision):
             facts[GPU_CLIP_MEGABYTES] = str(measured)
+        # For the substitute backends, as max_clips_at_once is.
+        facts["max_gpu_clips_at_once"] = str(gpu_part_clips(spec, serving.precision))
         for key, value in facts.items():
             config.parameters[key].string_value = value
     if serving.warms_up:

@@ -1,7 +1,8 @@
 """What the substitute backends share: requests become one batch, the network runs it, and each request gets its part.
 
 Triton's batcher gives `execute` the requests of a batch. The substitute runs them as one batch, as the C++ backend
-would. On a CPU it splits the batch where the config's parameter `max_clips_at_once` limits the memory of a run.
+would. It splits the batch where a parameter of the config limits the clips of a run: `max_clips_at_once` on a CPU, by
+memory; `max_gpu_clips_at_once` on a GPU, whose libraries do not take tensors of any size.
 """
 
 import json
@@ -110,13 +111,13 @@ class SubstituteBackend:
         raise NotImplementedError
 
     def run_in_parts(self, inputs: Arrays) -> Arrays:
-        """`run`, with at most `max_clips_at_once` clips at a time.
+        """`run`, with at most as many clips at a time as the config says for the device.
 
         A network's outputs are means over the views of a video, so the views may be split, too.
         """
-        most = int(self.instance.parameters.get("max_clips_at_once", 0))
-        # On a GPU parts would leave it idle. The largest run that the config allows fits a GPU of 24 GB.
-        if not most or len(inputs) != 1 or self.instance.device_id is not None:
+        limit = "max_clips_at_once" if self.instance.device_id is None else "max_gpu_clips_at_once"
+        most = int(self.instance.parameters.get(limit, 0))
+        if not most or len(inputs) != 1:
             return self.run(inputs)
         (clips,) = inputs
         together = max(1, most // clips.shape[1])
