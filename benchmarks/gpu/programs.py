@@ -62,7 +62,9 @@ class ProgramFactory:
             return self._open_file(engine)
         network = self._shape(engine)
         if engine.program == "torchscript":
-            return self._trace(network)
+            # A traced convolution stores whether it may use TF32. What ran before has set torch's global option.
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=engine.precision != "fp32"):
+                return self._trace(network)
         if engine.program.startswith("compile"):
             example = random_clips(self.spec.geometry, batch=2, views=1, seed=0).to(self.device)
             with warnings.catch_warnings(), torch.no_grad():

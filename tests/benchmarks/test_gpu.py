@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from benchmarks.gpu.measure import ModelMeasurement
 from benchmarks.gpu.meter import Meter
 from benchmarks.gpu.outcomes import Outcomes
 from benchmarks.gpu.plan import BASELINE, RUNTIMES, Engine, Group, plan_groups
-from benchmarks.gpu.programs import Factory, Program, ProgramFactory
+from benchmarks.gpu.programs import Factory, Program, ProgramFactory, conditions
 from benchmarks.gpu.report import write_report
 from benchmarks.gpu.schedule import Budget, Schedule
 from benchmarks.harness.machine import processor_name
@@ -84,6 +85,16 @@ def test_one_command_writes_the_page_the_cells_and_the_machine(tmp_path: Path) -
     assert all(float(row["clips_a_second"]) > 0 for row in measured)
     assert all(row["holds"] == "yes" for row in measured if row["precision"] == "fp32")
     assert len({tuple(row[name] for name in list(row)[:5]) for row in rows}) == len(rows), "a cell came twice"
+
+
+def test_torchscript_uses_tf32_where_its_engine_does_and_not_where_the_one_before_did() -> None:
+    factory = ProgramFactory(MOTION, weights="pretrained", device=CPU)
+    for precision, before in (("tf32", "fp32"), ("fp32", "tf32")):
+        with conditions(Engine("eager", before, "contiguous")):
+            pass
+        program: Any = factory.make(Engine("torchscript", precision, "contiguous"))
+        convolutions = program.graph.findAllNodes("aten::_convolution")
+        assert {list(node.inputs())[-1].toIValue() for node in convolutions} == {precision == "tf32"}
 
 
 def test_every_planned_cell_is_measured_or_missing_with_a_reason_when_the_time_ends(factory: ProgramFactory) -> None:
