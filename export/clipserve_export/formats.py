@@ -8,7 +8,7 @@ import hashlib
 import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -160,7 +160,8 @@ def write_torchscript(network: ActionNetwork, geometry: Geometry, path: Path, *,
 def _free_devices(graph: Any) -> None:
     """Let a traced network make its tensors, as torch.arange does, on the device of its clips.
 
-    Tracing has fixed the device of this machine. On another one such a network fails: its tensors are on two devices.
+    Tracing has fixed the device of this machine, and a script without a device means the CPU. On another one such a
+    network fails: its tensors are on two devices.
     """
     device = graph.create("prim::device", [list(graph.inputs())[-1]], 1)
     device.output().setType(torch._C.DeviceObjType.get())
@@ -168,6 +169,20 @@ def _free_devices(graph: Any) -> None:
     for constant in graph.findAllNodes("prim::Constant"):
         if constant.output().type().kind() == "DeviceObjType":
             constant.output().replaceAllUsesWith(device.output())
+    for node in _nodes(graph):
+        inputs = list(node.inputs())
+        if node.kind().startswith("aten::") and not any(value.type().kind() == "TensorType" for value in inputs):
+            arguments = torch._C.parse_schema(node.schema()).arguments
+            for place, (argument, value) in enumerate(zip(arguments, inputs, strict=False)):
+                if argument.name == "device" and value.type().kind() == "NoneType":
+                    node.replaceInput(place, device.output())
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
 
 
 def load_torchscript(path: Path, *, device: str = "cpu") -> Run:

@@ -152,6 +152,25 @@ def test_a_torchscript_file_that_fails_inside_says_why(folder: Path, run: Run) -
     assert "takes 2 clips at once and not 1: RuntimeError: shape '[2, 3]' is invalid for input of size 3." in said
 
 
+class Numbered(nn.Module):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        logits = frames.flatten(1)[:, :3]
+        if len(logits) > 1:
+            logits = logits + torch.zeros(len(logits), 1)
+        return logits + torch.arange(logits.shape[1])
+
+
+def test_a_script_that_names_no_device_makes_its_tensors_where_its_clips_are(folder: Path, run: Run) -> None:
+    torch.jit.save(torch.jit.script(Numbered()), folder / "net.pt")
+    (folder / "mine.toml").write_text(CONTRACT.partition("scores")[0])
+    status, said = adopt(run, folder, folder / "net.pt", "--target", "gpu")
+    assert status == 0, said
+    graph = torch.jit.load(folder / "repository" / "mine_net" / "1" / "model.pt").graph
+    for kind in ("aten::zeros", "aten::arange"):
+        (node,) = graph.findAllNodes(kind)
+        assert "prim::device" in [value.node().kind() for value in node.inputs()]
+
+
 @pytest.mark.parametrize("opset", [13, 18, 21])
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8])
 def test_files_of_other_opsets_and_types_are_adopted(folder: Path, opset: int, kind: int) -> None:
