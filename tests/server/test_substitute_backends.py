@@ -140,6 +140,49 @@ def test_a_run_on_a_gpu_has_a_limit_of_its_own(most: int, sizes: list[int]) -> N
     assert json.loads(done.stdout) == [sizes, [[2.5], [8.5]]]
 
 
+# A run fails on a GPU, which works afterwards or not.
+FAIL_ON_GPU = """
+import sys, types
+sys.modules["triton_python_backend_utils"] = types.SimpleNamespace(
+    get_input_tensor_by_name=lambda request, name: request,
+    TritonError=type("TritonError", (str,), {"__new__": lambda cls, text, code: str(text), "INTERNAL": 13}),
+    InferenceResponse=lambda error: error,
+    Logger=types.SimpleNamespace(log_error=print),
+)
+import torch
+from clipserve_server.backends.substitute import SubstituteBackend
+from clipserve_server.backends.torch_memory import TorchMemory
+
+def synchronize(device):
+    if sys.argv[1] == "lost":
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+class Memory(TorchMemory):
+    def read(self, tensor):
+        return tensor
+
+    def join(self, arrays):
+        return arrays[0]
+
+class Failing(SubstituteBackend):
+    instance = types.SimpleNamespace(inputs=("CLIP",), model_file=types.SimpleNamespace(name="model.pt"))
+    memory = Memory(torch.device("cuda", 0))
+
+    def run_in_parts(self, inputs):
+        raise RuntimeError("CUDA error")
+
+torch.cuda.synchronize = synchronize
+print(Failing().execute(["clip"]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("state", "status"), [("lost", 1), ("well", 0)])
+def test_the_process_of_a_lost_gpu_ends_so_that_triton_is_started_again(state: str, status: int) -> None:
+    done = subprocess.run([sys.executable, "-c", FAIL_ON_GPU, state], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert ("model.pt: CUDA error" in done.stdout) == (state == "well")
+
+
 def bound_to(clips: int) -> Callable[[pb.ModelConfig], object]:
     def change(config: pb.ModelConfig) -> None:
         config.parameters["max_clips_at_once"].string_value = str(clips)

@@ -34,6 +34,9 @@ class Memory(Protocol):
     def write(self, name: str, array: Array) -> Any:
         """A response's tensor."""
 
+    def is_lost(self) -> bool:
+        """Whether the device answers nothing any more."""
+
 
 class HostMemory:
     """numpy arrays."""
@@ -49,6 +52,10 @@ class HostMemory:
     def write(self, name: str, array: Array) -> Any:
         """Triton copies it into its shared memory when the response is sent."""
         return pb_utils.Tensor(name, array)
+
+    def is_lost(self) -> bool:
+        """Never."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,11 @@ class SubstituteBackend:
         try:
             outputs = self.run_in_parts([self.memory.join(column) for column in zip(*arrays, strict=True)])
         except Exception as error:
+            if self.memory.is_lost():
+                # After some errors, such as a fault in its memory, only another process can use a GPU. Where a process
+                # has died, the server starts Triton again; this one would fail every request, and be ready.
+                pb_utils.Logger.log_error(f"{self.instance.model_file}: the GPU is lost: {error}")
+                os._exit(1)
             failure = pb_utils.TritonError(f"{self.instance.model_file.name}: {error}", pb_utils.TritonError.INTERNAL)
             return [pb_utils.InferenceResponse(error=failure) for _ in requests]
         sizes = [len(columns[0]) for columns in arrays]

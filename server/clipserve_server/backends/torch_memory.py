@@ -64,3 +64,12 @@ class TorchMemory:
     def write(self, name: str, array: Array) -> Any:
         """Leaves the array where it is. Triton waits for the GPU, and copies to the host what a client asked for."""
         return pb_utils.Tensor.from_dlpack(name, array.contiguous())
+
+    def is_lost(self) -> bool:
+        """Whether the GPU fails at nothing but waiting for it."""
+        if self.device.type == "cuda":
+            try:
+                torch.cuda.synchronize(self.device)
+            except RuntimeError:
+                return True
+        return False
