@@ -111,6 +111,8 @@ def test_a_folder_stands_for_its_videos(memory):
         ("memory://v/**", ["memory://v/2.mp4", "memory://v/10.mp4", "memory://v/deep/3.MOV", "memory://v/notes.txt"]),
         ("memory://v/de*", ["memory://v/deep/3.MOV"]),
         ("memory://*/deep/3.MOV", ["memory://v/deep/3.MOV"]),
+        ("memory://**/de*", ["memory://v/deep/3.MOV"]),
+        ("memory://**/[vd]*", ["memory://v/2.mp4", "memory://v/10.mp4", "memory://v/deep/3.MOV"]),
     ],
 )
 def test_a_pattern_stands_for_what_it_matches(memory, pattern, found):

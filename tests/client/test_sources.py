@@ -62,6 +62,18 @@ def test_a_pattern_is_what_it_matches(folder):
     assert ids("videos/mor?") == ["videos/more/3.avi"]
 
 
+def test_a_pattern_with_two_stars_may_match_folders(folder):
+    for name in ("a/day1/1.mp4", "a/day1/day1.mp4", "b/c/day2/2.mp4", "b/c/day2/notes.txt", "b/day3.mp4", "none/x.txt"):
+        (folder / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "all" / name).touch()
+    found = ["all/a/day1/1.mp4", "all/a/day1/day1.mp4", "all/b/c/day2/2.mp4", "all/b/day3.mp4"]
+    assert ids("all/**/day*") == found
+    assert ids("all/**/day2") == ["all/b/c/day2/2.mp4"]
+    (folder / "empty" / "folder").mkdir(parents=True)
+    (entry,) = read_entries("empty/**")
+    assert "no file matches" in str(entry.video)
+
+
 def test_a_file_may_have_brackets_in_its_name(folder):
     (folder / "a[1].mp4").touch()
     assert ids("a[1].mp4") == ["a[1].mp4"]

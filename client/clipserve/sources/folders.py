@@ -1,6 +1,7 @@
 """The videos of a folder, and what a scan of it leaves out."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -87,6 +88,11 @@ def fail(name: str, message: str) -> Entry:
     """An entry for a source without a video."""
     error: ClipserveError = VideoNotReadable(message, video=spell_name(name))
     return Entry(name, error)
+
+
+def matches_all_below(pattern: str) -> bool:
+    """Whether a pattern ends in `**`: it matches each file by itself then, so no folder needs to be read."""
+    return re.search(r"(?:^|/)\*\*(?:/+\*)?/*$", pattern) is not None
 
 
 def walk_folders(top: str, skipped: Skipped) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:

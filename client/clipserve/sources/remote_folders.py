@@ -79,14 +79,20 @@ def _read_pattern(pattern: RemotePath, skipped: Skipped) -> Entries:
     found = False
     try:
         with store_errors(f"cannot list {pattern.shown!r}", pattern.shown):
+            folders: set[PurePosixPath] = set()
             for address, is_folder in _match(pattern):
+                if "**" in pattern.path:
+                    path = PurePosixPath(address.path)
+                    if folders and not folders.isdisjoint(path.parents):
+                        continue
+                    if is_folder:
+                        folders.add(path)
                 found = True
-                if not (is_folder and "**" in pattern.path):
-                    yield from (
-                        _read_found(address, skipped)
-                        if is_folder or address.suffix in LISTS
-                        else iter((_make_entry(address),))
-                    )
+                yield from (
+                    _read_found(address, skipped)
+                    if is_folder or address.suffix in LISTS
+                    else iter((_make_entry(address),))
+                )
     except VideoNotReadable as error:
         yield Entry(pattern.shown, error)
         return

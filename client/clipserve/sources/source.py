@@ -10,13 +10,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from clipserve.errors import InvalidRequest
 from clipserve.sources.addresses import hide_credentials, is_address
 from clipserve.sources.entries import Entries, Entry
-from clipserve.sources.folders import Skipped, fail, read_folder, walk_folders
+from clipserve.sources.folders import Skipped, fail, matches_all_below, read_folder, walk_folders
 from clipserve.sources.lists import LISTS, Origin, open_list, read_frame, read_record
 from clipserve.sources.natural_order import order_naturally
 from clipserve.sources.remote_folders import read_remote
@@ -124,11 +124,17 @@ def _read_found(path: str, skipped: Skipped) -> Entries:
 
 def _read_pattern(pattern: str, skipped: Skipped) -> Entries:
     found = False
-    for path in sorted(set(_match(pattern, skipped)), key=order_naturally):
+    folders: set[PurePath] = set()
+    for path in sorted(set(_match(pattern, skipped)), key=order_naturally):  # a folder comes before what is in it
+        if "**" in pattern:
+            if folders and not folders.isdisjoint(Path(path).parents):
+                continue
+            if Path(path).is_dir():
+                if matches_all_below(pattern):
+                    continue
+                folders.add(Path(path))
         found = True
-        # `**` also matches the folders on the way, whose files it matches by themselves.
-        if not ("**" in pattern and Path(path).is_dir()):
-            yield from _read_found(path, skipped)
+        yield from _read_found(path, skipped)
     if not found:
         yield fail(pattern, f"no file matches the pattern {pattern!r}")
 
