@@ -4,7 +4,7 @@ import csv
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -122,7 +122,7 @@ def read_record(record: Mapping[str, Any], origin: Origin, place: str) -> Entry:
 
 def _read_csv(source: ListFile) -> Entries:
     with source.open("") as file:
-        lines = _CsvLines(_decoded(file, source.name))
+        lines = CsvLines(_decoded(file, source.name), COLUMNS)
         # Strict: otherwise a quote that is not closed silently takes the rows after it into its field.
         records = csv.DictReader(lines, restkey="", strict=True, skipinitialspace=True)
         try:
@@ -213,14 +213,15 @@ def _write_label(label: Any) -> str | None:
     return str(label)
 
 
-class _CsvLines:
+class CsvLines:
     """The lines of a CSV file on their way to Python's reader, which does not say where a fault begins.
 
-    Keeps the lines of the record that is being read.
+    Keeps the lines of the record that is being read. columns: those that count, for messages.
     """
 
-    def __init__(self, lines: Iterator[str]) -> None:
+    def __init__(self, lines: Iterator[str], columns: Sequence[str]) -> None:
         self._lines = lines
+        self._columns = columns
         self._record: list[str] = []
         self._first = 1
 
@@ -245,7 +246,7 @@ class _CsvLines:
                 f"line {opened}: a quote opens a field here, and no quote closes it up to line {last} ({exc}). Close"
                 " the field with a quote before a comma or the end of the line. Write a quote inside a value twice."
             )
-        return f"line {last}: {exc}. A list needs only the columns {', '.join(COLUMNS)}: leave out the long one."
+        return f"line {last}: {exc}. Only the columns {', '.join(self._columns)} are needed: leave out the long one."
 
     def _find_open_quote(self) -> int | None:
         """The line where the field begins whose quotes are not what CSV wants; None if there is none."""

@@ -12,6 +12,7 @@ from clipserve.evaluation.ground_truth import normalise
 from clipserve.names import read_name
 from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.entries import Entry
+from clipserve.sources.lists import CsvLines
 
 COLUMNS = ("path", "start", "end", "label")
 
@@ -73,7 +74,9 @@ class Truth:
 def _read_records(name: str) -> Iterator[tuple[str, dict[str, str]]]:
     try:
         with Path(name).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
+            lines = CsvLines(file, COLUMNS)
+            # Strict: otherwise a quote that is not closed silently takes the segments after it into its field.
+            reader = csv.DictReader(lines, strict=True, skipinitialspace=True)
             header = [(column or "").strip() for column in reader.fieldnames or []]
             reader.fieldnames = header
             if missing := [column for column in COLUMNS if column not in header]:
@@ -81,9 +84,13 @@ def _read_records(name: str) -> Iterator[tuple[str, dict[str, str]]]:
                     f"{name!r} has no column {', '.join(missing)}: true segments are CSV with the columns"
                     f" {', '.join(COLUMNS)}; this file has {', '.join(header) or 'none'}"
                 )
+            lines.begin_record()
             for record in reader:
                 yield f"line {reader.line_num}", {column: (record[column] or "").strip() for column in COLUMNS}
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+                lines.begin_record()
+    except csv.Error as exc:
+        raise InvalidRequest(f"{name!r}, {lines.describe(exc)}") from exc
+    except (OSError, UnicodeDecodeError) as exc:
         raise InvalidRequest(f"cannot read {name!r}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
