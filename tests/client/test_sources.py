@@ -335,6 +335,16 @@ def test_a_line_without_a_path_fails_alone(folder):
     assert (first.id, second.id, third.id) == ("1", "2", "3")
 
 
+def test_a_line_with_more_values_than_columns_fails_alone(folder):
+    (folder / "labels.csv").write_text("path,label\na.mp4,up, down\nb.mp4,up,,\na, b.mp4,up\n")
+    cut, good, other = read_entries("labels.csv")
+    assert "labels.csv, line 2: the line has 3 values for 2 columns" in str(cut.video)
+    assert (good.video, good.label) == ("b.mp4", "up")
+    assert isinstance(other.video, VideoNotReadable)
+    (folder / "labels.csv").write_text(",path\n0,a.mp4\n1,b.mp4\n")  # as pandas writes an index
+    assert ids("labels.csv") == ["a.mp4", "b.mp4"]
+
+
 def test_json_lines_have_the_same_keys(folder):
     lines = [
         json.dumps({"id": 5, "path": "a.mp4", "label": ["running", "jumping"]}),

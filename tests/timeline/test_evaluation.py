@@ -110,6 +110,7 @@ def test_ground_truth_is_read_with_paths_relative_to_the_file(tmp_path):
         ("path,start,end,label\na.mp4,,,\n", "has no segment"),
         ("path,start,end,label\na.mp4,nan,2,x\n", "line 2: a segment needs a label"),
         ('path,start,end,label\n\na.mp4,0,1,"x\nb.mp4,1,2,y\n', "line 3: a quote opens a field here"),
+        ("path,start,end,label\na.mp4,0,1,up, down\n", "line 2: the line has 5 values for 4 columns"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_with_the_line(tmp_path, text, message):

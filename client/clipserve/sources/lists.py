@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -124,7 +124,7 @@ def _read_csv(source: ListFile) -> Entries:
     with source.open("") as file:
         lines = CsvLines(_decoded(file, source.name), COLUMNS)
         # Strict: otherwise a quote that is not closed silently takes the rows after it into its field.
-        records = csv.DictReader(lines, restkey="", strict=True, skipinitialspace=True)
+        records = csv.DictReader(lines, strict=True, skipinitialspace=True)
         try:
             header = next(filter(None, records.reader), [])  # blank lines may come first
             records.fieldnames = [column.strip() for column in header]
@@ -132,10 +132,30 @@ def _read_csv(source: ListFile) -> Entries:
             origin = Origin(source.name, source.join)
             lines.begin_record()
             for record in records:
-                yield read_record(_strip(record, source), origin, f"line {records.line_num}")
+                place = f"line {records.line_num}"
+                surplus = take_surplus(record)
+                entry = read_record(_strip(record, source), origin, place)
+                if surplus:
+                    said = f"{source.name}, {place}: {surplus}"
+                    entry = replace(entry, video=VideoNotReadable(said, video=entry.spelt_id))
+                yield entry
                 lines.begin_record()
         except csv.Error as exc:
             raise InvalidRequest(f"the list {source.name!r}, {lines.describe(exc)}") from exc
+
+
+def take_surplus(record: dict[Any, Any]) -> str:
+    """Take the values out of a CSV record for which there is no column; says what is wrong with them, "" for nothing.
+
+    A comma in a value without quotes would otherwise cut off the rest of a path or of a label.
+    """
+    values = record.pop(None, ())  # csv's key
+    if not any(value.strip() for value in values):  # spreadsheets write empty ones
+        return ""
+    return (
+        f"the line has {len(record) + len(values)} values for {len(record)} columns: write a value that has commas"
+        " in quotes"
+    )
 
 
 def _strip(record: dict[str, Any], source: ListFile) -> dict[str, Any]:

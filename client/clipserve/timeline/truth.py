@@ -12,7 +12,7 @@ from clipserve.evaluation.ground_truth import normalise
 from clipserve.names import read_name
 from clipserve.sources.addresses import is_elsewhere
 from clipserve.sources.entries import Entry
-from clipserve.sources.lists import CsvLines
+from clipserve.sources.lists import CsvLines, take_surplus
 
 COLUMNS = ("path", "start", "end", "label")
 
@@ -86,6 +86,8 @@ def _read_records(name: str) -> Iterator[tuple[str, dict[str, str]]]:
                 )
             lines.begin_record()
             for record in reader:
+                if surplus := take_surplus(record):
+                    raise InvalidRequest(f"{name!r}, line {reader.line_num}: {surplus}")
                 yield f"line {reader.line_num}", {column: (record[column] or "").strip() for column in COLUMNS}
                 lines.begin_record()
     except csv.Error as exc:
