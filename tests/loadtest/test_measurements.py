@@ -2,12 +2,14 @@
 
 import csv
 import shutil
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from clipserve.loadtest.load_levels import LatencyLimit, LoadLevel
-from clipserve.loadtest.measurements import DecodeTime, parse_decode_time, read_measurement
+from clipserve.loadtest.measurements import DecodeTime, can_read, parse_decode_time, read_measurement
 from clipserve.loadtest.report import format_rows, write_csv
 
 OUTPUT = Path(__file__).parent / "perf_analyzer_output"
@@ -81,6 +83,21 @@ def test_the_metrics_tell_how_long_decoders_work():
     assert parse_decode_time(text) == DecodeTime(34.5, 10)
     assert parse_decode_time("nv_inference_count 3\n") is None
     assert DecodeTime(1, 1).mean_milliseconds_since(DecodeTime(1, 1)) is None
+
+
+def test_an_address_that_gives_no_metrics_cannot_be_read():
+    """Such as the gRPC port, which answers in HTTP/2."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            taken, _ = server.accept()
+            with taken:
+                taken.recv(1000)
+                taken.sendall(b"\0\0\x12\4\0\0\0\0\0\n")
+
+        threading.Thread(target=answer).start()
+        assert not can_read(f"http://127.0.0.1:{server.getsockname()[1]}/metrics")
+    assert not can_read("http://127.0.0.1:port/metrics")
 
 
 def test_the_table_has_failures_too(tmp_path):

@@ -6,6 +6,7 @@ later, so Triton counts only the time to hand it over. The decode step's own met
 """
 
 import csv
+import http.client
 import re
 import urllib.request
 from dataclasses import dataclass, fields
@@ -66,7 +67,7 @@ def _fetch(metrics_url: str) -> str | None:
         with urllib.request.build_opener(Proxies).open(metrics_url, timeout=METRICS_TIMEOUT_SECONDS) as answer:
             text: str = answer.read().decode()
             return text
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # such as another port of the server, or no number
         return None
 
 
