@@ -1,5 +1,6 @@
 """The page and the picture of timelines; the page in a real browser."""
 
+import os
 import re
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def test_a_small_video_is_part_of_the_page_and_a_large_one_is_played_from_its_pl
     sources = re.findall(r'<video src="([^"]*)"', (tmp_path / "page.html").read_text())
     assert sources == ["data:video/mp4;base64,MTI=", "sub/large%20%C3%A9.mp4"]
     assert choose_source(str(large), large, tmp_path / "elsewhere", embed=False) == large.as_uri()
+    no_text = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    assert choose_source("", no_text, tmp_path, embed=False) == "caf%E9.mp4"
     assert choose_source("https://example.org/a.mp4", None, tmp_path, embed=True) == "https://example.org/a.mp4"
     assert choose_source("<bytes>", None, tmp_path, embed=True) == ""
 

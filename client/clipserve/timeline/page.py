@@ -108,7 +108,7 @@ def choose_source(video: str, file: Path | None, folder: Path, *, embed: bool) -
         kind = mimetypes.guess_type(file.name)[0] or "video/mp4"
         return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
     try:
-        return quote(str(file.resolve().relative_to(folder.resolve())))
+        return quote(os.fsencode(file.resolve().relative_to(folder.resolve())))  # names need not be UTF-8
     except ValueError:
         return file.resolve().as_uri()
 
