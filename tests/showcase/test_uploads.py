@@ -1,6 +1,7 @@
 """Archives that visitors upload: what is unpacked, and what is refused."""
 
 import io
+import random
 import struct
 import zipfile
 from pathlib import Path
@@ -104,10 +105,11 @@ def test_what_is_no_archive_gets_a_sentence(tmp_path: Path, content: bytes) -> N
         unpack([path], tmp_path / "out")
 
 
-def test_a_damaged_archive_gets_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_gets_a_sentence(tmp_path: Path, method: int) -> None:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("run/1.mp4", b"x" * 1000)
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("run/1.mp4", random.Random(1).randbytes(1000))
     content = bytearray(buffer.getvalue())
     content[200] ^= 1
     (tmp_path / "mine.zip").write_bytes(content)

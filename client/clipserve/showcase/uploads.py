@@ -5,6 +5,7 @@ unpacked, and archives with too many entries are not read at all.
 """
 
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ def unpack(archives: Sequence[Path], folder: Path) -> int:
                     if videos > MOST_VIDEOS:
                         raise InvalidRequest(f"there are more than {MOST_VIDEOS} videos: upload fewer")
                     unpacked = copy(opened, entry, free_path(folder / place), unpacked)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OSError) as error:
             reason = str(error).replace(f"{archive.parent}/", "")
             message = f"{archive.name!r} cannot be read as a zip archive without a password: {reason}"
             raise InvalidRequest(message) from error
