@@ -36,6 +36,20 @@ def test_a_folder_without_videos_is_refused(motion_url: str, tmp_path: Path) -> 
     assert "has no video" in done.stderr
 
 
+def test_a_sample_that_cannot_be_read_is_named(motion_url: str, tmp_path: Path) -> None:
+    (tmp_path / "locked.mp4").symlink_to("/proc/self/mem")  # as a file of another user; root may read those
+    done = run_demo("--url", motion_url, "--samples", str(tmp_path))
+    assert done.exit_code == 2
+    assert "locked.mp4': Input/output error" in done.stderr
+
+
+def test_an_address_that_is_not_of_this_machine_gets_a_sentence(motion_url: str, sample_folder: Path) -> None:
+    done = run_demo("--url", motion_url, "--samples", str(sample_folder), "--host", "192.0.2.1")
+    assert done.exit_code == 2
+    assert "the page cannot be served at 192.0.2.1:0" in done.stderr
+    assert "Choose another --host or --port" in done.stderr
+
+
 def test_a_model_that_the_server_lacks_is_refused_with_those_it_has(motion_url: str) -> None:
     done = run_demo("--url", motion_url, "--model", "x3d_q")
     assert done.exit_code == 2

@@ -29,7 +29,13 @@ class Sample:
 
     @classmethod
     def from_file(cls, path: Path) -> "Sample":
-        thumbnail = extract_thumbnail(path.read_bytes())
+        """Raises InvalidRequest: it cannot be read."""
+        try:
+            thumbnail = extract_thumbnail(path.read_bytes())
+        except OSError as error:
+            raise InvalidRequest(
+                f"cannot read the sample {str(path)!r}: {error.strerror}. Let this user read it, or remove it"
+            ) from error
         title = path.stem.replace("_", " ").replace("-", " ")
         return cls(path, title, base64.b64decode(thumbnail) if thumbnail else None)
 
@@ -39,7 +45,7 @@ def open_samples(folder: Path | None) -> Iterator[list[Sample]]:
     """The samples. Generated ones are in a temporary folder, which exists until the `with` block ends.
 
     Raises:
-        InvalidRequest: `folder` is not a folder, or has no video.
+        InvalidRequest: `folder` is not a folder, has no video, or one that cannot be read.
     """
     with nullcontext(folder) if folder else TemporaryDirectory(prefix="clipserve-samples-") as place:
         files = list_videos(Path(place)) if folder else write_motions(Path(place))

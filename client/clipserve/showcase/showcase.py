@@ -143,7 +143,7 @@ def serve_page(
         blocks = build_page(server, samples=listed, model=model, fit_tab=fit_tab)
         blocks.queue(max_size=MOST_WAITING, api_open=False)
         address, shared = _launch(
-            gr, blocks, host=host, port=port or _free_port(host), share=share, open_browser=open_browser,
+            gr, blocks, host=host, port=port, share=share, open_browser=open_browser,
             allowed=[str(sample.path) for sample in listed],
         )  # fmt: skip
         stack.callback(blocks.close, verbose=False)
@@ -179,7 +179,7 @@ def _launch(
         with _without_proxy():
             _, address, shared = blocks.launch(
                 server_name=host,
-                server_port=port,
+                server_port=port or _free_port(host),
                 share=share,
                 inbrowser=open_browser,
                 inline=False,
@@ -198,7 +198,9 @@ def _launch(
                 css_paths=[FOLDER / "page.css"],
             )
     except OSError as error:
-        raise InvalidRequest(f"the page cannot be served at {host}:{port}: {error}. Choose another --port.") from error
+        raise InvalidRequest(
+            f"the page cannot be served at {host}:{port}: {error}. Choose another --host or --port."
+        ) from error
     return address, shared
 
 
