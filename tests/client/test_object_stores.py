@@ -267,8 +267,13 @@ def test_threads_share_an_archive(archive):
 
 def test_a_broken_archive_is_a_failure_of_its_own(tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"no archive")
+    for name in ("", "1.mp4", "**"):
+        first, second = read_entries([f"zip://{name}::{tmp_path}/broken.zip", "other.mp4"])
+        assert isinstance(first.video, VideoNotReadable)
+        assert "not a zip file" in str(first.video)
+        assert second.video == "other.mp4"
     with pytest.raises(VideoNotReadable, match="not a zip file"):
-        list(read_entries(f"zip://::{tmp_path}/broken.zip"))
+        read_entries(f"zip://labels.csv::{tmp_path}/broken.zip")
     with zipfile.ZipFile(tmp_path / "broken.zip", "w") as file:  # nothing of the failure is kept
         file.writestr("1.mp4", "1")
     assert read(f"zip://1.mp4::{tmp_path}/broken.zip") == b"1"

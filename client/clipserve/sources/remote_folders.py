@@ -20,9 +20,15 @@ def read_remote(text: str, skipped: Skipped) -> Entries:
 
     Raises:
         InvalidRequest: the store cannot be used here, or the list not read.
+        VideoNotReadable: the archive with the list does not open.
     """
     address = RemotePath.parse(text)
-    store = Store(address)
+    try:
+        store = Store(address)
+    except VideoNotReadable as error:
+        if address.suffix in LISTS:
+            raise  # it stands for many videos
+        return iter((Entry(address.shown, error),))
     if glob.has_magic(address.path) and not _ask(store.exists, address):
         return _read_pattern(address, skipped)
     if address.suffix in VIDEO_SUFFIXES:
