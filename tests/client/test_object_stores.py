@@ -254,6 +254,14 @@ def test_odd_names_in_an_archive_are_rows_of_their_own(tmp_path):
     assert sorted(read(entry.video).decode() for entry in found) == sorted(odd)
 
 
+def test_a_name_of_thousands_of_digits_hides_no_other(tmp_path):
+    path = tmp_path / "videos.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("9" * 5000, "10", "9"):
+            file.writestr(f"{name}.mp4", name)
+    assert [read(entry.video) for entry in read_entries(f"zip://::{path}")] == [b"9", b"10", b"9" * 5000]
+
+
 def test_threads_share_an_archive(archive):
     found = [entry.video for entry in read_entries(f"zip://::{archive}")] * 30
     contents = []

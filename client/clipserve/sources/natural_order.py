@@ -2,7 +2,7 @@
 
 import re
 
-_DIGITS = re.compile(r"(\d+)")
+_DIGITS = re.compile(r"(\d{1,4000})")  # int refuses more than 4300 digits; a name in an archive may have them
 
 
 def order_naturally(name: str) -> tuple[list[str | int], str]:
