@@ -403,6 +403,9 @@ def test_videos_of_one_name_have_files_of_their_own(run, server, tmp_path):
         (["/a/x.mp4", "/b/a/x.mp4", "a_x.mp4"], ["a_x.mp4", "b_a_x.mp4", "a_x"]),
         (["https://a.org/x.mp4", "s3://b/x.mp4"], ["a.org_x.mp4", "b_x.mp4"]),
         ([".mp4", "/"], [".mp4", "video"]),
+        ([f"{'日' * 83}.mp4"], ["日" * 66]),  # 253 bytes, and .elan.csv is longer than .mp4
+        ([f"{folder}/{'x' * 250}.mp4" for folder in "ab"], [f"a_{'x' * 198}", f"b_{'x' * 198}"]),
+        ([f"{'x' * 240}{number}.mp4" for number in range(2)], ["x" * 200, f"{'x' * 200}-2"]),
         ([], []),
     ],
 )

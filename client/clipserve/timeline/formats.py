@@ -22,6 +22,8 @@ Video = TypeVar("Video")
 
 # The windows of all videos, in a folder that gets a file for each.
 JOURNAL = "windows.jsonl"
+# Of a file about one video: file systems allow 255, with the suffix and a number.
+MOST_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def name_files(videos: Sequence[str]) -> list[str]:
     """A name, without a suffix, for the file about each video: each one differs from all others.
 
     It is the video's own name. Videos that share it have their suffix and their folders in it, as many as tell them
-    apart: a_match.mp4 and b_match.mp4. The same video, given twice, gets a number.
+    apart: a_match.mp4 and b_match.mp4. The same video, given twice, gets a number. Long names are cut.
     """
     parts = [[part for part in PurePosixPath(video).parts if part != "/"] or ["video"] for video in videos]
     names = [PurePosixPath(own[-1]).stem or own[-1] for own in parts]
@@ -167,6 +169,7 @@ def name_files(videos: Sequence[str]) -> list[str]:
         names = [
             "_".join(own[-depth:]) if counts[name.lower()] > 1 else name for own, name in zip(parts, names, strict=True)
         ]
+    names = [name.encode()[:MOST_NAME_BYTES].decode(errors="ignore") for name in names]
     taken = {Path(JOURNAL).stem}
     for place in sorted(range(len(names)), key=lambda place: videos[place]):
         name, number = names[place], 1
