@@ -204,3 +204,11 @@ def test_a_path_may_be_an_address(tmp_path):
     (tmp_path / "truth.csv").write_text("path,start,end,label\n" + "".join(f"{video},0,1,A\n" for video in videos))
     truth = Truth.read(tmp_path / "truth.csv")
     assert [entry.video for entry in truth.videos.values()] == [*videos[:2], str(tmp_path / "c.mp4")]
+
+
+def test_credentials_of_an_address_stay_out_of_the_reports(tmp_path):
+    address = "https://me:secret@example.org/a.mp4?X-Amz-Signature=abc"
+    truth = Truth.read(write(tmp_path / "t.csv", f"path,start,end,label\n{address},0,1,A\n{address},1,2,B\n"))
+    assert [entry.video for entry in truth.videos.values()] == [address]
+    assert list(truth.segments) == list(truth.videos) == ["https://example.org/a.mp4?X-Amz-Signature=..."]
+    assert len(*truth.segments.values()) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from clipserve.errors import InvalidRequest
 from clipserve.evaluation.ground_truth import normalise
 from clipserve.names import read_name
-from clipserve.sources.addresses import is_elsewhere
+from clipserve.sources.addresses import hide_credentials, is_elsewhere
 from clipserve.sources.entries import Entry
 from clipserve.sources.lists import CsvLines, take_surplus
 
@@ -33,7 +33,10 @@ class TrueSegment:
 
 @dataclass(frozen=True)
 class Truth:
-    """Videos and their true segments, in the order of the file. videos: entries by the path as the file has it."""
+    """Videos and their true segments, in the order of the file.
+
+    videos: entries by the path as the file has it, without credentials.
+    """
 
     videos: Mapping[str, Entry]
     segments: Mapping[str, tuple[TrueSegment, ...]]
@@ -60,8 +63,9 @@ class Truth:
             video = record["path"]
             if not video:
                 raise InvalidRequest(f"{name!r}, {place}: the line has no path")
+            source = video if is_elsewhere(video) else str(folder / read_name(video))
+            video = hide_credentials(video) if is_elsewhere(video) else video
             if video not in videos:
-                source = video if is_elsewhere(video) else str(folder / read_name(video))
                 videos[video] = Entry(video, source)
                 segments[video] = []
             if record["start"] or record["end"] or record["label"]:
