@@ -1,6 +1,7 @@
 """A folder of results: what is done, what is tried again, and what cannot be mixed."""
 
 import pickle
+import traceback
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,6 +104,13 @@ def test_files_of_no_job_are_not_mixed_with_results(tmp_path: Path) -> None:
 def test_an_address_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="cannot be written to 'nowhere://bucket'"):
         ResultFolder("nowhere://bucket")
+
+
+@pytest.mark.parametrize("address", ["nowhere://KEY:hidden@bucket/x", "s3://KEY:hidden@bucket/x?secret_key=hidden"])
+def test_credentials_of_an_address_appear_in_no_message(address: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"cannot be written to .*://bucket/x") as raised:
+        ResultFolder(address)
+    assert "hidden" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.long  # a server for S3, in this process

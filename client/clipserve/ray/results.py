@@ -31,6 +31,7 @@ from clipserve.errors import InvalidRequest
 from clipserve.jobs.journal import FINAL_CODES
 from clipserve.jobs.line_file import describe_differences
 from clipserve.ray.columns import ID
+from clipserve.sources.remote_paths import hide_secrets
 
 SETTINGS = "_job.json"
 PARTIAL = ".writing-"  # begins the name of a file that is not whole yet
@@ -97,8 +98,9 @@ class ResultFolder:
             self.filesystem, self.path = fs.FileSystem.from_uri(out) if "://" in out else _open_local(out)
             self.filesystem.create_dir(self.path, recursive=True)
         except (OSError, ValueError, NotImplementedError) as error:
-            raise InvalidRequest(f"results cannot be written to {out!r}: {error}") from error
-        self.out = out
+            # Not `from error`: its text may hold the address.
+            raise InvalidRequest(hide_secrets(f"results cannot be written to {out!r}: {error}")) from None
+        self.out = hide_secrets(out)  # for messages
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Note the settings in a folder without results; in one that has some, compare.
