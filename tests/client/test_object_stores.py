@@ -306,6 +306,23 @@ def test_an_archive_that_does_not_answer_delays_nothing_else(memory):
             read(archive, limits=DownloadLimits(seconds=400), cancellation=cancellation)
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "v/", "*.mp4"])
+@pytest.mark.parametrize("secret", ["hidden", "hid/den"])
+def test_a_secret_key_in_an_address_of_s3_appears_in_no_message(bucket, name, secret):
+    (entry,) = read_entries(f"s3://KEY:{secret}@{bucket.name}/{name}")
+    with pytest.raises(VideoNotReadable, match="its address no credentials") as raised:
+        raise entry.video if isinstance(entry.video, Exception) else read_failure(entry.video)
+    assert "hid" not in f"{entry.id} {raised.value}"
+
+
+def test_a_secret_key_appears_in_no_message_about_vectors(bucket):
+    with pytest.raises(InvalidRequest, match=r"got 's3://bucket/x\.txt'"):
+        write_vectors([], "s3://KEY:hidden@bucket/x.txt")
+    with pytest.raises(OSError, match="its address no credentials") as raised:
+        write_vectors([], "s3://KEY:hidden@bucket/x.parquet")
+    assert "hidden" not in str(raised.value)
+
+
 # ---- limits ------------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,10 @@ SYNC_CHUNK_BYTES = 1024 * 1024  # of stores that cannot end a request
 REFUSED = frozenset(("reference", "generic", "dask", "data", "async_wrapper", "asyncwrapper"))
 _SCHEMES = re.compile(r"(?:^|::)([a-z][a-z0-9+._-]*)(?=::|://)", re.IGNORECASE)
 
+# What botocore says of s3://KEY:SECRET@bucket, with the secret.
+_BAD_BUCKET = re.compile(r'Invalid bucket name "[^"]*[:@]')
+_WHOSE_CREDENTIALS = "credentials are those that the store's own tools use: its environment variables and files"
+
 _StoreKey: TypeAlias = tuple[str, str, str]
 _open_stores: dict[_StoreKey, Future[Any]] = {}  # those that are being opened, too
 _lock = threading.Lock()
@@ -216,11 +220,10 @@ def describe(exc: Exception) -> str:
     if isinstance(exc, FileNotFoundError):
         return "there is no such object"
     said = hide_secrets(" ".join(str(exc).split()))
+    if _BAD_BUCKET.search(said):
+        return f"the name of a bucket has no : and no @, and its address no credentials; {_WHOSE_CREDENTIALS}"
     if isinstance(exc, PermissionError) or "credentials" in said.lower():
-        return (
-            f"access is denied ({said}); credentials are those that the store's own tools use: its environment"
-            " variables and files"
-        )
+        return f"access is denied ({said}); {_WHOSE_CREDENTIALS}"
     return said or type(exc).__name__
 
 

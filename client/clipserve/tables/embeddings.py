@@ -140,7 +140,8 @@ def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     name = os.fspath(path)
     open_file = kinds.get(PurePosixPath(name).suffix.lower())
     if open_file is None:
-        raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {name!r}")
+        shown = hide_secrets(name)
+        raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {shown!r}")
     size = 0
     with open_file(name) as file:
         for row in rows:
