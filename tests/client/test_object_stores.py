@@ -287,6 +287,13 @@ def test_a_broken_archive_is_a_failure_of_its_own(tmp_path):
     assert read(f"zip://1.mp4::{tmp_path}/broken.zip") == b"1"
 
 
+def test_an_address_that_its_store_does_not_understand_fails_alone():
+    pytest.importorskip("huggingface_hub")
+    first, second = read_entries(["hf://a:b/c.mp4", "other.mp4"])
+    assert "cannot open 'hf://a:b/c.mp4'" in str(first.video)
+    assert second.video == "other.mp4"
+
+
 def test_an_archive_that_does_not_answer_delays_nothing_else(memory):
     memory.pipe("/v/1.mp4", b"1")
     with socket.socket() as deaf:

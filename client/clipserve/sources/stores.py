@@ -62,7 +62,7 @@ class Store:
 
     Raises:
         InvalidRequest: fsspec, or what it needs for this store, is not installed, or there is no such store.
-        VideoNotReadable: an archive does not open.
+        VideoNotReadable: an archive does not open, or the store has no such addresses.
         RequestCancelled: `cancellation` was cancelled.
         TimeoutError: it took too long.
     """
@@ -70,9 +70,10 @@ class Store:
     def __init__(self, address: RemotePath, cancellation: Cancellation | None = None, end: float | None = None) -> None:
         self.address = address
         self._system = _open_system(address, cancellation or Cancellation(), end)
-        self._path: str = self._system._strip_protocol(f"{address.scheme}://{address.path}")
-        # Of a folder that was listed before, fsspec would go on to know the objects and sizes of that time.
-        self._system.invalidate_cache(self._path)
+        with store_errors(f"cannot open {address.shown!r}", address.shown):  # hf:// needs hf://namespace/name/...
+            self._path: str = self._system._strip_protocol(f"{address.scheme}://{address.path}")
+            # Of a folder that was listed before, fsspec would go on to know the objects and sizes of that time.
+            self._system.invalidate_cache(self._path)
 
     def exists(self) -> bool:
         """Whether there is an object or a folder of exactly this name."""
