@@ -405,6 +405,7 @@ def test_videos_of_one_name_have_files_of_their_own(run, server, tmp_path):
         ([".mp4", "/"], [".mp4", "video"]),
         ([f"{'日' * 83}.mp4"], ["日" * 66]),  # 253 bytes, and .elan.csv is longer than .mp4
         ([f"{folder}/{'x' * 250}.mp4" for folder in "ab"], [f"a_{'x' * 198}", f"b_{'x' * 198}"]),
+        (["caf\udce9.mp4"], ["caf\udce9"]),
         ([f"{'x' * 240}{number}.mp4" for number in range(2)], ["x" * 200, f"{'x' * 200}-2"]),
         ([], []),
     ],

@@ -1,6 +1,7 @@
 """Segments of videos in the formats of players and annotation tools."""
 
 import json
+import os
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -169,7 +170,7 @@ def name_files(videos: Sequence[str]) -> list[str]:
         names = [
             "_".join(own[-depth:]) if counts[name.lower()] > 1 else name for own, name in zip(parts, names, strict=True)
         ]
-    names = [name.encode()[:MOST_NAME_BYTES].decode(errors="ignore") for name in names]
+    names = [_shorten(name) for name in names]
     taken = {Path(JOURNAL).stem}
     for place in sorted(range(len(names)), key=lambda place: videos[place]):
         name, number = names[place], 1
@@ -178,6 +179,11 @@ def name_files(videos: Sequence[str]) -> list[str]:
             names[place] = f"{name}-{number}"
         taken.add(names[place].lower())
     return names
+
+
+def _shorten(name: str) -> str:
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= MOST_NAME_BYTES else encoded[:MOST_NAME_BYTES].decode(errors="ignore")
 
 
 def require_one(videos: Iterable[Video], path: str) -> Iterator[Video]:
