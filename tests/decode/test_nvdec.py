@@ -36,6 +36,7 @@ from tests.decode.test_exactness import STREAMS, X265
 from tests.decode.test_oddities import remux
 
 FAKE_GPU = Path(__file__).parent / "fake_gpu"
+SETTLING = 16  # Pictures that a new decoder decodes before the first video.
 GEOMETRIES = {"large": Geometry(8, 5, 64, 64), "small": Geometry(5, 5, 48, 40)}
 SAMPLINGS = (
     Sampling(),
@@ -190,7 +191,7 @@ def test_damaged_files_are_left_to_a_cpu_and_files_without_a_frame_refused(nvc: 
 def test_packets_that_no_wanted_frame_depends_on_are_not_sent(nvc: ModuleType) -> None:
     data = Clip(frames=120, gop=120, options={"x264-params": "bframes=3:b-adapt=0:scenecut=0"}).make()
     report = check(plain(nvc), data, Sampling())
-    sent = [packet for packet in nvc.packets if packet]
+    sent = [packet for packet in nvc.packets if packet][SETTLING:]
     assert len(sent) == report.decoded_frames < 80
     # The parameter sets come first: a cached decoder still has those of another stream.
     assert sent[0].startswith((b"\0\0\0\x01\x67", b"\0\0\x01\x67"))
@@ -396,7 +397,7 @@ def test_idle_decoders_make_room_for_one_of_another_codec(nvc: ModuleType, monke
     assert nvdec.cache.created == 3
 
 
-@pytest.mark.parametrize("fault", ["fail", "lose a frame", "wrong pixels", "out of memory"])
+@pytest.mark.parametrize("fault", ["fail", "lose a frame", "wrong pixels", "out of memory", "out of order"])
 def test_after_any_fault_the_video_is_left_to_a_cpu_and_the_decoder_discarded(nvc: ModuleType, fault: str) -> None:
     nvdec = plain(nvc)
     data = Clip(gop=12).make()
@@ -468,7 +469,7 @@ def test_av1_goes_to_hardware_in_whole_packets(nvc: ModuleType) -> None:
     report = check(plain(nvc), data, Sampling())
     with av.open(io.BytesIO(data)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    sent = [packet for packet in nvc.packets if packet]
+    sent = [packet for packet in nvc.packets if packet][SETTLING:]
     assert len(sent) == report.decoded_frames < len(packets)
     assert set(sent) <= set(packets)
 

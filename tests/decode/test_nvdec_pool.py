@@ -39,6 +39,8 @@ from tests.decode.test_nvdec import FAKE_GPU, fake_driver, nvc
 from tests.watching import HANG_SECONDS, wait_for
 
 __all__ = ["fake_driver", "nvc"]
+# Of Decode, at the start: two kinds, each with a sample picture 16 times and once more, and an end after each.
+START_CALLS = 2 * (16 + 1) * 2
 GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
 
 
@@ -197,7 +199,7 @@ def test_small_pictures_can_be_kept_for_cpus(start: Callable[..., DecodePool], v
             True,
         ),
         (
-            "nvc.faults.add('fail'); nvc.good_calls = 4",
+            f"nvc.faults.add('fail'); nvc.good_calls = {START_CALLS}",
             r"could not be compared \(Declined: NVDEC failed: .*takes all sizes",
             False,
         ),
@@ -239,7 +241,9 @@ def test_the_least_pixels_are_where_both_decoders_take_the_same_time(
 def test_a_comparison_that_kills_the_process_is_left_out(
     start: Callable[..., DecodePool], video: bytes, log: list[str]
 ) -> None:
-    pool = start("nvc.faults.add('die'); nvc.good_calls = 4; nvdec_comparison.FRAMES = 24", nvdec_min_pixels=0)
+    pool = start(
+        f"nvc.faults.add('die'); nvc.good_calls = {START_CALLS}; nvdec_comparison.FRAMES = 24", nvdec_min_pixels=0
+    )
     assert wait_for(lambda: bool(pool.nvdec_pids))
     assert len([line for line in log if "it was trying the comparison of decoders" in line]) == 2
     assert "take" not in log[-1]
@@ -268,7 +272,7 @@ def test_whatever_nvdec_does_every_video_is_answered(
     start: Callable[..., DecodePool], video: bytes, declined: list[None], fault: str
 ) -> None:
     expected, _ = decode_clips(video, GEOMETRIES, Sampling(), Limits())
-    pool = start(f"nvc.faults.add({fault!r}); nvc.good_calls = 4")
+    pool = start(f"nvc.faults.add({fault!r}); nvc.good_calls = {START_CALLS}")
     for future in [pool.submit(job(video)) for _ in range(8)]:
         decoded = future.result(HANG_SECONDS)
         assert decoded.decoder == "cpu"
@@ -282,7 +286,7 @@ def test_whatever_nvdec_does_every_video_is_answered(
 def test_a_process_that_has_lost_its_gpu_is_replaced(
     start: Callable[..., DecodePool], video: bytes, log: list[str], fault: str, expected: str
 ) -> None:
-    pool = start(f"nvc.faults.add({fault!r}); nvc.good_calls = 4")
+    pool = start(f"nvc.faults.add({fault!r}); nvc.good_calls = {START_CALLS}")
     before = pool.nvdec_pids
     assert submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder == "cpu"
     assert wait_for(lambda: pool.nvdec_pids not in ([], before))
@@ -290,7 +294,7 @@ def test_a_process_that_has_lost_its_gpu_is_replaced(
 
 
 def test_a_process_that_hangs_is_replaced(start: Callable[..., DecodePool], video: bytes, log: list[str]) -> None:
-    pool = start("nvc.faults.add('hang'); nvc.good_calls = 4", max_decode_seconds=6)
+    pool = start(f"nvc.faults.add('hang'); nvc.good_calls = {START_CALLS}", max_decode_seconds=6)
     before = pool.nvdec_pids
     assert submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder == "cpu"
     assert any("[timed-out]" in line for line in log)

@@ -107,6 +107,8 @@ class PyNvDecoder:
         self._next_size: tuple[int, int] | None = None
         self._lent: list[np.ndarray] = []
         self._seek = 0
+        self._held: dict[int, int] = {}  # Timestamps of pictures that have not come out: as sent, and as they are.
+        self._checked_pictures, self._sorts = 16, False
         self._busy = threading.Lock()
         self._begin()
 
@@ -169,6 +171,7 @@ class PyNvDecoder:
                 assert data.startswith((b"\0\0\0\x01", b"\0\0\x01")), "no Annex B"
             compressed = av.Packet(data)
             compressed.pts = compressed.dts = packet.pts
+            self._held[packet.pts] = packet.pts
             frames = self._context.decode(compressed)
         else:
             frames = self._context.decode(None)
@@ -179,9 +182,25 @@ class PyNvDecoder:
             self._begin()
         if self._has("lose a frame"):
             frames = frames[1:]
+        if self._has("out of order"):
+            frames[-2:] = frames[:-3:-1]
+        for frame in frames:
+            frame.pts = self._sort_timestamp(frame.pts)
+        if not data:
+            self._held.clear()
         if self._has("print"):
             ctypes.CDLL(None).printf(b"Decode Error occurred for picture %d\n", 3)
         return [self._give(frame, coded_size) for frame in frames]
+
+    def _sort_timestamp(self, sent: int) -> int:
+        timestamp = self._held.pop(sent)
+        if self._sorts or self._checked_pictures:
+            earliest = min(self._held, key=self._held.__getitem__, default=sent)
+            if earliest != sent and self._held[earliest] < timestamp:
+                self._held[earliest], timestamp = timestamp, self._held[earliest]
+                self._sorts = True
+            self._checked_pictures = max(self._checked_pictures - 1, 0)
+        return timestamp
 
     def _give(self, frame: av.VideoFrame, coded_size: tuple[int, int]) -> DecodedFrame:
         size, bits = (frame.width, frame.height), frame.format.components[0].bits

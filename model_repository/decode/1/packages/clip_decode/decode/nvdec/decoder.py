@@ -56,9 +56,11 @@ class NvdecDecoder:
             self._template = self._decode_on_cpu(first)
             # Not before: a video that fails discards its decoder, and by now the request and a frame were right.
             self._decoder = self._acquire()
+            self._settle(first)
         template = self._template
         numbers = {*wanted, first} if compare else wanted
         pending = sorted(map(self._timestamp, numbers))
+        due = set(map(self._timestamp, segment.packets))
         for number in [*segment.packets, None]:
             # Frames that are not wanted stay on the GPU.
             seek = pending[0] if pending else self._first_shown + len(self._order)
@@ -68,6 +70,9 @@ class NvdecDecoder:
             timestamp = 1 if number is None else self._timestamp(number)
             for found, surface_frame in self._send(data, timestamp, seek):
                 frame = None
+                if found not in due:
+                    raise DependenciesUnknown("a frame came that no packet holds")
+                due.remove(found)
                 if pending and found == pending[0]:
                     del pending[0]
                     surface = self._decoder.copy(surface_frame)
@@ -77,7 +82,7 @@ class NvdecDecoder:
                     fill_frame(template, surface)
                     frame = template
                 if (rank := found - self._first_shown) >= 0:
-                    yield self._order[rank] if rank < len(self._order) else None, frame
+                    yield self._order[rank], frame
         if pending:
             raise DependenciesUnknown("a frame did not come")
 
@@ -94,6 +99,13 @@ class NvdecDecoder:
             if pair is None:
                 return
             yield pair
+
+    def _settle(self, number: int) -> None:
+        data = self._stream.parameter_sets + self._stream.convert(bytes(self._index.packets[number]))
+        try:
+            self._decoder.settle(data)
+        except Exception as error:
+            raise DependenciesUnknown(f"NVDEC failed: {error}") from error
 
     def _decode_on_cpu(self, number: int) -> VideoFrame:
         """The frame of the packet that begins a segment; its pixels may be replaced."""

@@ -14,6 +14,9 @@ What PyNvVideoCodec 2.2.4 does, and what follows from it:
 * A decoder cannot shrink, so the size that it was created for, and the most pictures that it has kept, count against
   the memory bound.
 * `setReconfigParams` frees the copied frames and leaves their CUDA events behind. So a decoder is not set up for ever.
+* Its parser (as published in NVIDIA's vk_video_samples, `display_picture`) sorts the timestamps of the first 16
+  pictures that it shows, and for ever those of all others if these came out of order. That would hide a wrong order.
+  So a new decoder shows one picture 16 times first.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ _EXTRA_SURFACES = 8
 _LEAST_COPIES = 6
 # MiB of the GPU's memory left to the networks: PyNvVideoCodec ends the process where there is none.
 _SPARED_MEGABYTES = 512
+# Pictures whose timestamps a new parser may sort.
+_SORTED_PICTURES = 16
 # How often a decoder is set up for another size. A new one takes 250 ms.
 MAX_RESIZES = 1000
 
@@ -59,6 +64,7 @@ class CachedDecoder:
         self.sequence = sequence
         self.megabytes = estimate_megabytes(sequence, side)
         self._resizes = 0
+        self._sorted_pictures = _SORTED_PICTURES
         self._samples = _allocate_samples(sequence)
         self._stream = cuda.create_stream()
         try:
@@ -102,10 +108,22 @@ class CachedDecoder:
         Raises:
             DependenciesUnknown: it does not give one picture.
         """
+        self.settle(self._sample.data)
         found = [self.copy(frame) for data in (self._sample.data, b"") for _, frame in self.send(data, 1, seek=0)]
         if len(found) != 1:
             raise DependenciesUnknown(f"a sample picture gave {len(found)} frames")
         return found[0]
+
+    def settle(self, data: bytes) -> None:
+        """Decode a picture until timestamps come as they were sent. Does nothing with a decoder that did this before.
+
+        data: a key frame with its parameter sets, of the stream that it is set up for.
+        """
+        while self._sorted_pictures:
+            self._sorted_pictures -= 1
+            for part in (data, b""):
+                for _ in self.send(part, 1, seek=2):
+                    pass
 
     def _resize(self, sequence: SequenceParameters) -> None:
         self._decoder.setReconfigParams(sequence.width, sequence.height)
