@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -25,8 +25,11 @@ from clip_decode.decode.nvdec.annexb import AnnexBStream
 from clip_decode.decode.nvdec.cuda import Cuda
 from clip_decode.decode.nvdec.decoder_cache import estimate_megabytes
 from clip_decode.decode.nvdec.gpu import Nvdec
+from clip_decode.decode.nvdec.h264_slices import H264Slices
 from clip_decode.decode.nvdec.sample_pictures import read_sample
 from clip_decode.decode.nvdec.sequence_parameter_set import read_hevc_parameters
+from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.h264 import read_h264_sequence
 from clip_decode.dependencies.nal_units import split_units, unescape
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from clip_decode.engine import decode_clips_with_nvdec
@@ -499,6 +502,58 @@ def test_hevc_that_may_be_interlaced_is_for_a_cpu() -> None:
         unit[8] = unit[8] & 0x3F | flags << 6
         with pytest.raises(DependenciesUnknown, match="progressive"):
             read_hevc_parameters(bytes(unit))
+
+
+def lose(data: bytes, lost: int) -> bytes:
+    """A mp4 file without one of its packets."""
+    target = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format="mp4") as output:
+        copy = output.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and number != lost:
+                packet.stream = copy
+                output.mux(packet)
+    return target.getvalue()
+
+
+def test_h264_that_lacks_a_frame_is_for_a_cpu(nvc: ModuleType) -> None:
+    """As a recorder of a network stream writes it. NVDEC's parser goes on without a word."""
+    data = Clip(gop=24, options={"x264-params": "bframes=0:ref=2:scenecut=0"}).make()
+    check(plain(nvc), data, Sampling())
+    with pytest.raises(Declined, match="that others refer to is missing"):
+        decode_clips_with_nvdec(plain(nvc), lose(data, 30), GEOMETRIES, Sampling(), Limits())
+
+
+@pytest.mark.parametrize(
+    ("slices", "reason"),
+    [
+        ([(0, 0, 0), (5, 0, 0), (9, 0, 0)], ""),
+        ([(0, 0, 0), (0, 0, 1), (5, 0, 1), (0, 1, 2), (5, 1, 2)], ""),
+        ([(0, 0, 0), (9, 0, 0), (5, 0, 0)], "not in the order of their blocks"),
+        ([(0, 0, 0), (5, 0, 0), (5, 0, 0)], "not in the order of their blocks"),
+        ([(0, 0, 0), (5, 1, 0)], "differ in their parameters"),
+        ([(0, 0, 0), (5, 0, 1)], "differ in their parameters"),
+        ([(0, 0, 0), (0, 0, 2)], "is missing"),
+        ([(0, 0, 0), (0, 0, 1), (0, 0, 1)], "is missing"),
+        ([(0, 0, 0), (0, 2, 1)], "unknown picture parameter set"),
+    ],
+)
+def test_h264_slices_that_nvdecs_parser_takes_in_another_way_are_for_a_cpu(
+    slices: list[tuple[int, int, int]], reason: str
+) -> None:
+    """Each slice: its first block, the number of its picture parameter set, and its frame number."""
+    sequence = next(unit for unit in split_units(read_sample("h264", 8).data, 0) if unit[0] & 31 == 7)
+    size = read_h264_sequence(BitReader(unescape(sequence[4:])), profile=sequence[1]).frame_number_bits
+    stream = H264Slices(sequence, [0, 1])
+    units = []
+    for number, (block, picture, frame_number) in enumerate(slices):
+        golomb = [f"{value + 1:b}" for value in (block, 7, picture)]
+        bits = "".join("0" * (len(code) - 1) + code for code in golomb) + f"{frame_number:0{size}b}"
+        bits += "1" * (-len(bits) % 8 + 8)
+        units.append(bytes([0x65 if number == 0 else 0x41]) + int(bits, 2).to_bytes(len(bits) // 8, "big"))
+    with pytest.raises(DependenciesUnknown, match=reason) if reason else nullcontext():
+        for unit in units:
+            stream.check(unit)
 
 
 def test_a_slice_of_another_stream_is_for_a_cpu() -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from clip_decode.decode.nvdec.h264_slices import H264Slices
 from clip_decode.decode.nvdec.sequence_parameter_set import (
     SequenceParameters,
     read_h264_parameters,
@@ -72,6 +73,7 @@ class AnnexBStream:
         self._pictures = {BitReader(unescape(unit[header:])).unsigned() for unit in pictures}
         if len(self._pictures) != len(pictures):
             raise DependenciesUnknown("two picture parameter sets have one number")
+        self._h264_slices = None if self._is_hevc else H264Slices(sequences[0], self._pictures)
         self.parameter_sets = b"".join(_START_CODE + unit for kind in kinds for unit in found[kind])
 
     def convert(self, data: bytes) -> bytes:
@@ -101,19 +103,14 @@ class AnnexBStream:
             for payload in _sei_payloads(unescape(unit[2 if self._is_hevc else 1 :])):
                 if payload in (_FILM_GRAIN, _DISPLAY_ORIENTATION):
                     raise DependenciesUnknown(f"an SEI message of type {payload}")
-        is_slice = kind < 32 if self._is_hevc else kind in (1, 5)
-        if is_slice and self._read_picture_number(unit, kind) not in self._pictures:
-            raise DependenciesUnknown("a slice names an unknown picture parameter set")
-
-    def _read_picture_number(self, unit: bytes, kind: int) -> int:
-        if self._is_hevc:
+        if self._h264_slices is not None:
+            if kind in (1, 5):
+                self._h264_slices.check(unit)
+        elif kind < 32:
             bits = BitReader(unescape(unit[2:_HEADER_BYTES]))
             bits.skip(2 if 16 <= kind <= 23 else 1)
-            return bits.unsigned()
-        bits = BitReader(unescape(unit[1:_HEADER_BYTES]))
-        bits.unsigned()
-        bits.unsigned()
-        return bits.unsigned()
+            if bits.unsigned() not in self._pictures:
+                raise DependenciesUnknown("a slice names an unknown picture parameter set")
 
 
 def _sei_payloads(data: bytes) -> Iterator[int]:
