@@ -26,8 +26,10 @@ from clip_decode.decode.nvdec.cuda import Cuda
 from clip_decode.decode.nvdec.decoder_cache import estimate_megabytes
 from clip_decode.decode.nvdec.gpu import Nvdec
 from clip_decode.decode.nvdec.h264_slices import H264Slices
+from clip_decode.decode.nvdec.hevc_slices import read_reference_set
 from clip_decode.decode.nvdec.sample_pictures import read_sample
 from clip_decode.decode.nvdec.sequence_parameter_set import read_hevc_parameters
+from clip_decode.demux.ffmpeg_log import FfmpegErrorLog
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.h264 import read_h264_sequence
 from clip_decode.dependencies.nal_units import split_units, unescape
@@ -504,6 +506,12 @@ def test_hevc_that_may_be_interlaced_is_for_a_cpu() -> None:
             read_hevc_parameters(bytes(unit))
 
 
+def read_set(bits: str, earlier: list[dict[int, bool]], *, in_slice: bool = False) -> dict[int, bool]:
+    padded = bits + "0" * (-len(bits) % 8)
+    reader = BitReader(int(padded, 2).to_bytes(len(padded) // 8, "big"))
+    return read_reference_set(reader, earlier, in_slice=in_slice)
+
+
 def lose(data: bytes, lost: int) -> bytes:
     """A mp4 file without one of its packets."""
     target = io.BytesIO()
@@ -516,12 +524,56 @@ def lose(data: bytes, lost: int) -> bytes:
     return target.getvalue()
 
 
-def test_h264_that_lacks_a_frame_is_for_a_cpu(nvc: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"x264-params": "bframes=0:ref=2:scenecut=0"}),
+        ("libx265", {"x265-params": f"{X265}:bframes=0"}),
+    ],
+)
+def test_a_video_that_lacks_a_frame_is_for_a_cpu(nvc: ModuleType, codec: str, options: dict[str, str]) -> None:
     """As a recorder of a network stream writes it. NVDEC's parser goes on without a word."""
-    data = Clip(gop=24, options={"x264-params": "bframes=0:ref=2:scenecut=0"}).make()
+    data = Clip(codec, gop=24, options=options).make()
     check(plain(nvc), data, Sampling())
     with pytest.raises(Declined, match="that others refer to is missing"):
         decode_clips_with_nvdec(plain(nvc), lose(data, 30), GEOMETRIES, Sampling(), Limits())
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    ["bframes=8:b-adapt=0:ref=5", "open-gop=1:keyint=12", "temporal-layers=3", "slices=3:ctu=16", "radl=2:open-gop=0"],
+)
+def test_hevc_that_lacks_a_frame_is_told_from_hevc_that_does_not(parameters: str) -> None:
+    """FFmpeg logs an error where a picture is missing, and only there."""
+    data = Clip("libx265", options={"x265-params": f"{X265}:{parameters}"}).make()
+    with av.open(io.BytesIO(data)) as container:
+        extradata = container.streams.video[0].codec_context.extradata or b""
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for lost in (None, *range(1, len(packets) - 1)):
+        left = [packet for number, packet in enumerate(packets) if number != lost]
+        context = av.CodecContext.create("hevc", "r")
+        context.extradata, context.thread_count = extradata, 1
+        with FfmpegErrorLog() as log:
+            for packet in left:
+                context.decode(av.Packet(packet))
+            is_missing = log.has_errors
+        bitstream = AnnexBStream("hevc", extradata, packets[0])
+        with pytest.raises(DependenciesUnknown, match="is missing") if is_missing else nullcontext():
+            for packet in left:
+                bitstream.convert(packet)
+
+
+def test_hevc_reference_sets_may_be_predicted_from_others() -> None:
+    """st_ref_pic_set of H.265, 7.3.7; the expected sets follow equations 7-61 and 7-62."""
+    # Two before and one after: -1 (used), -3 (not used), 2 (used).
+    first = read_set("011" + "010" + "1" + "1" + "010" + "0" + "010" + "1", [])
+    assert first == {-1: True, -3: False, 2: True}
+    # One set back, moved by -1: -1 and -3 used, 2 not kept, and the picture that the first set is of.
+    second = read_set("1" + "1" + "1" + "1" + "1" + "00" + "01", [first])
+    assert list(second.items()) == [(-1, False), (-2, True), (-4, True)]
+    # In a slice, with the number of sets back: moved by 4.
+    third = read_set("1" + "010" + "0" + "00100" + "1" + "1" + "00" + "1", [first, second], in_slice=True)
+    assert list(third.items()) == [(1, True), (3, True), (4, True)]
 
 
 @pytest.mark.parametrize(

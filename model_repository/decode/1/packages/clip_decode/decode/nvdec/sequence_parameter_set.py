@@ -160,7 +160,18 @@ def read_hevc_parameters(unit: bytes) -> SequenceParameters:
         DependenciesUnknown: another chroma format or depth, an extended profile, pictures that may be interlaced.
         EOFError: it is truncated.
     """
-    bits = BitReader(unescape(unit[2:]))
+    return read_hevc_start(BitReader(unescape(unit[2:])))[0]
+
+
+def read_hevc_start(bits: BitReader) -> tuple[SequenceParameters, int]:
+    """Read a sequence parameter set from after its NAL unit header up to log2_min_luma_coding_block_size_minus3.
+
+    Returns:
+        What it says of the pictures, and the length of slice_pic_order_cnt_lsb in a slice header.
+
+    Raises:
+        As `read_hevc_parameters`.
+    """
     bits.skip(4)
     layers = bits.read(3)
     bits.skip(1)
@@ -183,7 +194,7 @@ def read_hevc_parameters(unit: bytes) -> SequenceParameters:
     right, bottom = _read_crop(bits) if bits.flag() else (0, 0)
     luma_bits, chroma_bits = 8 + bits.unsigned(), 8 + bits.unsigned()
     _check_depth(luma_bits, chroma_bits)
-    bits.unsigned()
+    order_bits = bits.unsigned() + 4
     kept_frames = 0
     for _ in range(layers + 1 if bits.flag() else 1):
         kept_frames = bits.unsigned() + 1
@@ -193,7 +204,7 @@ def read_hevc_parameters(unit: bytes) -> SequenceParameters:
     block = 1 << smallest
     if width % block or height % block:
         raise DependenciesUnknown("a size that is not whole blocks")
-    return SequenceParameters(
+    parameters = SequenceParameters(
         codec="hevc",
         bits=luma_bits,
         coded_width=width,
@@ -204,6 +215,7 @@ def read_hevc_parameters(unit: bytes) -> SequenceParameters:
         references=kept_frames,
         kept_frames=kept_frames,
     )
+    return parameters, order_bits
 
 
 def _skip_layer_levels(bits: BitReader, layers: int) -> None:
