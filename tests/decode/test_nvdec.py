@@ -32,7 +32,7 @@ from clip_decode.decode.nvdec.sequence_parameter_set import read_hevc_parameters
 from clip_decode.demux.ffmpeg_log import FfmpegErrorLog
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.h264 import read_h264_sequence
-from clip_decode.dependencies.nal_units import split_units, unescape
+from clip_decode.dependencies.nal_units import read_hvcc_sets, split_units, unescape
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from clip_decode.engine import decode_clips_with_nvdec
 from clip_decode.errors import Declined, InvalidRequest
@@ -606,6 +606,19 @@ def test_h264_slices_that_nvdecs_parser_takes_in_another_way_are_for_a_cpu(
     with pytest.raises(DependenciesUnknown, match=reason) if reason else nullcontext():
         for unit in units:
             stream.check(unit)
+
+
+@pytest.mark.parametrize(("level", "is_taken"), [(30, False), (60, True), (120, True), (255, True)])
+def test_hevc_that_keeps_more_frames_than_its_level_allows_is_for_a_cpu(level: int, is_taken: bool) -> None:
+    """Level 1 has room for six frames of 320 x 256 pixels, level 2 for eight (H.265, A.4.2)."""
+    options = {"x265-params": f"{X265}:bframes=8:b-adapt=0:ref=6"}
+    with av.open(io.BytesIO(Clip("libx265", width=320, height=256, options=options).make())) as container:
+        extradata = container.streams.video[0].codec_context.extradata or b""
+    unit = bytearray(next(unescape(unit) for unit in read_hvcc_sets(extradata) if unit[0] >> 1 == 33))
+    assert read_hevc_parameters(bytes(unit)).kept_frames == 7
+    unit[14] = level
+    with nullcontext() if is_taken else pytest.raises(DependenciesUnknown, match="more than its level"):
+        assert read_hevc_parameters(bytes(unit)).level == level
 
 
 def test_a_slice_of_another_stream_is_for_a_cpu() -> None:

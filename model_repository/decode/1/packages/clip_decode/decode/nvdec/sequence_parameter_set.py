@@ -14,6 +14,8 @@ from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
 _H264_PROFILES = (66, 77, 100, 110)  # Baseline, Main, High, High 10.
 _HEVC_PROFILES = (1, 2, 3)  # Main, Main 10, Main Still Picture.
+# MaxLumaPs of H.265, table A.8: the largest picture of each level.
+_HEVC_LEVELS = {30: 36864, 60: 122880, 63: 245760, 90: 552960, 93: 983040, 123: 2228224, 156: 8912896, 186: 35651584}
 _CHROMA_420 = 1
 _EXTENDED_ASPECT = 255
 # Pixels. NVDEC's documentation does not say in which blocks a driver counts the size of HEVC and AV1 pictures: in
@@ -204,6 +206,9 @@ def read_hevc_start(bits: BitReader) -> tuple[SequenceParameters, int]:
     block = 1 << smallest
     if width % block or height % block:
         raise DependenciesUnknown("a size that is not whole blocks")
+    if kept_frames > _most_kept_frames(level, width * height):
+        # The driver keeps as many as the level allows, and drops one that others refer to.
+        raise DependenciesUnknown(f"HEVC that keeps {kept_frames} frames, more than its level allows")
     parameters = SequenceParameters(
         codec="hevc",
         bits=luma_bits,
@@ -216,6 +221,12 @@ def read_hevc_start(bits: BitReader) -> tuple[SequenceParameters, int]:
         kept_frames=kept_frames,
     )
     return parameters, order_bits
+
+
+def _most_kept_frames(level: int, pixels: int) -> int:
+    """MaxDpbSize of H.265, A.4.2."""
+    most_pixels = next((most for known, most in _HEVC_LEVELS.items() if known >= level), _HEVC_LEVELS[186])
+    return next((frames for quarters, frames in ((1, 16), (2, 12), (3, 8)) if 4 * pixels <= quarters * most_pixels), 6)
 
 
 def _skip_layer_levels(bits: BitReader, layers: int) -> None:
