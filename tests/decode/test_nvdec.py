@@ -494,6 +494,27 @@ def test_sei_messages_that_change_pixels_are_for_a_cpu(payload: int, is_taken: b
             bitstream.convert(sei(payload) + packet)
 
 
+@pytest.mark.parametrize("hrd", ["", ":nal-hrd=vbr:vbv-bufsize=2000:vbv-maxrate=1000"])
+@pytest.mark.parametrize(
+    ("structure", "is_taken"),
+    [("00000", True), ("011100", True), ("0000100", True), ("0000101", False), ("00010", False)],
+)
+def test_h264_pictures_that_are_shown_as_fields_are_for_a_cpu(hrd: str, structure: str, is_taken: bool) -> None:
+    """pic_struct and ct_type of a picture timing message, in a stream whose pictures are frames (H.264, D.1.3)."""
+    with av.open(io.BytesIO(Clip(options={"x264-params": f"pic-struct=1{hrd}"}).make())) as container:
+        extradata = container.streams.video[0].codec_context.extradata or b""
+        packet = bytes(next(container.demux(video=0)))
+    bitstream = AnnexBStream("h264", extradata, packet)
+    assert bitstream.sequence.structure_offset is not None
+    assert (bitstream.sequence.structure_offset > 0) == bool(hrd)
+    bitstream.convert(packet)
+    bits = "1" * bitstream.sequence.structure_offset + structure
+    bits += "0" * (-len(bits) % 8)
+    message = bytes([6, 1, len(bits) // 8]) + int(bits, 2).to_bytes(len(bits) // 8, "big") + b"\x80"
+    with nullcontext() if is_taken else pytest.raises(DependenciesUnknown, match="shown as fields"):
+        bitstream.convert(len(message).to_bytes(4, "big") + message + packet)
+
+
 def test_hevc_that_may_be_interlaced_is_for_a_cpu() -> None:
     """general_progressive_source_flag and general_interlaced_source_flag, 7.3.3 of H.265."""
     units = split_units(read_sample("hevc", 8).data, 0)

@@ -31,6 +31,8 @@ _START_CODE = b"\0\0\0\x01"
 _START_CODES = re.compile(rb"\0\0[\0\x01]")
 # SEI payloads that change pixels: FFmpeg adds the film grain of the first, and turns the frame by the second.
 _FILM_GRAIN, _DISPLAY_ORIENTATION = 19, 47
+_PICTURE_TIMING = 1
+_FRAME_STRUCTURES = (0, 7, 8)  # A frame, shown once, twice or three times (H.264, table D-1).
 
 
 class AnnexBStream:
@@ -100,20 +102,33 @@ class AnnexBStream:
         if self._is_hevc and (unit[0] & 1 or unit[1] >> 3):
             raise DependenciesUnknown("a second layer")
         if kind in ((39, 40) if self._is_hevc else (6,)):
-            for payload in _sei_payloads(unescape(unit[2 if self._is_hevc else 1 :])):
+            for payload, message in _sei_messages(unescape(unit[2 if self._is_hevc else 1 :])):
                 if payload in (_FILM_GRAIN, _DISPLAY_ORIENTATION):
                     raise DependenciesUnknown(f"an SEI message of type {payload}")
+                if payload == _PICTURE_TIMING:
+                    self._check_structure(message)
         if kind < 32 if self._is_hevc else kind in (1, 5):
             self._slices.check(unit)
 
+    def _check_structure(self, message: bytes) -> None:
+        """Check that a picture is shown as a frame: FFmpeg marks others as interlaced, which are scaled differently."""
+        if self.sequence.structure_offset is None:
+            return
+        bits = BitReader(message)
+        bits.skip(self.sequence.structure_offset)
+        structure = bits.read(4)
+        is_interlaced = structure == 0 and bits.flag() and bits.read(2) == 1
+        if structure not in _FRAME_STRUCTURES or is_interlaced:
+            raise DependenciesUnknown("a picture that is shown as fields")
 
-def _sei_payloads(data: bytes) -> Iterator[int]:
-    """Payload types of the messages in an SEI unit."""
+
+def _sei_messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Payload type and content of each message in an SEI unit."""
     offset = 0
     while offset + 2 <= len(data) and data[offset:] != b"\x80":
         kind, offset = _read_count(data, offset)
         size, offset = _read_count(data, offset)
-        yield kind
+        yield kind, data[offset : offset + size]
         offset += size
 
 

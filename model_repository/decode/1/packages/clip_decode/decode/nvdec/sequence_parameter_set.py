@@ -5,7 +5,7 @@ A hardware decoder is created for these facts, and may only take another stream 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.h264 import read_h264_sequence
@@ -35,6 +35,7 @@ class SequenceParameters:
         level: its number in the stream; it bounds the frames to keep.
         references: frames that others may be predicted from at one time.
         kept_frames: frames that a decoder may have to keep at one time.
+        structure_offset: H.264: bits of a picture timing message ahead of pic_struct; None where no message has it.
     """
 
     codec: str
@@ -46,6 +47,7 @@ class SequenceParameters:
     level: int
     references: int
     kept_frames: int
+    structure_offset: int | None = field(default=None, compare=False)
 
     @property
     def coded_size(self) -> tuple[int, int]:
@@ -87,7 +89,7 @@ def read_h264_parameters(unit: bytes) -> SequenceParameters:
         raise DependenciesUnknown("pictures may be fields")
     bits.skip(1)
     right, bottom = _read_crop(bits) if bits.flag() else (0, 0)
-    kept_frames = _read_h264_kept_frames(bits) if bits.flag() else None
+    kept_frames, structure_offset = _read_h264_usability(bits) if bits.flag() else (None, None)
     return SequenceParameters(
         codec="h264",
         bits=sequence.luma_bits,
@@ -99,6 +101,7 @@ def read_h264_parameters(unit: bytes) -> SequenceParameters:
         references=sequence.references,
         # Where it is not stated, the most that any level allows.
         kept_frames=16 if kept_frames is None else kept_frames,
+        structure_offset=structure_offset,
     )
 
 
@@ -116,8 +119,8 @@ def _read_crop(bits: BitReader) -> tuple[int, int]:
     return right, bottom
 
 
-def _read_h264_kept_frames(bits: BitReader) -> int | None:
-    """max_dec_frame_buffering, at the very end of the usability information (VUI)."""
+def _read_h264_usability(bits: BitReader) -> tuple[int | None, int | None]:
+    """max_dec_frame_buffering, at the very end of the usability information (VUI), and see `structure_offset`."""
     if bits.flag() and bits.read(8) == _EXTENDED_ASPECT:
         bits.skip(32)
     if bits.flag():
@@ -131,28 +134,32 @@ def _read_h264_kept_frames(bits: BitReader) -> int | None:
         bits.unsigned()
     if bits.flag():
         bits.skip(32 + 32 + 1)
-    has_hrd = False
+    delay_bits = 0
     for _ in range(2):
         if bits.flag():
-            has_hrd = True
-            _skip_hrd(bits)
-    bits.skip(2 if has_hrd else 1)
+            delay_bits = _read_delay_bits(bits)
+    bits.skip(1 if delay_bits else 0)
+    structure_offset = delay_bits if bits.flag() else None
     if not bits.flag():
-        return None
+        return None, structure_offset
     bits.skip(1)
     for _ in range(5):
         bits.unsigned()
-    return bits.unsigned()
+    return bits.unsigned(), structure_offset
 
 
-def _skip_hrd(bits: BitReader) -> None:
+def _read_delay_bits(bits: BitReader) -> int:
+    """Bits of both delays in a picture timing message, from the parameters of a reference decoder (HRD)."""
     count = bits.unsigned() + 1
     bits.skip(8)
     for _ in range(count):
         bits.unsigned()
         bits.unsigned()
         bits.skip(1)
-    bits.skip(20)
+    bits.skip(5)
+    delay_bits = bits.read(5) + 1 + bits.read(5) + 1
+    bits.skip(5)
+    return delay_bits
 
 
 def read_hevc_parameters(unit: bytes) -> SequenceParameters:
