@@ -28,7 +28,7 @@ from clip_decode.decode.nvdec.gpu import Nvdec
 from clip_decode.decode.nvdec.h264_slices import H264Slices
 from clip_decode.decode.nvdec.hevc_slices import read_reference_set
 from clip_decode.decode.nvdec.sample_pictures import read_sample
-from clip_decode.decode.nvdec.sequence_parameter_set import read_hevc_parameters
+from clip_decode.decode.nvdec.sequence_parameter_set import read_h264_parameters, read_hevc_parameters
 from clip_decode.demux.ffmpeg_log import FfmpegErrorLog
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.h264 import read_h264_sequence
@@ -492,6 +492,18 @@ def test_sei_messages_that_change_pixels_are_for_a_cpu(payload: int, is_taken: b
     else:
         with pytest.raises(DependenciesUnknown):
             bitstream.convert(sei(payload) + packet)
+
+
+def test_h264_that_keeps_no_frame_counts_as_one_that_does_not_state_it() -> None:
+    """NVDEC's parser takes max_dec_frame_buffering 0 for the most that the level allows."""
+    packet = Clip(container="h264", frames=1, options={"x264-params": "bframes=0:ref=1"}).make()
+    unit = next(unit for unit in split_units(packet, 0) if unit[0] & 31 == 7)
+    assert read_h264_parameters(unit).kept_frames == 1
+    bits = f"{int.from_bytes(unit, 'big'):0{8 * len(unit)}b}".rstrip("0")
+    assert bits.endswith("010" + "1"), "the number 1, and the end"
+    bits = bits[:-4] + "1" + "1"
+    bits += "0" * (-len(bits) % 8)
+    assert read_h264_parameters(int(bits, 2).to_bytes(len(bits) // 8, "big")).kept_frames == 16
 
 
 @pytest.mark.parametrize("hrd", ["", ":nal-hrd=vbr:vbv-bufsize=2000:vbv-maxrate=1000"])

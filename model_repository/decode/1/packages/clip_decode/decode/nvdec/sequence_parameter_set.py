@@ -99,8 +99,9 @@ def read_h264_parameters(unit: bytes) -> SequenceParameters:
         height=sequence.coded_height - bottom,
         level=level,
         references=sequence.references,
-        # Where it is not stated, the most that any level allows.
-        kept_frames=16 if kept_frames is None else kept_frames,
+        # Where it is not stated, the most that any level allows. The driver takes 0, as in streams of key frames alone,
+        # for that, too.
+        kept_frames=kept_frames or 16,
         structure_offset=structure_offset,
     )
 
