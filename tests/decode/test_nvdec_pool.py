@@ -159,6 +159,28 @@ def test_a_kind_that_kills_the_process_is_left_to_cpus(
     assert pool.nvdec_pids == before
 
 
+def test_a_kind_is_not_left_out_because_somebody_kills_the_process(
+    start: Callable[..., DecodePool], video: bytes, tmp_path: Path
+) -> None:
+    deaths = tmp_path / "deaths"
+    deaths.touch()
+    pool = start(
+        f"""
+import signal
+from pathlib import Path
+deaths, create = Path({str(deaths)!r}), nvc.CreateDecoder
+def create_or_die(**options):
+    if (count := deaths.stat().st_size) < 2:
+        deaths.write_text("x" * (count + 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return create(**options)
+nvc.CreateDecoder = create_or_die
+"""
+    )
+    assert wait_for(lambda: bool(pool.nvdec_pids))
+    assert "nvdec" in [submit_to_nvdec(pool, video).result(HANG_SECONDS).decoder for _ in range(6)]
+
+
 def test_where_there_is_no_memory_at_the_start_cpus_decode(
     start: Callable[..., DecodePool], video: bytes, log: list[str]
 ) -> None:

@@ -54,7 +54,7 @@ class WorkerProcess:
     """A started worker, or one of several connections to the same one. Not thread-safe, but for `kill`.
 
     Attributes:
-        step: what the worker said last that it does, before it was ready.
+        step: what the worker said last that it does, before it was ready. Nothing where somebody else killed it.
         summary: what it said of itself when it was.
     """
 
@@ -99,6 +99,8 @@ class WorkerProcess:
                 self.step = message.decode()
         except (EOFError, OSError) as error:
             self.end()
+            if self._process.returncode == -signal.SIGKILL:
+                self.step = ""
             raise self._not_started(self._describe_exit()) from error
         self._is_ready = True
         self._first_megabytes = self._memory_megabytes()
