@@ -8,7 +8,7 @@
     head               the linear head, and how it is fitted
     calibration        the temperature
     cross_validation   the accuracy on held-out videos
-    fitted             the result and its report
+    fitted             fits a head and measures it; the result and its report
     publication        publishes the head as a model of the server
     run                `fit`
     command            `clipserve fit`

@@ -1,14 +1,22 @@
-"""The result of a fit: the head, its accuracy, and where it is served."""
+"""The result of a fit: the head, its accuracy, and where it is served; and how the head is fitted."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from clipserve.evaluation.evaluation import Evaluation
 from clipserve.evaluation.metric_values import round_number
 from clipserve.evaluation.report import Report
-from clipserve.fitting.calibration import Calibration
-from clipserve.fitting.cross_validation import CurvePoint
-from clipserve.fitting.head import Head
+from clipserve.evaluation.run import describe_versions
+from clipserve.extras import load
+from clipserve.fitting.calibration import Calibration, find_temperature, scale_held_out
+from clipserve.fitting.cross_validation import CurvePoint, Progress, choose_strength, cross_validate
+from clipserve.fitting.examples import Examples
+from clipserve.fitting.head import Coordinates, Head, fit_weights, softmax
 from clipserve.fitting.publication import Publication
 
 if TYPE_CHECKING:
@@ -16,6 +24,7 @@ if TYPE_CHECKING:
 
 # Where half as many videos lose less than this, more of them gain little.
 SMALL_LOSS = 0.01
+MANY_VALUES = 4_000_000  # from here on, all cores multiply
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -136,3 +145,64 @@ def count_videos(point: CurvePoint) -> str:
     """Such as `13 videos`."""
     count = round(point.videos_per_class)
     return f"{count} {'video' if count == 1 else 'videos'}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a report says about where its figures come from."""
+
+    name: str
+    on: str
+    settings: Mapping[str, Any]
+    started: datetime
+
+
+def fit_head(examples: Examples, origin: Origin, *, progress: Progress = lambda _: None) -> Fitted:
+    """A head for these videos, and what it is worth on videos that it has not seen."""
+    # Hundreds of small fits: with more threads each waits for the others (threadpoolctl comes with scikit-learn).
+    with load("threadpoolctl", "evaluation").threadpool_limits(1 if examples.vectors.size < MANY_VALUES else None):
+        return _fit_head(examples, origin, progress)
+
+
+def _fit_head(examples: Examples, origin: Origin, progress: Progress) -> Fitted:
+    started = time.perf_counter()
+    classes, truths = len(examples.classes), examples.truths
+    coordinates = Coordinates.of(examples.vectors)
+    points = coordinates.apply(examples.vectors)
+    held_out = cross_validate(points, truths, classes=classes, progress=progress)
+    scores = scale_held_out(held_out.logits, truths, held_out.folds)
+    temperature = find_temperature(held_out.logits, truths)
+    progress("fitting to all videos")
+    strength = choose_strength(points, truths, classes=classes)
+    weights, bias = fit_weights(points, truths, classes=classes, strength=strength)
+    folds = int(held_out.folds.max()) + 1
+    evaluation = Evaluation(
+        name=origin.name,
+        model=origin.name,
+        settings={"features of": origin.on, **origin.settings, "held out in": f"{folds} folds"},
+        versions=describe_versions(),
+        classes=examples.classes,
+        videos=examples.videos,
+        positions=examples.positions,
+        scores=scores.astype(np.float32),
+        truths=tuple((int(truth),) for truth in truths),
+        failures=examples.failures,
+        unknown_labels=(),
+        milliseconds=examples.milliseconds,
+        truncated=examples.truncated,
+        seconds=examples.seconds,
+        started=origin.started,
+    )
+    return Fitted(
+        name=origin.name,
+        on=origin.on,
+        head=coordinates.make_head(examples.classes, weights, bias, temperature=temperature),
+        held_out=evaluation,
+        before=Calibration.measure(softmax(held_out.logits), truths),
+        after=Calibration.measure(scores, truths),
+        temperature=temperature,
+        strength=strength,
+        folds=folds,
+        curve=held_out.curve,
+        fitting_seconds=time.perf_counter() - started,
+    )

@@ -1,7 +1,6 @@
 """`fit`: features of labelled videos, a head for them, its metrics, and the model."""
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
@@ -17,15 +16,11 @@ from clipserve.classifier import VideoClassifier
 from clipserve.connection import DEFAULT_URL, Connection, Tls, check_urls
 from clipserve.errors import ClipserveError, InvalidRequest
 from clipserve.evaluation.class_folders import read_labelled
-from clipserve.evaluation.evaluation import Evaluation
 from clipserve.evaluation.ground_truth import LabelledSource
-from clipserve.evaluation.run import ALL_CLASSES, SendingOptions, check_installed, describe_versions, hide_credentials
-from clipserve.extras import load
-from clipserve.fitting.calibration import Calibration, find_temperature, scale_held_out
-from clipserve.fitting.cross_validation import choose_strength, cross_validate
+from clipserve.evaluation.run import ALL_CLASSES, SendingOptions, check_installed, hide_credentials
+from clipserve.fitting.cross_validation import Progress
 from clipserve.fitting.examples import Examples, LabelledVectors, list_classes, require_enough
-from clipserve.fitting.fitted import Fitted
-from clipserve.fitting.head import Coordinates, fit_weights, softmax
+from clipserve.fitting.fitted import Fitted, Origin, fit_head
 from clipserve.fitting.publication import Place, Publication, compare_answers
 from clipserve.fleet.targets import DnsName, split_urls
 from clipserve.options import EmbedArguments, SamplingOptions
@@ -37,9 +32,7 @@ from clipserve.tables.embeddings import read_vectors
 
 REPOSITORY = Path("model_repository")
 CHECKED_VIDEOS = 5  # asked of the new model
-MANY_VALUES = 4_000_000  # from here on, all cores multiply
 
-Progress = Callable[[str], None]
 OpenClassifier = Callable[[str], VideoClassifier]
 
 
@@ -189,7 +182,7 @@ class FitRun:
             )
             return LabelledVectors.collect(stream, labelled.videos)
 
-    def describe(self, started: datetime) -> "Origin":
+    def describe(self, started: datetime) -> Origin:
         """For the report."""
         options = self.options
         sampling = {name: value for name, value in options.select(SamplingOptions).items() if value is not None}
@@ -293,64 +286,3 @@ def choose_rows(examples: Examples, labelled: LabelledSource | None) -> list[int
 
     rows = [row for row in range(len(examples.positions)) if is_here(row)]
     return [rows[place] for place in np.linspace(0, len(rows) - 1, min(CHECKED_VIDEOS, len(rows))).astype(int)]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a report says about where its figures come from."""
-
-    name: str
-    on: str
-    settings: Mapping[str, Any]
-    started: datetime
-
-
-def fit_head(examples: Examples, origin: Origin, *, progress: Progress = lambda _: None) -> Fitted:
-    """A head for these videos, and what it is worth on videos that it has not seen."""
-    # Hundreds of small fits: with more threads each waits for the others (threadpoolctl comes with scikit-learn).
-    with load("threadpoolctl", "evaluation").threadpool_limits(1 if examples.vectors.size < MANY_VALUES else None):
-        return _fit_head(examples, origin, progress)
-
-
-def _fit_head(examples: Examples, origin: Origin, progress: Progress) -> Fitted:
-    started = time.perf_counter()
-    classes, truths = len(examples.classes), examples.truths
-    coordinates = Coordinates.of(examples.vectors)
-    points = coordinates.apply(examples.vectors)
-    held_out = cross_validate(points, truths, classes=classes, progress=progress)
-    scores = scale_held_out(held_out.logits, truths, held_out.folds)
-    temperature = find_temperature(held_out.logits, truths)
-    progress("fitting to all videos")
-    strength = choose_strength(points, truths, classes=classes)
-    weights, bias = fit_weights(points, truths, classes=classes, strength=strength)
-    folds = int(held_out.folds.max()) + 1
-    evaluation = Evaluation(
-        name=origin.name,
-        model=origin.name,
-        settings={"features of": origin.on, **origin.settings, "held out in": f"{folds} folds"},
-        versions=describe_versions(),
-        classes=examples.classes,
-        videos=examples.videos,
-        positions=examples.positions,
-        scores=scores.astype(np.float32),
-        truths=tuple((int(truth),) for truth in truths),
-        failures=examples.failures,
-        unknown_labels=(),
-        milliseconds=examples.milliseconds,
-        truncated=examples.truncated,
-        seconds=examples.seconds,
-        started=origin.started,
-    )
-    return Fitted(
-        name=origin.name,
-        on=origin.on,
-        head=coordinates.make_head(examples.classes, weights, bias, temperature=temperature),
-        held_out=evaluation,
-        before=Calibration.measure(softmax(held_out.logits), truths),
-        after=Calibration.measure(scores, truths),
-        temperature=temperature,
-        strength=strength,
-        folds=folds,
-        curve=held_out.curve,
-        fitting_seconds=time.perf_counter() - started,
-    )
