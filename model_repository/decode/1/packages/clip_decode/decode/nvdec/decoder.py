@@ -56,7 +56,6 @@ class NvdecDecoder:
             self._template = self._decode_on_cpu(first)
             # Not before: a video that fails discards its decoder, and by now the request and a frame were right.
             self._decoder = self._acquire()
-            self._settle(first)
         template = self._template
         numbers = {*wanted, first} if compare else wanted
         pending = sorted(map(self._timestamp, numbers))
@@ -67,6 +66,7 @@ class NvdecDecoder:
             data = b"" if number is None else self._stream.convert(bytes(self._index.packets[number]))
             if number == first:
                 data = self._stream.parameter_sets + data
+                self._settle(data)
             timestamp = 1 if number is None else self._timestamp(number)
             for found, surface_frame in self._send(data, timestamp, seek):
                 frame = None
@@ -100,8 +100,7 @@ class NvdecDecoder:
                 return
             yield pair
 
-    def _settle(self, number: int) -> None:
-        data = self._stream.parameter_sets + self._stream.convert(bytes(self._index.packets[number]))
+    def _settle(self, data: bytes) -> None:
         try:
             self._decoder.settle(data)
         except Exception as error:
