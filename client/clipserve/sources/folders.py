@@ -1,11 +1,10 @@
 """The videos of a folder, and what a scan of it leaves out."""
 
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from clipserve.errors import ClipserveError, VideoNotReadable
@@ -90,9 +89,9 @@ def fail(name: str, message: str) -> Entry:
     return Entry(name, error)
 
 
-def matches_all_below(pattern: str) -> bool:
-    """Whether a pattern ends in `**`: it matches each file by itself then, so no folder needs to be read."""
-    return re.search(r"(?:^|/)\*\*(?:/+\*)?/*$", pattern) is not None
+def lies_below(path: PurePath, folders: Set[PurePath]) -> bool:
+    """Whether the path is in one of the folders, or below it."""
+    return bool(folders) and not folders.isdisjoint(path.parents)
 
 
 def walk_folders(top: str, skipped: Skipped) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from clipserve.errors import VideoNotReadable
 from clipserve.sources.entries import Entries, Entry
-from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped, fail
+from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped, fail, lies_below
 from clipserve.sources.lists import LISTS, ListFile, open_list_file
 from clipserve.sources.remote_paths import RemotePath
 from clipserve.sources.stores import Item, Store, store_errors
@@ -89,7 +89,7 @@ def _read_pattern(pattern: RemotePath, skipped: Skipped) -> Entries:
             for address, is_folder in _match(pattern):
                 if "**" in pattern.path:
                     path = PurePosixPath(address.path)
-                    if folders and not folders.isdisjoint(path.parents):
+                    if lies_below(path, folders):
                         continue
                     if is_folder:
                         folders.add(path)

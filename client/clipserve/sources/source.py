@@ -10,13 +10,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from clipserve.errors import InvalidRequest
 from clipserve.sources.addresses import hide_credentials, is_address
 from clipserve.sources.entries import Entries, Entry
-from clipserve.sources.folders import Skipped, fail, matches_all_below, read_folder, walk_folders
+from clipserve.sources.folders import Skipped, fail, lies_below, read_folder, walk_folders
 from clipserve.sources.lists import LISTS, Origin, open_list, read_frame, read_record
 from clipserve.sources.natural_order import order_naturally
 from clipserve.sources.remote_folders import read_remote
@@ -27,6 +27,8 @@ Source: TypeAlias = VideoSource | Entry | Mapping[str, Any] | Iterable[Any]
 
 # `**` between slashes: the folder and all below it.
 _ANY_FOLDERS = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
+# A pattern that ends in `**` matches each file by itself, so no folder needs to be read.
+_ALL_BELOW = re.compile(r"(?:^|/)\*\*(?:/+\*)?/*$")
 
 
 def read_entries(source: Source, skipped: Skipped | None = None) -> Entries:
@@ -123,16 +125,18 @@ def _read_found(path: str, skipped: Skipped) -> Entries:
 
 
 def _read_pattern(pattern: str, skipped: Skipped) -> Entries:
-    found = False
-    folders: set[PurePath] = set()
+    found, is_deep = False, "**" in pattern
+    matches_each_file = _ALL_BELOW.search(pattern) is not None
+    folders: set[Path] = set()
     for path in sorted(set(_match(pattern, skipped)), key=order_naturally):  # a folder comes before what is in it
-        if "**" in pattern:
-            if folders and not folders.isdisjoint(Path(path).parents):
+        if is_deep:
+            place = Path(path)
+            if lies_below(place, folders):
                 continue
-            if Path(path).is_dir():
-                if matches_all_below(pattern):
+            if place.is_dir():
+                if matches_each_file:
                     continue
-                folders.add(Path(path))
+                folders.add(place)
         found = True
         yield from _read_found(path, skipped)
     if not found:
