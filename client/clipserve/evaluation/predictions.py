@@ -36,7 +36,6 @@ class Predictions:
         self._model = model
         self._videos = videos
         self._allow_unknown = allow_unknown
-        self._names: dict[int, str] = {}  # of `classes`, by index
         self._scores: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
         self._positions: list[int] = []
         self._milliseconds: list[float] = []
@@ -91,10 +90,10 @@ class Predictions:
         assert row.prediction is not None  # a row has one of the two
         if not self.classes.names:
             self._learn_classes(row.prediction)
-        if read_classes(row.prediction) != self._names:
+        if read_classes(row.prediction) != dict(enumerate(self.classes.names)):
             raise UnexpectedAnswer(
                 f"model {self._model!r} scored other classes for {row.video!r} ({len(row.prediction)}) than before"
-                f" ({len(self._names)}): the server replaced the model during the run; evaluate again",
+                f" ({len(self.classes.names)}): the server replaced the model during the run; evaluate again",
                 video=row.video,
                 model=self._model,
             )
@@ -107,7 +106,7 @@ class Predictions:
 
     def _learn_classes(self, prediction: Prediction) -> None:
         """Take the classes from the first prediction, and check all true labels now, before hours are spent."""
-        self._names = names = read_classes(prediction)
+        names = read_classes(prediction)
         if sorted(names) != list(range(len(prediction))):
             raise UnexpectedAnswer(
                 f"model {self._model!r} did not score each of its classes once",

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from clipserve.results import Row
 from clipserve.sources.remote_paths import RemotePath, hide_secrets, is_remote
 from clipserve.sources.stores import Store, store_errors
 from clipserve.tables.table import Table, check_size
+
+Kind = TypeVar("Kind")
 
 FACTS = ("id", "video", "label", "truncated")  # the columns beside each vector
 BATCH_ROWS = 1024  # in a row group of a parquet file
@@ -81,11 +83,9 @@ def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
     Raises:
         InvalidRequest: it is no such file, a file beside it is missing, or pyarrow is not installed.
     """
-    name, kinds = os.fspath(path), {".npy": _read_npy, ".parquet": _read_parquet}
+    name = os.fspath(path)
     shown = repr(hide_secrets(name))
-    read = kinds.get(PurePosixPath(name).suffix.lower())
-    if read is None:
-        raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {shown}")
+    read = _choose(name, {".npy": _read_npy, ".parquet": _read_parquet})
     try:
         stored = read(name)
     # pyarrow's errors are ValueErrors and KeyErrors
@@ -98,6 +98,16 @@ def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
             " both again with `clipserve embed`"
         )
     return stored
+
+
+def _choose(name: str, kinds: Mapping[str, Kind]) -> Kind:
+    """What `kinds` has for the suffix of a file. Raises InvalidRequest where it has nothing."""
+    kind = kinds.get(PurePosixPath(name).suffix.lower())
+    if kind is None:
+        raise InvalidRequest(
+            f"the name of a file of vectors must end in {' or '.join(kinds)}; got {hide_secrets(name)!r}"
+        )
+    return kind
 
 
 def _read_npy(path: str) -> StoredVectors:
@@ -138,12 +148,8 @@ def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     kinds: dict[str, Callable[[str], AbstractContextManager[NpyFile | ParquetFile]]]
     kinds = {".npy": _open_npy, ".parquet": _open_parquet}
     name = os.fspath(path)
-    open_file = kinds.get(PurePosixPath(name).suffix.lower())
-    if open_file is None:
-        shown = hide_secrets(name)
-        raise InvalidRequest(f"the name of a file of vectors must end in {' or '.join(kinds)}; got {shown!r}")
     size = 0
-    with open_file(name) as file:
+    with _choose(name, kinds)(name) as file:
         for row in rows:
             if row.prediction is not None and row.prediction.features is not None:
                 size = size or row.prediction.features.size

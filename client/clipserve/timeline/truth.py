@@ -63,8 +63,10 @@ class Truth:
             video = record["path"]
             if not video:
                 raise InvalidRequest(f"{name!r}, {place}: the line has no path")
-            source = video if is_elsewhere(video) else str(folder / read_name(video))
-            video = hide_credentials(video) if is_elsewhere(video) else video
+            if is_elsewhere(video):
+                source, video = video, hide_credentials(video)
+            else:
+                source = str(folder / read_name(video))
             if video not in videos:
                 videos[video] = Entry(video, source)
                 segments[video] = []
