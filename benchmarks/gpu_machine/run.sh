@@ -77,7 +77,7 @@ collect() {
 trap 'collect; exit 130' INT TERM # when the step has ended
 step machine python -c 'import torch; print(torch.__version__, torch.version.cuda, torch.cuda.get_device_name(0))'
 for each in "$@"; do
-    name=${each%%=*} minutes=${each#"${each%%=*}"} minutes=${minutes#=}
+    IFS='=' read -r name minutes <<< "$each"
     case $name in
         tests)
             # By file: others import packages that are not here. Without ONNX Runtime on CUDA, not those that need it.

@@ -117,8 +117,12 @@ class Triton:
         return f"http://{self._address('metrics')}/metrics"
 
     def _address(self, service: str) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self._ports[service]}"
+        return f"{self._bracketed_host}:{self._ports[service]}"
+
+    @property
+    def _bracketed_host(self) -> str:
+        """The host; an address of IPv6 in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     def __enter__(self) -> Self:
         self.start()
@@ -252,9 +256,7 @@ class Triton:
 
     def _listen_address(self, service: str) -> str:
         """The host as Triton takes it: of IPv6, gRPC wants brackets, and the others a prefix."""
-        if ":" not in self.host:
-            return self.host
-        return f"[{self.host}]" if service == "grpc" else f"ipv6:{self.host}"
+        return f"ipv6:{self.host}" if ":" in self.host and service != "grpc" else self._bracketed_host
 
     def _top_models(self) -> list[str]:
         """The models that clients call."""
