@@ -545,18 +545,6 @@ def read_set(bits: str, earlier: list[dict[int, bool]], *, in_slice: bool = Fals
     return read_reference_set(reader, earlier, in_slice=in_slice)
 
 
-def lose(data: bytes, lost: int) -> bytes:
-    """A mp4 file without one of its packets."""
-    target = io.BytesIO()
-    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format="mp4") as output:
-        copy = output.add_stream_from_template(source.streams.video[0])
-        for number, packet in enumerate(source.demux(video=0)):
-            if packet.size and number != lost:
-                packet.stream = copy
-                output.mux(packet)
-    return target.getvalue()
-
-
 @pytest.mark.parametrize(
     ("codec", "options"),
     [
@@ -569,7 +557,7 @@ def test_a_video_that_lacks_a_frame_is_for_a_cpu(nvc: ModuleType, codec: str, op
     data = Clip(codec, gop=24, options=options).make()
     check(plain(nvc), data, Sampling())
     with pytest.raises(Declined, match="that others refer to is missing"):
-        decode_clips_with_nvdec(plain(nvc), lose(data, 30), GEOMETRIES, Sampling(), Limits())
+        decode_clips_with_nvdec(plain(nvc), remux(data, "mp4", lost=30), GEOMETRIES, Sampling(), Limits())
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,17 @@ from tests.decode.test_exactness import decode_unscaled
 UNEVEN = [0, 10, 50, 60, 61, 100, 180, 200, 333, 400, 401, 500, 640, 666, 700, 710, 800, 900, 1000, 1500]
 
 
-def remux(data: bytes, container: str, *, shift: int = 0, options: dict[str, str] | None = None) -> bytes:
-    """Copy packets into another file, timestamps moved by `shift` frames."""
+def remux(
+    data: bytes, container: str, *, shift: int = 0, options: dict[str, str] | None = None, lost: int | None = None
+) -> bytes:
+    """Copy packets into another file, timestamps moved by `shift` frames. lost: the number of one to leave out."""
     target = io.BytesIO()
     with av.open(io.BytesIO(data)) as source, av.open(target, "w", format=container, options=options or {}) as output:
         stream = source.streams.video[0]
         copy = output.add_stream_from_template(stream)
         ticks = int(shift / (stream.average_rate or 30) / (stream.time_base or 1))
-        for packet in source.demux(stream):
-            if packet.size:
+        for number, packet in enumerate(source.demux(stream)):
+            if packet.size and number != lost:
                 packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
                 packet.stream = copy
                 output.mux(packet)

@@ -21,12 +21,6 @@ MOTION = SPECS["motion"]
 Run = Callable[..., tuple[int, str]]
 
 
-def names_device(path: Path) -> bool:
-    """Whether a file makes tensors on the device of its trace, a CPU, wherever it runs; then it fails on a GPU."""
-    module = torch.jit.load(path)
-    return any(str(node.output().type()) == "Device" for node in module.graph.findAllNodes("prim::Constant"))
-
-
 @pytest.fixture
 def run() -> Run:
     """`clipserve` with these arguments: its status and what it said, in one line."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.export.conftest import names_device
 from torch import Tensor, nn
 
 from clipserve_export.clips import random_clips
@@ -97,6 +96,12 @@ def test_one_softmax_is_taken_at_each_position_and_the_features_are_ahead_of_the
     torch.testing.assert_close(scores[0], expected, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(features[0], embedding.mean(0), rtol=1e-3, atol=1e-4)
     assert float(expected.softmax(0).max()) < 0.9 * float(scores.max()), "a second softmax would not show"
+
+
+def names_device(path: Path) -> bool:
+    """Whether a file makes tensors on the device of its trace, a CPU, wherever it runs; then it fails on a GPU."""
+    module = torch.jit.load(path)
+    return any(str(node.output().type()) == "Device" for node in module.graph.findAllNodes("prim::Constant"))
 
 
 @pytest.mark.long
