@@ -1,6 +1,7 @@
 """Weights come from the source that the user names, or the export says what is wrong with them."""
 
 import pickle
+import urllib.request
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -32,6 +33,8 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("NO_PROXY", "")
+    # The first call of urlopen reads the variables for the whole process: this one's is not for other tests.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     return tmp_path / "hub" / "checkpoints"
 
 
