@@ -92,7 +92,7 @@ def test_without_a_file_every_request_begins() -> None:
 def test_both_starters_and_the_decode_step_mean_the_same_file() -> None:
     """The container has Python's standard library only, and cannot import the embedded server."""
     folders = [ROOT / "server/clipserve_server", ROOT / "deploy/server/clipserve_container"]
-    for name in ("in_flight.py", "cores.py", "gpu_devices.py", "device_fit.py"):
+    for name in ("in_flight.py", "cores.py", "gpu_devices.py", "device_fit.py", "processes.py"):
         copies = [folder / name for folder in folders]
         assert copies[0].read_text() == copies[1].read_text()
     assert in_flight.VARIABLE == VARIABLE

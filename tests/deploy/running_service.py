@@ -22,6 +22,7 @@ def main(given: str) -> int:
         drain_seconds=DRAIN_SECONDS,
         exit_seconds=EXIT_SECONDS,
         in_flight=Path(what["in_flight"]),
+        stuck_seconds=what["stuck_seconds"],
     )
     return service.run()
 

@@ -1,6 +1,5 @@
 """The process around Triton: when it says ready, how it stops, and what it does about a model that died."""
 
-import contextlib
 import json
 import os
 import signal
@@ -25,7 +24,7 @@ from clipserve_container.settings import Settings
 from clipserve_server.options import LIMITS_VARIABLE
 from tests.deploy.embedded import EmbeddedServer
 from tests.ports import find_free_ports
-from tests.watching import HANG_SECONDS
+from tests.watching import HANG_SECONDS, NEVER_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,20 +32,21 @@ ROOT = Path(__file__).parents[2]
 class Running:
     """A Service in a process of its own, as in the container."""
 
-    def __init__(self, exported: Path, folder: Path) -> None:
+    def __init__(self, exported: Path, folder: Path, *, stuck_seconds: float = NEVER_SECONDS) -> None:
         # A name of its own: unlike a container, this machine may run other servers over the same folder.
-        repository = folder / "repository"
-        repository.symlink_to(exported)
-        self.server = EmbeddedServer(Settings(repository=repository, models=("motion",), gpu="none"), folder)
+        self.repository = folder / "repository"
+        self.repository.symlink_to(exported)
+        self.server = EmbeddedServer(Settings(repository=self.repository, models=("motion",), gpu="none"), folder)
         (self.ready_port,) = find_free_ports(1)
         self.log_path = folder / "service.log"
         given = {
             "command": self.server.command(),
             "url": self.server.http_url,
             "names": ["decode", "motion_net", "motion"],
-            "repository": str(repository),
+            "repository": str(self.repository),
             "ready_port": self.ready_port,
             "in_flight": str(folder / "in_flight"),
+            "stuck_seconds": stuck_seconds,
         }
         path = os.pathsep.join([str(ROOT), str(ROOT / "deploy" / "server")])
         with self.log_path.open("wb") as log:
@@ -65,8 +65,9 @@ class Running:
         try:
             self.process.wait(HANG_SECONDS)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            for process in psutil.process_iter(["cmdline"]):
+                if any(str(self.repository) in word for word in process.info["cmdline"] or ()):
+                    process.kill()
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of the ready port; 0 where nobody answers."""
@@ -145,6 +146,18 @@ def test_a_triton_that_is_killed_ends_the_container_with_its_signal(running):
     assert running.process.wait(HANG_SECONDS) == 128 + signal.SIGKILL
 
 
+def test_a_triton_that_is_stuck_as_it_starts_is_ended(onnx_repository, tmp_path):
+    service = Running(onnx_repository, tmp_path, stuck_seconds=2.0)
+    try:
+        wait_for(lambda: service.log, lambda log: "loading: " in log)
+        (triton,) = find_children(service.process.pid)
+        os.kill(triton, signal.SIGSTOP)
+        assert service.process.wait(HANG_SECONDS) == 128 + signal.SIGKILL
+        assert "Triton got stuck as it started: idle for 2 s; ends it for a new start" in service.log
+    finally:
+        service.stop()
+
+
 def test_before_the_models_are_loaded_the_answer_is_no(onnx_repository, tmp_path):
     service = Running(onnx_repository, tmp_path)
     try:
@@ -191,6 +204,7 @@ def test_the_watch_goes_on_after_a_check_that_failed(tmp_path):
         "repository": str(tmp_path),
         "ready_port": port,
         "in_flight": str(tmp_path / "in_flight"),
+        "stuck_seconds": NEVER_SECONDS,
     }
     done = subprocess.run(
         [sys.executable, "-m", "tests.deploy.running_service", json.dumps(given)],

@@ -19,19 +19,21 @@ class Readiness:
     """Checks the models of one Triton.
 
     url: its HTTP port. names: the models that should be ready. repository: the path that Triton was given.
+    has_been_live: whether some check has got an answer of Triton, which has then started.
     has_been_ready: whether some check has found every model ready.
     """
 
     def __init__(self, url: str, names: list[str], repository: Path, *, processes: Path = Path("/proc")) -> None:
         self._url, self._names, self._repository, self._processes = url, names, repository, processes
         self._stubs: set[str] = set()
-        self.has_been_ready = False
+        self.has_been_live = self.has_been_ready = False
 
     def check(self) -> dict[str, str]:
         """Why each model is not ready, by name; empty for one that is ready."""
         # A Triton that hangs would take SECONDS for each model.
         if problem := find_problem(f"{self._url}/v2/health/live", timeout=SECONDS):
             return dict.fromkeys(self._names, problem)
+        self.has_been_live = True
         models = {name: find_problem(f"{self._url}/v2/models/{name}/ready", timeout=SECONDS) for name in self._names}
         alive = find_stubs(self._repository, self._processes)
         for name in self._stubs - alive:

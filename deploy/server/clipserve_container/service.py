@@ -23,6 +23,7 @@ from clipserve_container.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
 from clipserve_container.in_flight import finish_requests
 from clipserve_container.readiness import Readiness
 from clipserve_container.settings import TRITON_EXIT_SECONDS
+from clipserve_container.start_activity import STUCK_SECONDS, StartActivity
 
 POLL_SECONDS = 0.1
 
@@ -33,6 +34,7 @@ class Service:
     ready_port: where GET /ready is answered; 0 is any free port.
     watch_seconds, restart_after: how often the watch checks the models, and after how many failures in a row it ends
         Triton; 0 is never.
+    stuck_seconds: how long a Triton that starts may do nothing before the watch ends it, unless restart_after is 0.
     drain_seconds: from "not ready" until no more requests are taken, so that a balancer notices.
     exit_seconds: from the signal to the end. The requests in flight have what drain_seconds leaves of it.
     in_flight: a file to make, which tells whether there are requests in flight.
@@ -49,11 +51,13 @@ class Service:
         drain_seconds: float,
         exit_seconds: float,
         in_flight: Path,
+        stuck_seconds: float = STUCK_SECONDS,
     ) -> None:
         self._command, self._readiness = command, readiness
         self._restart_after, self._watch_seconds = restart_after, watch_seconds
         self._drain_seconds, self._exit_seconds = drain_seconds, exit_seconds
         self._in_flight = in_flight
+        self._stuck_seconds = stuck_seconds
         self._stopping = threading.Event()
         self._server = ThreadingHTTPServer(("", ready_port), self._make_handler())
         self.ready_port = self._server.server_port
@@ -72,7 +76,12 @@ class Service:
             signal.signal(number, on_signal)
         self._in_flight.parent.mkdir(parents=True, exist_ok=True)
         self._in_flight.write_bytes(b"")
-        triton = subprocess.Popen(self._command, env={**os.environ, IN_FLIGHT_VARIABLE: str(self._in_flight)})
+        # In a session of its own, so that Ctrl-C in the container's terminal reaches only this process.
+        triton = subprocess.Popen(
+            self._command,
+            env={**os.environ, IN_FLIGHT_VARIABLE: str(self._in_flight)},
+            start_new_session=True,
+        )
         threading.Thread(target=self._server.serve_forever, name="ready", daemon=True).start()
         threading.Thread(target=self._watch, args=(triton,), name="watch", daemon=True).start()
         while triton.poll() is None:
@@ -111,8 +120,8 @@ class Service:
         return "\n".join(lines) + "\n"
 
     def _watch(self, triton: subprocess.Popen[bytes]) -> None:
-        """End a Triton that was ready, and has not been ready in several checks in a row."""
-        failures = 0
+        """End a Triton that does nothing as it starts, or was ready and is not in several checks in a row."""
+        failures, activity = 0, StartActivity(self._stuck_seconds)
         while not self._stopping.wait(self._watch_seconds):
             try:
                 problems = name_problems(self._readiness.check())
@@ -120,6 +129,10 @@ class Service:
                 # Without the watch, a Triton that dies later would never be restarted.
                 log(f"cannot check the models ({type(error).__name__}: {error}); tries again")
                 continue
+            if not self._readiness.has_been_live and activity.is_stuck() and self._restart_after:
+                log(f"Triton got stuck as it started: idle for {self._stuck_seconds:g} s; ends it for a new start")
+                end(triton)
+                return
             failures = failures + 1 if problems else 0
             if problems and self._readiness.has_been_ready:
                 log(f"not ready, {failures} times in a row: {'; '.join(problems)}")

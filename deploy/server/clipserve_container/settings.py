@@ -38,7 +38,8 @@ class Settings:
         drain_seconds: part of exit_seconds; the server is "not ready" and still takes requests, until a balancer has
             noticed.
         watch_seconds: between two checks of the models.
-        restart_after: failed checks in a row after which Triton is ended, so that Docker restarts it; 0 is never.
+        restart_after: failed checks in a row after which Triton is ended, so that Docker restarts it; 0 is never, not
+            even if it is stuck as it starts.
         video_megabytes: MiB of an upload, for the estimate of shared memory.
         views: clips of a request, for the same estimate.
         cache_megabytes: MiB of the response cache; 0 is no cache.
