@@ -139,6 +139,8 @@ def test_alerts_fire_when_they_should(tmp_path):
                     {"series": f'up{{job="triton",{labels}}}', "values": "1 0x40"},
                     {"series": f'clipserve_model_ready{{model="decode",{labels}}}', "values": "1 0x40"},
                     {"series": f"clipserve_decode_waiting{{{labels}}}", "values": "60x20"},
+                    # Two weeks after the seventh minute.
+                    {"series": f"clipserve_certificate_expiry_timestamp_seconds{{{labels}}}", "values": "1210019x60"},
                     {"series": f"clipserve_decode_worker_restarts_total{{{labels}}}", "values": "0+1x20"},
                     {"series": f"clipserve_timeline_limit{{{labels}}}", "values": "4x80"},
                     {"series": f"clipserve_timeline_running{{{labels}}}", "values": "3 4x79"},
@@ -160,6 +162,8 @@ def test_alerts_fire_when_they_should(tmp_path):
                         ("ModelDead", "5m"),
                         ("TritonDown", "6m", {"severity": "critical", "instance": "a:8002"}),
                         ("ModelDead", "6m", {"severity": "critical", "instance": "a:8002", "model": "decode"}),
+                        ("CertificateExpires", "6m"),
+                        ("CertificateExpires", "8m", {"severity": "critical", "instance": "a:8002"}),
                         ("QueueGrows", "3m", {"severity": "warning", "instance": "a:8002"}),
                         ("WorkersDie", "4m", {"severity": "warning", "instance": "a:8002"}),
                         ("TimelineWorkersDie", "4m", {"severity": "warning", "instance": "a:8002"}),

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from clipserve_container.memory import NVDEC, count_gpus
-from clipserve_container.notices import check_gpu_memory, check_targets, find_notices, read_gpu_megabytes
+from clipserve_container.notices import check_expiry, check_gpu_memory, check_targets, find_notices, read_gpu_megabytes
 from clipserve_container.repository import choose_models
 from clipserve_container.settings import Settings
 from clipserve_export.repository import write_serving
@@ -15,6 +15,7 @@ from clipserve_export.specs import SPECS
 from clipserve_server import shared_memory
 from clipserve_server.gpu_devices import available_gpus
 from decode_pool.settings import PoolSettings
+from tests.deploy.certificates import run_script
 from tests.deploy.test_preflight import ROOT, only, run_start
 
 
@@ -54,6 +55,16 @@ class TestTarget:
         done = run_start(module, tmp_path, REPOSITORY=repository, GPU="none", MODELS="motion", VIDEO_MEGABYTES=1)
         assert "was exported for a GPU and runs on a CPU" in done.stderr
         assert (tmp_path / "started").exists() == (module == "start")
+
+
+class TestCertificate:
+    @pytest.mark.parametrize(("days", "notices"), [(29, 1), (31, 0)])
+    def test_that_expires_soon_is_told(self, tmp_path, days, notices):
+        assert run_script("--folder", str(tmp_path), "--days", str(days)).returncode == 0
+        said = list(check_expiry(Settings(tls="server", secrets=tmp_path / "server")))
+        assert len(said) == notices
+        assert all("server.pem expires on 20" in notice for notice in said)
+        assert not list(check_expiry(Settings(secrets=tmp_path / "server")))
 
 
 class TestGpuMemory:

@@ -132,7 +132,9 @@ def test_requests_that_were_taken_are_answered_before_the_server_stops(running, 
 
 def test_a_model_whose_process_died_is_noticed_and_triton_ended(running):
     assert set(json.loads(running.get("/ready")[1])) == {"ready", "problems"}
-    assert 'clipserve_model_ready{model="decode"} 1' in running.get("/metrics")[1]
+    metrics = running.get("/metrics")[1]
+    assert 'clipserve_model_ready{model="decode"} 1' in metrics
+    assert "\nclipserve_certificate_expiry_timestamp_seconds " in metrics
     os.kill(find_stub(running, "decode"), signal.SIGKILL)
     status, body = wait_for(lambda: running.get("/ready"), lambda answer: answer[0] == 503)
     assert (status, json.loads(body)["problems"]) == (503, ["decode: its process died"])

@@ -1,10 +1,12 @@
-"""What makes a server slow or short of GPU memory, and does not keep it from starting. The start and `check` say it."""
+"""What makes a server slow, short of GPU memory, or unusable soon. The start and `check` say it; the server starts."""
 
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
+from clipserve_container.certificates import day, read_expiry
 from clipserve_container.device_fit import find_misfit
 from clipserve_container.memory import SERVER_GPU_MEGABYTES, network_gpu_gigabytes, nvdec_gpu_megabytes
 from clipserve_container.repository import PublicModel, RepositoryError, choose_models
@@ -12,6 +14,7 @@ from clipserve_container.settings import Settings
 
 QUERY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
 QUERY_SECONDS = 20
+NOTICE_DAYS = 30
 LEAST_GIGABYTES = 5  # of --gpu-memory: weights and libraries take 4
 
 
@@ -19,9 +22,17 @@ def find_notices(settings: Settings) -> list[str]:
     """A message for each. The settings have no problem, see preflight."""
     try:
         models = choose_models(settings.repository, settings.models)
-        return [*check_targets(settings, models), *check_gpu_memory(settings, models)]
+        return [*check_expiry(settings), *check_targets(settings, models), *check_gpu_memory(settings, models)]
     except (OSError, ValueError, RepositoryError):
         return []  # the start reports it
+
+
+def check_expiry(settings: Settings) -> Iterator[str]:
+    """The server's certificate is valid for some time."""
+    if settings.tls == "off" or (expiry := read_expiry(settings.server_certificate)) is None:
+        return
+    if expiry < time.time() + NOTICE_DAYS * 86400:
+        yield f"{settings.server_certificate.name} expires on {day(expiry)}: make a new one, and restart the server"
 
 
 def check_targets(settings: Settings, models: list[PublicModel]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from clipserve_container.certificates import day, read_expiry
 from clipserve_container.memory import CGROUP, largest_runs, memory_limit, memory_needed, shared_memory_needed
 from clipserve_container.repository import RepositoryError, choose_models, names_openvino, names_to_serve
 from clipserve_container.settings import Settings
@@ -151,23 +152,13 @@ def check_certificates(settings: Settings) -> Iterator[str]:
     except ssl.SSLError as error:
         yield f"server.pem and server.key are not a certificate and its key: {error.reason or error}"
         return
-    yield from _check_expiry(settings.server_certificate)
+    if (expiry := read_expiry(settings.server_certificate)) is not None and expiry < time.time():
+        yield f"{settings.server_certificate.name} expired on {day(expiry)}: make a new one"
     if settings.tls == "mutual":
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(settings.client_authority)
         except ssl.SSLError as error:
             yield f"ca.pem is not the certificate of an authority: {error.reason or error}"
-
-
-def _check_expiry(certificate: Path) -> Iterator[str]:
-    # CPython has no public function that reads a certificate that is no peer's. Where this one does not exist, the
-    # clients report an expired certificate.
-    decode = getattr(getattr(ssl, "_ssl", None), "_test_decode_cert", None)
-    if decode is None:
-        return
-    ends = ssl.cert_time_to_seconds(decode(str(certificate))["notAfter"])
-    if ends < time.time():
-        yield f"{certificate.name} expired on {time.strftime('%Y-%m-%d', time.gmtime(ends))}: make a new one"
 
 
 def check_secrets(settings: Settings) -> Iterator[str]:

@@ -37,6 +37,7 @@ class Service:
     stuck_seconds: how long a Triton that starts may do nothing before the watch ends it, unless restart_after is 0.
     drain_seconds: from "not ready" until no more requests are taken, so that a balancer notices.
     exit_seconds: from the signal to the end. The requests in flight have what drain_seconds leaves of it.
+    certificate_expiry: when the certificate that Triton has read expires, in seconds since 1970.
     in_flight: a file to make, which tells whether there are requests in flight.
     """
 
@@ -52,12 +53,13 @@ class Service:
         exit_seconds: float,
         in_flight: Path,
         stuck_seconds: float = STUCK_SECONDS,
+        certificate_expiry: float | None = None,
     ) -> None:
         self._command, self._readiness = command, readiness
         self._restart_after, self._watch_seconds = restart_after, watch_seconds
         self._drain_seconds, self._exit_seconds = drain_seconds, exit_seconds
         self._in_flight = in_flight
-        self._stuck_seconds = stuck_seconds
+        self._stuck_seconds, self._certificate_expiry = stuck_seconds, certificate_expiry
         self._stopping = threading.Event()
         self._server = ThreadingHTTPServer(("", ready_port), self._make_handler())
         self.ready_port = self._server.server_port
@@ -112,11 +114,15 @@ class Service:
         return name_problems(self._readiness.check())
 
     def write_metrics(self) -> str:
-        """Which model is ready, in Prometheus' text format. Triton's metrics do not have it."""
+        """What Triton's metrics lack, in Prometheus' text format: ready models, the end of the certificate."""
         lines = ["# HELP clipserve_model_ready 1 when the model accepts requests", "# TYPE clipserve_model_ready gauge"]
         lines += [
             f'clipserve_model_ready{{model="{name}"}} {int(not why)}' for name, why in self._readiness.check().items()
         ]
+        if self._certificate_expiry is not None:
+            name = "clipserve_certificate_expiry_timestamp_seconds"
+            lines += [f"# HELP {name} When the server's certificate expires", f"# TYPE {name} gauge"]
+            lines.append(f"{name} {self._certificate_expiry:.0f}")
         return "\n".join(lines) + "\n"
 
     def _watch(self, triton: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from clipserve_container.arguments import triton_command
+from clipserve_container.certificates import read_expiry
 from clipserve_container.check import report
 from clipserve_container.notices import find_notices
 from clipserve_container.preflight import find_problems
@@ -44,6 +45,7 @@ def main(more: list[str]) -> int:
             drain_seconds=settings.drain_seconds,
             exit_seconds=settings.exit_seconds,
             in_flight=settings.state / "in_flight",
+            certificate_expiry=None if settings.tls == "off" else read_expiry(settings.server_certificate),
         )
         return service.run()
     except FileNotFoundError:
