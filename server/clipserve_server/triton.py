@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -96,6 +97,7 @@ class Triton:
         self._log: TritonLog | None = None
         self._folder: Path | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._server: int | None = None  # pidfd of tritonserver
         self._is_ready = False
         self.models: tuple[ServedModel, ...] = ()
         self._room_notice: str | None = None
@@ -177,6 +179,8 @@ class Triton:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.write(READY)
                 self._guard.stdin.flush()
+            servers = [process.pid for process in processes_of(self._guard.pid) if process.pid == process.group]
+            self._server = os.pidfd_open(servers[0]) if servers else None
             self._is_ready = True
         except BaseException as error:
             # Ctrl-C is no failure.
@@ -208,10 +212,11 @@ class Triton:
             self._end(keep_log=failure is not None)
 
     def _kill(self) -> None:
-        assert self._guard is not None
-        for group in {process.group for process in processes_of(self._guard.pid)}:
+        """End Triton; then the guard ends its processes. Without a guard Triton would hold its ports for seconds."""
+        if self._server is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
+                signal.pidfd_send_signal(self._server, signal.SIGKILL)
+            select.select([self._server], [], [], STOP_SECONDS)
 
     def _end(self, *, keep_log: bool) -> None:
         if self._guard is not None:
@@ -219,7 +224,9 @@ class Triton:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.close()
             self._guard.wait()
-            self._guard = None
+            if self._server is not None:
+                os.close(self._server)
+            self._guard = self._server = None
             self._is_ready = False
         if self._folder is not None:
             remove_traces(self._folder)
@@ -282,7 +289,8 @@ class Triton:
         if self._guard is None or self._log is None:
             return None
         if (status := self._guard.poll()) is not None:
-            return self._log.explain_exit(status, was_ready=self._is_ready)
+            # A negative status is the signal that killed the guard, and Triton with it.
+            return self._log.explain_exit(status if status >= 0 else 128 - status, was_ready=self._is_ready)
         # Triton waits a second for a sign of life (python_backend/src/stub_launcher.cc, ReceiveMessageFromStub). After
         # a longer pause of the machine it may give up a call that is answered all the same: one of the two crashes. Of
         # 72 pauses of 1.2 s under four callers, three ended Triton and three a process.
