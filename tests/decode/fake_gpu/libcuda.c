@@ -6,7 +6,7 @@
 #include <string.h>
 
 static __thread int pushed;
-static int streams;
+static int streams, flags_of_context;
 
 static int check_context(void) { return getenv("FAKE_GPU_LOST") ? 719 : pushed ? 0 : 201; }
 static int check_stream(void *stream) { return check_context() ? check_context() : stream == (void *)0x57 ? 0 : 400; }
@@ -19,6 +19,7 @@ int fake_contexts(void) { return pushed; }
 int cuInit(unsigned flags) { return getenv("FAKE_GPU_LOST") ? 803 : 0; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGet(int *device, int number) { *device = number; return number ? 101 : 0; }
+int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { flags_of_context = flags; return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = (void *)0xC0; return 0; }
 int cuCtxPushCurrent_v2(void *context)
 {
@@ -47,7 +48,8 @@ int cuStreamDestroy_v2(void *stream)
     if (!status) __atomic_sub_fetch(&streams, 1, __ATOMIC_SEQ_CST);
     return status;
 }
-int cuStreamSynchronize(void *stream) { return check_stream(stream); }
+/* Only waiting without a spin, CU_CTX_SCHED_BLOCKING_SYNC, is allowed. */
+int cuStreamSynchronize(void *stream) { return flags_of_context == 4 ? check_stream(stream) : 1; }
 int cuMemGetInfo_v2(size_t *available, size_t *total)
 {
     const char *megabytes = getenv("FAKE_GPU_MEGABYTES"), *decoder = getenv("FAKE_DECODER_MEGABYTES");

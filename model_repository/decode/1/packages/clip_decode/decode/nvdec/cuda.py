@@ -10,6 +10,7 @@ from clip_decode.decode.nvdec.surface import Samples
 
 LIBRARY = "libcuda.so.1"
 _NON_BLOCKING = 1
+_BLOCKING_SYNC = 4
 
 
 class CudaError(RuntimeError):
@@ -29,6 +30,8 @@ class Cuda:
         self._call("cuInit", 0)
         device = ctypes.c_int()
         self._call("cuDeviceGet", ctypes.byref(device), gpu)
+        # A thread that waits for the GPU sleeps. By default it spins, on a core that could decode other videos.
+        self._call("cuDevicePrimaryCtxSetFlags_v2", device, _BLOCKING_SYNC)
         context = ctypes.c_void_p()
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self._context = int(context.value or 0)
