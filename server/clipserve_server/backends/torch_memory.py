@@ -7,6 +7,7 @@ the processor.
 Tests marked `needs("gpu")` cover what runs on a GPU alone; docs/untested.md says what of it has run on one.
 """
 
+import ctypes
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ import triton_python_backend_utils as pb_utils
 from torch.utils.dlpack import from_dlpack
 
 from clipserve_server.backends.substitute import Array, Arrays
+
+_BLOCKING_SYNC = 4  # CU_CTX_SCHED_BLOCKING_SYNC of cuda.h
 
 
 def choose_device(gpu: int | None, *, remedy: str) -> torch.device:
@@ -33,6 +36,8 @@ def choose_device(gpu: int | None, *, remedy: str) -> torch.device:
             "Triton placed this model on a GPU, but the installed torch has no CUDA:"
             f" {remedy}, or start with CUDA_VISIBLE_DEVICES= to serve on the CPU"
         )
+    # A thread that waits for the GPU sleeps. By default it spins, on a core that could decode videos.
+    ctypes.CDLL("libcuda.so.1").cuDevicePrimaryCtxSetFlags_v2(gpu, _BLOCKING_SYNC)
     torch.cuda.set_device(gpu)
     return torch.device("cuda", gpu)
 
