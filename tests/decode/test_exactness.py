@@ -177,6 +177,16 @@ def test_hevc_with_other_parameter_sets_than_its_header_equals_a_plain_decode() 
     _check_last_frames(join([header, b"".join([sets, *others])], "mp4", first_packet=20))
 
 
+@pytest.mark.parametrize(("offset", "method"), [(0, "selected"), (8, "whole")])
+def test_flv_that_sends_its_header_again_equals_a_plain_decode(offset: int, method: str) -> None:
+    clips = [
+        Clip(container="flv", frames=20, options={"x264-params": f"keyint=6:bframes=0:chroma-qp-offset={number}"})
+        for number in (0, offset)
+    ]
+    first, second = (clip.make() for clip in clips)
+    _check_last_frames(first + _delay_flv_tags(second, 700), method)
+
+
 @pytest.mark.parametrize(
     ("codec", "container"), [("libx264", "mp4"), ("libx265", "matroska"), ("mpeg2video", "mpegts"), ("mpeg4", "mp4")]
 )
@@ -197,11 +207,22 @@ def _drop_later_headers(data: bytes) -> bytes:
     return head + plane + re.sub(headers, b"", rest, flags=re.DOTALL)
 
 
-def _check_last_frames(data: bytes) -> None:
+def _delay_flv_tags(data: bytes, milliseconds: int) -> bytes:
+    """The tags of an FLV file, without its header."""
+    tags, offset = bytearray(data), 13
+    while offset < len(tags):
+        stamp = int.from_bytes(tags[offset + 4 : offset + 7], "big") + milliseconds
+        tags[offset + 4 : offset + 7] = stamp.to_bytes(3, "big")
+        offset += 11 + int.from_bytes(tags[offset + 1 : offset + 4], "big") + 4
+    return bytes(tags[13:])
+
+
+def _check_last_frames(data: bytes, method: str | None = None) -> None:
     plain = decode_plainly(data)
     seconds = (len(plain.frames) - 4) / 30
     pixels, report = decode_unscaled(data, 4, 64, Sampling(start_seconds=seconds, quality="reference"))
     assert report.frames == len(plain.frames)
+    assert method in (None, report.method)
     for number, picture in zip(report.frame_numbers["clip"][0], pixels[0], strict=True):
         assert number > report.frames // 2
         assert (picture == cut_centre(plain.frames[number], 64)).all(), f"frame {number} differs"

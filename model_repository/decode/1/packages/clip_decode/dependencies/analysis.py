@@ -80,11 +80,19 @@ def _analyze_codec(index: PacketIndex, context: VideoCodecContext, codec: str) -
         "mjpeg": analyze_mjpeg,
     }
     if codec in analyses:
-        return analyses[codec](bytes(packet) for packet in index.packets)
+        return analyses[codec](_read_packets(index, extradata))
     # With pal8, a palette comes only with the packet in which it changes.
     if codec in _INTRA_ONLY and context.pix_fmt != "pal8":
         return Dependencies([RANDOM_ACCESS] * len(index.packets), reorders=False)
     raise DependenciesUnknown(f"no analysis for {codec}")
+
+
+def _read_packets(index: PacketIndex, extradata: bytes) -> Iterator[bytes]:
+    for packet in index.packets:
+        # FLV may send another header at any time, and an mp4 may have several. It counts for all packets after it.
+        if packet.has_sidedata("new_extradata") and bytes(packet.get_sidedata("new_extradata")) != extradata:
+            raise DependenciesUnknown("the header of the codec changes within the stream")
+        yield bytes(packet)
 
 
 def _has_disposable(dependencies: Dependencies) -> bool:
