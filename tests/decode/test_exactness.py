@@ -68,6 +68,8 @@ STREAMS: dict[str, tuple[Clip, str]] = {
     "av1 screen": (Clip("libsvtav1", frames=70, gop=64, options={"svtav1-params": "scm=1:preset=8"}), "selected"),
     **{f"mpeg4 in {c}": (Clip("mpeg4", c, tags=REORDERED), "selected") for c in ("mp4", "avi", "matroska", "mpegts")},
     "mpeg4 without B frames in avi": (Clip("mpeg4", "avi"), "selected"),
+    "mpeg4 interlaced": (Clip("mpeg4", "avi", options={"flags": "+ildct+ilme"}), "selected"),
+    "mpeg4 interlaced B frames": (Clip("mpeg4", gop=12, options={"flags": "+ildct+ilme"}, tags=REORDERED), "whole"),
     **{
         f"mpeg2 in {c}": (Clip("mpeg2video", c, tags=REORDERED), "selected")
         for c in ("mpegts", "mpeg", "avi", "matroska", "mpeg2video")

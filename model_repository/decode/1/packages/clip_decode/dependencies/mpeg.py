@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.packet_dependencies import (
     DISPOSABLE,
     RANDOM_ACCESS,
@@ -22,6 +23,7 @@ _VIDEO_OBJECT_LAYER = re.compile(rb"\0\0\x01[\x20-\x2f].*?(?=\0\0\x01|\Z)", re.D
 # A plane that is "not coded" gives no frame: start code, type, time and stuffing are 7 or 8 bytes, or one more after a
 # gap of some seconds.
 _MIN_PLANE_BYTES = 10
+_MAX_LAYER_BYTES = 32  # Enough for every field of a video object layer that is read here.
 
 
 def analyze_mpeg2(packets: Iterable[bytes]) -> Dependencies:
@@ -71,7 +73,9 @@ def analyze_mpeg4(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
     """Check that each packet is one video object plane: ISO 14496-2, 6.2.5.
 
     Raises:
-        DependenciesUnknown: packed planes, as in DivX files, planes that are not coded, sprites, layers that change.
+        DependenciesUnknown: packed planes, as in DivX files, planes that are not coded, sprites, layers that change, B
+            planes that are interlaced.
+        EOFError: a header is truncated.
     """
     kinds: list[int] = []
     # The one that counts for a key frame need not be in its packet.
@@ -88,8 +92,30 @@ def analyze_mpeg4(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
         raise DependenciesUnknown("the video object layer changes within the stream")
     if 3 in kinds:
         raise DependenciesUnknown("sprites")
+    if 2 in kinds and any(map(_is_interlaced, layers)):
+        # FFmpeg takes the distance of fields from the first B plane that it decodes, whichever that is.
+        raise DependenciesUnknown("B planes may be interlaced")
     flags = [(RANDOM_ACCESS, REFERENCE, DISPOSABLE)[kind] for kind in kinds]
     return Dependencies(flags, DISPOSABLE in flags, _display_order(flags))
+
+
+def _is_interlaced(layer: bytes) -> bool:
+    """The flag of a video object layer, which begins with its start code (6.2.3)."""
+    bits = BitReader(layer[4:_MAX_LAYER_BYTES])
+    bits.skip(9)
+    bits.skip(7 if bits.flag() else 0)
+    bits.skip(16 if bits.read(4) == 15 else 0)  # The shape of a pixel.
+    if bits.flag():
+        bits.skip(3)
+        bits.skip(79 if bits.flag() else 0)  # The buffer.
+    if bits.read(2):
+        raise DependenciesUnknown("a layer that is not rectangular")
+    bits.skip(1)
+    ticks = bits.read(16)
+    bits.skip(1)
+    bits.skip(max((ticks - 1).bit_length(), 1) if bits.flag() else 0)  # The time between two planes.
+    bits.skip(29)
+    return bits.flag()
 
 
 def _display_order(flags: list[PacketFlags]) -> list[int]:
