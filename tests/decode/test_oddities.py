@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import struct
 from fractions import Fraction
 
 import av
@@ -153,6 +154,31 @@ def test_edit_lists_discard_what_they_discard() -> None:
     compare(data, frames=13)
     clips, _ = decode_clips(data, Geometry(4, 5, 64, 64))
     assert read_grey(clips[0, 0]) == 7
+
+
+def join_parts(data: bytes, parts: list[tuple[int, int]]) -> bytes:
+    """An mp4 file at 30 frames a second whose edit list joins parts of its video, each a first frame and a length."""
+    place = data.index(b"elst") + 8
+    _, _, first, rate = struct.unpack_from(">4i", data, place)
+    entries = [struct.pack(">3i", 100 * length // 3, first + start * 512, rate) for start, length in parts]
+    edited = bytearray(data[:place] + struct.pack(">i", len(parts)) + b"".join(entries) + data[place + 16 :])
+    for box in (b"moov", b"trak", b"edts", b"elst"):
+        size = data.index(box) - 4
+        old = int.from_bytes(data[size : size + 4], "big")
+        struct.pack_into(">i", edited, size, old + len(edited) - len(data))
+    return bytes(edited)
+
+
+@pytest.mark.parametrize("parts", [[(0, 15), (34, 15)], [(24, 28), (12, 14)], [(16, 8), (0, 4)]])
+def test_parts_of_hevc_that_an_edit_list_joins_equal_a_plain_decode(parts: list[tuple[int, int]]) -> None:
+    options = {"x265-params": "keyint=12:min-keyint=5:log-level=none"}
+    data = join_parts(Clip("libx265", frames=60, options=options).make(), parts)
+    plain = decode_plainly(data)
+    for tenth in range(0, len(plain.frames) // 3, 2):
+        moment = Sampling(start_seconds=tenth / 10, quality="reference")
+        pixels, report = decode_unscaled(data, 1, 64, moment)
+        assert report.frames == len(plain.frames)
+        assert (pixels[0, 0] == cut_centre(plain.frames[report.frame_numbers["clip"][0][0]], 64)).all()
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])

@@ -58,7 +58,7 @@ def analyze_dependencies(index: PacketIndex, context: VideoCodecContext, contain
     if order != sorted(order):
         if not dependencies.reorders:
             raise DependenciesUnknown("timestamps do not follow the decoding order")
-        _check_reordering(order, index, context, codec)
+        _check_reordering(order, index, context, dependencies)
     elif has_timestamps and dependencies.reorders and context.reorder_depth and _has_disposable(dependencies):
         # As in an mp4 file that lacks the offsets of its B frames (ctts).
         raise DependenciesUnknown("timestamps do not reorder frames, but the decoder may")
@@ -99,21 +99,31 @@ def _has_disposable(dependencies: Dependencies) -> bool:
     return any(packet.disposable for packet in dependencies.packets)
 
 
-def _check_reordering(order: list[int], index: PacketIndex, context: VideoCodecContext, codec: str) -> None:
+def _check_reordering(
+    order: list[int], index: PacketIndex, context: VideoCodecContext, dependencies: Dependencies
+) -> None:
     """Check that timestamps reorder frames no further than the decoder does."""
-    timestamps = [index.pts[number] for number in order]
-    if None not in timestamps and len(set(timestamps)) < len(timestamps):
-        raise DependenciesUnknown("two frames have one timestamp")
+    timestamps = [pts for number in order if (pts := index.pts[number]) is not None]
+    if len(timestamps) == len(order):
+        if len(set(timestamps)) < len(timestamps):
+            raise DependenciesUnknown("two frames have one timestamp")
+        if any(timestamps[0] < (index.pts[number] or 0) < timestamps[-1] for number in index.discarded):
+            # FFmpeg's HEVC decoder drops frames where a part begins, because it lacks others that they refer to.
+            raise DependenciesUnknown("an edit list joins parts of the stream")
     decoding_order = sorted(order)
     rank_of = {number: rank for rank, number in enumerate(order)}
     ranks = np.array([rank_of[number] for number in decoding_order])
     if ranks[0] != 0:
         raise DependenciesUnknown("frames are displayed before the first key frame")
+    highest = np.maximum.accumulate(ranks)
+    is_access_point = np.array([dependencies.packets[number].random_access for number in decoding_order])
+    if (ranks < highest)[is_access_point].any():
+        raise DependenciesUnknown("a key frame is displayed before a frame that precedes it")
     held_back = np.zeros(len(ranks), dtype=np.int64)
     for distance in range(1, min(_MAX_REORDER, len(ranks))):
         held_back[distance:] += ranks[:-distance] > ranks[distance:]
-    farthest = int(np.max(np.maximum.accumulate(ranks) - ranks))
+    farthest = int(np.max(highest - ranks))
     # An H.264 decoder drops a frame that comes later than its reorder depth.
-    allowed = context.reorder_depth if codec == "h264" else 16
+    allowed = context.reorder_depth if context.codec.canonical_name == "h264" else 16
     if int(held_back.max()) > allowed or farthest >= _MAX_REORDER:
         raise DependenciesUnknown("timestamps reorder frames further than the decoder does")
