@@ -179,6 +179,13 @@ def test_hevc_with_other_parameter_sets_than_its_header_equals_a_plain_decode() 
     _check_last_frames(join([header, b"".join([sets, *others])], "mp4", first_packet=20))
 
 
+@pytest.mark.parametrize(("codec", "name"), [("h264", "x264"), ("hevc", "x265")])
+def test_raw_streams_with_long_start_codes_are_decoded_sparsely_from_mp4(codec: str, name: str) -> None:
+    options = {f"{name}-params": "keyint=6:bframes=0:log-level=none"}
+    stream = Clip(f"lib{name}", codec, frames=20, options=options).make()
+    _check_last_frames(join([re.sub(rb"\0?\0\0\x01", b"\0\0\0\x01", stream)], "mp4"), "selected")
+
+
 @pytest.mark.parametrize(("offset", "method"), [(0, "selected"), (8, "whole")])
 def test_flv_that_sends_its_header_again_equals_a_plain_decode(offset: int, method: str) -> None:
     clips = [

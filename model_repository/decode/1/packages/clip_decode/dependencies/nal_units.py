@@ -77,6 +77,7 @@ def _read_sets(extradata: bytes, offset: int, count: int) -> Generator[bytes, No
     """Parameter sets behind their sizes. Returns where they end."""
     for _ in range(count):
         size = int.from_bytes(extradata[offset : offset + 2], "big")
-        yield extradata[offset + 2 : offset + 2 + size]
+        # FFmpeg stores the first zero of the start code behind it, too. The same set in a packet has none.
+        yield extradata[offset + 2 : offset + 2 + size].rstrip(b"\0")
         offset += 2 + size
     return offset
