@@ -167,6 +167,25 @@ def test_joined_mpeg4_files_that_state_their_tools_once_equal_a_plain_decode() -
         _check_last_frames(join(parts, container))
 
 
+@pytest.mark.parametrize("has_control", [True, False])
+def test_mpeg4_whose_header_denies_its_b_frames_equals_a_plain_decode(has_control: bool) -> None:
+    data = bytearray(Clip("mpeg4", frames=20, gop=6, tags=REORDERED).make())
+    place = data.index(b"\0\0\x01\x20") + 4
+    bits = f"{int.from_bytes(data[place : place + 15], 'big'):0120b}"
+    # vol_control_parameters, chroma_format, low_delay, vbv_parameters
+    assert bits[21:26] == "10100"
+    bits = bits[:21] + "10110" + bits[26:] if has_control else bits[:21] + "0" + bits[26:] + "1111"
+    data[place : place + 15] = int(bits, 2).to_bytes(15, "big")
+    # FFmpeg returns the frames in decoding order, or one of them twice.
+    plain = decode_plainly(bytes(data))
+    assert len(plain.frames) == (20 if has_control else 21)
+    for number in range(20):
+        sampling = Sampling(start_seconds=number / 30, quality="reference")
+        pixels, report = decode_unscaled(bytes(data), 1, 64, sampling)
+        assert report.frames == len(plain.frames)
+        assert (pixels[0, 0] == cut_centre(plain.frames[report.frame_numbers["clip"][0][0]], 64)).all()
+
+
 def test_hevc_with_other_parameter_sets_than_its_header_equals_a_plain_decode() -> None:
     options = "keyint=6:min-keyint=6:bframes=0:open-gop=0:log-level=none"
     header, stream = (

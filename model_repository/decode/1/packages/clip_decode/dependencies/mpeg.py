@@ -74,7 +74,7 @@ def analyze_mpeg4(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
 
     Raises:
         DependenciesUnknown: packed planes, as in DivX files, planes that are not coded, sprites, layers that change, B
-            planes that are interlaced.
+            planes that are interlaced or come unannounced.
         EOFError: a header is truncated.
     """
     kinds: list[int] = []
@@ -92,22 +92,25 @@ def analyze_mpeg4(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
         raise DependenciesUnknown("the video object layer changes within the stream")
     if 3 in kinds:
         raise DependenciesUnknown("sprites")
-    if 2 in kinds and any(map(_is_interlaced, layers)):
-        # FFmpeg takes the distance of fields from the first B plane that it decodes, whichever that is.
-        raise DependenciesUnknown("B planes may be interlaced")
+    if 2 in kinds:
+        for layer in layers:
+            _check_layer_with_b_planes(layer)
     flags = [(RANDOM_ACCESS, REFERENCE, DISPOSABLE)[kind] for kind in kinds]
     return Dependencies(flags, DISPOSABLE in flags, _display_order(flags))
 
 
-def _is_interlaced(layer: bytes) -> bool:
-    """The flag of a video object layer, which begins with its start code (6.2.3)."""
+def _check_layer_with_b_planes(layer: bytes) -> None:
+    """Check that FFmpeg needs no B plane to decode the others. layer: begins with its start code (6.2.3)."""
     bits = BitReader(layer[4:_MAX_LAYER_BYTES])
     bits.skip(9)
     bits.skip(7 if bits.flag() else 0)
     bits.skip(16 if bits.read(4) == 15 else 0)  # The shape of a pixel.
-    if bits.flag():
-        bits.skip(3)
-        bits.skip(79 if bits.flag() else 0)  # The buffer.
+    has_control = bits.flag()
+    bits.skip(2 if has_control else 0)
+    if not has_control or bits.flag():
+        # FFmpeg returns each frame at once until the first B plane comes, and then one of them again.
+        raise DependenciesUnknown("B planes, but low_delay is set or missing")
+    bits.skip(79 if bits.flag() else 0)  # The buffer.
     if bits.read(2):
         raise DependenciesUnknown("a layer that is not rectangular")
     bits.skip(1)
@@ -115,7 +118,9 @@ def _is_interlaced(layer: bytes) -> bool:
     bits.skip(1)
     bits.skip(max((ticks - 1).bit_length(), 1) if bits.flag() else 0)  # The time between two planes.
     bits.skip(29)
-    return bits.flag()
+    if bits.flag():
+        # FFmpeg takes the distance of fields from the first B plane that it decodes, whichever that is.
+        raise DependenciesUnknown("B planes may be interlaced")
 
 
 def _display_order(flags: list[PacketFlags]) -> list[int]:
