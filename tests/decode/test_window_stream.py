@@ -163,6 +163,40 @@ def test_a_timeline_whose_threads_cannot_start_is_busy() -> None:
     ], done.stderr
 
 
+# Likewise. The network answers with the error that is given.
+FAILING_NETWORK = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+import numpy as np
+triton = sys.modules["triton_python_backend_utils"] = MagicMock()
+triton.InferenceRequest().exec().error().message.return_value = sys.argv[1]
+from clip_decode.errors import DecodeError
+from timeline_model.network import Network
+
+network = Network(SimpleNamespace(network="motion_net", instances=1, max_batch=1), Path(), 50)
+try:
+    network.run([SimpleNamespace(clips=np.zeros(1))], ["SCORES"], -1)
+except DecodeError as error:
+    print(error.code, error.retryable)
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Stub process 'motion_net_0_0' is not healthy.", "busy True"),
+        ("Failed to increase the shared memory pool size for key 'k' to 1048576 bytes.", "busy True"),
+        ("model.onnx: cannot allocate memory", "failed False"),
+    ],
+)
+def test_a_network_that_gets_no_processor_or_memory_is_busy(message: str, code: str) -> None:
+    command = [sys.executable, "-c", FAILING_NETWORK, message]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS)
+    assert done.stdout == f"{code}\n", done.stderr
+
+
 def test_errors_of_the_video_are_those_of_the_decoder(video: bytes) -> None:
     with pytest.raises(NotAVideo):
         list(start(b"\x89PNG" * 100))

@@ -19,6 +19,9 @@ from .config import ServedNetwork
 from .shared_runs import SharedRuns
 
 SCORES, FEATURES = "SCORES", "FEATURES"
+# What Triton 2.51 says of a network that may run the clips later: its process showed no sign of life for a second, as
+# where other processes take all cores, or shared memory has no room. Clients know these words of single requests.
+PASSING = ("is not healthy", "Failed to increase the shared memory pool size")
 Answers = dict[str, npt.NDArray[np.float32]]
 
 
@@ -107,7 +110,10 @@ class Network:
             except Exception as error:
                 raise Busy(f"the clips cannot be given to the network ({error}); try again later") from error
         if response.has_error():
-            pb_utils.Logger.log_error(f"{self.served.network}: {response.error().message()}")
+            text = response.error().message()
+            pb_utils.Logger.log_error(f"{self.served.network}: {text}")
+            if any(words in text for words in PASSING):
+                raise Busy(f"the clips cannot be given to the network ({text}); try again later")
             if not self.is_ready(version):
                 raise Busy(f"the network {self.served.network} is not loaded any more; try again later")
             raise Failed(f"the network {self.served.network} could not run the clips; the server's log says why")
