@@ -75,7 +75,7 @@ def follow(request: TimelineRequest, call: CallContext, first_window: int, retry
         ClipserveError: the timeline ends here.
     """
     position = _Position(first_window)
-    failures, since = 0, time.monotonic()
+    failures, since = 0, 0.0
     for attempt in itertools.count():
         before = position.next
         here = call.at((yield Pick()))
@@ -85,7 +85,9 @@ def follow(request: TimelineRequest, call: CallContext, first_window: int, retry
             failure = exc
         error = name_model((yield Explain(failure, here)), here)
         elsewhere = yield Failed(error)
-        if position.next > before:
+        # Waiting begins with the failure: the attempt itself may have taken minutes, to upload a film or to decode one
+        # that is damaged.
+        if not failures or position.next > before:
             failures, since = 0, time.monotonic()
         if isinstance(error, DecodeTimedOut) and position.longest_pause >= LONG_PAUSE_SECONDS:
             continue  # the caller took no window, so the server waited for it
