@@ -212,6 +212,20 @@ def test_a_client_that_takes_no_window_for_long_is_told(serve: Callable[..., Tri
             list(caller.receive())
 
 
+def test_a_timeline_goes_on_when_its_model_is_loaded_again(serve: Callable[..., Triton], long_film: bytes) -> None:
+    """As it is for a model that has joined. Acknowledgements reach only the new instance."""
+    triton = serve()
+    with VideoClassifier("motion", triton.grpc_url) as classifier:
+        timeline = classifier.timeline(long_film, window=1, step=0.5, timeout_seconds=10)
+        windows = [next(timeline)]
+        set_parameters(triton.repository, "timeline", {"max_timelines": "9"})
+        with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+            client.load_model("timeline")
+        windows += timeline
+    assert [window.index for window in windows] == list(range(400))
+    assert metric(triton, "clipserve_timeline_limit") == 9
+
+
 def test_labels_are_those_of_single_requests_whatever_is_in_them(
     repositories: Callable[[FormatName], Path], film: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

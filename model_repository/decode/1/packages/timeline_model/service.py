@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,19 @@ from .timeline import POLL_SECONDS, Timeline
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 MICROSECONDS = 1e6
+KEPT_NAMES = 1000  # of timelines, whose last acknowledgement may come after their end
 
 
 class UnknownModel(Exception):
     """The client names a model that timelines do not serve."""
+
+
+class UnknownTimeline(Exception):
+    """The client acknowledges windows of a timeline that was not begun here.
+
+    Triton has loaded this model again since. The timeline runs in the process of before, which no acknowledgement
+    reaches any more, so that it soon sends nothing.
+    """
 
 
 class TimelineService:
@@ -36,6 +46,7 @@ class TimelineService:
         milliseconds = config.settings.run_milliseconds
         self._networks = {name: Network(served, repository, milliseconds) for name, served in config.networks.items()}
         self._running: set[Timeline] = set()
+        self._begun: deque[str] = deque(maxlen=KEPT_NAMES)
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="timelines", daemon=True)
@@ -53,6 +64,9 @@ class TimelineService:
             self._start(request, TimelineRequest.from_parameters(parameters), sender)
         except UnknownModel as unknown:
             answer = pb_utils.TritonError(str(unknown), pb_utils.TritonError.NOT_FOUND)
+            sender.send(pb_utils.InferenceResponse(error=answer), flags=FINAL)
+        except UnknownTimeline:
+            answer = as_triton_error(Busy("this timeline does not run here any more; go on with first_window"))
             sender.send(pb_utils.InferenceResponse(error=answer), flags=FINAL)
         except Exception as exception:
             error = as_decode_error(exception)
@@ -81,6 +95,7 @@ class TimelineService:
             self._in_flight.end()
             raise
         with self._lock:
+            self._begun.append(wish.timeline)
             self._running.add(timeline)
             self._metrics.set_running(len(self._running))
         try:
@@ -132,6 +147,8 @@ class TimelineService:
             for timeline in self._running:
                 if timeline.request.timeline == acknowledgement.timeline:
                     timeline.acknowledgements.receive(acknowledgement.windows)
+            if acknowledgement.timeline not in self._begun:
+                raise UnknownTimeline
 
     def _remove(self, timeline: Timeline) -> None:
         with self._lock:
