@@ -228,8 +228,8 @@ def reload_model(
 ) -> None:
     """Let the server at `url` (host:port of gRPC) reload the network and its ensemble from its repository.
 
-    The old version answers until Triton has loaded the new one. If that fails, the old version stays. The decode step
-    and timelines are reloaded as well where they do not know the model yet.
+    The old version answers until Triton has loaded the new one. If that fails, the old version stays. Timelines are
+    reloaded as well, and the decode step where it does not know the model's clips yet.
 
     tls: how to encrypt; None: not at all.
     headers: sent with every call, such as a key.
@@ -244,18 +244,21 @@ def reload_model(
         with triton_grpc.InferenceServerClient(
             url, creds=credentials, channel_args=choose_channel_options(url)
         ) as client:
-            for name in (*_find_unaware(client, spec, headers), spec.net_name, spec.name):
+            for name in (*_find_shared(client, spec, headers), spec.net_name, spec.name):
                 client.load_model(name, headers=headers, client_timeout=LOAD_SECONDS)
     except InferenceServerException as error:
         raise RepositoryError(f"{url} could not reload {spec.name}: {error.message()}") from error
 
 
-def _find_unaware(client: triton_grpc.InferenceServerClient, spec: ModelSpec, headers: Mapping[str, str]) -> list[str]:
-    """Which of the shared models were loaded before this one was published: they lack its clips, or its name."""
-    unaware = []
-    for name, parameter in ((DECODE, spec.geometry.output_name), (TIMELINE, f"MODEL_{spec.name}")):
-        if not client.is_model_ready(name, headers=headers):
-            continue
-        if parameter not in client.get_model_config(name, headers=headers).config.parameters:
-            unaware.append(name)
-    return unaware
+def _find_shared(client: triton_grpc.InferenceServerClient, spec: ModelSpec, headers: Mapping[str, str]) -> list[str]:
+    """Which of the shared models must be reloaded with this one.
+
+    The decode step, if it lacks the model's clips. Timelines always, because their config repeats options of the model:
+    the shape of its clips, and how many share a run. Triton leaves a model alone whose files have not changed.
+    """
+    names = [name for name in (DECODE, TIMELINE) if client.is_model_ready(name, headers=headers)]
+    if DECODE in names:
+        parameters = client.get_model_config(DECODE, headers=headers).config.parameters
+        if spec.geometry.output_name in parameters:
+            names.remove(DECODE)
+    return names

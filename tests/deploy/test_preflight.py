@@ -26,6 +26,7 @@ from clipserve_container.preflight import (
     check_shared_memory,
     find_problems,
 )
+from clipserve_container.reload import names_to_reload
 from clipserve_container.repository import choose_models, names_to_load, read_models
 from clipserve_container.settings import SettingError, Settings
 from clipserve_export.repository import write_serving
@@ -117,6 +118,11 @@ class TestRepository:
     def test_loads_steps_before_what_calls_them(self, every_model):
         names = names_to_load(choose_models(every_model, ("x3d_m", "motion")))
         assert names == ["decode", "x3d_m_net", "motion_net", "x3d_m", "motion"]
+
+    def test_is_loaded_again_with_the_timelines_of_a_model(self, every_model):
+        """They have a copy of its options."""
+        names = names_to_reload(every_model, choose_models(every_model, ("motion",)))
+        assert names == ["motion_net", "motion", "timeline"]
 
 
 class TestDriver:

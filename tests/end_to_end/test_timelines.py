@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from clipserve import VideoClassifier
 from clipserve.errors import DecodeCrashed
 from clipserve_export.capacity import MAX_VIDEOS
 from clipserve_export.formats import FormatName
+from clipserve_export.serving.changes import change_serving
 from clipserve_export.specs import SPECS, ModelSpec
+from clipserve_export.versions import reload_model
 from clipserve_server.triton import Triton
 
 WINDOW = {"model": "motion", "window_seconds": 1.0, "step_seconds": 0.5}
@@ -224,6 +227,18 @@ def test_a_timeline_goes_on_when_its_model_is_loaded_again(serve: Callable[..., 
         windows += timeline
     assert [window.index for window in windows] == list(range(400))
     assert metric(triton, "clipserve_timeline_limit") == 9
+
+
+def test_options_of_a_model_that_is_loaded_again_hold_for_its_timelines(
+    serve: Callable[..., Triton], film: bytes
+) -> None:
+    """Otherwise they would give it runs that it does not take any more."""
+    triton = serve()
+    change_serving(triton.repository, SPECS["motion"], lambda serving: replace(serving, max_batch=1))
+    reload_model(SPECS["motion"], triton.grpc_url)
+    with TimelineCaller(triton.grpc_url) as caller:
+        windows = list(caller.ask(film, **{**WINDOW, "step_seconds": 0.1}))
+    assert [window.facts["index"] for window in windows] == list(range(100))
 
 
 def test_labels_are_those_of_single_requests_whatever_is_in_them(

@@ -11,11 +11,12 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from clipserve_container.arguments import ADMIN_HEADER
 from clipserve_container.check import report
 from clipserve_container.local_http import open_url
-from clipserve_container.repository import PublicModel, RepositoryError, choose_models, names_to_load
+from clipserve_container.repository import PublicModel, RepositoryError, choose_models, names_to_serve
 from clipserve_container.settings import HTTP_PORT, SettingError, Settings
 
 LOAD_SECONDS = 600.0  # TensorRT builds engines when it loads a model
@@ -56,22 +57,25 @@ def main(names: list[str]) -> int:
         key = (settings.state / "admin_key").read_text()
     except (SettingError, RepositoryError, OSError) as error:
         return report([str(error)])
-    return reload(RepositoryApi(f"http://127.0.0.1:{HTTP_PORT}", key), models)
+    api = RepositoryApi(f"http://127.0.0.1:{HTTP_PORT}", key)
+    return reload(api, names_to_reload(settings.repository, models))
 
 
-def reload(api: RepositoryApi, models: list[PublicModel]) -> int:
+def reload(api: RepositoryApi, names: list[str]) -> int:
     """Load them, and print the result of each."""
     failed = False
-    for name in names_to_reload(models):
+    for name in names:
         problem = api.load(name)
         print(f"{name}: {problem or 'loaded'}")  # noqa: T201
         failed = failed or bool(problem)
     return int(failed)
 
 
-def names_to_reload(models: list[PublicModel]) -> list[str]:
-    """All but the decode step, which all models share. It is part of the code, so a restart updates it."""
-    return [name for name in names_to_load(models) if name != "decode"]
+def names_to_reload(repository: Path, models: list[PublicModel]) -> list[str]:
+    """The models, and timelines, whose config repeats their options. Not the decode step, which all models share: it is
+    part of the code, so a restart updates it.
+    """
+    return [name for name in names_to_serve(repository, models) if name != "decode"]
 
 
 if __name__ == "__main__":
