@@ -87,6 +87,27 @@ def lazy():
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
 
 
+def lazy_buffer():
+    return nn.Sequential(nn.LazyBatchNorm3d(affine=False), Net())
+
+
+def on_meta():
+    with torch.device("meta"):
+        return Net()
+
+
+def scripted():
+    return torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(4 * 32 * 32 * 3, 3)))
+
+
+class Versioned(Net):
+    def get_extra_state(self):
+        return {"version": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
 def leaves():
     raise SystemExit("usage: train.py --data DIR")
 
@@ -212,6 +233,12 @@ def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says
     assert present_serving(folder / "repository", source, FORMATS["torchscript"]).max_batch is None, "nobody chose it"
 
 
+@pytest.mark.parametrize("function", ["scripted", "Versioned"])
+def test_a_network_that_is_no_plain_module_is_published(folder: Path, run: Run, function: str) -> None:
+    status, said = export(run, folder, function)
+    assert status == 0, said
+
+
 def test_a_network_that_cannot_be_halved_is_exported_in_fp32_on_a_machine_with_a_gpu(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +321,8 @@ def test_names_may_end_as_the_first_name_does(folder: Path, prefix: str) -> None
         ("mixing", "it mixes the clips of a run, or it is random"),
         ("random", "as F.dropout(x) is without training=self.training"),
         ("lazy", "whose '1.weight' has no shape yet"),
+        ("lazy_buffer", "whose '0.running_mean' has no shape yet"),
+        ("on_meta", "whose 'conv.weight' is on the meta device"),
         ("leaves", "failed: SystemExit: usage: train.py --data DIR"),
     ],
 )

@@ -43,12 +43,18 @@ def build_network(name: str, *, classes: int | None) -> nn.Module:
         raise WeightsError(f"{name} failed: {describe_exception(error)}") from error
     if not isinstance(network, nn.Module):
         raise WeightsError(f"{name} returns {type(network).__name__}, but must return an nn.Module")
-    if lazy := [key for key, value in network.named_parameters() if is_lazy(value)]:
-        raise WeightsError(
-            f"{name} returns a network whose {lazy[0]!r} has no shape yet, as that of nn.LazyLinear: let the function"
-            " run it on one clip before it returns it"
-        )
-    return network.eval().requires_grad_(False)
+    for key, value in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(value):
+            raise WeightsError(
+                f"{name} returns a network whose {key!r} has no shape yet, as that of nn.LazyLinear: let the function"
+                " run it on one clip before it returns it"
+            )
+        if value.is_meta:
+            raise WeightsError(
+                f"{name} returns a network whose {key!r} is on the meta device, where it has a shape and no values: let"
+                " the function build it on the CPU"
+            )
+    return network.eval()
 
 
 def builder_file(name: str) -> Path | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from clipserve.contract import ClipContract
 from clipserve_export.errors import ContractError
@@ -104,5 +104,8 @@ def hash_values(module: nn.Module) -> str:
     """SHA-256 of a module's names and values."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().double().numpy().tobytes())
+        # A module may keep other things beside tensors there, as one does that is quantized.
+        is_plain = isinstance(value, Tensor) and not value.is_quantized
+        content = value.detach().cpu().double().numpy().tobytes() if is_plain else repr(value).encode()
+        digest.update(name.encode() + content)
     return digest.hexdigest()
