@@ -283,9 +283,12 @@ def explain_format_errors(form: Format, path: Path, remedy: str) -> Iterator[Non
         raise
     except Exception as error:  # torch.onnx, torch.jit, protobuf and the runtimes raise many kinds
         require_space(path.parent)
-        reason = str(error).strip().partition("\n")[0]
+        cause: BaseException = error
+        while cause.__cause__:  # torch.onnx says last, in general words, that a step failed
+            cause = cause.__cause__
+        reason = str(cause).strip().partition("\n")[0]
         raise FormatError(
-            f"the network cannot be written as {form.name}: {type(error).__name__}: {reason}; {remedy}"
+            f"the network cannot be written as {form.name}: {type(cause).__name__}: {reason}; {remedy}"
         ) from error
 
 

@@ -108,6 +108,10 @@ class Versioned(Net):
         pass
 
 
+def with_median():
+    return Net(ends=Ends(lambda logits: logits - logits.median(1, keepdim=True)[0]))
+
+
 def leaves():
     raise SystemExit("usage: train.py --data DIR")
 
@@ -237,6 +241,12 @@ def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says
 def test_a_network_that_is_no_plain_module_is_published(folder: Path, run: Run, function: str) -> None:
     status, said = export(run, folder, function)
     assert status == 0, said
+
+
+def test_what_torch_cannot_write_is_named(folder: Path, run: Run) -> None:
+    """torch.onnx says it ahead of general advice in colours."""
+    status, said = export(run, folder, "with_median", "--format", "onnx")
+    assert (status, "No ONNX function found for <OpOverload(op='aten.median'" in said) == (1, True), said
 
 
 def test_a_network_that_cannot_be_halved_is_exported_in_fp32_on_a_machine_with_a_gpu(
