@@ -2,12 +2,15 @@
 
 import re
 
+import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 from tests.conftest import find_browser
 from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve.evaluation import Comparison
+from clipserve.evaluation.metrics import count_confusion
+from clipserve.evaluation.plots import draw_confusion
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,12 @@ def test_what_comes_from_outside_stays_text(reports):
     assert "<b>no</b>" not in reports["few classes"].to_html()
     assert "&lt;b&gt;no&lt;/b&gt; video opens" in reports["few classes"].to_html()
     assert "weak <b>" not in reports["comparison"].to_html()
+
+
+@pytest.mark.parametrize("label", ["costs $5, sells $6", r"$\frac$", r"\$"])
+def test_a_label_is_no_formula(label):
+    drawn = draw_confusion(count_confusion(np.array([0, 1]), np.array([0, 1])), (label, "other"), salt="")
+    assert drawn.count(f">{label}<") == 2  # of the row, and of the column
 
 
 def test_the_page_has_all_that_a_reader_asks_for(reports):

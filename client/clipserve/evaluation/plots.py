@@ -29,6 +29,7 @@ RASTER_DPI = 200
 
 STYLE = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a label with two $ is no formula
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": INK,
