@@ -55,8 +55,9 @@ def test_what_comes_from_outside_stays_text(reports):
     assert "weak <b>" not in reports["comparison"].to_html()
 
 
-@pytest.mark.parametrize("label", ["costs $5, sells $6", r"$\frac$", r"\$"])
-def test_a_label_is_no_formula(label):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("label", ["costs $5, sells $6", r"$\frac$", r"\$", "走る"])
+def test_a_label_is_drawn_as_it_is_spelt(label):
     drawn = draw_confusion(count_confusion(np.array([0, 1]), np.array([0, 1])), (label, "other"), salt="")
     assert drawn.count(f">{label}<") == 2  # of the row, and of the column
 

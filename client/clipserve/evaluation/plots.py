@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,7 +88,10 @@ def to_svg(figure: "Figure", title: str, salt: str) -> str:
     matplotlib = load("matplotlib", "evaluation")
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}):  # the plots of one page must not share ids
+    # The plots of one page must not share ids.
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
+        # The letters are text, which the browser draws with fonts of its own.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing, dpi=RASTER_DPI)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
