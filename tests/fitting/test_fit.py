@@ -96,7 +96,7 @@ def test_a_broken_video_is_a_row_of_the_report(fitted: Fitted, tmp_path: Path) -
         assert text in page
     report = json.loads(fitted.to_json())
     assert report["held_out"]["failed"] == 1
-    assert len(report["learning_curve"]) == 5
+    assert len(report["learning_curve"]) == 4
     assert {"expected_error", "log_loss"} <= report["calibration"]["after"].keys()
 
 

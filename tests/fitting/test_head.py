@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from clipserve.evaluation.metrics import measure_reliability
 from clipserve.fitting.calibration import find_temperature, scale_held_out
-from clipserve.fitting.cross_validation import cross_validate, draw, list_sizes, split
+from clipserve.fitting.cross_validation import CurvePoint, cross_validate, draw, list_sizes, split
 from clipserve.fitting.fitted import advise
 from clipserve.fitting.head import Coordinates, Head, fit_weights, softmax
 
@@ -106,6 +106,19 @@ def test_the_learning_curve_rises_to_the_held_out_accuracy() -> None:
     assert all(point.interval and point.accuracy in point.interval for point in held_out.curve)
     assert "likely to help" in advise(held_out.curve, guess=0.25)
     assert "may be chance" in advise(held_out.curve, guess=accuracies[-1])
+
+
+@pytest.mark.parametrize(("videos", "expected"), [(3, [1, 2]), (4, [1, 3]), (5, [1, 2, 4]), (21, [1, 2, 4, 8, 16.8])])
+def test_the_last_two_points_of_the_curve_can_be_compared(videos: int, expected: list[float]) -> None:
+    """`advise` says of points with about as many videos, which are as accurate, that more videos gain little."""
+    vectors, truths = make_vectors(2, videos, 30)
+    held_out = cross_validate(Coordinates.of(vectors).apply(vectors), truths, classes=2, progress=lambda _: None)
+    assert [point.videos_per_class for point in held_out.curve] == pytest.approx(expected)
+
+
+def test_more_videos_do_not_help_a_head_without_mistakes() -> None:
+    curve = (CurvePoint(1, 0.7, None), CurvePoint(2, 1.0, None))
+    assert advise(curve, guess=0.5) == "with 2 videos a class the accuracy is 100.0 %: more cannot help much"
 
 
 def test_sizes_end_with_all_videos() -> None:

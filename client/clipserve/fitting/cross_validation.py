@@ -115,13 +115,15 @@ def cross_validate(points: Floats, truths: Integers, *, classes: int, progress: 
 
 
 def list_sizes(truths: Integers) -> list[int]:
-    """Videos a class on the learning curve: 1, 2, 4, ... and then all."""
-    smallest, largest = int(np.bincount(truths).min()), int(np.bincount(truths).max())
+    """Videos a class on the learning curve: 1, 2, 4, ... while all are twice as many, and then all."""
+    counts = np.bincount(truths)
+    folds = min(FOLDS, counts.min())
+    most = min(counts.min(), counts.mean() / 2) * (folds - 1) / folds
     sizes, size = [], 1
-    while size < smallest * (FOLDS - 1) / FOLDS:
+    while size <= most:
         sizes.append(size)
         size *= 2
-    return [*sizes, largest]
+    return [*sizes, int(counts.max())]
 
 
 def draw(truths: Integers, size: int) -> Integers:

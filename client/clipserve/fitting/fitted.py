@@ -132,6 +132,8 @@ def advise(curve: tuple[CurvePoint, ...], *, guess: float) -> str:
             f"with {count_videos(near)} a class the accuracy is {100 * near.accuracy:.1f} %, with {count_videos(last)}"
             f" {reached}: more are not likely to help"
         )
+    if 1 - last.accuracy <= SMALL_LOSS:
+        return f"with {count_videos(last)} a class the accuracy is {reached}: more cannot help much"
     if len(curve) < 2:
         return f"there are too few videos to say whether more would help; with these the accuracy is {reached}"
     gain = 100 * (last.accuracy - curve[-2].accuracy)
