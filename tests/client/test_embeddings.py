@@ -7,6 +7,8 @@ from unittest.mock import MagicMock
 import grpc
 import numpy as np
 import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -129,6 +131,29 @@ def test_what_was_written_is_read_from_a_folder_or_a_store(make_row, tmp_path, p
     stored = read_vectors(path)
     assert (stored.ids, stored.videos, stored.labels, stored.truncated) == ([row.id], [row.video], [row.label], [False])
     np.testing.assert_array_equal(stored.vectors, [row.prediction.features])
+
+
+@pytest.mark.parametrize(
+    ("vectors", "names"),
+    [(b"", "1,1.mp4,,False"), (b"PK\3\4", "1,1.mp4,,False"), (None, "1"), (None, f"{'1' * 200_000},1.mp4,,False")],
+)
+def test_damaged_vectors_are_an_error_of_their_file(tmp_path, vectors, names):
+    np.save(tmp_path / "x.npy", np.zeros((1, 4), np.float32))
+    if vectors is not None:
+        (tmp_path / "x.npy").write_bytes(vectors)
+    (tmp_path / "x.csv").write_text(f"id,video,label,truncated\n{names}\n")
+    with pytest.raises(InvalidRequest, match=r"x\.npy' (does not have the vectors|has the video None)"):
+        read_vectors(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("change", [{"id": [None]}, {"video": [None]}, {"label": [0]}])
+def test_names_of_vectors_that_are_no_texts_are_named(make_row, tmp_path, change):
+    write_vectors([make_row(1)], tmp_path / "x.parquet")
+    columns = pq.read_table(tmp_path / "x.parquet").to_pydict() | change
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    ((column, (value,)),) = change.items()
+    with pytest.raises(InvalidRequest, match=f"has the {column} {value}, which is no text"):
+        read_vectors(tmp_path / "x.parquet")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from clipserve.tables.table import Table, check_size
 
 Kind = TypeVar("Kind")
 
+# What files raise that nothing here wrote: numpy, csv and pyarrow, whose errors are ValueErrors and KeyErrors.
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, csv.Error)
 FACTS = ("id", "video", "label", "truncated")  # the columns beside each vector
 BATCH_ROWS = 1024  # in a row group of a parquet file
 
@@ -81,15 +84,15 @@ def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
     """Read what `write_vectors` has written, here or in a store.
 
     Raises:
-        InvalidRequest: it is no such file, a file beside it is missing, or pyarrow is not installed.
+        InvalidRequest: it is no such file, an id, video or label is no text, a file beside it is missing, or pyarrow is
+            not installed.
     """
     name = os.fspath(path)
     shown = repr(hide_secrets(name))
     read = _choose(name, {".npy": _read_npy, ".parquet": _read_parquet})
     try:
         stored = read(name)
-    # pyarrow's errors are ValueErrors and KeyErrors
-    except (OSError, ValueError, KeyError, VideoNotReadable) as error:
+    except (*UNREADABLE, VideoNotReadable) as error:
         raise InvalidRequest(f"{shown} does not have the vectors of `clipserve embed`: {error}") from error
     if stored.vectors.ndim != 2 or len(stored.vectors) != len(stored.ids):
         shape = list(stored.vectors.shape)
@@ -97,6 +100,10 @@ def read_vectors(path: str | os.PathLike[str]) -> StoredVectors:
             f"{shown} has vectors of the shape {shape}, but {len(stored.ids)} names of rows: write"
             " both again with `clipserve embed`"
         )
+    labels = [label for label in stored.labels if label is not None]
+    for column, texts in (("id", stored.ids), ("video", stored.videos), ("label", labels)):
+        if wrong := [text for text in texts if not isinstance(text, str)]:
+            raise InvalidRequest(f"{shown} has the {column} {wrong[0]!r}, which is no text: write it as one")
     return stored
 
 
