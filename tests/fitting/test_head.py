@@ -57,6 +57,13 @@ def test_fewer_coordinates_lose_nothing() -> None:
     np.testing.assert_allclose(*scores, atol=2e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_video_of_each_of_many_classes_is_enough_for_a_point_of_the_curve() -> None:
+    points, truths = make_vectors(30, 1, 40)
+    weights, _ = fit_weights(points, truths, classes=30, strength=1.0)
+    assert weights.shape == (30, 40)
+
+
 def test_a_head_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="2 classes take weights"):
         Head(("a", "b"), np.zeros((3, 4), np.float32), np.zeros(3, np.float32))

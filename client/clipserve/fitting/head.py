@@ -1,5 +1,6 @@
 """A linear head: from the features of a video to the scores of your classes."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -106,7 +107,10 @@ def fit_weights(points: Floats, truths: Integers, *, classes: int, strength: flo
         Weights [K, R] and bias [K].
     """
     linear_model = load("sklearn.linear_model", "evaluation")
-    model = linear_model.LogisticRegression(C=strength, max_iter=MOST_ITERATIONS).fit(points, truths)
+    with warnings.catch_warnings():
+        # Few videos of many classes: scikit-learn takes their indices for measured values.
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        model = linear_model.LogisticRegression(C=strength, max_iter=MOST_ITERATIONS).fit(points, truths)
     weights, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
     if classes == 2:  # scikit-learn has one row, for the second class
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
