@@ -43,6 +43,13 @@ def test_a_sample_that_cannot_be_read_is_named(motion_url: str, tmp_path: Path) 
     assert "locked.mp4': Input/output error" in done.stderr
 
 
+def test_a_sample_that_the_page_cannot_name_is_named(motion_url: str, tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")).touch()
+    done = run_demo("--url", motion_url, "--samples", str(tmp_path))
+    assert done.exit_code == 2
+    assert r"caf\\xe9.mp4' is not UTF-8: rename it" in done.stderr
+
+
 def test_an_address_that_is_not_of_this_machine_gets_a_sentence(motion_url: str, sample_folder: Path) -> None:
     done = run_demo("--url", motion_url, "--samples", str(sample_folder), "--host", "192.0.2.1")
     assert done.exit_code == 2

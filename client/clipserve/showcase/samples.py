@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from clipserve.errors import InvalidRequest
 from clipserve.frames.extraction import extract_thumbnail
+from clipserve.names import spell_name
 from clipserve.sources.folders import VIDEO_SUFFIXES, Skipped, read_folder
 
 # Visitors can look through that many. The thumbnail of each delays the start.
@@ -29,7 +30,13 @@ class Sample:
 
     @classmethod
     def from_file(cls, path: Path) -> "Sample":
-        """Raises InvalidRequest: it cannot be read."""
+        """Raises InvalidRequest: it cannot be read, or the page, which is UTF-8, cannot name it."""
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(
+                f"the name of the sample {spell_name(str(path))!r} is not UTF-8: rename it, or remove it"
+            ) from None
         try:
             thumbnail = extract_thumbnail(path.read_bytes())
         except OSError as error:
@@ -45,7 +52,7 @@ def open_samples(folder: Path | None) -> Iterator[list[Sample]]:
     """The samples. Generated ones are in a temporary folder, which exists until the `with` block ends.
 
     Raises:
-        InvalidRequest: `folder` is not a folder, has no video, or one that cannot be read.
+        InvalidRequest: `folder` is not a folder, has no video, or one that cannot be read or shown.
     """
     with nullcontext(folder) if folder else TemporaryDirectory(prefix="clipserve-samples-") as place:
         files = list_videos(Path(place)) if folder else write_motions(Path(place))
