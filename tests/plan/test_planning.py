@@ -148,6 +148,8 @@ def test_a_load_test_gives_the_capacity_and_the_rate_within_the_latency(load_tes
         make_plan(Workload(rate=70, model="motion", latency=50), findings)
     with pytest.raises(InvalidRequest, match="the load test is of 'motion'"):
         make_plan(Workload(rate=70), findings)
+    with pytest.raises(InvalidRequest, match="clips is 5, and a load test sends requests for one clip"):
+        make_plan(Workload(rate=70, model="motion", clips=5), findings)
 
 
 def test_a_load_test_of_a_model_of_ones_own_is_planned_by_the_contract_in_its_repository(

@@ -101,6 +101,11 @@ def read_findings(workload: Workload, findings: LoadTestFindings, steps: list[St
             f"model is {workload.model!r}, and the load test is of {findings.model!r}: give --model {findings.model},"
             f" or a load test of {workload.model}"
         )
+    if workload.clips > 1:
+        raise InvalidRequest(
+            f"clips is {workload.clips}, and a load test sends requests for one clip of each video: plan one clip, or"
+            " plan by the built-in figures, without --measured"
+        )
     measured = findings.cores
     cores = workload.cores or measured
     if cores is None:
