@@ -20,6 +20,12 @@ def test_a_class_with_underscores_of_its_own_is_found_by_spaces():
     assert ClassNames(("moving_left", "moving_right")).find("moving right") == 1
 
 
+def test_an_accent_may_be_a_letter_of_its_own():
+    """As in the names of folders that a Mac has packed."""
+    assert ClassNames(("caf\u00e9", "bar")).find("Cafe\u0301") == 0
+    assert ClassNames(("cafe\u0301", "bar")).find("caf\u00e9") == 0
+
+
 def test_an_exact_name_goes_before_one_that_looks_like_it():
     assert ClassNames(("Still", "still")).find("still") == 1
 

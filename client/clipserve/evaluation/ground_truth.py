@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -73,8 +74,10 @@ def split_labels(text: str) -> tuple[str, ...]:
 
 
 def normalise(label: str) -> str:
-    """The label without differences that mean nothing: case, repeated blanks, underscores in the place of blanks."""
-    return " ".join(label.replace("_", " ").split()).casefold()
+    """The label without differences that mean nothing: case, repeated blanks, underscores in the place of blanks, and
+    whether an accent is a letter of its own, as in the names of folders from a Mac.
+    """
+    return unicodedata.normalize("NFC", " ".join(label.replace("_", " ").split()).casefold())
 
 
 @dataclass(frozen=True)
