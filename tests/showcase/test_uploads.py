@@ -46,6 +46,16 @@ def test_videos_of_one_name_stay_apart(tmp_path: Path) -> None:
     assert list_files(tmp_path / "out") == ["run/1.mp4", "run/2-1.mp4"]
 
 
+@pytest.mark.parametrize(("name", "read"), [("courir à", "courir à"), ("日本", "日本"), ("caf\udce9", "cafΘ")])
+def test_a_name_may_be_utf_8_that_the_archive_does_not_call_so(tmp_path: Path, name: str, read: str) -> None:
+    """As Macs write it. What cannot be UTF-8 stays what zipfile reads, code page 437."""
+    raw = name.encode(errors="surrogateescape")
+    archive = make_archive(tmp_path / "a.zip", {f"{'x' * len(raw)}/1.mp4": b"video"})  # ASCII needs no flag
+    archive.write_bytes(archive.read_bytes().replace(b"x" * len(raw), raw))
+    unpack([archive], tmp_path / "out")
+    assert list_files(tmp_path / "out") == [f"{read}/1.mp4"]
+
+
 @pytest.mark.parametrize("name", ["../../run/1.mp4", "/run/1.mp4", "..\\run\\1.mp4", "run/../1.mp4", "C:\\run\\1.mp4"])
 def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     before = list_files(tmp_path)

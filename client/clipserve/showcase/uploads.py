@@ -9,6 +9,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from clipserve.errors import InvalidRequest
@@ -21,6 +22,7 @@ MOST_NAME_BYTES = 200
 # zipfile reads the whole list of entries, which a small file can make long.
 MOST_DIRECTORY_BYTES = 2 << 20
 CHUNK_BYTES = 1 << 20
+UTF_8_FLAG = 1 << 11  # of an entry whose name is UTF-8
 
 
 def unpack(archives: Sequence[Path], folder: Path) -> int:
@@ -36,7 +38,7 @@ def unpack(archives: Sequence[Path], folder: Path) -> int:
         try:
             with ArchiveFile(archive) as file, zipfile.ZipFile(file) as opened:
                 for entry in opened.infolist():
-                    place = place_of(entry.filename, archive.stem)
+                    place = place_of(name_of(entry), archive.stem)
                     if entry.is_dir() or place is None:
                         continue
                     videos += 1
@@ -50,6 +52,14 @@ def unpack(archives: Sequence[Path], folder: Path) -> int:
     if not videos:
         raise InvalidRequest("there is no video in what was uploaded: give a zip archive with a folder for each class")
     return videos
+
+
+def name_of(entry: zipfile.ZipInfo) -> str:
+    """The name of a file. Macs write UTF-8 and do not say so, which zipfile reads as code page 437."""
+    with suppress(UnicodeError):
+        if not entry.flag_bits & UTF_8_FLAG:
+            return entry.filename.encode("cp437").decode()
+    return entry.filename
 
 
 def place_of(name: str, archive: str) -> PurePosixPath | None:
