@@ -62,6 +62,12 @@ def test_a_label_is_drawn_as_it_is_spelt(label):
     assert drawn.count(f">{label}<") == 2  # of the row, and of the column
 
 
+@pytest.mark.filterwarnings("error")
+def test_whole_sentences_as_labels_leave_room_for_the_plot():
+    drawn = draw_confusion(count_confusion(np.array([0, 1]), np.array([0, 1])), ("yes " * 75, "no " * 100), salt="")
+    assert "yes yes yes yes yes yes yes yes yes y...<" in drawn
+
+
 def test_the_page_has_all_that_a_reader_asks_for(reports):
     page = reports["few classes"].to_html()
     for text in (

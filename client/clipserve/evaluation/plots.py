@@ -25,6 +25,8 @@ FAINTEST, STRONGEST = 0.25, 0.85  # a single mistake among many must be visible
 FAINTEST_DOT = 0.6
 
 MOST_NAMED_CLASSES = 24  # with more classes, names and numbers do not fit
+# In characters. A label of 300, such as a whole sentence, leaves no room for the plot.
+LONGEST_LABEL = 40
 
 RASTER_DPI = 200
 
@@ -76,11 +78,16 @@ def draw_confusion(confusion: Confusion, classes: tuple[str, ...], *, salt: str)
         axes.set(xlabel="predicted label", ylabel="true label", aspect="equal")
         if named:
             axes.pcolormesh(_colour_cells(confusion.counts))
-            _name_cells(axes, confusion, [classes[index] for index in confusion.classes])
+            _name_cells(axes, confusion, [cut_label(classes[index]) for index in confusion.classes])
         else:
             _dot_cells(axes, confusion)
         axes.set(xlim=(0, len(confusion.classes)), ylim=(len(confusion.classes), 0))
         return to_svg(figure, f"Confusion matrix of {len(confusion.classes)} classes", salt)
+
+
+def cut_label(label: str) -> str:
+    """The label, or its beginning."""
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 3]}..."
 
 
 def to_svg(figure: "Figure", title: str, salt: str) -> str:

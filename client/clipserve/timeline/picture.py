@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipserve.atomic_files import open_atomically
+from clipserve.evaluation.plots import cut_label
 from clipserve.extras import load
 from clipserve.names import make_printable
 from clipserve.timeline.page import Row, list_rows
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".svg", ".pdf")
 COLOUR = "#1b7ea6"
 WIDTH_INCHES, ROW_INCHES, DPI = 9.0, 0.28, 150
-# In characters. A label of 300, such as a whole sentence, leaves no room for the bars.
-LONGEST_LABEL = 40
 # Of all videos: a picture of 16,800 pixels. matplotlib's limit is 65,535, and its layout takes long for many plots.
 MOST_ROWS_SHOWN = 400
 # Ahead of the rows of a video: its name; below them: the axis.
@@ -72,15 +71,11 @@ def _draw_video(axes: "Axes", timeline: VideoTimeline, rows: Sequence[Row]) -> N
     axes.set(xlim=(0, timeline.length_seconds or 1.0), ylim=(max(len(rows), 1) - 0.5, -0.5))
     # $ and \ would start a formula.
     axes.set_title(_escape(shorten(make_printable(timeline.video))), loc="left", fontsize=9)
-    axes.set_yticks(range(len(rows)), [_escape(_cut(row.label)) for row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [_escape(cut_label(row.label)) for row in rows], fontsize=8)
     axes.xaxis.set_major_formatter(lambda seconds, _: format_time(seconds))
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-
-
-def _cut(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 3]}..."
 
 
 def _escape(text: str) -> str:
