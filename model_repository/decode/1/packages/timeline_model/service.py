@@ -46,7 +46,7 @@ class TimelineService:
         milliseconds = config.settings.run_milliseconds
         self._networks = {name: Network(served, repository, milliseconds) for name, served in config.networks.items()}
         self._running: set[Timeline] = set()
-        self._begun: deque[str] = deque(maxlen=KEPT_NAMES)
+        self._ended: deque[str] = deque(maxlen=KEPT_NAMES)
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="timelines", daemon=True)
@@ -95,7 +95,6 @@ class TimelineService:
             self._in_flight.end()
             raise
         with self._lock:
-            self._begun.append(wish.timeline)
             self._running.add(timeline)
             self._metrics.set_running(len(self._running))
         try:
@@ -144,15 +143,16 @@ class TimelineService:
 
     def _acknowledge(self, acknowledgement: Acknowledgement) -> None:
         with self._lock:
-            for timeline in self._running:
-                if timeline.request.timeline == acknowledgement.timeline:
-                    timeline.acknowledgements.receive(acknowledgement.windows)
-            if acknowledgement.timeline not in self._begun:
+            running = [timeline for timeline in self._running if timeline.request.timeline == acknowledgement.timeline]
+            for timeline in running:
+                timeline.acknowledgements.receive(acknowledgement.windows)
+            if not running and acknowledgement.timeline not in self._ended:
                 raise UnknownTimeline
 
     def _remove(self, timeline: Timeline) -> None:
         with self._lock:
             self._running.discard(timeline)
+            self._ended.append(timeline.request.timeline)
             self._metrics.set_running(len(self._running))
         self._in_flight.end()
 
