@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.motion_repository import change_config, set_parameters
 from tests.watching import decode_workers, metric, wait_for
 from tritonclient import grpc as triton_grpc
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from clipserve import DeadlineExceeded, VideoClassifier
-from clipserve_export.configs import parse_config, print_config
 from clipserve_server.triton import Triton
 
 CLIP = "CLIP_8X8_64_64"
@@ -179,18 +180,20 @@ def go(motion_repository: Path) -> Path:
     """
     folder = motion_repository / "motion_net" / "1"
     (folder / "model.py").write_text(HELD_NETWORK)
-    for name in ("motion", "motion_net", "decode"):
-        path = motion_repository / name / "config.pbtxt"
-        config = parse_config(path.read_text())
-        if name == "decode":
-            bound = {"networks": ["motion_net"], "requests": 3, "megabytes": 512}
-            config.parameters[f"QUEUE_{CLIP}"].string_value = json.dumps(bound)
-        else:
-            config.max_batch_size = 1
-        if name == "motion_net":
-            config.backend, config.default_model_filename = "python", "model.py"
-        path.write_text(print_config(config))
+    bound = {"networks": ["motion_net"], "requests": 3, "megabytes": 512}
+    set_parameters(motion_repository, "decode", {f"QUEUE_{CLIP}": json.dumps(bound)})
+    change_config(motion_repository, "motion", take_one)
+    change_config(motion_repository, "motion_net", run_python)
     return folder / "go"
+
+
+def take_one(config: ModelConfig) -> None:
+    config.max_batch_size = 1
+
+
+def run_python(config: ModelConfig) -> None:
+    take_one(config)
+    config.backend, config.default_model_filename = "python", "model.py"
 
 
 def test_no_more_is_decoded_than_may_wait_for_the_network_and_the_rest_is_refused_or_expires(

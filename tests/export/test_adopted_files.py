@@ -25,13 +25,12 @@ from tests.export.small_onnx import (
     write_beside,
     write_onnx,
 )
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, change_config
 from tests.watching import wait_for
 from torch import nn
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from clipserve_export.clips import random_clips
-from clipserve_export.configs import print_config
 from clipserve_export.formats import load_onnx, load_torchscript
 from clipserve_export.own.adopted import hash_file
 from clipserve_export.own.contract_file import read_contract_file
@@ -293,8 +292,11 @@ def test_an_operator_that_openvino_lacks_is_served_by_onnx_runtime(folder: Path,
     assert "OpenVINO does not run version 1, because it lacks an operator or gives other answers" in said
     config = read_config(folder / "repository", "mine_net")
     assert not config.optimization.execution_accelerators.cpu_execution_accelerator
-    config.optimization.execution_accelerators.cpu_execution_accelerator.add(name="openvino")
-    (folder / "repository" / "mine_net" / "config.pbtxt").write_text(print_config(config))
+    change_config(
+        folder / "repository",
+        "mine_net",
+        lambda config: config.optimization.execution_accelerators.cpu_execution_accelerator.add(name="openvino"),
+    )
     clip = random_clips(GEOMETRY, batch=2, views=2, seed=4).numpy()
     tensor = InferInput("CLIP", clip.shape, "UINT8")
     tensor.set_data_from_numpy(clip)

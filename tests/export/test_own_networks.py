@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from tests.export.conftest import Run
+from tests.motion_repository import change_config, set_parameters
 from torch import nn
 
 from clipserve.contract import ClipContract
 from clipserve_export import exporting
 from clipserve_export.clips import random_clips
-from clipserve_export.configs import print_config
 from clipserve_export.formats import FORMATS, load_torchscript
 from clipserve_export.network import ActionNetwork
 from clipserve_export.own.builder import build_network
@@ -228,9 +228,8 @@ def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says
     names = [output.name for output in read_config(folder / "repository", "mine").output]
     assert names == ["SCORES", "REPORT"]
     # Exported again, when its clips took so much that fewer share a run.
-    net = read_config(folder / "repository", "mine_net")
-    net.max_batch_size, net.parameters["clip_megabytes"].string_value = 4, "150"
-    (folder / "repository" / "mine_net" / "config.pbtxt").write_text(print_config(net))
+    change_config(folder / "repository", "mine_net", lambda config: setattr(config, "max_batch_size", 4))
+    set_parameters(folder / "repository", "mine_net", {"clip_megabytes": "150"})
     spec = find_spec(folder / "repository", "mine")
     assert spec.clip_megabytes == 150
     source = own_spec("mine", spec.contract)

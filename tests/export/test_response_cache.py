@@ -12,13 +12,12 @@ import numpy as np
 import onnx
 import pytest
 from tests.export.conftest import MOTION
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, change_config
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from clipserve import VideoClassifier
 from clipserve_export.clips import random_clips
-from clipserve_export.configs import parse_config, print_config
 from clipserve_export.repository import write_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_server.triton import Triton
@@ -53,10 +52,7 @@ def hits(client: triton_grpc.InferenceServerClient, model: str) -> int:
 
 
 def enable(repository: Path, model: str) -> None:
-    path = repository / model / "config.pbtxt"
-    config = parse_config(path.read_text())
-    config.response_cache.enable = True
-    path.write_text(print_config(config))
+    change_config(repository, model, lambda config: setattr(config.response_cache, "enable", True))
 
 
 @pytest.mark.parametrize("model", ["motion", "decode"])

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, change_config
 from tritonclient import grpc as triton_grpc
 
 from clipserve_export.clips import random_clips
-from clipserve_export.configs import parse_config, print_config
 from clipserve_export.formats import FormatName
 from clipserve_export.parity import BF16
 from clipserve_export.specs import SPECS
@@ -48,9 +47,7 @@ def test_openvino_and_onnx_runtime_give_one_answer(exported: Path, tmp_path: Pat
     assert "runs in OpenVINO: fp32" in log
     path = exported / "motion_net" / "config.pbtxt"
     text = path.read_text()
-    config = parse_config(text)
-    config.ClearField("optimization")
-    path.write_text(print_config(config))
+    change_config(exported, "motion_net", lambda config: config.ClearField("optimization"))
     try:
         by_onnx_runtime, log = ask(exported, "fp32")
     finally:
