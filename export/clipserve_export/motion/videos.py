@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
@@ -14,6 +15,14 @@ from av.video.stream import VideoStream
 from clipserve_export.motion.scenes import LABELS, Scene
 
 Frame = npt.NDArray[np.uint8]
+# Container, width, height, frames a second, encoder: phones, the web, old cameras.
+FORMS = (
+    ("mp4", 320, 240, 30, "libx264"),
+    ("mp4", 270, 480, 25, "libx264"),
+    ("webm", 480, 270, 24, "libvpx-vp9"),
+    ("mkv", 256, 256, 15, "libx264"),
+    ("avi", 320, 240, 12, "mpeg4"),
+)
 
 
 def write_video(
@@ -91,3 +100,14 @@ def write_motion_video(
     scenes = (held_scene(label, seed) for label in ([labels] if isinstance(labels, str) else labels))
     frames = (scene.render(moments[i : i + 1], width, height)[0] for scene in scenes for i in range(count))
     return write_video(file, frames, fps=fps, codec=codec, container=container, options=options)
+
+
+def write_sample_videos(folder: Path, first_seed: int) -> dict[Path, str]:
+    """Writes a video of each motion into `folder`, in varying forms; returns the motion by path."""
+    written = {}
+    for number, label in enumerate(LABELS):
+        suffix, width, height, fps, codec = FORMS[number % len(FORMS)]
+        path = folder / f"{label.replace(' ', '_')}.{suffix}"
+        write_motion_video(path, label, first_seed + number, width=width, height=height, fps=fps, codec=codec)
+        written[path] = label
+    return written
