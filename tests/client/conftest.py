@@ -1,9 +1,8 @@
-"""A server that speaks Triton's real gRPC interface, and both classifiers behind one interface.
+"""A server that speaks Triton's real gRPC interface.
 
 Nothing of the client is patched: every test goes through a socket.
 """
 
-import asyncio
 import json
 import shutil
 import struct
@@ -19,6 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tests.both_classifiers import KINDS, connecting
 from tests.ports import find_free_ports
 from tests.watching import HANG_SECONDS, NEVER_SECONDS
 from tritonclient.grpc import service_pb2
@@ -27,7 +27,6 @@ from tritonclient.grpc.service_pb2_grpc import (
     add_GRPCInferenceServiceServicer_to_server,
 )
 
-from clipserve import AsyncVideoClassifier, VideoClassifier, Window
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
@@ -286,78 +285,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Awaited:
-    """An AsyncVideoClassifier whose methods block, so that one test serves both."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._inner = AsyncVideoClassifier(*arguments, **options)
-        self._runner = asyncio.Runner()
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._inner, name)
-
-        def block(*arguments: Any, **options: Any) -> Any:
-            async def run() -> Any:
-                return await method(*arguments, **options)
-
-            return self._runner.run(run())
-
-        return block
-
-    def timeline(self, *arguments: Any, **options: Any) -> list[Window]:
-        async def collect() -> list[Window]:
-            return [window async for window in self._inner.timeline(*arguments, **options)]
-
-        return self._runner.run(collect())
-
-    def classify_many(self, *arguments: Any, **options: Any) -> "AwaitedStream":
-        async def begin() -> Any:
-            return self._inner.classify_many(*arguments, **options)
-
-        return AwaitedStream(self._runner, self._runner.run(begin()))
-
-    def finish(self) -> None:
-        self._runner.run(self._inner.close())
-        self._runner.close()
-
-
-class AwaitedStream:
-    """An AsyncRowStream whose methods block."""
-
-    def __init__(self, runner: asyncio.Runner, inner: Any) -> None:
-        self._runner, self._inner = runner, inner
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)  # a property, or a method to await
-        return (lambda: self._runner.run(found())) if callable(found) else found
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        async def take() -> Any:
-            return await anext(self._inner, None)
-
-        if (row := self._runner.run(take())) is None:
-            raise StopIteration
-        return row
-
-
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=KINDS)
 def connect(request: pytest.FixtureRequest, triton: FakeTriton) -> Iterator[Callable[..., Any]]:
     """Make a classifier for `triton` (or another url); the test runs with each kind."""
-    opened: list[Any] = []
-
-    def make(model: str = "x3d_m", url: str | None = None, **options: Any) -> Any:
-        kind = VideoClassifier if request.param == "sync" else Awaited
-        classifier = kind(model, url or triton.url, **options)
-        opened.append(classifier)
-        return classifier
-
-    yield make
-    for classifier in opened:
-        triton.release.set()
-        (classifier.close if request.param == "sync" else classifier.finish)()
+    with connecting(request.param, triton) as make:
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A server that speaks Triton's real gRPC interface and answers timelines as the model `timeline` does."""
 
-import asyncio
 import json
 import struct
 import threading
@@ -21,9 +20,9 @@ from tritonclient.grpc.service_pb2_grpc import (
 )
 from typer.testing import CliRunner, Result
 
-from clipserve import AsyncVideoClassifier, VideoClassifier
 from clipserve.command_line import build_app
 from clipserve_export.formats import FormatName
+from tests.both_classifiers import KINDS, connecting
 from tests.ports import find_free_ports
 from tests.watching import HANG_SECONDS, wait_for
 
@@ -264,71 +263,11 @@ def run(server: FakeTimelines) -> Callable[..., Result]:
     return run_command
 
 
-class Awaited:
-    """An AsyncVideoClassifier behind the interface of the blocking one, so that one test serves both."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._inner = AsyncVideoClassifier(*arguments, **options)
-        self.runner = asyncio.Runner()
-
-    def timeline(self, *arguments: Any, **options: Any) -> "AwaitedIterator":
-        return AwaitedIterator(self.runner, lambda: self._inner.timeline(*arguments, **options))
-
-    def timeline_many(self, *arguments: Any, **options: Any) -> "AwaitedIterator":
-        return AwaitedIterator(self.runner, lambda: self._inner.timeline_many(*arguments, **options))
-
-    def close(self) -> None:
-        self.runner.run(self._inner.close())
-        self.runner.close()
-
-
-class AwaitedIterator:
-    """An asynchronous iterator whose methods block."""
-
-    def __init__(self, runner: asyncio.Runner, make: Callable[[], Any]) -> None:
-        async def begin() -> Any:
-            return make()
-
-        self._runner, self._inner = runner, runner.run(begin())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def close(self) -> None:
-        self._runner.run(self._inner.close())
-
-    def __enter__(self) -> "AwaitedIterator":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        async def take() -> Any:
-            return await anext(self._inner, None)
-
-        if (item := self._runner.run(take())) is None:
-            raise StopIteration
-        return item
-
-
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture(params=KINDS)
 def connect(request: pytest.FixtureRequest, server: FakeTimelines) -> Iterator[Callable[..., Any]]:
     """Make a classifier for `server` (or another url); the test runs with each kind."""
-    opened: list[Any] = []
-
-    def make(model: str = "x3d_m", url: str | None = None, **options: Any) -> Any:
-        kind = VideoClassifier if request.param == "sync" else Awaited
-        opened.append(kind(model, url or server.url, **options))
-        return opened[-1]
-
-    yield make
-    server.release.set()
-    for classifier in opened:
-        classifier.close()
+    with connecting(request.param, server) as make:
+        yield make
 
 
 @pytest.fixture(scope="session")
