@@ -10,6 +10,7 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.client.fake_triton import FakeTriton
 from typer.testing import CliRunner
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, Row, Table, UnexpectedAnswer, VideoClassifier
@@ -187,8 +188,8 @@ def test_the_command_without_a_server_writes_nothing(free_port, source, tmp_path
     assert not (tmp_path / "x.npy").exists()
 
 
-def test_the_command_waits_for_a_server_that_is_starting(start, make_triton, free_port, source, tmp_path):
-    threading.Timer(1.0, lambda: start(make_triton(), port=free_port)).start()
+def test_the_command_waits_for_a_server_that_is_starting(start, free_port, source, tmp_path):
+    threading.Timer(1.0, lambda: start(FakeTriton(), port=free_port)).start()
     arguments = ["embed", str(source), "--out", str(tmp_path / "x.npy"), "--url", f"localhost:{free_port}"]
     assert CliRunner().invoke(build_app(), [*arguments, "--retry-seconds", "60"]).exit_code == 0
     assert np.load(tmp_path / "x.npy").shape == (3, 8)

@@ -9,6 +9,7 @@ import time
 
 import grpc
 import pytest
+from tests.client.fake_triton import FakeTriton
 from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once, when
 
 import clipserve
@@ -230,11 +231,11 @@ def test_a_server_that_is_down_is_reported_at_once_with_its_address(connect, fre
         assert "clipserve serve" in str(caught.value)
 
 
-def test_a_server_that_comes_up_is_found_by_the_same_classifier(connect, start, make_triton, free_port):
+def test_a_server_that_comes_up_is_found_by_the_same_classifier(connect, start, free_port):
     classifier = connect(url=f"localhost:{free_port}")
     with pytest.raises(errors.ServerUnavailable):
         classifier.classify(VIDEO)
-    start(make_triton(), port=free_port)
+    start(FakeTriton(), port=free_port)
     classifier.wait_until_ready(timeout_seconds=HANG_SECONDS)
     assert classifier.classify(VIDEO).top.label == "archery"
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from tests.client.conftest import FakeModel
+from tests.client.fake_triton import FakeModel, FakeTriton
 from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once, wait_for
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from typer.testing import CliRunner
@@ -37,9 +37,9 @@ BUSY = (grpc.StatusCode.UNAVAILABLE, "[busy] many videos are waiting")
 
 
 @pytest.fixture
-def fleet(start, make_triton):
+def fleet(start):
     """Three running servers."""
-    tritons = [make_triton() for _ in range(3)]
+    tritons = [FakeTriton() for _ in range(3)]
     for triton in tritons:
         start(triton)
     return tritons
@@ -176,8 +176,8 @@ def test_a_failure_that_all_members_have_is_reported_after_each_was_asked_once(c
         assert shares(fleet) == [calls] * 3
 
 
-def test_a_request_that_fails_anywhere_is_not_sent_to_every_member(connect, fleet, make_triton, start):
-    more = [make_triton() for _ in range(3)]
+def test_a_request_that_fails_anywhere_is_not_sent_to_every_member(connect, fleet, start):
+    more = [FakeTriton() for _ in range(3)]
     for triton in more:
         start(triton)
     for triton in (*fleet, *more):
@@ -229,11 +229,11 @@ def test_a_failure_of_the_video_is_final(connect, fleet):
     assert sum(shares(fleet)) == 1
 
 
-def test_a_member_that_comes_back_gets_calls_again(connect, triton, make_triton, start, free_port):
+def test_a_member_that_comes_back_gets_calls_again(connect, triton, start, free_port):
     classifier = connect(url=[triton.url, f"localhost:{free_port}"])
     for _ in range(4):
         classifier.classify(VIDEO)
-    late = make_triton()
+    late = FakeTriton()
     start(late, port=free_port)
 
     def is_used():
@@ -281,9 +281,9 @@ def deaf():
 
 
 @pytest.fixture
-def stuck(start, make_triton):
+def stuck(start):
     """A server that takes calls and answers none."""
-    triton = make_triton(hold=True, stuck={"ModelReady"})
+    triton = FakeTriton(hold=True, stuck={"ModelReady"})
     start(triton)
     return triton
 
@@ -328,11 +328,11 @@ def name_server(monkeypatch):
 
 
 @pytest.fixture
-def pods(make_triton):
+def pods():
     """Three servers on one port of different addresses, as pods have it."""
     tritons, servers, port = [], [], 0
     for number in range(1, 4):
-        triton = make_triton()
+        triton = FakeTriton()
         server = grpc.server(ThreadPoolExecutor(8))
         add_GRPCInferenceServiceServicer_to_server(triton, server)
         port = server.add_insecure_port(f"127.0.0.{number}:{port}")
@@ -395,10 +395,10 @@ def test_a_name_without_an_address_is_an_error_that_says_so(connect, name_server
         connect(url="dns:///fleet.test:8001").classify(VIDEO, timeout_seconds=NEVER_SECONDS)
 
 
-def test_a_certificate_is_about_the_name(connect, start, make_triton, certificates):
+def test_a_certificate_is_about_the_name(connect, start, certificates):
     """The certificate says localhost, and the connection goes to 127.0.0.1."""
     pair = (certificates / "server.key").read_bytes(), (certificates / "server.pem").read_bytes()
-    triton = make_triton()
+    triton = FakeTriton()
     start(triton, credentials=grpc.ssl_server_credentials([pair]))
     port = triton.url.partition(":")[2]
     classifier = connect(url=f"dns:///localhost:{port}", tls=Tls(root_certificates=certificates / "ca.pem"))
@@ -482,18 +482,18 @@ def test_credentials_go_to_every_member(connect, fleet):
         assert triton.metadata[0][1]["authorization"] == "Bearer secret"
 
 
-def test_one_ready_member_is_enough_to_begin(connect, triton, make_triton, start, free_port):
-    loading = make_triton(models={"x3d_m": FakeModel(ready=False)})
+def test_one_ready_member_is_enough_to_begin(connect, triton, start, free_port):
+    loading = FakeTriton(models={"x3d_m": FakeModel(ready=False)})
     start(loading)
     with at_once():
         connect(url=[loading.url, f"localhost:{free_port}", triton.url]).wait_until_ready(timeout_seconds=NEVER_SECONDS)
 
 
-def test_waiting_ends_when_a_member_comes_up(connect, make_triton, start, free_port):
-    loading = make_triton(models={"x3d_m": FakeModel(ready=False)})
+def test_waiting_ends_when_a_member_comes_up(connect, start, free_port):
+    loading = FakeTriton(models={"x3d_m": FakeModel(ready=False)})
     start(loading)
     classifier = connect(url=[loading.url, f"localhost:{free_port}"])
-    threading.Timer(1.0, lambda: start(make_triton(), port=free_port)).start()
+    threading.Timer(1.0, lambda: start(FakeTriton(), port=free_port)).start()
     with at_once():
         classifier.wait_until_ready(timeout_seconds=NEVER_SECONDS)
 

@@ -4,6 +4,7 @@ import threading
 
 import grpc
 import pytest
+from tests.client.fake_triton import FakeTriton
 from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
 from clipserve import (
@@ -94,8 +95,8 @@ def test_a_server_that_was_never_there_is_reported_at_once(connect, free_port):
     assert {type(row.error) for row in rows} == {ServerUnavailable}
 
 
-def test_with_retry_seconds_the_client_waits_for_a_server_that_is_starting(connect, start, make_triton, free_port):
-    threading.Timer(1.0, lambda: start(make_triton(), port=free_port)).start()
+def test_with_retry_seconds_the_client_waits_for_a_server_that_is_starting(connect, start, free_port):
+    threading.Timer(1.0, lambda: start(FakeTriton(), port=free_port)).start()
     rows = connect(url=f"localhost:{free_port}").classify_many([VIDEO] * 10, retry_seconds=HANG_SECONDS)
     assert all(row.prediction for row in rows)
 

@@ -2,6 +2,7 @@
 
 import grpc
 import pytest
+from tests.client.fake_triton import FakeTriton
 from typer.testing import CliRunner
 
 from clipserve import ServerUnavailable, Tls
@@ -10,28 +11,28 @@ from clipserve.command_line import build_app
 VIDEO = b"video"
 
 
-def serve(start, make_triton, certificates, *, ask_clients):
+def serve(start, certificates, *, ask_clients):
     pair = (certificates / "server.key").read_bytes(), (certificates / "server.pem").read_bytes()
     authority = (certificates / "ca.pem").read_bytes() if ask_clients else None
     credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=ask_clients)
-    return start(make_triton(), credentials=credentials)
+    return start(FakeTriton(), credentials=credentials)
 
 
-def test_a_trusted_server_answers(connect, start, make_triton, certificates):
-    url = serve(start, make_triton, certificates, ask_clients=False)
+def test_a_trusted_server_answers(connect, start, certificates):
+    url = serve(start, certificates, ask_clients=False)
     classifier = connect(url=url, tls=Tls(root_certificates=certificates / "ca.pem"))
     assert classifier.classify(VIDEO).top.label == "archery"
 
 
 @pytest.mark.parametrize("tls", [Tls(), None])
-def test_an_untrusted_server_gets_no_video(connect, start, make_triton, certificates, tls):
-    url = serve(start, make_triton, certificates, ask_clients=False)
+def test_an_untrusted_server_gets_no_video(connect, start, certificates, tls):
+    url = serve(start, certificates, ask_clients=False)
     with pytest.raises(ServerUnavailable, match=r"tls=Tls\(\)"):
         connect(url=url, tls=tls).classify(VIDEO, timeout_seconds=5)
 
 
-def test_a_client_sends_its_certificate_on_request(connect, start, make_triton, certificates):
-    url = serve(start, make_triton, certificates, ask_clients=True)
+def test_a_client_sends_its_certificate_on_request(connect, start, certificates):
+    url = serve(start, certificates, ask_clients=True)
     tls = Tls(
         root_certificates=certificates / "ca.pem",
         private_key=certificates / "client.key",
@@ -44,9 +45,9 @@ def test_a_client_sends_its_certificate_on_request(connect, start, make_triton, 
 
 
 @pytest.fixture
-def run(start, make_triton, certificates, tmp_path):
+def run(start, certificates, tmp_path):
     """Run a command on one video against a server that asks clients for a certificate."""
-    url = serve(start, make_triton, certificates, ask_clients=True)
+    url = serve(start, certificates, ask_clients=True)
     video = tmp_path / "archery.mp4"
     video.write_bytes(VIDEO)
     trust = ["--root-certificates", str(certificates / "ca.pem"), "--url", url]
@@ -65,8 +66,8 @@ def test_a_command_sends_its_certificate(run, certificates, command, tmp_path):
     assert result.exit_code == 0, result.stderr
 
 
-def test_a_command_finds_its_certificates_in_the_environment(start, make_triton, certificates, tmp_path):
-    url = serve(start, make_triton, certificates, ask_clients=True)
+def test_a_command_finds_its_certificates_in_the_environment(start, certificates, tmp_path):
+    url = serve(start, certificates, ask_clients=True)
     (tmp_path / "archery.mp4").write_bytes(VIDEO)
     ask = ["classify", str(tmp_path / "archery.mp4"), "--url", url, "--timeout", "5"]
     paths = {
