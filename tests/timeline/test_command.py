@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
 from clipserve.timeline.formats import VideoSegments, name_files, write_fiftyone
-from tests.timeline.conftest import FakeTimelines, start_server
+from tests.timeline.fake_timelines import FakeTimelines, start_server
 from tests.watching import HANG_SECONDS, wait_for
 
 PROGRAM = "from clipserve.command_line import main; main()"

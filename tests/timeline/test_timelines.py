@@ -28,7 +28,7 @@ from clipserve import (
     VideoClassifier,
     VideoNotReadable,
 )
-from tests.timeline.conftest import FakeTimelines, start_server
+from tests.timeline.fake_timelines import FakeTimelines, start_server
 from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
 VIDEO = b"video"
