@@ -136,11 +136,17 @@ def repositories() -> Callable[[FormatName], Path]:
 
 
 @pytest.fixture(scope="session")
-def motion_server(repositories: Callable[[FormatName], Path]) -> Iterator[Triton]:
+def onnx_repository(repositories: Callable[[FormatName], Path]) -> Path:
+    """The repository with `motion` as ONNX. Not to be changed."""
+    return repositories("onnx")
+
+
+@pytest.fixture(scope="session")
+def motion_server(onnx_repository: Path) -> Iterator[Triton]:
     """A Triton with `motion` as ONNX, for every test that does not hurt it."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OMP_NUM_THREADS", "1")
-        with Triton(repositories("onnx"), models=["motion"], **ANY_PORTS) as triton:
+        with Triton(onnx_repository, models=["motion"], **ANY_PORTS) as triton:
             SHARED.append(triton)
             yield triton
             SHARED.remove(triton)

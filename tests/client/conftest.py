@@ -13,9 +13,7 @@ from tests.client.fake_triton import FakeTriton, start_server
 from tests.ports import find_free_ports
 from tests.watching import HANG_SECONDS
 
-from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_server.triton import Triton
 
 
 @pytest.fixture
@@ -74,18 +72,6 @@ def connect(request: pytest.FixtureRequest, triton: FakeTriton) -> Iterator[Call
     """Make a classifier for `triton` (or another url); the test runs with each kind."""
     with connecting(request.param, triton) as make:
         yield make
-
-
-@pytest.fixture(scope="session")
-def motion_repository(repositories: Callable[[FormatName], Path]) -> Path:
-    """A repository with the model motion."""
-    return repositories("onnx")
-
-
-@pytest.fixture(scope="session")
-def motion(motion_server: Triton) -> Triton:
-    """A real Triton that serves the model motion."""
-    return motion_server
 
 
 @pytest.fixture(scope="session")

@@ -313,7 +313,7 @@ def test_a_server_that_stays_away_ends_the_job_with_what_is_done(run, folder, tr
 
 
 @pytest.mark.long
-def test_a_job_waits_for_a_real_server_that_dies_or_stops(motion_repository, motion_videos, tmp_path, monkeypatch):
+def test_a_job_waits_for_a_real_server_that_dies_or_stops(onnx_repository, motion_videos, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     videos = sorted(motion_videos.glob("*.mp4"))
     (tmp_path / "list.csv").write_text("path\n" + "".join(f"{videos[number % 4]}\n" for number in range(300)))
@@ -321,7 +321,7 @@ def test_a_job_waits_for_a_real_server_that_dies_or_stops(motion_repository, mot
     port, process = 0, None
     try:
         for end, rows in ((signal.SIGKILL, 30), (signal.SIGTERM, 150), (None, None)):
-            with Triton(motion_repository, models=["motion"], http_port=0, grpc_port=port, metrics_port=0) as server:
+            with Triton(onnx_repository, models=["motion"], http_port=0, grpc_port=port, metrics_port=0) as server:
                 port = int(server.grpc_url.rpartition(":")[2])
                 process = process or begin(
                     tmp_path / "list.csv", out, server.grpc_url, "--model", "motion", "--retry-seconds", "120"

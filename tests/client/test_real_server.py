@@ -26,39 +26,39 @@ def check(table, folder):
         assert f"{row.prediction.top.label}.mp4" in row.video
 
 
-def test_a_folder_with_a_broken_file_becomes_a_table(motion, folder, capsys):
-    with VideoClassifier("motion", motion.grpc_url) as classifier:
+def test_a_folder_with_a_broken_file_becomes_a_table(motion_url, folder, capsys):
+    with VideoClassifier("motion", motion_url) as classifier:
         table = classifier.classify_many(folder, parallel=5).table()
     table.show()
     check(table, folder)
     assert "4 classified, 1 failed (1 NotAVideo)" in capsys.readouterr().out
 
 
-def test_the_async_classifier_returns_the_same_table(motion, folder):
+def test_the_async_classifier_returns_the_same_table(motion_url, folder):
     async def classify():
-        async with AsyncVideoClassifier("motion", motion.grpc_url) as classifier:
+        async with AsyncVideoClassifier("motion", motion_url) as classifier:
             return await classifier.classify_many(folder).table()
 
     check(asyncio.run(classify()), folder)
 
 
-def test_a_list_with_labels_goes_through_to_the_rows(motion, folder):
+def test_a_list_with_labels_goes_through_to_the_rows(motion_url, folder):
     (folder / "labels.csv").write_text("id,path,label\n1,still.mp4,still\n2,growing.mp4,growing\n")
-    with VideoClassifier("motion", motion.grpc_url) as classifier:
+    with VideoClassifier("motion", motion_url) as classifier:
         rows = list(classifier.classify_many(folder / "labels.csv"))
     assert [(row.id, row.prediction.top.label == row.label) for row in rows] == [("1", True), ("2", True)]
 
 
-def test_embeddings_are_the_features_of_each_video(motion, folder):
-    with VideoClassifier("motion", motion.grpc_url) as classifier:
+def test_embeddings_are_the_features_of_each_video(motion_url, folder):
+    with VideoClassifier("motion", motion_url) as classifier:
         embeddings = classifier.embed(folder)
         features = [classifier.classify(video, features=True).features for video in embeddings.videos]
     assert embeddings.vectors.shape == (4, 192)
     np.testing.assert_allclose(embeddings.vectors, np.stack(features), rtol=1e-4, atol=1e-5)
 
 
-def test_more_videos_at_once_than_the_server_takes_all_come_through(motion, motion_videos):
+def test_more_videos_at_once_than_the_server_takes_all_come_through(motion_url, motion_videos):
     video = (motion_videos / "still.mp4").read_bytes()
-    with VideoClassifier("motion", motion.grpc_url) as classifier:
+    with VideoClassifier("motion", motion_url) as classifier:
         table = classifier.classify_many([video] * 150, parallel=100).table()
     assert (len(table), table.failures) == (150, [])

@@ -108,8 +108,8 @@ def test_numbers_of_numpy_and_of_a_data_frame_are_numbers(connect, triton):
 
 
 @pytest.fixture(scope="module")
-def classifier(motion):
-    with VideoClassifier("motion", motion.grpc_url) as opened:
+def classifier(motion_url):
+    with VideoClassifier("motion", motion_url) as opened:
         yield opened
 
 

@@ -74,11 +74,11 @@ def test_a_failed_wait_without_the_list_doubts_the_name_as_well(connect, closed)
         connect("x3d_q").wait_until_ready(timeout_seconds=1.0)
 
 
-def test_a_real_restricted_triton_is_recognised_and_serves(motion_repository, motion_videos, monkeypatch):
+def test_a_real_restricted_triton_is_recognised_and_serves(onnx_repository, motion_videos, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
     options = ["--grpc-restricted-protocol=model-repository:admin-key=secret"]
-    with Triton(motion_repository, models=["motion"], options=options, **ports) as server:
+    with Triton(onnx_repository, models=["motion"], options=options, **ports) as server:
         with VideoClassifier("motion", server.grpc_url) as classifier:
             classifier.wait_until_ready()
             assert classifier.classify(motion_videos / "still.mp4").top.label == "still"

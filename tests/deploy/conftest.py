@@ -24,12 +24,6 @@ from tests.deploy.stack import exporter, stack  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")
-def onnx_repository(repositories: Callable[[str], Path]) -> Path:
-    """A repository with `motion` as ONNX."""
-    return repositories("onnx")
-
-
-@pytest.fixture(scope="session")
 def every_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository in which every model looks exported, for what reads its configs and starts no server."""
     repository = tmp_path_factory.mktemp("every_model")

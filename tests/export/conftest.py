@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from clipserve_export.adopt_command import adopt
 from clipserve_export.command_line import export
-from clipserve_export.formats import FormatName
 from clipserve_export.models_command import models
 from clipserve_export.specs import SPECS
 from clipserve_export.versions_command import versions
@@ -37,16 +36,10 @@ def run() -> Run:
     return invoke
 
 
-@pytest.fixture(scope="session")
-def exported(repositories: Callable[[FormatName], Path]) -> Path:
-    """The repository that holds `motion` as ONNX. Not to be changed."""
-    return repositories("onnx")
-
-
 @pytest.fixture
-def repository(exported: Path, tmp_path: Path) -> Path:
-    """A copy of it, of `motion` alone."""
-    return copy_model(exported, tmp_path, timeline=True)
+def repository(onnx_repository: Path, tmp_path: Path) -> Path:
+    """A repository with `motion` alone, as ONNX, to change."""
+    return copy_model(onnx_repository, tmp_path, timeline=True)
 
 
 @pytest.fixture(scope="session")

@@ -50,10 +50,10 @@ def test_tensorrt_changes_nothing_on_a_cpu_but_the_warm_up(repository: Path) -> 
 @pytest.mark.parametrize(("form", "precision"), [("onnx", "fp16"), ("torchscript", "bf16")])
 @pytest.mark.long
 def test_a_network_in_half_is_served_and_answers_as_the_one_in_float32(
-    exported: Path, tmp_path: Path, form: FormatName, precision: Precision
+    onnx_repository: Path, tmp_path: Path, form: FormatName, precision: Precision
 ) -> None:
     clip = random_clips(MOTION.geometry, batch=3, views=2, seed=1).numpy()
-    expected, _ = FORMATS["onnx"].load(exported / "motion_net" / "1" / "model.onnx")(clip)
+    expected, _ = FORMATS["onnx"].load(onnx_repository / "motion_net" / "1" / "model.onnx")(clip)
     export_network(PublishedSource(MOTION), format_name=form, precision=precision, repository=tmp_path)
     with (
         Triton(tmp_path, models=["motion"], **ANY_PORTS) as triton,

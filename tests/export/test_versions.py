@@ -26,11 +26,11 @@ FIRST, SECOND = "moving left", "moving right"
 
 
 @pytest.fixture(scope="module")
-def two_versions(exported: Path, other_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_versions(onnx_repository: Path, other_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`motion` with the other weights as version 2, of which nobody has been told. Not to be changed."""
     folder = tmp_path_factory.mktemp("versions")
     for name in ("decode", "motion", "motion_net"):
-        shutil.copytree(exported / name, folder / name)
+        shutil.copytree(onnx_repository / name, folder / name)
     export_network(
         PublishedSource(MOTION, str(other_weights)),
         format_name="onnx",

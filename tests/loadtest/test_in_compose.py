@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.deploy.bases import RELEASE, SLIM
-from tests.deploy.conftest import bouncing, onnx_repository  # noqa: F401
+from tests.deploy.conftest import bouncing  # noqa: F401
 from tests.deploy.engine import run
 from tests.deploy.stack import stack  # noqa: F401
 from tests.loadtest.conftest import CACHE

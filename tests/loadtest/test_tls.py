@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from tests.deploy.conftest import certificates, onnx_repository, start_server  # noqa: F401
+from tests.deploy.conftest import certificates, start_server  # noqa: F401
 from tests.loadtest.test_command import QUICK, run
 
 

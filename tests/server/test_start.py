@@ -7,7 +7,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from tests.exports import copy_model
 from tests.motion_repository import ANY_PORTS
 from tests.watching import stubs
 
-from clipserve_export.formats import FormatName
 from clipserve_server.errors import RepositoryEmpty, ServerStartError
 from clipserve_server.log import TritonLog
 from clipserve_server.python_stubs import LIBPYTHON, find_libpython
@@ -25,11 +23,6 @@ from clipserve_server.wheel import find_wheel
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
-
-
-@pytest.fixture
-def exported(repositories: Callable[[FormatName], Path]) -> Path:
-    return repositories("onnx")
 
 
 def test_the_library_is_the_one_of_this_very_python() -> None:
@@ -96,10 +89,10 @@ main()
 """
 
 
-def test_a_full_temporary_folder_is_named_with_the_remedy(exported: Path, tmp_path: Path) -> None:
+def test_a_full_temporary_folder_is_named_with_the_remedy(onnx_repository: Path, tmp_path: Path) -> None:
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
     done = subprocess.run(
-        [sys.executable, "-c", SERVE_WITH_SMALL_FILES, "serve", "motion", "--repository", exported, *ports],
+        [sys.executable, "-c", SERVE_WITH_SMALL_FILES, "serve", "motion", "--repository", onnx_repository, *ports],
         capture_output=True,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
@@ -112,11 +105,11 @@ def test_a_full_temporary_folder_is_named_with_the_remedy(exported: Path, tmp_pa
 
 
 def test_a_machine_without_a_temporary_folder_is_told(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    onnx_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(ServerStartError, match=r"cannot be written: No such file .* set TMPDIR to a folder with room"):
-        Triton(exported, models=["motion"], **ANY_PORTS).start()
+        Triton(onnx_repository, models=["motion"], **ANY_PORTS).start()
 
 
 @pytest.mark.parametrize(("status", "how"), [(137, "SIGKILL"), (255, "status 255"), (1, "status 1")])
@@ -126,7 +119,7 @@ def test_an_exit_status_is_a_signal_only_where_there_is_one(tmp_path: Path, stat
 
 
 def test_a_stub_that_cannot_be_loaded_ends_the_start_with_the_words_of_the_loader(
-    exported: Path, tmp_path: Path
+    onnx_repository: Path, tmp_path: Path
 ) -> None:
     """A wheel whose stub is linked with a library that is not there, as it is on a machine without libpython."""
     wheel = find_wheel()
@@ -143,7 +136,7 @@ def test_a_stub_that_cannot_be_loaded_ends_the_start_with_the_words_of_the_loade
     ports = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
     log = tmp_path / "triton.log"
     done = subprocess.run(
-        [sys.executable, "-m", "clipserve", "serve", "motion", "--repository", exported, "--log", log, *ports],
+        [sys.executable, "-m", "clipserve", "serve", "motion", "--repository", onnx_repository, "--log", log, *ports],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(site_packages)},
@@ -155,7 +148,7 @@ def test_a_stub_that_cannot_be_loaded_ends_the_start_with_the_words_of_the_loade
     assert "libpythin3." in log.read_text()
 
 
-def test_a_stub_that_dies_before_its_first_word_ends_the_start(exported: Path, tmp_path: Path) -> None:
+def test_a_stub_that_dies_before_its_first_word_ends_the_start(onnx_repository: Path, tmp_path: Path) -> None:
     """Triton waits for such a one for ever."""
     killed: list[int] = []
 
@@ -165,19 +158,19 @@ def test_a_stub_that_dies_before_its_first_word_ends_the_start(exported: Path, t
             for process in killed:
                 os.kill(process, signal.SIGKILL)
 
-    triton = Triton(exported, models=["motion"], log=tmp_path / "triton.log", progress=kill, **ANY_PORTS)
+    triton = Triton(onnx_repository, models=["motion"], log=tmp_path / "triton.log", progress=kill, **ANY_PORTS)
     with pytest.raises(ServerStartError, match=r"log: .*triton.log"):
         triton.start()
     assert killed
 
 
 def test_stubs_and_decode_workers_import_what_pythonpath_names(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    onnx_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages = tmp_path / "packages"
     packages.mkdir()
     (packages / "only_by_pythonpath.py").touch()
-    repository = copy_model(exported, tmp_path / "repository")
+    repository = copy_model(onnx_repository, tmp_path / "repository")
     code = repository / "decode" / "1"
     for path in (code / "model.py", code / "packages" / "decode_pool" / "worker.py"):
         path.write_text(path.read_text().replace("\nimport ", "\nimport only_by_pythonpath\nimport ", 1))

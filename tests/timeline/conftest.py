@@ -1,14 +1,12 @@
-"""What tests of timelines share: a fake server, the command, both classifiers, and a repository."""
+"""What tests of timelines share: a fake server, the command, and both classifiers."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from clipserve.command_line import build_app
-from clipserve_export.formats import FormatName
 from tests.both_classifiers import KINDS, connecting
 from tests.ports import find_free_ports
 from tests.timeline.fake_timelines import FakeTimelines, start_server
@@ -41,9 +39,3 @@ def connect(request: pytest.FixtureRequest, server: FakeTimelines) -> Iterator[C
     """Make a classifier for `server` (or another url); the test runs with each kind."""
     with connecting(request.param, server) as make:
         yield make
-
-
-@pytest.fixture(scope="session")
-def motion_repository(repositories: Callable[[FormatName], Path]) -> Path:
-    """A repository with the model motion."""
-    return repositories("onnx")
