@@ -112,6 +112,23 @@ def repeat(data: bytes, times: int, rate: Fraction = Fraction(30)) -> bytes:
     return file.getvalue()
 
 
+def remux(
+    data: bytes, container: str, *, shift: int = 0, options: dict[str, str] | None = None, lost: int | None = None
+) -> bytes:
+    """Copy packets into another file, timestamps moved by `shift` frames. lost: the number of one to leave out."""
+    target = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format=container, options=options or {}) as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        ticks = int(shift / (stream.average_rate or 30) / (stream.time_base or 1))
+        for number, packet in enumerate(source.demux(stream)):
+            if packet.size and number != lost:
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+                packet.stream = copy
+                output.mux(packet)
+    return target.getvalue()
+
+
 def join(parts: Sequence[bytes], container: str, first_packet: int = 0) -> bytes:
     """The packets of several files, from one packet on, in one stream that is described as that of the first file.
 

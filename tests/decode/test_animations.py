@@ -11,9 +11,8 @@ from PIL import Image, ImageSequence
 
 from clip_decode import Limits
 from tests.decode.images import make_chunk, make_image
+from tests.decode.outcomes import decode_unscaled, refusal
 from tests.decode.synthesis import Clip
-from tests.decode.test_exactness import decode_unscaled
-from tests.decode.test_hostile import refusal
 
 CHANCE = np.random.default_rng(3)
 SIZE = (96, 64)

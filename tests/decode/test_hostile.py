@@ -21,20 +21,11 @@ import pytest
 from clip_decode import DecodeError, Geometry, Limits, Sampling, decode_clips
 from tests.decode.images import make_image
 from tests.decode.mutation import BASES, mutate
+from tests.decode.outcomes import decode_unscaled, refusal
 from tests.decode.synthesis import Clip, cut_centre, decode_plainly, paint_grey, read_grey
-from tests.decode.test_exactness import decode_unscaled
 
 CLIP = Geometry(8, 5, 64, 64)
 RANDOM = random.Random(1)
-
-
-def refusal(data: bytes, limits: Limits | None = None) -> DecodeError:
-    """The error that these bytes cause."""
-    with pytest.raises(DecodeError) as caught:
-        decode_clips(data, CLIP, Sampling(), limits or Limits())
-    assert caught.value.code != "decode-error"
-    assert 10 < len(caught.value.message) < 600
-    return caught.value
 
 
 def make_archive() -> bytes:

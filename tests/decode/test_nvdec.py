@@ -36,9 +36,8 @@ from clip_decode.dependencies.nal_units import read_hvcc_sets, split_units, unes
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from clip_decode.engine import decode_clips_with_nvdec
 from clip_decode.errors import Declined, InvalidRequest
-from tests.decode.synthesis import Clip
-from tests.decode.test_exactness import STREAMS, X265
-from tests.decode.test_oddities import remux
+from tests.decode.streams import STREAMS, X265
+from tests.decode.synthesis import Clip, remux
 
 FAKE_GPU = Path(__file__).parent / "fake_gpu"
 SETTLING = 16  # Pictures that a new decoder decodes before the first video.

@@ -33,8 +33,8 @@ from decode_pool.nvdec_comparison import Comparison, compare_decoders
 from decode_pool.pool import DecodePool
 from decode_pool.process import START_SECONDS
 from decode_pool.settings import PoolSettings
+from tests.decode.streams import X265
 from tests.decode.synthesis import Clip
-from tests.decode.test_exactness import X265
 from tests.decode.test_nvdec import FAKE_GPU, fake_driver, nvc
 from tests.watching import HANG_SECONDS, wait_for
 

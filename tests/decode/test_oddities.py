@@ -14,27 +14,9 @@ import pytest
 from clip_decode import Geometry, Sampling, decode_clips
 from clip_decode.picture.orientation import read_orientation
 from tests.decode.images import add_exif, make_image, mux_images
-from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly, paint_grey, read_grey
-from tests.decode.test_exactness import decode_unscaled
-
-UNEVEN = [0, 10, 50, 60, 61, 100, 180, 200, 333, 400, 401, 500, 640, 666, 700, 710, 800, 900, 1000, 1500]
-
-
-def remux(
-    data: bytes, container: str, *, shift: int = 0, options: dict[str, str] | None = None, lost: int | None = None
-) -> bytes:
-    """Copy packets into another file, timestamps moved by `shift` frames. lost: the number of one to leave out."""
-    target = io.BytesIO()
-    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format=container, options=options or {}) as output:
-        stream = source.streams.video[0]
-        copy = output.add_stream_from_template(stream)
-        ticks = int(shift / (stream.average_rate or 30) / (stream.time_base or 1))
-        for number, packet in enumerate(source.demux(stream)):
-            if packet.size and number != lost:
-                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
-                packet.stream = copy
-                output.mux(packet)
-    return target.getvalue()
+from tests.decode.outcomes import decode_unscaled
+from tests.decode.streams import UNEVEN
+from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly, paint_grey, read_grey, remux
 
 
 def compare(data: bytes, frames: int = 8, sampling: Sampling | None = None) -> None:

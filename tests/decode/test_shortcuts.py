@@ -13,8 +13,9 @@ import torch
 
 from clip_decode import Geometry, Report, Sampling, decode_clips
 from clip_decode.plan.shortcuts import nearest, nearest_distinct
+from tests.decode.outcomes import decode_unscaled
+from tests.decode.streams import STREAMS
 from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly
-from tests.decode.test_exactness import STREAMS, decode_unscaled
 
 # FFmpeg names key frames at which decoding may not begin: I frames within open GOPs, and the steps of intra refresh.
 NOT_ALL_KEYS = {"h264 open GOPs", "h264 intra refresh"}

@@ -15,9 +15,8 @@ from clip_decode.limits import Limits
 from clip_decode.window_engine import decode_windows
 from clip_decode.windows import WindowClips, WindowLimits, Windows
 from tests.decode.mutation import BASES, mutate
-from tests.decode.synthesis import Clip
-from tests.decode.test_exactness import STREAMS
-from tests.decode.test_oddities import UNEVEN, remux
+from tests.decode.streams import STREAMS, UNEVEN
+from tests.decode.synthesis import Clip, remux
 
 GEOMETRY = Geometry(4, 5, 40, 32)
 OVERLAPPING, SPACED, WHOLE = Windows(0.5, 0.3), Windows(0.2, 0.5), Windows(60, 1)
