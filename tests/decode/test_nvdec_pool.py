@@ -35,10 +35,9 @@ from decode_pool.process import START_SECONDS
 from decode_pool.settings import PoolSettings
 from tests.decode.streams import X265
 from tests.decode.synthesis import Clip
-from tests.decode.test_nvdec import FAKE_GPU, fake_driver, nvc
+from tests.gpu_machine import FAKE_GPU
 from tests.watching import HANG_SECONDS, wait_for
 
-__all__ = ["fake_driver", "nvc"]
 # Of Decode, at the start: two kinds, each with a sample picture 16 times and once more, and an end after each.
 START_CALLS = 2 * (16 + 1) * 2
 GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
