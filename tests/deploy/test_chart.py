@@ -13,17 +13,21 @@ from clipserve.command_line import build_app
 from clipserve_container.memory import shared_memory_needed
 from clipserve_container.settings import GRPC_PORT, METRICS_PORT, READY_PORT, Settings
 from tests.deploy.charts import KEYS, MATRIX, TLS
-from tests.deploy.helm import CHART, NAMESPACE, ROOT, ChartError, pick, pods_of, run_helm
+from tests.deploy.helm import (
+    CHART,
+    NAMESPACE,
+    RELEASES,
+    ROOT,
+    ChartError,
+    is_custom,
+    pick,
+    pods_of,
+    run_helm,
+    settings_of,
+)
 
-RELEASES = ("1.33", "1.35", "1.37")
 MONITORING = ROOT / "deploy" / "monitoring"
 COMPOSE = yaml.safe_load(re.sub(r"!reset \w+", "null", (ROOT / "docker-compose.yml").read_text()))
-# API groups that a cluster has by an operator.
-CUSTOM = ("serving.kserve.io", "monitoring.coreos.com", "gateway.networking.k8s.io", "keda.sh")
-
-
-def is_custom(item):
-    return item["apiVersion"].startswith(CUSTOM)
 
 
 def test_helm_finds_nothing_to_complain_about(helm, tmp_path):
@@ -106,11 +110,6 @@ def test_a_server_is_asked_for_its_models_and_has_time_to_end(rendered, name):
         # A rolling update that loses nothing: every connection is older than it may be before the server refuses.
         (age,) = (int(option.split("=")[1]) for option in settings.triton_options if "connection-age=" in option)
         assert settings.drain_seconds > 1.1 * age / 1000
-
-
-def settings_of(container):
-    """The server's own reading of its environment."""
-    return Settings.from_environment({one["name"]: one["value"] for one in container["env"]})
 
 
 def server_of(objects):

@@ -7,8 +7,7 @@ from clipserve_container.settings import GRPC_PORT
 from tests.conftest import required
 from tests.deploy.charts import MATRIX
 from tests.deploy.custom_resources import KServeTypes, NoHelm, fit_for_validation, read_definitions
-from tests.deploy.helm import pick, pods_of
-from tests.deploy.test_chart import RELEASES, is_custom, settings_of
+from tests.deploy.helm import RELEASES, is_custom, pick, pods_of, settings_of
 
 KSERVE = [name for name, values in MATRIX.items() if "kserve" in values]
 

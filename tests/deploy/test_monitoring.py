@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from clipserve import ClipserveError, VideoClassifier
-from tests.deploy.test_service import Running
+from tests.deploy.running_service import RunningService
 from tests.ports import find_free_ports
 from tests.watching import HANG_SECONDS, wait_for
 from timeline_model.config import TimelineSettings
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="need
 def ask(onnx_repository, bouncing, tmp_path_factory):
     """Ask the Prometheus that scraped a service while it was used; returns the values."""
     folder = tmp_path_factory.mktemp("prometheus")
-    service = Running(onnx_repository, tmp_path_factory.mktemp("service"))
+    service = RunningService(onnx_repository, tmp_path_factory.mktemp("service"))
     (port,) = find_free_ports(1)
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
     targets = {"triton": service.server.ports["metrics"], "readiness": service.ready_port, "prometheus": port}

@@ -16,7 +16,7 @@ from clipserve_server import shared_memory
 from clipserve_server.gpu_devices import available_gpus
 from decode_pool.settings import PoolSettings
 from tests.deploy.certificates import run_script
-from tests.deploy.test_preflight import ROOT, only, run_start
+from tests.deploy.container_start import ROOT, only, run_start
 
 
 @pytest.fixture

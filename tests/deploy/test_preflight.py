@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,20 +35,13 @@ from clipserve_server import repository as protobuf_reader
 from clipserve_server.shared_memory import measure_room
 from decode_pool.settings import available_cores
 from tests.deploy.certificates import run_script
-
-ROOT = Path(__file__).parents[2]
+from tests.deploy.container_start import ROOT, only, run_start
 
 
 def close(monkeypatch, closed):
     """Root may read everything, and the tests may run as root."""
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed and access(path, mode))
-
-
-def only(problems):
-    """The one problem there is."""
-    (problem,) = problems
-    return problem
 
 
 @pytest.mark.parametrize(
@@ -376,23 +368,6 @@ def test_a_port_that_only_root_may_open_is_none_that_is_taken(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     assert not list(find_taken_ports({"CLIPSERVE_PORT": "443"}))
-
-
-def run_start(module, tmp_path, **variables):
-    """The entry point as the container runs it, with a tritonserver that tells that it was started."""
-    program = tmp_path / "bin" / "tritonserver"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/sh\necho started "$@" > {tmp_path}/started\n')
-    program.chmod(0o755)
-    environment = {
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT / "deploy" / "server"),
-        "CLIPSERVE_STATE": str(tmp_path / "state"),
-        "CLIPSERVE_SECRETS": str(tmp_path / "secrets"),
-        **{f"CLIPSERVE_{name}": str(value) for name, value in variables.items()},
-    }
-    command = [sys.executable, "-m", f"clipserve_container.{module}"]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
 
 
 @pytest.mark.parametrize("module", ["start", "check"])

@@ -20,80 +20,17 @@ from clipserve.errors import ServerError
 from clipserve_container import readiness
 from clipserve_container.local_http import find_problem
 from clipserve_container.readiness import Readiness, find_stubs
-from clipserve_container.settings import Settings
-from clipserve_server.options import LIMITS_VARIABLE
 from tests.deploy.embedded import EmbeddedServer
+from tests.deploy.running_service import RunningService
 from tests.ports import find_free_ports
 from tests.watching import HANG_SECONDS, NEVER_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
 
-class Running:
-    """A Service in a process of its own, as in the container."""
-
-    def __init__(self, exported: Path, folder: Path, *, stuck_seconds: float = NEVER_SECONDS) -> None:
-        # A name of its own: unlike a container, this machine may run other servers over the same folder.
-        self.repository = folder / "repository"
-        self.repository.symlink_to(exported)
-        self.server = EmbeddedServer(Settings(repository=self.repository, models=("motion",), gpu="none"), folder)
-        (self.ready_port,) = find_free_ports(1)
-        self.log_path = folder / "service.log"
-        given = {
-            "command": self.server.command(),
-            "url": self.server.http_url,
-            "names": ["decode", "motion_net", "motion"],
-            "repository": str(self.repository),
-            "ready_port": self.ready_port,
-            "in_flight": str(folder / "in_flight"),
-            "stuck_seconds": stuck_seconds,
-        }
-        path = os.pathsep.join([str(ROOT), str(ROOT / "deploy" / "server")])
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.deploy.running_service", json.dumps(given)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # One decoder, on any machine: so the second video waits.
-                env={**self.server.environment(), "PYTHONPATH": path, LIMITS_VARIABLE: '{"workers": "1"}'},
-                start_new_session=True,
-            )
-
-    def stop(self) -> None:
-        """As a container ends: with its first process, all others. A stub that Triton was still starting stays."""
-        self.process.terminate()
-        try:
-            self.process.wait(HANG_SECONDS)
-        finally:
-            for process in psutil.process_iter(["cmdline"]):
-                if any(str(self.repository) in word for word in process.info["cmdline"] or ()):
-                    process.kill()
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Status and body of the ready port; 0 where nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ready_port}{path}", timeout=HANG_SECONDS) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 2 * HANG_SECONDS
-        while self.get("/ready")[0] != 200:
-            assert self.process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.1)
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text(errors="replace")
-
-
 @pytest.fixture
 def running(onnx_repository, tmp_path):
-    service = Running(onnx_repository, tmp_path)
+    service = RunningService(onnx_repository, tmp_path)
     try:
         service.wait_until_ready()
         yield service
@@ -149,7 +86,7 @@ def test_a_triton_that_is_killed_ends_the_container_with_its_signal(running):
 
 
 def test_a_triton_that_is_stuck_as_it_starts_is_ended(onnx_repository, tmp_path):
-    service = Running(onnx_repository, tmp_path, stuck_seconds=2.0)
+    service = RunningService(onnx_repository, tmp_path, stuck_seconds=2.0)
     try:
         wait_for(lambda: service.log, lambda log: "loading: " in log)
         (triton,) = find_children(service.process.pid)
@@ -161,7 +98,7 @@ def test_a_triton_that_is_stuck_as_it_starts_is_ended(onnx_repository, tmp_path)
 
 
 def test_before_the_models_are_loaded_the_answer_is_no(onnx_repository, tmp_path):
-    service = Running(onnx_repository, tmp_path)
+    service = RunningService(onnx_repository, tmp_path)
     try:
         status, body = wait_for(lambda: service.get("/ready"), lambda answer: answer[0] != 0)
         assert status == 503
@@ -255,7 +192,7 @@ def count_waiting(server: EmbeddedServer) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith("clipserve_decode_waiting "))
 
 
-def find_worker(running: Running) -> psutil.Process:
+def find_worker(running: RunningService) -> psutil.Process:
     """The process that decodes videos."""
     others = psutil.Process(running.process.pid).children(recursive=True)
     (worker,) = (process for process in others if "decode_pool.worker" in process.cmdline())
@@ -267,7 +204,7 @@ def find_children(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children()]
 
 
-def find_stub(running: Running, model: str) -> int:
+def find_stub(running: RunningService, model: str) -> int:
     """The process of a Python model of this very server."""
     (triton,) = find_children(running.process.pid)
     (pid,) = (pid for pid in find_children(triton) if f"/{model}/1/" in Path(f"/proc/{pid}/cmdline").read_text())
