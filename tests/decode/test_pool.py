@@ -25,8 +25,8 @@ from clip_decode.sampling import Sampling
 from clipserve_server.cores import available_cores as cores_of_server
 from decode_pool import process
 from decode_pool.messages import READY, Decoded, Job, receive_job
-from decode_pool.pool import DecodePool, WorkersNotStarted
-from decode_pool.process import WorkerProcess
+from decode_pool.pool import DecodePool
+from decode_pool.process import WorkerNotStarted, WorkerProcess
 from decode_pool.settings import PoolSettings, available_cores
 from decode_pool.standard_error import StandardError
 from tests.decode.synthesis import Clip
@@ -206,11 +206,11 @@ def test_workers_that_cannot_start_are_reported_with_their_error_output(
     start: Callable[..., DecodePool], log: list[str]
 ) -> None:
     pool = start([sys.executable, "-c", "import a_module_of_nobody"], wait=False)
-    with pytest.raises(WorkersNotStarted, match=r"exit status 1.*ModuleNotFoundError: No module named 'a_module_of_"):
+    with pytest.raises(WorkerNotStarted, match=r"exit status 1.*ModuleNotFoundError: No module named 'a_module_of_"):
         pool.wait_until_ready(HANG_SECONDS)
     assert "    Traceback (most recent call last):" in log
     pool = start(["/nowhere/python"], wait=False)
-    with pytest.raises(WorkersNotStarted, match=r"No such file or directory: '/nowhere/python'"):
+    with pytest.raises(WorkerNotStarted, match=r"No such file or directory: '/nowhere/python'"):
         pool.wait_until_ready(HANG_SECONDS)
 
 

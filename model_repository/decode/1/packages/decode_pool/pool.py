@@ -19,11 +19,9 @@ from .admission import NetworkBacklog
 from .job_queue import Cancelled, JobQueue, QueuedJob
 from .messages import Decoded, Job
 from .nvdec import NvdecProcess
-from .process import worker_program
+from .process import WorkerNotStarted, worker_program
 from .settings import PoolSettings
-from .slots import ErrorLog, NvdecSlot, SharedState, WorkerSlot, WorkersNotStarted
-
-__all__ = ["DecodePool", "WorkersNotStarted"]
+from .slots import ErrorLog, NvdecSlot, SharedState, WorkerSlot
 
 
 class DecodePool:
@@ -110,14 +108,14 @@ class DecodePool:
         """Wait until every worker runs, and NVDEC where it can be used.
 
         Raises:
-            WorkersNotStarted: a worker could not start; the message has the last line that it wrote.
+            WorkerNotStarted: a worker could not start; the message has the last line that it wrote.
             TimeoutError: a worker has not started yet.
         """
         for slot in self._slots:
             slot.first_start.result(seconds)
         for slot in self._nvdec_slots:
             if slot.starts_process:
-                with contextlib.suppress(WorkersNotStarted):
+                with contextlib.suppress(WorkerNotStarted):
                     slot.first_start.result(seconds)
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from clip_decode.limits import Limits
 from .job_queue import JobQueue, QueuedJob
 from .messages import Decoded, Job
 from .nvdec import NvdecProcess
-from .process import WorkerGone, WorkerProcess, start_worker
+from .process import WorkerGone, WorkerNotStarted, WorkerProcess, start_worker
 from .settings import PoolSettings
 
 # Between two looks whether an idle worker has died.
@@ -43,10 +43,6 @@ IMMEDIATE_STARTS = 2
 MAX_PAUSE_SECONDS = 30.0
 # Tracebacks; one that comes again is not logged in full.
 _REMEMBERED = 64
-
-
-class WorkersNotStarted(RuntimeError):
-    """The machine cannot run decode workers."""
 
 
 class ErrorLog:
@@ -209,7 +205,7 @@ class WorkerSlot:
             with contextlib.suppress(Exception):
                 self.shared.log.error(f"{error}; the next try is in {pause:g} s", error)
         if not self.first_start.done():
-            self.first_start.set_exception(WorkersNotStarted(str(error)))
+            self.first_start.set_exception(WorkerNotStarted(str(error)))
 
     def _start_worker(self) -> None:
         if self.worker is not None:
