@@ -19,9 +19,10 @@ from .admission import NetworkBacklog
 from .job_queue import Cancelled, JobQueue, QueuedJob
 from .messages import Decoded, Job
 from .nvdec import NvdecProcess
+from .nvdec_slot import NvdecSlot
 from .process import WorkerNotStarted, worker_program
 from .settings import PoolSettings
-from .slots import ErrorLog, NvdecSlot, SharedState, WorkerSlot
+from .slots import ErrorLog, SharedState, WorkerSlot
 
 
 class DecodePool:
