@@ -9,7 +9,6 @@ No video is opened in this process, because Triton does not restart it when it c
 sent as soon as its videos are decoded, so no request waits for a slower one.
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from decode_model.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
 from decode_model.in_flight import InFlight
 from decode_model.metrics import METRICS_VARIABLE, DecodeMetrics, MetricsPage
 from decode_model.request import DecodeStep, RequestHandler
+from decode_model.triton import read_config
 from decode_pool.admission import NetworkBacklog
 from decode_pool.nvdec import NvdecProcess, find_gpus, nvdec_processes
 from decode_pool.pool import DecodePool
@@ -39,9 +39,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the config and start the workers."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        values = {name: value["string_value"] for name, value in parameters.items()}
-        config = StepConfig.from_parameters(values, os.environ)
+        config = StepConfig.from_parameters(read_config(args), os.environ)
         in_flight = InFlight(os.environ.get(IN_FLIGHT_VARIABLE, ""))
         nvdec = open_nvdec(config.pool)
         decoders = config.pool.worker_count(len(nvdec)) + sum(process.streams for process in nvdec)

@@ -12,5 +12,6 @@
 
 The model is decoupled, and calls the networks itself (BLS): a decoupled first step of an ensemble does not hear of a
 client that has gone (measured with Triton 2.51). Each video is decoded by a process of its own, see
-decode_pool/window_stream.py. Errors, parameters and requests in flight are handled as in decode_model.
+decode_pool/window_stream.py. Errors, parameters and requests in flight are handled as in decode_model: triton.py and
+in_flight.py.
 """

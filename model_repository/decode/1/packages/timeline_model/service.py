@@ -12,7 +12,7 @@ import triton_python_backend_utils as pb_utils
 from clip_decode.errors import Busy, InvalidRequest, NotAVideo
 from clip_decode.limits import check_bytes
 from decode_model.in_flight import STOPPING, InFlight
-from decode_model.request import as_decode_error, as_triton_error, read_parameters
+from decode_model.triton import as_decode_error, as_triton_error, read_parameters
 from decode_pool.video_memory import VideoMemory
 
 from .config import TimelineConfig

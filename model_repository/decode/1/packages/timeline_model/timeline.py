@@ -15,7 +15,7 @@ import triton_python_backend_utils as pb_utils
 
 from clip_decode.errors import Busy, DecodeError, TimedOut
 from clip_decode.windows import WindowClips
-from decode_model.request import as_decode_error, as_triton_error, store
+from decode_model.triton import as_decode_error, as_triton_error, store
 from decode_pool.video_memory import VideoMemory
 from decode_pool.window_messages import WindowJob
 from decode_pool.window_stream import WindowStream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import triton_python_backend_utils as pb_utils
 
 from decode_model.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
 from decode_model.in_flight import InFlight
+from decode_model.triton import read_config
 
 from .config import TimelineConfig
 from .metrics import TimelineMetrics
@@ -26,9 +26,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the config. Processes start with the videos."""
-        parameters = json.loads(args["model_config"])["parameters"]
-        values = {name: value["string_value"] for name, value in parameters.items()}
-        config = TimelineConfig.from_parameters(values, os.environ)
+        config = TimelineConfig.from_parameters(read_config(args), os.environ)
         in_flight = InFlight(os.environ.get(IN_FLIGHT_VARIABLE, ""))
         metrics = TimelineMetrics(pb_utils.MetricFamily, config.settings.max_timelines)
         self.service = TimelineService(config, REPOSITORY, metrics, in_flight)
