@@ -11,7 +11,8 @@ LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 FENCES = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FOLDERS = (
-    "client|export|server|model_repository|deploy|benchmarks|tests|docs|examples|decode_model|decode_pool|clip_decode"
+    "client|export|server|model_repository|deploy|benchmarks|tests|docs|examples"
+    "|clip_decode|decode_pool|decode_model|timeline_model"
 )
 # Paths begin in one of these.
 STARTS = (ROOT, ROOT / "model_repository" / "decode" / "1" / "packages")
