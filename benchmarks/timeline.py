@@ -24,12 +24,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 from tests.decode.synthesis import repeat
 from tests.end_to_end.timeline_caller import TimelineCaller
@@ -37,20 +35,10 @@ from tests.watching import stubs, window_workers
 
 from benchmarks.footage import X264, Footage, encode, kinetics_like
 from benchmarks.harness.load import Calls, classify_request, closed_loop, one_by_one
-from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.models import export_for_benchmark, serve
-from benchmarks.harness.results import (
-    BLUE,
-    GREY,
-    ORANGE,
-    new_figure,
-    new_parser,
-    save_figure,
-    table,
-    write_csv,
-    write_page,
-)
+from benchmarks.harness.results import new_parser, table
 from benchmarks.harness.rounds import seconds_of
+from benchmarks.timeline_report import MIB, Film, Memory, table_of_latencies, write_report
 from clip_decode import Geometry
 from clip_decode.window_engine import decode_windows
 from clip_decode.windows import Windows
@@ -58,48 +46,8 @@ from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_server.triton import Triton
 
 MINUTE = Footage("h264-360p-60s.mp4", "libx264", 640, 360, 60, 250, X264)
-SAMPLE = 24  # windows that stand for all, where each costs a call
 MEMORY_SECONDS = 0.5  # between two looks
 FAIRNESS_SECONDS = 20.0
-MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Film:
-    """The video, and the windows that are asked for."""
-
-    path: Path
-    minutes: int
-    window: float
-    step: float
-
-    @property
-    def video(self) -> bytes:
-        """The bytes of the file."""
-        return self.path.read_bytes()
-
-    @property
-    def starts(self) -> list[float]:
-        """Start of each window in seconds."""
-        return np.arange(0, self.minutes * 60, self.step).tolist()
-
-    @property
-    def sample(self) -> list[float]:
-        """Starts of some windows, spread over the film."""
-        starts = self.starts
-        return [starts[place] for place in np.linspace(0, len(starts) - 1, min(SAMPLE, len(starts))).astype(int)]
-
-
-@dataclass
-class Memory:
-    """MiB of each process over time."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-
-    def peak(self, name: str, first: float = 0.0, last: float = 1.0) -> float:
-        """The largest value in a part of the run."""
-        part = self.rows[int(len(self.rows) * first) : int(len(self.rows) * last) + 1]
-        return max((row[name] for row in part), default=float("nan"))
 
 
 def make_film(minutes: int) -> Path:
@@ -257,7 +205,6 @@ def measure(spec: ModelSpec, film: Film, out: Path) -> None:
             seconds = way()
             rows.append((name, f"{seconds:.1f}", f"{seconds / timeline:.2f}"))
         fairness = measure_fairness(url, spec, film)
-    alone = fairness["alone"]
     write_report(
         out / "timeline.md",
         film,
@@ -269,18 +216,7 @@ def measure(spec: ModelSpec, film: Film, out: Path) -> None:
             "",
             "## Single requests beside timelines",
             "",
-            *table(
-                ["", "p50 ms", "p95 ms", "times p95 alone"],
-                [
-                    (
-                        name,
-                        f"{calls.median * 1000:.0f}",
-                        f"{calls.percentile(95) * 1000:.0f}",
-                        f"{calls.percentile(95) / alone.percentile(95):.2f}",
-                    )
-                    for name, calls in fairness.items()
-                ],
-            ),
+            *table_of_latencies(fairness),
         ],
         memory,
     )
@@ -293,43 +229,6 @@ def measure_memory(spec: ModelSpec, film: Film, out: Path) -> None:
         seconds = run_watched(triton, spec, film, memory)
     options = f"--minutes {film.minutes} --model {spec.name} --memory"
     write_report(out / "timeline_memory.md", film, options, [f"The timeline takes {seconds:.1f} s."], memory)
-
-
-def write_report(page: Path, film: Film, options: str, lines: list[str], memory: Memory) -> None:
-    """Write the page with these lines about the time; and the memory to it, to a CSV and to a plot beside it."""
-    size = film.path.stat().st_size / MIB
-    names = [name for name in memory.rows[0] if name != "seconds"]
-    halves = [(name, f"{memory.peak(name, 0, 0.5):.0f}", f"{memory.peak(name, 0.5, 1):.0f}") for name in names]
-    write_csv(page.with_suffix(".csv"), [{name: round(value, 1) for name, value in row.items()} for row in memory.rows])
-    write_page(
-        page,
-        [
-            "# A timeline of a long video",
-            "",
-            f"`python -m benchmarks.timeline {options}`:"
-            f" {film.minutes} minutes of H.264, 640 x 360, {size:.0f} MiB; {len(film.starts)} windows of"
-            f" {film.window:g} s, one every {film.step:g} s.",
-            describe_machine("av", "numpy", "openvino", "tritonclient") + ".",
-            "",
-            *lines,
-            "",
-            "## Memory",
-            "",
-            "The largest MiB in the first and in the second half of the film.",
-            "",
-            *table(["", "first half", "second half"], halves),
-            "",
-            f"![memory over time]({page.stem}.png)",
-        ],
-    )
-    figure, (panel,) = new_figure(1, figsize=(8, 4))
-    for name, color in zip(names, (GREY, BLUE, ORANGE), strict=True):
-        panel.plot([row["seconds"] for row in memory.rows], [row[name] for row in memory.rows], label=name, color=color)
-    panel.set_xlabel("seconds")
-    panel.set_ylabel("MiB")
-    panel.set_ylim(bottom=0)
-    panel.legend()
-    save_figure(figure, page.with_suffix(".png"))
 
 
 def main() -> None:
