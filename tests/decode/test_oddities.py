@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import re
 import struct
 from fractions import Fraction
 
@@ -136,6 +137,19 @@ def test_edit_lists_discard_what_they_discard() -> None:
     compare(data, frames=13)
     clips, _ = decode_clips(data, Geometry(4, 5, 64, 64))
     assert read_grey(clips[0, 0]) == 7
+
+
+@pytest.mark.parametrize("b_frames", ["0", "2"])
+def test_mpegts_that_states_every_fifth_timestamp_is_sampled_by_time(b_frames: str) -> None:
+    data = bytearray(Clip(container="mpegts", frames=60, gop=12, paint=paint_grey, options={"bf": b_frames}).make())
+    for number, header in enumerate(re.finditer(rb"\0\0\x01\xe0", data)):
+        if number % 5:
+            place = header.start() + 7  # Flags, length of the timestamps, timestamps.
+            data[place] &= 0x3F
+            data[place + 2 : place + 2 + data[place + 1]] = b"\xff" * data[place + 1]
+    clips, report = decode_clips(data, Geometry(4, 10, 64, 64), Sampling(policy="clip", start_seconds=0.5))
+    assert [read_grey(clips[0, position]) for position in range(4)] == [15, 25, 35, 45]
+    assert report.duration_seconds == 2
 
 
 def join_parts(data: bytes, parts: list[tuple[int, int]]) -> bytes:

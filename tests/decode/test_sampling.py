@@ -55,7 +55,7 @@ def test_milliseconds_of_matroska_do_not_move_a_frame() -> None:
     assert [timeline.frame_at(moment) for moment in moments] == [5 * n for n in range(16)]
 
 
-@pytest.mark.parametrize("stamps", [[0, 10, None, 30], [0, 10, 5, 30], [7, 7, 7, 7]])
+@pytest.mark.parametrize("stamps", [[0, 4, None, 12], [0, 10, 5, 30], [7, 7, 7, 7]])
 def test_unusable_timestamps_fall_back_to_the_frame_rate(stamps: list[int | None]) -> None:
     timeline = timeline_from_timestamps(
         stamps, last_duration=1, time_base=Fraction(1, 90), frame_rate=Fraction(25), limits=Limits()

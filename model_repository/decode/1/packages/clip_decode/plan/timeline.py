@@ -112,16 +112,22 @@ def timeline_from_timestamps(
     """The timeline of frames with these timestamps, in display order.
 
     Where a timestamp is missing or goes backwards (raw streams, AVI, a clock that was reset), frames are taken to be
-    1 / `frame_rate` seconds apart.
+    1 / `frame_rate` seconds apart; or at the mean rate of the timestamps that there are, where these contradict it.
 
     Raises:
         TooLong: more seconds than the limits allow.
     """
     by_rate = Timeline(range(len(pts)), len(pts), 1 / frame_rate)
+    places = [place for place, value in enumerate(pts) if value is not None]
     known = [value for value in pts if value is not None]
     goes_backwards = any(later < earlier for earlier, later in pairwise(known))
-    if len(known) < len(pts) or goes_backwards or (len(known) > 1 and known[0] == known[-1]):
+    if not known or goes_backwards or (len(pts) > 1 and known[0] == known[-1]):
         timeline = by_rate
+    elif len(known) < len(pts):
+        # FFmpeg guesses the rate of the timestamps that are stated, and MPEG-TS need not state one for every frame.
+        seconds_a_frame = (known[-1] - known[0]) * time_base / (places[-1] - places[0])
+        is_contradicted = not Fraction(2, 3) < seconds_a_frame * frame_rate < Fraction(3, 2)
+        timeline = Timeline(range(len(pts)), len(pts), seconds_a_frame) if is_contradicted else by_rate
     else:
         ticks = [value - known[0] for value in known]
         if not 0 < last_duration * time_base <= _MAX_LAST_FRAME_SECONDS:
