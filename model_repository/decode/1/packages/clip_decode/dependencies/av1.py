@@ -133,7 +133,7 @@ class _ReferenceSlots:
             self._is_certain = False
         if frame.is_key:
             self._key_frames.add(number)
-        known = frozenset(reference for reference in references if reference is not None)
+        known = tuple(reference for reference in references if reference is not None)
         self._frames.append(CodedFrame(packet, byte_ranges, frame.shown, known, frame.repeats is not None))
         for slot in frame.refreshes:
             self._slots[slot] = number

@@ -47,7 +47,7 @@ class CodedFrame:
     packet: int
     byte_ranges: tuple[ByteRange, ...]
     shown: bool
-    references: frozenset[int]
+    references: tuple[int, ...]
     is_repeat: bool = False
 
 
