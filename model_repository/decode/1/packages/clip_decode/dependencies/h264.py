@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ from clip_decode.dependencies.packet_dependencies import (
 _SLICE, _IDR_SLICE, _SPS, _PPS = 1, 5, 7, 8
 _IGNORED = {6, 9, 11, 12, 13}  # SEI, delimiter, end of stream, filler, SPS extension.
 _HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
+# The first packet of x264 says which version encoded the stream. FFmpeg works around defects of versions up to 33, and
+# of those up to 150 in 4:4:4.
+_X264 = re.compile(rb"x264 - core (\d{1,9})")
+_LAST_EARLY_X264, _LAST_EARLY_X264_WITH_444 = 33, 150
 _HEADER_BYTES = 32  # Enough for every field of a slice header that is read here.
 
 
@@ -65,7 +70,7 @@ def analyze_h264(packets: Iterable[bytes], extradata: bytes, *, reorder_depth: i
     """Check that each packet is one complete progressive frame, and read its flags.
 
     Raises:
-        DependenciesUnknown: fields, several sequences, redundant or partitioned slices, damage.
+        DependenciesUnknown: fields, several sequences, redundant or partitioned slices, an early x264, damage.
         EOFError, IndexError: a header is truncated.
     """
     length_size = read_length_size(extradata, header_bytes=7, offset=4)
@@ -85,7 +90,9 @@ def analyze_h264(packets: Iterable[bytes], extradata: bytes, *, reorder_depth: i
                 known.add(unit)
             elif kind not in _IGNORED:
                 raise DependenciesUnknown(f"NAL unit type {kind}")
-        headers = headers or _SliceHeaders(known)
+        if headers is None:
+            headers = _SliceHeaders(known)
+            headers.check_encoder(data)
         flags.append(_read_flags(slices, headers, first=not flags))
     return Dependencies(flags, reorders=reorder_depth > 0)
 
@@ -130,6 +137,13 @@ class _SliceHeaders:
     def may_be_field(self) -> bool:
         """See H264Sequence."""
         return self._sequence.may_be_field
+
+    def check_encoder(self, first_packet: bytes) -> None:
+        """Raise DependenciesUnknown where FFmpeg needs the first packet to decode the others."""
+        found = _X264.search(first_packet)
+        early = _LAST_EARLY_X264_WITH_444 if self._sequence.chroma_format == 3 else _LAST_EARLY_X264
+        if found and int(found[1]) <= early:
+            raise DependenciesUnknown(f"x264 {int(found[1])} has defects that only the first packet tells")
 
     def is_field(self, unit: bytes) -> bool:
         """field_pic_flag of a slice."""
