@@ -234,6 +234,7 @@ def test_the_command_prints_the_report_and_serves_the_model(
     assert done.returncode == 1, done.stderr  # one file is no video
     for text in ("95 % interval", "changes size", "videos a class", "log loss", "broken.mp4", "by_command is served"):
         assert text in done.stdout, done.stdout
+    assert re.search(r"its scores differ from the head's by \de-0\d at most", " ".join(done.stdout.split()))
     assert json.loads((tmp_path / "r.json").read_text())["publication"]["loaded"] is True
 
 

@@ -253,7 +253,8 @@ class FitRun:
             publication, checked_videos=len(rows), feature_error=feature_error, score_error=score_error
         )
         note = (
-            f"{self.name} is served: for {len(rows)} of these videos its scores equal the head's (to {score_error:.0e})"
+            f"{self.name} is served: for {len(rows)} of these videos its scores differ from the head's by"
+            f" {score_error:.1g} at most"
         )
         if not publication.agrees:
             note = (
