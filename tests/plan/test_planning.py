@@ -242,6 +242,14 @@ def test_fewer_cores_beside_a_gpu_may_make_decoding_the_slower_part() -> None:
     assert "1 are taken to decode in proportion" in str(one.extrapolations)
 
 
+def test_a_request_alone_takes_no_less_than_its_processor_time_on_one_core() -> None:
+    made = make_plan(Workload(rate=0.1, cores=1, model="mvit_base_32x3", clips=5))
+    steps = {step.what: step for step in made.steps}
+    alone = steps["p95 of a request alone"]
+    assert alone.how.endswith("(decoding on 1 core + networks on 1)")
+    assert alone.value / 1000 > steps["a video"].value
+
+
 def test_shared_memory_of_a_gpu_server_is_what_its_start_asks_for() -> None:
     """64 + (64 waiting + 16 workers + 18 NVDEC streams) x (3 + 3)."""
     clip = 16 * 256**2 * 3 / 2**20

@@ -47,8 +47,9 @@ def plan_cpu(workload: Workload, steps: list[Step]) -> tuple[int, float, float]:
         )
     )
     latency = load_figures()["latency"]
-    alone = (decode.value + (network.value + more) / MAX_MEASURED_CORES) * 1000
-    how = f"{latency['p95_over_p50']} x (decoding on 1 core + networks on {MAX_MEASURED_CORES})"
+    threads = min(cores, MAX_MEASURED_CORES)
+    alone = (decode.value + (network.value + more) / threads) * 1000
+    how = f"{latency['p95_over_p50']} x (decoding on 1 core + networks on {threads})"
     steps.append(
         Step(
             "p95 of a request alone",
