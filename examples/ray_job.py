@@ -6,7 +6,8 @@
     python examples/ray_job.py videos/ results/ --model motion --embedded --repository model_repository
 
 The list is parquet, CSV or JSON lines with a column `path` (a path that every node has, or an address), and perhaps
-`id`; or a folder of videos that every node has. Without --url or --embedded the server is localhost:8001.
+`id`; or a folder of videos, which every node has or which is in a store. Without --url or --embedded the server is
+localhost:8001.
 """
 
 import argparse
@@ -28,7 +29,8 @@ def read_videos(source: str) -> Any:
         dataset = reader(source)
         # The results have a column `label`, the predicted one.
         return dataset.rename_columns({"label": "true_label"}) if "label" in dataset.columns() else dataset
-    return ray.data.from_items([{"path": str(Path(str(entry.video)).absolute())} for entry in read_entries(source)])
+    paths = (str(entry.video) for entry in read_entries(source))
+    return ray.data.from_items([{"path": path if "://" in path else str(Path(path).absolute())} for path in paths])
 
 
 def main() -> int:

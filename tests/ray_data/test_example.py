@@ -2,13 +2,16 @@
 
 import csv
 import os
+import runpy
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from clipserve_export.formats import FormatName
 from tests.exports import ROOT
@@ -37,3 +40,18 @@ def test_a_list_becomes_a_folder_of_labels_and_embeddings(
         label: "not-a-video" if label == "broken" else label for label in motion_files
     }
     assert {len(row["embedding"]) for row in rows if row["error"] is None} == {192}
+
+
+def test_a_folder_becomes_paths_that_every_node_has_and_a_store_its_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray.data, "from_items", list)
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "1.mp4").touch()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("videos/1.mp4", b"video")
+    read_videos = runpy.run_path(str(ROOT / "examples" / "ray_job.py"))["read_videos"]
+    assert read_videos("videos") == [{"path": str(tmp_path / "videos" / "1.mp4")}]
+    address = f"zip://videos/1.mp4::{tmp_path / 'a.zip'}"
+    assert read_videos(f"zip://videos/::{tmp_path / 'a.zip'}") == [{"path": address}]
