@@ -46,6 +46,26 @@ def test_pairing_takes_out_what_makes_a_video_hard_for_both():
     assert hardness.mean() in apart
 
 
+def test_videos_that_one_model_alone_gets_right_are_few():
+    assert 0.0 in paired_interval(np.ones(2), np.zeros(2))
+    right, same = np.repeat([1.0, 0.0], [6, 34]), np.zeros(40)  # six won, none lost
+    found = paired_interval(right, same)
+    middle, reach = 6 / 42, 1.959964 * np.sqrt(7 - 6**2 / 42) / 42  # as Agresti and Min write it
+    assert (found.low, found.high) == pytest.approx((middle - reach, middle + reach))
+    assert paired_interval(same, right) == Interval(-found.high, -found.low)
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0.9, 0.02), (0.1, 0.02), (0.3, 0.3)])
+@pytest.mark.parametrize("videos", [10, 40])
+def test_intervals_of_differences_hold_the_true_one_about_nineteen_times_in_twenty(won, lost, videos):
+    rng = np.random.default_rng(7)
+    held = 0
+    for _ in range(500):
+        kinds = rng.choice(3, size=videos, p=[won, lost, 1 - won - lost])
+        held += won - lost in paired_interval((kinds == 0) * 1.0, (kinds == 1) * 1.0)
+    assert held >= 460
+
+
 def test_mcnemar_counts_only_the_videos_where_one_is_right():
     same = np.array([True] * 30 + [False] * 10)
     assert mcnemar_p(same, same) == 1.0

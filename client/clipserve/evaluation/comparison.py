@@ -28,7 +28,7 @@ class Difference:
     Attributes:
         metric: a key of METRICS.
         value: the difference; positive where the evaluation has more.
-        interval: 95 %, paired; None for fewer than two videos.
+        interval: 95 %, paired; None for a single video, unless the metric is a share of videos.
     """
 
     metric: str

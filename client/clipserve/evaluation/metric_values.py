@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -189,13 +190,21 @@ def mean_interval(values: Floats) -> Interval | None:
 
 
 def paired_interval(values: Floats, baseline: Floats, *, seed: int = SEED) -> Interval | None:
-    """Interval of mean(values - baseline) over the same videos [N]: paired bootstrap, percentiles, seeded.
+    """Interval of mean(values - baseline) over the same videos [N]. None for a single pair that is no share.
 
-    Each resample draws videos, with both results of each, so that what makes a video hard for both cancels out.
-    None for fewer than two videos.
+    Misses and hits (zeros and ones) take the interval of Agresti and Min (2005), for the reason that `mean_interval`
+    has. Anything else takes the paired percentile bootstrap, seeded: each resample draws videos, with both results of
+    each, so that what makes a video hard for both cancels out.
     """
     _check_pairs(values, baseline)
-    return _bootstrap(values - baseline, seed)
+    differences = values - baseline
+    if not np.isin([values, baseline], (0.0, 1.0)).all():
+        return _bootstrap(differences, seed)
+    count = len(differences) + 2  # half a video more for each of: won, lost, both right, both wrong
+    mean = differences.sum() / count
+    variance = ((differences**2).sum() + 1) / count - mean**2
+    reach = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(variance / count)
+    return Interval(max(float(mean - reach), -1.0), min(float(mean + reach), 1.0))
 
 
 def mcnemar_p(correct: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_]) -> float:
