@@ -21,7 +21,7 @@ from tests.exports import CPP_BACKENDS, FOLDER, ROOT, Export, exports_of, make_e
 from tests.motion_repository import ANY_PORTS
 from tests.service import Service
 
-pytest_plugins = ["tests.leftovers", "tests.object_stores"]
+pytest_plugins = ["tests.browser", "tests.leftovers", "tests.object_stores"]
 WANTED = pytest.StashKey[set[Export]]()
 SHARED: list[Triton] = []  # servers of many tests
 

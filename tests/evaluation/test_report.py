@@ -4,8 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
-from tests.conftest import find_browser
 from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve.evaluation import Comparison
@@ -88,40 +86,25 @@ def test_a_page_of_four_hundred_classes_stays_small(reports):
 
 @pytest.mark.needs("browser")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_them_without_errors_or_requests(reports, tmp_path, scheme):
-    errors, requests = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
-        page.on("console", lambda message: errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        backgrounds = set()
-        for name, report in reports.items():
-            path = tmp_path / f"{name}.html"
-            report.to_html(path)
-            page.goto(path.as_uri())
-            wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-            assert not page.evaluate(wide), f"{name} scrolls sideways"
-            style = "(element) => getComputedStyle(element)"
-            ink = page.locator("body").evaluate(f"{style}.color")
-            # Plots take the page's ink, so they can be read on either background.
-            assert page.locator("svg text").first.evaluate(f"{style}.fill") == ink
-            backgrounds.add(page.locator("body").evaluate(f"{style}.backgroundColor"))
-        browser.close()
-    assert not errors
-    assert all(address.startswith(("file:", "data:")) for address in requests)
+def test_a_browser_shows_them_without_errors_or_requests(reports, open_page, tmp_path, scheme):
+    backgrounds = set()
+    for name, report in reports.items():
+        path = tmp_path / f"{name}.html"
+        report.to_html(path)
+        page = open_page(path, color_scheme=scheme)
+        wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not page.evaluate(wide), f"{name} scrolls sideways"
+        style = "(element) => getComputedStyle(element)"
+        ink = page.locator("body").evaluate(f"{style}.color")
+        # Plots take the page's ink, so they can be read on either background.
+        assert page.locator("svg text").first.evaluate(f"{style}.fill") == ink
+        backgrounds.add(page.locator("body").evaluate(f"{style}.backgroundColor"))
     (background,) = backgrounds
     assert (background == "rgb(20, 24, 26)") == (scheme == "dark")
 
 
 @pytest.mark.needs("browser")
-def test_a_telephone_shows_the_page_without_scrolling_sideways(reports, tmp_path):
+def test_a_telephone_shows_the_page_without_scrolling_sideways(reports, open_page, tmp_path):
     path = tmp_path / "report.html"
     reports["few classes"].to_html(path)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.goto(path.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-        browser.close()
+    assert open_page(path, width=390, height=800).evaluate("document.documentElement.scrollWidth") == 390

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from clipserve import ScoredLabel, SegmentOptions, VideoFacts, Window
 from clipserve.timeline.page import (
@@ -19,7 +18,6 @@ from clipserve.timeline.page import (
 from clipserve.timeline.picture import write_picture
 from clipserve.timeline.window_file import VideoTimeline
 from clipserve_export.motion.videos import write_motion_video
-from tests.conftest import find_browser
 from tests.timeline.test_segments import of
 
 OPTIONS = SegmentOptions()
@@ -40,38 +38,29 @@ def timeline(video):
 
 @pytest.mark.needs("browser")
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
-def test_a_browser_shows_the_timeline_and_plays_where_it_is_clicked(timeline, tmp_path, scheme):
+def test_a_browser_shows_the_timeline_and_plays_where_it_is_clicked(timeline, open_page, tmp_path, scheme):
     path = tmp_path / "timeline.html"
     write_page(path, [timeline], SegmentOptions())
-    requests, errors = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(path.as_uri())
-        assert page.inner_text("h1") == str(timeline.video)
-        assert page.locator(".thumbnails img").count() == 16
-        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalHeight > 0)")
-        names = page.locator(".strip .name").all_inner_texts()
-        assert [name for name in names if name] == ["A", "B"]
-        track = page.locator(".track[data-label='B']")
-        box, part = track.bounding_box(), track.locator(".part").bounding_box()
-        assert part["x"] - box["x"] == pytest.approx(box["width"] * 3.5 / 8, abs=3)
-        assert part["width"] == pytest.approx(box["width"] * 4.5 / 8, abs=3)
-        page.mouse.move(box["x"] + box["width"] * 5.5 / 8, box["y"] + 5)
-        tip = page.inner_text(".tip")
-        assert tip.startswith("0:00:05  (5.5 s)")
-        assert "0.90  B" in tip
-        assert page.evaluate("document.querySelector('video').readyState") is not None
-        page.wait_for_function("document.querySelector('video').readyState >= 1")
-        page.mouse.click(box["x"] + box["width"] * 5.5 / 8, box["y"] + 5)
-        page.wait_for_function("document.querySelector('video').currentTime >= 5.4")
-        assert page.evaluate("document.querySelector('video').currentTime") < 8
-        page.screenshot(path=tmp_path / "page.png")
-        browser.close()
-    assert errors == []
-    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    page = open_page(path, color_scheme=scheme)
+    assert page.inner_text("h1") == str(timeline.video)
+    assert page.locator(".thumbnails img").count() == 16
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalHeight > 0)")
+    names = page.locator(".strip .name").all_inner_texts()
+    assert [name for name in names if name] == ["A", "B"]
+    track = page.locator(".track[data-label='B']")
+    box, part = track.bounding_box(), track.locator(".part").bounding_box()
+    assert part["x"] - box["x"] == pytest.approx(box["width"] * 3.5 / 8, abs=3)
+    assert part["width"] == pytest.approx(box["width"] * 4.5 / 8, abs=3)
+    page.mouse.move(box["x"] + box["width"] * 5.5 / 8, box["y"] + 5)
+    tip = page.inner_text(".tip")
+    assert tip.startswith("0:00:05  (5.5 s)")
+    assert "0.90  B" in tip
+    assert page.evaluate("document.querySelector('video').readyState") is not None
+    page.wait_for_function("document.querySelector('video').readyState >= 1")
+    page.mouse.click(box["x"] + box["width"] * 5.5 / 8, box["y"] + 5)
+    page.wait_for_function("document.querySelector('video').currentTime >= 5.4")
+    assert page.evaluate("document.querySelector('video').currentTime") < 8
+    page.screenshot(path=tmp_path / "page.png")
 
 
 def test_a_small_video_is_part_of_the_page_and_a_large_one_is_played_from_its_place(tmp_path):
