@@ -1,4 +1,4 @@
-"""How tests serve `motion`, the small model, and the videos whose true label they know."""
+"""How tests serve `motion`, the small model, and ask it without a client of ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,9 +41,21 @@ def set_parameters(repository: Path, model: str, parameters: dict[str, str]) -> 
     change_config(repository, model, change)
 
 
+def video_input(*videos: bytes) -> triton_grpc.InferInput:
+    """The input of a model, or of the decode step."""
+    tensor = triton_grpc.InferInput("VIDEO", [len(videos), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[video] for video in videos], dtype=np.object_))
+    return tensor
+
+
+def clip_input(clips: np.ndarray) -> triton_grpc.InferInput:  # type: ignore[type-arg]
+    """The input of a network: uint8 [N, V, T, S, S, 3]."""
+    tensor = triton_grpc.InferInput("CLIP", clips.shape, "UINT8")
+    tensor.set_data_from_numpy(clips)
+    return tensor
+
+
 def infer(client: triton_grpc.InferenceServerClient, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
     """Scores and features of the network alone."""
-    tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
-    tensor.set_data_from_numpy(clip)
-    result = client.infer("motion_net", [tensor])
+    result = client.infer("motion_net", [clip_input(clip)])
     return result.as_numpy("SCORES"), result.as_numpy("FEATURES")

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from tests.motion_repository import change_config, set_parameters
+from tests.motion_repository import change_config, set_parameters, video_input
 from tests.watching import decode_workers, metric, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -55,19 +54,17 @@ class Caller:
 
     def __init__(self, url: str, video: Path) -> None:
         self._client = triton_grpc.InferenceServerClient(url)
-        self._video = np.array([[video.read_bytes()]], dtype=np.object_)
+        self._input = video_input(video.read_bytes())
         self.answers: dict[str, InferenceServerException | None] = {}
 
     def ask(self, name: str, *, model: str = "motion", output: str = "SCORES", **arguments: Any) -> Any:
         """Call `model`; `answers[name]` will be the error, or None. Gives what cancels the call."""
-        tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
-        tensor.set_data_from_numpy(self._video)
 
         def note(result: object, error: InferenceServerException | None) -> None:
             self.answers[name] = error
 
         outputs = [triton_grpc.InferRequestedOutput(output)]
-        return self._client.async_infer(model, [tensor], note, outputs=outputs, **arguments)
+        return self._client.async_infer(model, [self._input], note, outputs=outputs, **arguments)
 
     def cancel(self, call: Any) -> None:
         """Cancel a call, and return when the server has read that: it reads what comes by one connection in order."""

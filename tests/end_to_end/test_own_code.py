@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tests.motion_repository import video_input
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -37,8 +37,6 @@ def change(source: Path, text: str, replacement: str) -> None:
 
 
 def refusal(client: triton_grpc.InferenceServerClient, video: bytes) -> str:
-    tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
-    tensor.set_data_from_numpy(np.array([[video]], dtype=np.object_))
     with pytest.raises(InferenceServerException) as raised:
-        client.infer("motion", [tensor])
+        client.infer("motion", [video_input(video)])
     return str(raised.value.message())

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.decode.mutation import BASES, mutate
+from tests.motion_repository import video_input
 from tests.watching import decode_workers, metric, stubs, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
@@ -102,8 +103,7 @@ def test_a_network_may_take_fewer_clips_of_a_video_than_the_protocol_allows(
     serve: Callable[..., Triton], video: Path
 ) -> None:
     triton = serve(MAX_CLIP_8X8_64_64="6")
-    tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
-    tensor.set_data_from_numpy(np.array([[video.read_bytes()]], dtype=np.object_))
+    tensor = video_input(video.read_bytes())
     with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
         client.infer("motion", [tensor], parameters={"policy": "clip", "views": 2, "crops": 3})
         with pytest.raises(InferenceServerException, match=r"3 views x 3 crops are 9 clips.* at most 6") as raised:
@@ -150,9 +150,7 @@ def test_a_defect_of_the_decode_step_is_answered_counted_and_logged_and_costs_no
 
 def test_request_parameters_reach_the_decode_step(service, video: Path) -> None:  # type: ignore[no-untyped-def]
     def scores(**parameters: object) -> np.ndarray:  # type: ignore[type-arg]
-        tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[video.read_bytes()]], dtype=np.object_))
-        return client.infer("motion", [tensor], parameters=parameters).as_numpy("SCORES")  # type: ignore[no-any-return]
+        return client.infer("motion", [video_input(video.read_bytes())], parameters=parameters).as_numpy("SCORES")  # type: ignore[no-any-return]
 
     with triton_grpc.InferenceServerClient(service.url) as client:
         whole = scores()
@@ -172,12 +170,10 @@ def test_several_videos_in_one_request_are_answered_in_order(service, video: Pat
     files = []
     for label in labels:
         write_motion_video(tmp_path / label, label, 1_234_567, container="mp4")
-        files.append([(tmp_path / label).read_bytes()])
+        files.append((tmp_path / label).read_bytes())
     with triton_grpc.InferenceServerClient(service.url) as client:
-        tensor = triton_grpc.InferInput("VIDEO", [3, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array(files, dtype=np.object_))
         wanted = triton_grpc.InferRequestedOutput("SCORES", class_count=1)
-        answer = client.infer("motion", [tensor], outputs=[wanted]).as_numpy("SCORES")
+        answer = client.infer("motion", [video_input(*files)], outputs=[wanted]).as_numpy("SCORES")
     assert [text.decode().split(":")[2] for (text,) in answer] == list(labels)
 
 

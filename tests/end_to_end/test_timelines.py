@@ -18,7 +18,7 @@ import pytest
 from tests.decode.synthesis import Clip, repeat
 from tests.end_to_end.timeline_caller import AnsweredWindow, TimelineCaller
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, set_parameters
+from tests.motion_repository import ANY_PORTS, set_parameters, video_input
 from tests.watching import decode_workers, metric, stubs, wait_for, window_workers
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
@@ -66,11 +66,9 @@ def serve(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Iterato
 
 def classify_alone(url: str, video: bytes, window: AnsweredWindow, model: str, **parameters: Any) -> dict[str, Any]:
     """Scores, features and the report for the span of a window."""
-    tensor = triton_grpc.InferInput("VIDEO", [1, 1], "BYTES")
-    tensor.set_data_from_numpy(np.array([[video]], dtype=np.object_))
     span = {name: window.facts[name] for name in ("start_seconds", "end_seconds")}
     with triton_grpc.InferenceServerClient(url) as client:
-        result = client.infer(model, [tensor], parameters={**parameters, **span})
+        result = client.infer(model, [video_input(video)], parameters={**parameters, **span})
     return {
         "SCORES": result.as_numpy("SCORES")[0],
         "FEATURES": result.as_numpy("FEATURES")[0],

@@ -25,10 +25,10 @@ from tests.export.small_onnx import (
     write_beside,
     write_onnx,
 )
-from tests.motion_repository import ANY_PORTS, change_config
+from tests.motion_repository import ANY_PORTS, change_config, clip_input
 from tests.watching import wait_for
 from torch import nn
-from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc import InferenceServerClient
 
 from clipserve_export.clips import random_clips
 from clipserve_export.formats import load_onnx, load_torchscript
@@ -298,12 +298,10 @@ def test_an_operator_that_openvino_lacks_is_served_by_onnx_runtime(folder: Path,
         lambda config: config.optimization.execution_accelerators.cpu_execution_accelerator.add(name="openvino"),
     )
     clip = random_clips(GEOMETRY, batch=2, views=2, seed=4).numpy()
-    tensor = InferInput("CLIP", clip.shape, "UINT8")
-    tensor.set_data_from_numpy(clip)
     log = folder / "triton.log"
     with Triton(folder / "repository", log=log, **ANY_PORTS) as server:
         client = InferenceServerClient(server.grpc_url)
-        scores = client.infer("mine_net", [tensor]).as_numpy("SCORES")
+        scores = client.infer("mine_net", [clip_input(clip)]).as_numpy("SCORES")
         client.close()
     assert "mine_net/1/model.onnx runs in ONNX Runtime: OpenVINO does not compile it" in log.read_text()
     np.testing.assert_allclose(scores, expected_answers(clip)[0], atol=1e-5)

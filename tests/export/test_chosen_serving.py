@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from tests.export.conftest import MOTION
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, infer
 from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 
@@ -43,7 +42,7 @@ def test_tensorrt_changes_nothing_on_a_cpu_but_the_warm_up(repository: Path) -> 
         Triton(repository, models=["motion"], **ANY_PORTS) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,
     ):
-        scores = infer_scores(client, clip)
+        scores, _ = infer(client, clip)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
@@ -59,15 +58,8 @@ def test_a_network_in_half_is_served_and_answers_as_the_one_in_float32(
         Triton(tmp_path, models=["motion"], **ANY_PORTS) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,
     ):
-        scores = infer_scores(client, clip)
+        scores, _ = infer(client, clip)
     assert 0 < np.abs(scores - expected).max() <= TOLERANCES[precision].scores
-
-
-def infer_scores(client: triton_grpc.InferenceServerClient, clip: NDArray[np.uint8]) -> NDArray[np.float32]:
-    tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
-    tensor.set_data_from_numpy(clip)
-    scores: NDArray[np.float32] = client.infer("motion_net", [tensor]).as_numpy("SCORES")
-    return scores
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from tests.export.conftest import MOTION
-from tests.motion_repository import ANY_PORTS, change_config
+from tests.motion_repository import ANY_PORTS, change_config, clip_input, video_input
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -41,9 +41,8 @@ def caching(repository: Path) -> Iterator[triton_grpc.InferenceServerClient]:
 
 
 def infer(client: triton_grpc.InferenceServerClient, clip: np.ndarray, *outputs: str) -> triton_grpc.InferResult:  # type: ignore[type-arg]
-    tensor = triton_grpc.InferInput("CLIP", clip.shape, "UINT8")
-    tensor.set_data_from_numpy(clip)
-    return client.infer("motion_net", [tensor], outputs=[triton_grpc.InferRequestedOutput(name) for name in outputs])
+    wanted = [triton_grpc.InferRequestedOutput(name) for name in outputs]
+    return client.infer("motion_net", [clip_input(clip)], outputs=wanted)
 
 
 def hits(client: triton_grpc.InferenceServerClient, model: str) -> int:
@@ -97,11 +96,8 @@ def test_with_the_cache_every_question_about_a_video_gets_its_own_answer(
     with caching(repository) as client, VideoClassifier("motion", client.url) as classifier:
         assert [question(classifier) for question in questions] == expected
         assert hits(client, "motion_net") == 2
-        video = np.array([[real_videos[0].read_bytes()]] * 2, dtype=object)
-        tensor = triton_grpc.InferInput("VIDEO", video.shape, "BYTES")
-        tensor.set_data_from_numpy(video)
         with pytest.raises(InferenceServerException, match="batch-size must be <= 1"):
-            client.infer("motion", [tensor])
+            client.infer("motion", [video_input(*[real_videos[0].read_bytes()] * 2)])
 
 
 def test_the_cache_outlives_the_weights_of_a_version_that_is_replaced(repository: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, change_config
+from tests.motion_repository import ANY_PORTS, change_config, infer
 from tritonclient import grpc as triton_grpc
 
 from clipserve_export.clips import random_clips
@@ -30,11 +30,11 @@ def exported(repositories: Callable[[FormatName], Path], tmp_path_factory: pytes
 
 def ask(repository: Path, precision: str) -> tuple[np.ndarray, str]:  # type: ignore[type-arg]
     """FEATURES of CLIP, and what Triton wrote into its log."""
-    with Triton(repository, **ANY_PORTS, cpu_precision=precision) as triton:
-        tensor = triton_grpc.InferInput("CLIP", CLIP.shape, "UINT8")
-        tensor.set_data_from_numpy(CLIP)
-        with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
-            return client.infer("motion_net", [tensor]).as_numpy("FEATURES"), triton.log_path.read_text()
+    with (
+        Triton(repository, **ANY_PORTS, cpu_precision=precision) as triton,
+        triton_grpc.InferenceServerClient(triton.grpc_url) as client,
+    ):
+        return infer(client, CLIP)[1], triton.log_path.read_text()
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:  # type: ignore[type-arg]
