@@ -8,18 +8,11 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_export.configs import parse_config, print_config
-from tests.exports import FOLDER, Export, main
 
 # Any that are free, so that tests and servers can run side by side.
 ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 # Videos of seeds that training never saw; see tests/end_to_end/test_motion_accuracy.py.
 UNSEEN_SEED = 7_000_100
-
-
-def export_motion() -> Path:
-    """The repository that holds `motion` as ONNX."""
-    main([Export("onnx", "motion")])
-    return FOLDER / "onnx"
 
 
 def change_config(repository: Path, model: str, change: Callable[[pb.ModelConfig], object]) -> pb.ModelConfig:

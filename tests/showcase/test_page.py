@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, export_motion
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 from tests.watching import wait_for
 
 from clipserve import VideoClassifier
@@ -172,12 +172,12 @@ def test_what_a_visitor_types_is_shown_and_never_run(page: Page) -> None:
 
 @pytest.mark.long
 def test_a_server_that_goes_away_gets_a_sentence_and_one_that_comes_back_an_answer(
-    browser: Browser, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
+    browser: Browser, onnx_repository: Path, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A proxy that reaches nothing: requests to the server and to the page on this machine must not go through it.
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    triton = Triton(export_motion(), models=["motion"], **ANY_PORTS)
+    triton = Triton(onnx_repository, models=["motion"], **ANY_PORTS)
     with triton, open_showcase(triton.grpc_url, samples=sample_folder, port=0) as showcase:
         page = browser.new_page()
         page.goto(showcase.address)
