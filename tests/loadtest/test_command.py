@@ -1,7 +1,6 @@
 """The whole load test, as users run it, against a real Triton by the real perf_analyzer."""
 
 import csv
-import os
 import re
 import signal
 import subprocess
@@ -21,21 +20,10 @@ from clipserve.plan.workload import Workload
 from tests.interrupts import interruptible
 from tests.loadtest.conftest import Restricted
 from tests.loadtest.falsifying_server import falsifying_server
+from tests.loadtest.program import COMMAND, QUICK, run
 from tests.watching import HANG_SECONDS, wait_for
 
-COMMAND = [sys.executable, "-m", "clipserve", "loadtest"]
-# Rates below 25 a second get longer windows than these: each needs ten requests.
-QUICK = ("--seconds", "1.2", "--concurrency", "2", "--rate", "25")
-
 pytestmark = pytest.mark.usefixtures("analyzer")
-
-
-def run(*options):
-    """Run the program in a process of its own."""
-    environment = {**os.environ, "COLUMNS": "200"}
-    environment.pop("CLIPSERVE_URL", None)
-    command = [*COMMAND, *map(str, options)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
 def at(server: Restricted, url=None):

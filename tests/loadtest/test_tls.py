@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from tests.deploy.conftest import certificates, start_server  # noqa: F401
-from tests.loadtest.test_command import QUICK, run
+from tests.loadtest.program import QUICK, run
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """What tests of timelines share: a fake server, the command, and both classifiers."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,14 @@ def server() -> Iterator[FakeTimelines]:
     yield fake
     fake.release.set()
     fake.running_server.stop(None).wait(HANG_SECONDS)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """A file that the fake server takes for a video."""
+    path = tmp_path / "match.mp4"
+    path.write_bytes(b"match")
+    return path
 
 
 @pytest.fixture

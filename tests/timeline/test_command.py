@@ -23,13 +23,6 @@ NOT_A_VIDEO = "[not-a-video] no container that is opened here"
 
 
 @pytest.fixture
-def video(tmp_path):
-    path = tmp_path / "match.mp4"
-    path.write_bytes(b"match")
-    return path
-
-
-@pytest.fixture
 def videos(server, tmp_path):
     """One that is none, a good one, and one that the server fails to answer for now."""
     found = [tmp_path / f"{name}.mp4" for name in ("bad", "good", "unlucky")]

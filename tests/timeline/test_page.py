@@ -18,7 +18,7 @@ from clipserve.timeline.page import (
 from clipserve.timeline.picture import write_picture
 from clipserve.timeline.window_file import VideoTimeline
 from clipserve_export.motion.videos import write_motion_video
-from tests.timeline.test_segments import of
+from tests.timeline.made_windows import of
 
 OPTIONS = SegmentOptions()
 

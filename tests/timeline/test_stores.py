@@ -25,13 +25,6 @@ pytestmark = pytest.mark.usefixtures("memory")
 OUT = "memory://results/windows"
 
 
-@pytest.fixture
-def video(tmp_path):
-    path = tmp_path / "match.mp4"
-    path.write_bytes(b"match")
-    return path
-
-
 def parts(memory, folder=OUT):
     path = folder.removeprefix("memory:/")
     found = memory.ls(path, detail=False) if memory.isdir(path) else []
