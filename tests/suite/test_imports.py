@@ -1,4 +1,4 @@
-"""No module imports another one that leads back to it."""
+"""No module imports another one that leads back to it, and no test imports another test."""
 
 import ast
 from collections.abc import Iterator, Mapping, Set
@@ -44,6 +44,14 @@ def find_names(path: Path, name: str, modules: Set[str]) -> Iterator[str]:
             for alias in node.names:
                 submodule = f"{source}.{alias.name}"
                 yield from {submodule if submodule in modules else source} & modules
+
+
+def test_no_test_imports_another_test() -> None:
+    """What several tests use is a fixture, or has a file of its own."""
+    names = {name_module(path.relative_to(ROOT)): path for path in (ROOT / "tests").rglob("*.py")}
+    for name, path in names.items():
+        named = find_names(path, name, names.keys())
+        assert [module for module in named if module.rpartition(".")[2].startswith("test_")] == [], path
 
 
 def test_imports_form_no_cycle() -> None:
