@@ -13,8 +13,8 @@ from clipserve.fleet.probe import Finding, Probe
 from clipserve.fleet.targets import DnsName, Target
 
 TICK_SECONDS = 0.1
-# A member with calls in flight that has answered nothing for so long is asked whether its model is ready; without an
-# answer it gets no calls after so long again: together less than a second.
+# A member with calls in flight that has answered nothing for QUIET_SECONDS is asked whether its model is ready. If it
+# does not answer within SILENT_SECONDS, it gets no calls. Together that is less than a second.
 QUIET_SECONDS = 0.4
 SILENT_SECONDS = 0.4
 # How often names are looked up while calls are made; at once after a member was left out, but not more often than this.

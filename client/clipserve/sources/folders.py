@@ -95,8 +95,10 @@ def lies_below(path: PurePath, folders: Set[PurePath]) -> bool:
 
 
 def walk_folders(top: str, skipped: Skipped) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:
-    """A folder ("" for the working folder) and the folders below it, each with its other items, or with the error if it
-    cannot be read; in natural order, without hidden folders and without circles.
+    """A folder ("" for the working folder) and the folders below it, in natural order.
+
+    Each comes with the items in it that are no folders, or with the error if it cannot be read. Hidden folders are left
+    out, and a folder that leads back to itself is not entered again.
     """
     Folder: TypeAlias = tuple[str, tuple[tuple[int, int], ...]]  # its path, and which folders it is in
     left: list[Folder] = [(top, ())]

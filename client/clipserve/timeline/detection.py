@@ -1,9 +1,10 @@
 """Mean average precision of segments against true ones, as ActivityNet measures it.
 
 The rules are those of `Evaluation/eval_detection.py` in github.com/activitynet/ActivityNet. For one class and one
-threshold of temporal IoU: detections of all videos are taken by falling score; each takes the true segment of its video
-that it overlaps most among those not taken yet, if their IoU is at least the threshold, and is right; otherwise it is
-wrong. The average precision is the area under precision over recall, where precision is made not to rise with recall.
+threshold of temporal IoU, the detections of all videos are sorted by falling score. Each detection looks among the true
+segments of its video that no earlier one has taken, for the one that it overlaps most. If their IoU is at least the
+threshold, it takes that segment and is right; otherwise it is wrong. The average precision is the area under precision
+over recall, where precision is made not to rise with recall.
 """
 
 from collections.abc import Mapping, Sequence

@@ -40,7 +40,7 @@ class VideoTimeline:
 
     @property
     def has_answer(self) -> bool:
-        """Whether something is known: a video that failed at once has no segments to show, not even none."""
+        """Whether the server has answered. A video that failed at once has no timeline, not even an empty one."""
         return bool(self.windows) or self.error is None
 
     @property

@@ -25,8 +25,8 @@ def triton_command(
         f"--model-repository={settings.repository}",
         # The configs are complete.
         "--disable-auto-complete-config",
-        # Explicit: models change when the operator says so (clipserve_container.reload), not when a file appears, and a
-        # folder that is not exported yet is no error. Poll mode would load half-copied files.
+        # Models change when the operator says so (clipserve_container.reload), not when a file appears: poll mode would
+        # load half-copied files. Folders of models that are not exported yet are left out.
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in names_to_serve(settings.repository, models)),
         # A server that cannot load one of its models does not start.

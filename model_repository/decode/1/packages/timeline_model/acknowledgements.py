@@ -1,7 +1,7 @@
 """Flow control: how many windows a client has not acknowledged yet.
 
-Triton 2.51 keeps the responses that a slow client has not read in memory, without a bound, and does not tell the model
-about it. A client that wants a bound names its timeline and acknowledges windows as it reads them.
+A slow client leaves responses unread. Triton 2.51 keeps all of them in memory, and does not tell the model. A client
+that wants a bound names its timeline and acknowledges windows as it reads them.
 """
 
 from __future__ import annotations

@@ -106,8 +106,9 @@ def describe_still(data: bytes | memoryview) -> str | None:
 def is_encrypted_mp4(data: bytes | memoryview) -> bool:
     """Whether the index of an mp4 describes encrypted video.
 
-    FFmpeg marks single packets. But it does not open a file whose index and fragments disagree about the encryption
-    (FFmpeg 5.1 writes such fragments), and it marks nothing where keys and vectors are in boxes that it does not know.
+    FFmpeg marks single packets, but not in every file. It marks nothing where keys and vectors are in boxes that it
+    does not know. It does not open a file whose index and fragments disagree about the encryption, as FFmpeg 5.1 writes
+    them.
     """
     return any(
         kind in _ENCRYPTED_VIDEO

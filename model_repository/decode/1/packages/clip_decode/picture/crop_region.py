@@ -1,9 +1,9 @@
 """Cropping a frame before it is scaled, to the region that the crops are cut from.
 
 A square of a 16:9 frame uses little more than half of its columns. Scaling starts anew at the edge of the region, so
-the edge must be a whole pixel before and after scaling: then every pixel of the crop has the same neighbours with the
-same weights as in the whole frame (except for the last bit of swscale's 16-bit steps: one level of 255, in one pixel of
-a thousand).
+the edge must be a whole pixel before and after scaling. Then every pixel of the crop has the same neighbours with the
+same weights as in the whole frame. What remains is the last bit of swscale's 16-bit steps: one level of 255, in one
+pixel of a thousand.
 """
 
 from __future__ import annotations
