@@ -120,8 +120,8 @@ def test_a_worker_for_which_the_machine_has_no_room_is_busy(video: bytes) -> Non
     assert caught.value.retryable
 
 
-# Triton's module is not here, and a thread with a stack of 16 TiB does not start.
-WITHOUT_THREADS = """
+# Triton's module is not here.
+A_TIMELINE = """
 import sys, threading
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -145,6 +145,10 @@ timeline = Timeline(
     timeout_seconds=None,
     on_end=MagicMock(),
 )
+"""
+
+# A thread with a stack of 16 TiB does not start.
+WITHOUT_THREADS = f"""{A_TIMELINE}
 threading.stack_size(1 << 44)
 try:
     timeline.start()
@@ -161,6 +165,33 @@ def test_a_timeline_whose_threads_cannot_start_is_busy() -> None:
         "[busy] at the start",
         "[busy] the server can start no thread for this timeline at the moment; try again later",
     ], done.stderr
+
+
+SLOW_NETWORK = f"""{A_TIMELINE}
+import time
+from timeline_model.timeline import SIGN_OF_LIFE_SECONDS
+
+timeline._sender.is_cancelled.return_value = False
+clock = time.monotonic()
+time.monotonic = lambda: clock
+
+def check(later):
+    global clock
+    clock += later
+    timeline.check()
+    print(len(timeline._sender.send.mock_calls))
+
+check(0)
+check(1.1 * SIGN_OF_LIFE_SECONDS)
+check(0)
+timeline.acknowledgements.record_sent(1)
+check(1.1 * SIGN_OF_LIFE_SECONDS)
+"""
+
+
+def test_a_client_hears_each_second_of_a_timeline_that_it_does_not_hold_up() -> None:
+    done = subprocess.run([sys.executable, "-c", SLOW_NETWORK], capture_output=True, text=True, timeout=HANG_SECONDS)
+    assert done.stdout.split() == ["0", "1", "1", "1"], done.stderr
 
 
 # Likewise. The network answers with the error that is given.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import queue
@@ -29,7 +30,8 @@ from .request import TimelineRequest
 WINDOWS, PROGRESS = "WINDOWS", "PROGRESS"
 POLL_SECONDS = 0.25
 # While no window is ready, the client hears so often that its timeline goes on. A damaged film of two hours is decoded
-# once as a whole before its first window: minutes, in which a server that hangs would look the same.
+# once as a whole before its first window, and on a CPU four timelines share a network that takes 20 s for the 30 clips
+# of a window: minutes, in which a server that hangs would look the same.
 SIGN_OF_LIFE_SECONDS = 1.0
 # Decoded windows that wait for the network, as long as they are small.
 WAITING_BYTES, MIN_WAITING = 64 * 2**20, 2
@@ -86,6 +88,7 @@ class Timeline:
         most = max(MIN_WAITING, min(2 * network.served.max_batch, WAITING_BYTES // clip_bytes))
         self._decoded: queue.Queue[WindowClips | Exception] = queue.Queue(most)  # The last one is an exception.
         self._ending: Exception | None = None  # Why it ends early.
+        self._sent_at = time.monotonic()
         self.is_done = False
         self._labels: Sequence[str] = ()
         self._lock = threading.Lock()
@@ -107,7 +110,7 @@ class Timeline:
         self._thread.join()
 
     def check(self) -> None:
-        """End it if the client has gone, or its time is over. Call it often, from one thread."""
+        """End it if the client has gone, or its time is over; else say that it goes on. One thread calls it often."""
         # Triton 2.51 may lose the end of one request when it is asked about another meanwhile. It then keeps the model,
         # and stops only after its exit timeout.
         with self._lock, _ASKING:
@@ -124,6 +127,10 @@ class Timeline:
                     " first_window"
                 )
             )
+        # Not to a client that does not read: Triton would keep what it is told.
+        if time.monotonic() > self._sent_at + SIGN_OF_LIFE_SECONDS and not self.acknowledgements.silent_seconds:
+            with contextlib.suppress(Exception):  # of Triton, where shared memory is full
+                self._send_response([])
 
     def _run(self) -> None:
         outcome, error = "ok", None
@@ -187,7 +194,6 @@ class Timeline:
 
     def _take(self, *, wait: bool) -> WindowClips | Exception | None:
         """What comes next; None where nothing is there yet and nothing is waited for."""
-        due = time.monotonic() + SIGN_OF_LIFE_SECONDS
         while True:
             if self._ending is not None:
                 raise self._ending
@@ -196,9 +202,6 @@ class Timeline:
             except queue.Empty:
                 if not wait:
                     return None
-                if time.monotonic() >= due:
-                    due = time.monotonic() + SIGN_OF_LIFE_SECONDS
-                    self._send_response([])
 
     def _answer(self, windows: Sequence[WindowClips]) -> None:
         request = self.request
@@ -230,6 +233,7 @@ class Timeline:
         """Send windows, or a response without any: a sign of life."""
         with self._lock:
             if self._ending is None:
+                self._sent_at = time.monotonic()
                 self._sender.send(pb_utils.InferenceResponse(tensors))
 
     def _describe(self, decoded: WindowClips, scores: Any) -> str:
