@@ -345,6 +345,15 @@ def test_closing_a_run_ends_every_timeline(connect, server):
         assert server.changed.wait_for(lambda: not server.running, HANG_SECONDS)
 
 
+def test_leaving_a_run_by_break_ends_every_timeline(server):
+    server.windows, server.hold_after = 500, 5
+    with VideoClassifier("x3d_m", server.url) as classifier:
+        for _ in classifier.timeline_many([b"0", b"1", b"2"], parallel=2):
+            break
+        with server.changed:
+            assert server.changed.wait_for(lambda: not server.running, HANG_SECONDS)
+
+
 def test_a_source_that_fails_midway_ends_the_run_after_its_rows(connect):
     def read():
         yield b"0"

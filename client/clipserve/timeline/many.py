@@ -98,17 +98,10 @@ class RunRecord:
         self._progress.close()
 
 
-class TimelineRows(RowIterator[TimelineRow]):
-    """Iterates over the windows of many videos. Those of one video come in order; those of several videos are mixed.
+class TimelineThreads:
+    """The threads of a run, `parallel` videos at a time, and the rows that wait for the caller.
 
-    >>> for row in classifier.timeline_many("matches/"):
-    ...     print(row.video, row.window or row.error or "complete")
-
-    It requests only a limited number of windows ahead of those that were taken. Closing the run, leaving its `with`,
-    Ctrl-C and closing its classifier stop the work on the server and every thread.
-
-    Args:
-        open_timeline: begins the timeline of a part.
+    They know nothing of `TimelineRows`, so a run that its caller drops is closed.
     """
 
     def __init__(
@@ -116,7 +109,7 @@ class TimelineRows(RowIterator[TimelineRow]):
     ) -> None:
         self._parts = parts
         self._open_timeline = open_timeline
-        self._record: RunRecord = record
+        self._record = record
         self._parallel = parallel
         self._reading = threading.Lock()
         self._rows: deque[TimelineRow] = deque()
@@ -125,11 +118,6 @@ class TimelineRows(RowIterator[TimelineRow]):
         self._working = 0
         self._error: BaseException | None = None  # of the source
         self._threads: list[threading.Thread] = []
-
-    @property
-    def summary(self) -> Summary:
-        """Counts of the videos that have ended so far, dropped ones included."""
-        return self._record.summary
 
     def close(self) -> None:
         """End the work and the threads; rows that were not taken are lost. May be called twice."""
@@ -140,11 +128,9 @@ class TimelineRows(RowIterator[TimelineRow]):
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(LONGEST_END_SECONDS)
-        self._record.close()
 
-    def _take(self) -> TimelineRow | None:
-        if self._ended:
-            return None
+    def take(self) -> TimelineRow | None:
+        """The next row; None at the end. Starts the threads."""
         self._cancellation.check()
         if not self._threads:
             self._working = self._parallel
@@ -209,6 +195,39 @@ class TimelineRows(RowIterator[TimelineRow]):
             self._cancellation.check()
             self._rows.append(row)
             self._changed.notify_all()
+
+
+class TimelineRows(RowIterator[TimelineRow]):
+    """Iterates over the windows of many videos. Those of one video come in order; those of several videos are mixed.
+
+    >>> for row in classifier.timeline_many("matches/"):
+    ...     print(row.video, row.window or row.error or "complete")
+
+    It requests only a limited number of windows ahead of those that were taken. Closing the run, leaving its `with`,
+    dropping it, Ctrl-C and closing its classifier stop the work on the server and every thread.
+
+    Args:
+        open_timeline: begins the timeline of a part.
+    """
+
+    def __init__(
+        self, parts: Parts, open_timeline: Callable[[Part], Timeline], record: RunRecord, parallel: int
+    ) -> None:
+        self._record: RunRecord = record
+        self._threads = TimelineThreads(parts, open_timeline, record, parallel)
+
+    @property
+    def summary(self) -> Summary:
+        """Counts of the videos that have ended so far, dropped ones included."""
+        return self._record.summary
+
+    def close(self) -> None:
+        """End the work and the threads; rows that were not taken are lost. May be called twice."""
+        self._threads.close()
+        self._record.close()
+
+    def _take(self) -> TimelineRow | None:
+        return None if self._ended else self._threads.take()
 
 
 class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
