@@ -123,8 +123,9 @@ class WindowFile(Journal[Record]):
         version = self._versions.pop(row.number, None) if row.window is None else None
         if (line := self.format.write(row)) is not None:
             self._lines.append(line)
-        elif record.is_kept and isinstance(self._lines, LineFile):
-            self._lines.note(write_json(describe_row(row) | {"version": version}))
+        elif isinstance(self._lines, LineFile):
+            if record.is_kept:
+                self._lines.note(write_json(describe_row(row) | {"version": version}))
             self._noted[row.number] = record
         self._record(record)
 
@@ -133,7 +134,7 @@ class WindowFile(Journal[Record]):
         return gather(self.records())
 
     def records(self) -> Iterator[Record]:
-        """Those of all lines, and after its last window what was noted of a video."""
+        """Those of all lines, and what was noted of a video: after its last window, or in the end why it failed."""
         for line in self._lines.read():
             record = self._parse(line)
             if record is None:
@@ -142,6 +143,7 @@ class WindowFile(Journal[Record]):
             end = self._noted.get(record.number)
             if end is not None and record.window is not None and record.window.index + 1 == end.facts.windows_total:
                 yield end
+        yield from (end for end in self._noted.values() if end.error is not None)
 
     def _check_size(self, number: int, entry: Entry, version: Sequence[int] | None) -> None:
         before = self._sizes.get(number)
