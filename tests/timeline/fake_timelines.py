@@ -66,6 +66,11 @@ class FakeTimelines(GRPCInferenceServiceServicer):
     def videos(self) -> list[bytes]:
         return [request.raw_input_contents[0][4:] for request in self.requests]
 
+    @property
+    def names(self) -> list[str]:
+        """Of the requests with a video, those of the timelines."""
+        return [self.parameters(number)["timeline"] for number, video in enumerate(self.videos) if video]
+
     def ModelStreamInfer(self, requests, context):
         self.metadata.append(dict(context.invocation_metadata()))
         request = next(requests)
@@ -93,6 +98,10 @@ class FakeTimelines(GRPCInferenceServiceServicer):
         parameters = self.parameters(self.requests.index(request))
         first = parameters["first_window"]
         total = self.windows_by_content.get(content, self.windows)
+        if not content and not (self.failures and self.failures[0][0] == 0):
+            yield fail("[not-a-video] the file is empty")
+            yield self._end()
+            return
         failure = self.failures.pop(0) if self.failures else None
         cut = self.cut.pop(0) if self.cut else None
         if "timeline" not in self.models:

@@ -16,7 +16,7 @@ from clipserve.error_mapping import CallContext
 from clipserve.errors import ClipserveError, DecodeTimedOut, ServerBusy, UnknownModel
 from clipserve.protocol import Failed, Pick, Sleep
 from clipserve.retry import RetryPolicy
-from clipserve.timeline.request import ACKNOWLEDGE_EVERY, MODEL, TimelineRequest, is_last
+from clipserve.timeline.request import ACKNOWLEDGE_EVERY, MODEL, TimelineRequest, is_last, says_room
 from clipserve.timeline.window import VideoFacts, Window
 
 # A caller that takes no window for so long may find its timeline ended by the server, which waits for 600 s.
@@ -76,10 +76,13 @@ def follow(request: TimelineRequest, call: CallContext, first_window: int, retry
     """
     position = _Position(first_window)
     failures, since = 0, 0.0
+    error: ClipserveError | None = None
     for attempt in itertools.count():
         before = position.next
         here = call.at((yield Pick()))
         try:
+            if isinstance(error, ServerBusy):
+                yield from _ask_for_room(request, here, attempt)
             return (yield from _follow_once(request, here, position, retry, attempt))
         except InferenceServerException as exc:
             failure = exc
@@ -123,6 +126,16 @@ class _Position:
 
     next: int
     longest_pause: float = 0.0
+
+
+def _ask_for_room(request: TimelineRequest, call: CallContext, attempt: int) -> Commands:
+    """Raise what a busy server says, before it gets up to 2 GB that it refuses."""
+    yield Open(request.build(0, attempt, has_video=False))
+    try:
+        yield Receive(call.timeout_seconds)
+    except InferenceServerException as exc:
+        if not says_room(exc.message() or ""):
+            raise
 
 
 def _follow_once(

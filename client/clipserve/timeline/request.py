@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import InferResult, service_pb2
 
-from clipserve.errors import UnexpectedAnswer
+from clipserve.errors import NotAVideo, UnexpectedAnswer
 from clipserve.request import FEATURES, SCORES, VIDEO
 from clipserve.results import ScoredLabel
 from clipserve.sources.videos import Video
@@ -41,8 +41,11 @@ class TimelineRequest:
     options: TimelineOptions
     name: str = field(default_factory=lambda: secrets.token_hex(8))
 
-    def build(self, first_window: int, attempt: int) -> bytes:
-        """The ModelInferRequest for the windows from `first_window` on, serialized."""
+    def build(self, first_window: int, attempt: int, *, has_video: bool = True) -> bytes:
+        """The ModelInferRequest for the windows from `first_window` on, serialized.
+
+        Without the video the server says whether it has room for a timeline, see `says_room`.
+        """
         outputs = [WINDOWS, PROGRESS, SCORES, *([FEATURES] if self.options.features else [])]
         message = _begin(_ID)
         for name in outputs:
@@ -54,7 +57,7 @@ class TimelineRequest:
             "max_unacknowledged": MOST_UNACKNOWLEDGED,
         }
         _set_parameters(message, parameters | {"triton_enable_empty_final_response": True})
-        return _serialize(message, self.video.content)
+        return _serialize(message, self.video.content if has_video else b"")
 
     def acknowledge(self, windows: int, attempt: int) -> bytes:
         """The ModelInferRequest which says that the client has the windows before this number, serialized."""
@@ -121,6 +124,11 @@ def _encode(number: int) -> bytes:
         encoded.append(number & 0x7F | 0x80)
         number >>= 7
     return bytes((*encoded, number))
+
+
+def says_room(text: str) -> bool:
+    """Whether this error to a request without a video means that the server would take one."""
+    return f"[{NotAVideo.code}]" in text
 
 
 def is_last(response: Any) -> bool:
