@@ -29,7 +29,7 @@ from clipserve import (
     VideoNotReadable,
 )
 from tests.timeline.fake_timelines import FakeTimelines, start_server
-from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
+from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once, wait_for
 
 VIDEO = b"video"
 BROKEN = grpc.StatusCode.UNAVAILABLE
@@ -246,6 +246,14 @@ async def test_leaving_it_by_break_ends_the_work_of_the_server(server):
         async for _ in classifier.timeline(VIDEO):
             break
         assert await asyncio.to_thread(server.ended.wait, HANG_SECONDS)
+
+
+async def test_leaving_a_run_in_asyncio_by_break_ends_every_timeline(server):
+    server.windows, server.hold_after = 500, 5
+    async with AsyncVideoClassifier("x3d_m", server.url) as classifier:
+        async for _ in classifier.timeline_many([b"0", b"1", b"2"], parallel=2):
+            break
+        assert await asyncio.to_thread(wait_for, lambda: not server.running)
 
 
 def test_closing_the_classifier_from_another_thread_ends_a_waiting_timeline(server):
