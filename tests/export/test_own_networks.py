@@ -100,6 +100,15 @@ def scripted():
     return torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(4 * 32 * 32 * 3, 3)))
 
 
+class Twice(Net):
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Sequential(nn.Dropout(), self.head)
+
+    def forward(self, frames):
+        return self.classifier(self.conv(frames).relu().mean((2, 3, 4)))
+
+
 class Versioned(Net):
     def get_extra_state(self):
         return {"version": 3}
@@ -397,6 +406,11 @@ def test_weights_of_another_shape_are_shown_beside_the_networks(folder: Path, ru
     assert "misshapes 1 of 4 tensors, 'head.bias' first ([7], and the network's is [3])" in said
     said = export(run, folder, "build", "--weights", "random")[1]
     assert "without --weights the network keeps those that its function sets" in said
+
+
+def test_a_head_may_have_two_names(folder: Path) -> None:
+    """The first one is not that by which the network calls it."""
+    assert adapt(folder, "Twice")[1].contract.feature_size == 8
 
 
 def test_a_network_in_float16_has_its_embedding(folder: Path) -> None:

@@ -155,7 +155,10 @@ def find_head(module: nn.Module, frames: Tensor, answers: Tensor, interface: Int
     ContractError where the contract names another one.
     """
     linears: dict[str, nn.Linear] = {
-        name: part for name, part in module.named_modules() if name and isinstance(part, nn.Linear)
+        name: part
+        # A layer may have several names, such as `head` and `classifier.1`, and the network calls it by one of them.
+        for name, part in module.named_modules(remove_duplicate=False)
+        if name and isinstance(part, nn.Linear)
     }
     names = [name for name, part in linears.items() if part.out_features == answers.shape[1]]
     if interface.head:
