@@ -107,7 +107,8 @@ def compare(
         except Exception as error:  # each runtime has kinds of its own
             reason = str(error).strip().partition("\n")[0]
             raise ParityError(
-                f"the export does not run a batch of {batch} with {views} views: {type(error).__name__}: {reason}"
+                f"the export does not run a batch of {batch} with {views} views: {type(error).__name__}: {reason}."
+                " Perhaps the network fixes the number of clips as it is traced, as len(x) does: write x.shape[0]"
             ) from error
         if [values.shape for values in got] != [values.shape for values in wanted]:
             raise ParityError(
@@ -118,7 +119,8 @@ def compare(
         agreements += int((wanted[0].argmax(1) == got[0].argmax(1)).sum())
         score_error = _larger(score_error, (wanted[0] - got[0]).abs().max())
         for features, got_features in zip(wanted[1:], got[1:], strict=True):
-            feature_error = _larger(feature_error or 0.0, (features - got_features).abs().max() / features.abs().max())
+            size = features.abs().max().clamp(min=torch.finfo(features.dtype).tiny)  # all may be 0, behind a ReLU
+            feature_error = _larger(feature_error or 0.0, (features - got_features).abs().max() / size)
     return Parity(
         clips=clips,
         top1_agreements=agreements,

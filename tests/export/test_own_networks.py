@@ -109,6 +109,17 @@ class Twice(Net):
         return self.classifier(self.conv(frames).relu().mean((2, 3, 4)))
 
 
+class Dead(Net):
+    def forward(self, frames):
+        return self.head(self.conv(frames).clamp(max=0).relu().mean((2, 3, 4)))
+
+
+class Counted(Net):
+    def forward(self, frames):
+        rest = torch.zeros(1, 1).expand(len(frames), -1)
+        return torch.cat((super().forward(frames)[:, :2], rest), 1)
+
+
 class Versioned(Net):
     def get_extra_state(self):
         return {"version": 3}
@@ -411,6 +422,16 @@ def test_weights_of_another_shape_are_shown_beside_the_networks(folder: Path, ru
 def test_a_head_may_have_two_names(folder: Path) -> None:
     """The first one is not that by which the network calls it."""
     assert adapt(folder, "Twice")[1].contract.feature_size == 8
+
+
+def test_an_embedding_may_be_zero(folder: Path, run: Run) -> None:
+    status, said = export(run, folder, "Dead")
+    assert (status, "0.0e+00 in features" in said) == (0, True), said
+
+
+def test_a_number_of_clips_that_tracing_fixes_is_explained(folder: Path, run: Run) -> None:
+    status, said = export(run, folder, "Counted")
+    assert (status, "as len(x) does: write x.shape[0]" in said) == (1, True), said
 
 
 def test_a_network_in_float16_has_its_embedding(folder: Path) -> None:
