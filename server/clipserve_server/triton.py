@@ -194,6 +194,8 @@ class Triton:
         """
         try:
             self._folder = folder = Path(tempfile.mkdtemp(prefix="clipserve-triton-"))
+            if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+                raise ServerStartError(f"{folder.parent} is mounted with noexec: set TMPDIR to a folder that is not")
             environment = make_environment(folder / "python", wheel)
             return folder, environment, make_backend_directory(folder / "backends", wheel)
         except OSError as error:

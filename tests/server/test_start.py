@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.exports import copy_model
@@ -110,6 +111,17 @@ def test_a_machine_without_a_temporary_folder_is_told(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(ServerStartError, match=r"cannot be written: No such file .* set TMPDIR to a folder with room"):
         Triton(onnx_repository, models=["motion"], **ANY_PORTS).start()
+
+
+def test_a_temporary_folder_from_which_nothing_can_be_loaded_is_told(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /tmp is on hardened machines."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    with pytest.raises(ServerStartError, match=f"{tmp_path} is mounted with noexec: set TMPDIR to a folder"):
+        Triton(exported, models=["motion"], **ANY_PORTS).start()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("status", "how"), [(137, "SIGKILL"), (255, "status 255"), (1, "status 1")])
