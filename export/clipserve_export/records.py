@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipserve.contract import ClipContract
+from clipserve_export.errors import RepositoryError
 from clipserve_export.serving.choices import choose_versions
 from clipserve_export.specs import ModelSpec
 
@@ -13,9 +14,14 @@ RECORD, CONTRACT = "export.json", "contract.json"
 
 
 def published_numbers(repository: Path, spec: ModelSpec) -> list[int]:
-    """The numbers of the published versions, ascending."""
+    """The numbers of the published versions, ascending. Raises RepositoryError for a folder that cannot be read."""
     folders = (repository / spec.net_name).glob("[1-9]*")
-    return sorted(int(folder.name) for folder in folders if folder.name.isdigit() and any(folder.iterdir()))
+    try:
+        return sorted(int(folder.name) for folder in folders if folder.name.isdecimal() and any(folder.iterdir()))
+    except OSError as error:
+        raise RepositoryError(
+            f"{error.filename} cannot be read: {error.strerror}; make it a folder that this user can read"
+        ) from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:

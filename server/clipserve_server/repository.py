@@ -1,7 +1,8 @@
 """The models of a repository, read from its configs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,19 @@ class ServedModel:
     steps: tuple[str, ...]
 
 
+@contextmanager
+def _explain_unreadable() -> Iterator[None]:
+    """Raises RepositoryEmpty where the system does not let this user read the repository."""
+    try:
+        yield
+    except OSError as error:
+        raise RepositoryEmpty(
+            f"{error.filename} cannot be read by user {os.getuid()}: {error.strerror}; make it one that this user can"
+            " read"
+        ) from error
+
+
+@_explain_unreadable()
 def read_repository(repository: Path) -> dict[str, ServedModel]:
     """Every public model of the repository, exported or not, by name.
 
@@ -37,10 +51,6 @@ def read_repository(repository: Path) -> dict[str, ServedModel]:
             config = text_format.Parse(path.read_text(), pb.ModelConfig())
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise RepositoryEmpty(f"{path} is not a Triton config: {error}") from error
-        except OSError as error:
-            raise RepositoryEmpty(
-                f"{path} cannot be read by user {os.getuid()}: {error.strerror}; make it a file that this user can read"
-            ) from error
         if config.platform == "ensemble":
             steps = tuple(step.model_name for step in config.ensemble_scheduling.step)
             models[path.parent.name] = ServedModel(path.parent.name, steps)
@@ -49,10 +59,12 @@ def read_repository(repository: Path) -> dict[str, ServedModel]:
     return models
 
 
+@_explain_unreadable()
 def choose_models(repository: Path, names: Sequence[str] = ()) -> list[ServedModel]:
     """The models to serve: the named ones, or every model whose steps all have a version on disk.
 
-    Raises RepositoryEmpty when a named model is unknown or not exported, or when no model is exported.
+    Raises RepositoryEmpty when a named model is unknown or not exported, when no model is exported, or when a file or a
+    folder cannot be read.
     """
     models = read_repository(repository)
     unknown = [name for name in names if name not in models]
@@ -70,8 +82,11 @@ def choose_models(repository: Path, names: Sequence[str] = ()) -> list[ServedMod
     return servable
 
 
+@_explain_unreadable()
 def has_timeline(repository: Path) -> bool:
-    """Whether the repository has the model that makes timelines; those of older exports do not."""
+    """Whether the repository has the model that makes timelines; those of older exports do not. Raises RepositoryEmpty
+    where it cannot be read.
+    """
     return all((repository / TIMELINE / file).is_file() for file in ("config.pbtxt", "1/model.py"))
 
 

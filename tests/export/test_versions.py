@@ -104,6 +104,15 @@ def test_an_empty_list_says_where_it_looked(tmp_path: Path, run: Run) -> None:
     assert run("versions", "--repository", tmp_path / "absent")[1].startswith("no version of any model is in")
 
 
+@pytest.mark.parametrize("command", [["versions"], ["models"], ["models", "motion"], ["export", "--check"]])
+def test_a_version_that_cannot_be_read_is_named(versions: Path, run: Run, command: list[str]) -> None:
+    """A file stands for a folder of another user here, because the tests may run as root."""
+    (versions / "motion_net" / "7").touch()
+    status, output = run(*command, "--repository", versions)
+    assert status in (1, 2)
+    assert f"{versions / 'motion_net' / '7'} cannot be read: Not a directory" in output
+
+
 @pytest.mark.parametrize(
     ("serve", "said"),
     [

@@ -18,7 +18,7 @@ from tests.watching import stubs
 from clipserve_server.errors import RepositoryEmpty, ServerStartError
 from clipserve_server.log import TritonLog
 from clipserve_server.python_stubs import LIBPYTHON, find_libpython
-from clipserve_server.repository import read_repository
+from clipserve_server.repository import choose_models, read_repository
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
 
@@ -79,6 +79,15 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     config.mkdir(parents=True)
     with pytest.raises(RepositoryEmpty, match=r"motion/config\.pbtxt cannot be read by user \d+: Is a directory"):
         read_repository(tmp_path)
+
+
+def test_a_version_that_cannot_be_read_is_named(exported: Path, tmp_path: Path) -> None:
+    """A file stands for a folder of another user here, because the tests may run as root."""
+    repository = copy_model(exported, tmp_path / "repository")
+    shutil.rmtree(repository / "motion_net" / "1")
+    (repository / "motion_net" / "1").touch()
+    with pytest.raises(RepositoryEmpty, match=r"motion_net/1 cannot be read by user \d+: Not a directory"):
+        choose_models(repository)
 
 
 # As where the disk is full: no file grows beyond 200 kB, which is less than the Python backend has.
