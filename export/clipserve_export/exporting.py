@@ -47,6 +47,7 @@ class ExportRecord:
         layout: of its tensors; None: the runtime chooses.
         weights: where they came from.
         weights_prefix: what was removed from the beginning of every name in the weights.
+        clip_megabytes: MiB of memory for each clip, see capacity.py.
         parity: how far the file differs from its network.
         checked_on: the device of that check.
         bf16: the same in bf16; None if it was not checked: TorchScript, no OpenVINO, or a processor without bf16.
@@ -66,6 +67,7 @@ class ExportRecord:
     weights_sha256: str
     weights_prefix: str
     classes: int
+    clip_megabytes: int
     file_bytes: int
     parity: Parity
     checked_on: Target
@@ -212,6 +214,7 @@ class _Export:
                 weights_sha256=loaded.weights_sha256,
                 weights_prefix=loaded.weights_prefix,
                 classes=len(labels),
+                clip_megabytes=spec.clip_megabytes,
                 file_bytes=path.stat().st_size,
                 parity=parity,
                 checked_on="gpu" if device == "cuda" else "cpu",

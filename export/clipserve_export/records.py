@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from clipserve.contract import ClipContract
 from clipserve_export.errors import RepositoryError
 from clipserve_export.serving.choices import choose_versions
-from clipserve_export.specs import ModelSpec
+from clipserve_export.specs import OWN, ModelSpec
 
 RECORD, CONTRACT = "export.json", "contract.json"
 
@@ -50,3 +51,13 @@ def read_version_contract(repository: Path, spec: ModelSpec, number: int) -> Cli
 def find_lacking_openvino(records: Mapping[int, Mapping[str, Any]], keep: str) -> list[int]:
     """The versions that a server loads under the policy `keep` and OpenVINO does not run, by their records."""
     return [number for number in choose_versions(keep, list(records)) if records[number].get("openvino") is False]
+
+
+def fit_spec(spec: ModelSpec, records: Mapping[int, Mapping[str, Any]], keep: str) -> ModelSpec:
+    """`spec` with what a clip takes in that loaded version which takes most. Those of an own network may differ.
+
+    Records of older exports do not say it.
+    """
+    loaded = [records[number].get("clip_megabytes") for number in choose_versions(keep, list(records))]
+    megabytes = [value for value in loaded if isinstance(value, int) and spec.family == OWN]
+    return replace(spec, clip_megabytes=max(megabytes)) if megabytes else spec

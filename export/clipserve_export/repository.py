@@ -31,7 +31,7 @@ from clipserve_export.families.adapter import PACKAGE
 from clipserve_export.formats import FORMATS, Format
 from clipserve_export.labels import published_labels, read_labels
 from clipserve_export.moves import replace_texts
-from clipserve_export.records import find_lacking_openvino, read_records
+from clipserve_export.records import find_lacking_openvino, fit_spec, read_records
 from clipserve_export.serving.choices import Serving
 from clipserve_export.serving.config import read_clip_megabytes, read_serving
 from clipserve_export.specs import OWN, SPECS, ModelSpec
@@ -126,10 +126,11 @@ def model_configs(
 
     new: records of versions to come, by number.
     """
+    records = {**read_records(repository, spec), **(new or {})}
+    spec = fit_spec(spec, records, chosen.serving.keep)
     specs = _in_order(read_specs(repository) | {spec.name: spec})
     decode = _read_shared(repository, DECODE)
     others = {name: _read_chosen(repository, other, decode) for name, other in specs.items() if name != spec.name}
-    records = {**read_records(repository, spec), **(new or {})}
     shared = _shared_configs(repository, specs.values(), others | {spec.name: chosen})
     return shared | _own_configs(spec, chosen, records)
 

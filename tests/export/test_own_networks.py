@@ -284,6 +284,28 @@ def test_a_network_that_cannot_be_halved_is_exported_in_fp32_on_a_machine_with_a
     assert "torchscript, fp32, for a GPU" in said
 
 
+def test_a_rollback_to_a_larger_network_lowers_what_runs_at_once(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runs would take 8 x 30 x 700 MiB with the limits of the small one."""
+    repository = folder / "repository"
+
+    def limits() -> tuple[int, str]:
+        net = read_config(repository, "mine_net")
+        return net.max_batch_size, net.parameters["max_clips_at_once"].string_value
+
+    for version, megabytes, expected in ((1, 700, (1, "2")), (2, 1, (8, "2048"))):
+        monkeypatch.setattr(exporting, "measure_clip_megabytes", lambda *_, megabytes=megabytes: megabytes)
+        status, said = export(run, folder, "build", "--version", str(version))
+        assert status == 0, said
+        assert limits() == expected
+    for keep, expected in (("1", (1, "2")), ("latest", (8, "2048")), ("all", (1, "2"))):
+        assert run("versions", "mine", "--serve", keep, "--repository", repository)[0] == 0
+        assert limits() == expected
+        assert find_drift(repository) == []
+    assert json.loads(read_config(repository, "timeline").parameters["MODEL_mine"].string_value)["max_batch"] == 1
+
+
 @pytest.mark.parametrize(
     ("format_name", "precision", "megabytes"),
     [("onnx", "fp16", "60"), ("torchscript", "fp32", "60"), ("torchscript", "fp16", "120")],
