@@ -9,7 +9,9 @@ removes FOLDER, the command's temporary folder, and the shared memory named afte
 for its starter.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import shutil
@@ -37,6 +39,9 @@ def run_guarded(command: Sequence[str], *, grace_seconds: float, folder: Path) -
     """Run `command` in a process group of its own; returns its exit status."""
     in_flight = folder / "in_flight"
     in_flight.touch()
+    with contextlib.suppress(OSError):  # a file system without locks
+        # Until the guard ends. systemd-tmpfiles removes what is old from /tmp, and passes over a folder with a lock.
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_SH)
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

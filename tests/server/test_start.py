@@ -122,6 +122,18 @@ def test_a_machine_without_a_temporary_folder_is_told(
         Triton(onnx_repository, models=["motion"], **ANY_PORTS).start()
 
 
+def test_the_temporary_folder_of_a_server_has_a_lock(tmp_path: Path) -> None:
+    """systemd-tmpfiles removes what has not been used for days, but no folder with a lock (tmpfiles.d(5), Age)."""
+    ask = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    command = [sys.executable, "-c", ask, str(tmp_path)]
+    guard = [sys.executable, "-m", "clipserve_server.guard", "5", str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*guard, *command], stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True) as running:
+        assert running.stdout is not None
+        assert "BlockingIOError" in running.stdout.read()
+    assert subprocess.run(command, check=False).returncode == 0, "it ends with the guard"
+
+
 def test_a_temporary_folder_from_which_nothing_can_be_loaded_is_told(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
