@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clipserve_server.options import CpuPrecision, Decoder
+from clipserve_server.options import PRECISION_VARIABLE, CpuPrecision, Decoder
 
 if TYPE_CHECKING:
     from clipserve_server.errors import ServerStartError
@@ -53,7 +53,8 @@ def serve(
     cpu_precision: Annotated[
         CpuPrecision,
         typer.Option(
-            help="Precision of ONNX networks on a CPU. auto: bf16 if the export's check passed and the CPU supports it."
+            envvar=PRECISION_VARIABLE,
+            help="Precision of ONNX networks on a CPU. auto: bf16 if the export's check passed and the CPU supports it.",
         ),
     ] = CpuPrecision.AUTO,
     decoder: Annotated[

@@ -9,7 +9,9 @@ import pytest
 from tests.exports import copy_model
 from tests.motion_repository import ANY_PORTS, change_config, infer
 from tritonclient import grpc as triton_grpc
+from typer.testing import CliRunner
 
+from clipserve.command_line import build_app
 from clipserve_export.clips import random_clips
 from clipserve_export.formats import FormatName
 from clipserve_export.parity import BF16
@@ -116,3 +118,10 @@ def test_a_precision_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         choose_precision("bf16", processor_has_bf16=False, record=tmp_path / "export.json")
     with pytest.raises(ServerStartError, match="auto, fp32, bf16, got 'fp8'"):
         Triton(tmp_path, cpu_precision="fp8")
+
+
+def test_the_environment_sets_the_precision_of_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSERVE_CPU_PRECISION", "int8")
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(build_app(), ["serve", "--repository", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "'int8' is not one of" in done.stderr
