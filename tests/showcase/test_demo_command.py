@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 from tests.interrupts import interruptible
 from typer.testing import CliRunner
@@ -75,6 +76,13 @@ def test_an_empty_repository_cannot_be_served(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert str(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSERVE_CPU_PRECISION", "int8")
+    done = run_demo("--serve", "--repository", str(tmp_path))
+    assert done.exit_code == 2
+    assert "must be one of auto, fp32, bf16, got 'int8'" in done.stderr
 
 
 def test_the_page_is_up_until_ctrl_c(motion_url: str, sample_folder: Path) -> None:

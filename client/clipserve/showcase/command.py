@@ -114,8 +114,8 @@ def demo(
 def _serve(repository: Path, server: ServerOptions) -> Iterator[ServerOptions]:
     """Start a Triton and yield the connection to it. Raises ServerError if it does not start."""
     errors, triton = load("clipserve_server.errors", "server"), load("clipserve_server.triton", "server")
-    own_server = triton.Triton(repository, http_port=0, grpc_port=0, metrics_port=0)
     try:
+        own_server = triton.Triton(repository, http_port=0, grpc_port=0, metrics_port=0)
         own_server.start()
     except errors.ServerStartError as error:
         raise ServerFailed(str(error)) from error
