@@ -20,7 +20,7 @@ from clipserve.sources.entries import Entry
 from clipserve.sources.source import read_entries_later
 from clipserve.sources.videos import VideoSource
 from clipserve.tables.embeddings import Embeddings, collect_embeddings
-from clipserve.timeline.many import AsyncTimelineRows
+from clipserve.timeline.async_many import AsyncTimelineRows
 from clipserve.timeline.opening import open_async_rows, open_async_timeline
 from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
 from clipserve.timeline.timelines import AsyncTimeline

@@ -49,7 +49,8 @@ from clipserve.sources.source import Source, read_entries
 from clipserve.sources.videos import VideoSource
 from clipserve.tables.embeddings import Embeddings
 from clipserve.tables.table import Table
-from clipserve.timeline.many import AsyncTimelineRows, TimelineRow, TimelineRows
+from clipserve.timeline.async_many import AsyncTimelineRows
+from clipserve.timeline.many import TimelineRow, TimelineRows
 from clipserve.timeline.segments import Segment, SegmentOptions, segments
 from clipserve.timeline.timelines import AsyncTimeline, Timeline
 from clipserve.timeline.window import VideoFacts, Window

@@ -54,7 +54,8 @@ def serve(
         CpuPrecision,
         typer.Option(
             envvar=PRECISION_VARIABLE,
-            help="Precision of ONNX networks on a CPU. auto: bf16 if the export's check passed and the CPU supports it.",
+            help="Precision of ONNX networks on a CPU. auto: bf16 if the export's check passed and the CPU"
+            " supports it.",
         ),
     ] = CpuPrecision.AUTO,
     decoder: Annotated[

@@ -9,7 +9,8 @@ from clipserve.errors import ClipserveError
 from clipserve.fleet.fleet import Fleet
 from clipserve.sources.entries import Entries
 from clipserve.sources.videos import VideoSource, read_video
-from clipserve.timeline.many import AsyncTimelineRows, Part, Parts, RunRecord, TimelineRows
+from clipserve.timeline.async_many import AsyncTimelineRows
+from clipserve.timeline.many import Part, Parts, RunRecord, TimelineRows
 from clipserve.timeline.options import TimelineArguments, TimelineRunArguments
 from clipserve.timeline.progress import Silence, open_progress
 from clipserve.timeline.protocol import Commands, TimelineRetry, follow
