@@ -43,7 +43,18 @@ def test_every_frame_rate_gives_the_same_moments(rate: int) -> None:
     timeline = Timeline(range(rate * 10), rate * 10, Fraction(1, rate))
     for moment in clip_moments(X3D_M, 1, Fraction(0), Fraction(10))[0]:
         shown = timeline.frame_at(moment) * timeline.time_base
-        assert 0 <= moment - shown < Fraction(1, rate) or shown - moment <= Fraction(1, 2 * rate)
+        assert 0 <= moment - shown < Fraction(1, rate)
+
+
+@pytest.mark.parametrize("rate", [24, 25, Fraction(30000, 1001), 30, 60])
+@pytest.mark.parametrize("start", [0.0, 0.08, 0.31, 0.333])
+def test_avi_and_mp4_have_the_same_frame_on_screen(rate: Fraction, start: float) -> None:
+    """AVI counts frames, mp4 fractions of them."""
+    avi = Timeline(range(100), 100, 1 / Fraction(rate))
+    mp4 = Timeline(range(0, 100_000, 1000), 100_000, avi.time_base / 1000)
+    for moment in clip_moments(X3D_M, 1, Fraction(start), Fraction(3))[0]:
+        assert avi.frame_at(moment) == mp4.frame_at(moment)
+    assert avi.frames_between(start, start + 0.5) == mp4.frames_between(start, start + 0.5)
 
 
 def test_milliseconds_of_matroska_do_not_move_a_frame() -> None:

@@ -15,6 +15,8 @@ from clip_decode.limits import Limits
 
 # A header that states a longer last frame is not believed.
 _MAX_LAST_FRAME_SECONDS = 10
+# How far a floating-point number, such as 0.12, may be from the moment that it means.
+_FLOAT_SECONDS = Fraction(1, 10**6)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Timeline:
         The moment is rounded to the clock of the file first: Matroska counts milliseconds, so the frame of 66.67 ms has
         the timestamp 67 and is still the one that is meant.
         """
-        return max(bisect_right(self.ticks, self._tick(seconds)) - 1, 0)
+        return max(bisect_right(self.ticks, self._on_clock(seconds)) - 1, 0)
 
     def frames_between(self, start_seconds: float | None, end_seconds: float | None) -> tuple[int, int]:
         """First and last index of the frames on screen in a span.
@@ -73,11 +75,16 @@ class Timeline:
                 )
             first = self.frame_at(Fraction(start_seconds))
         if end_seconds is not None:
-            last = bisect_left(self.ticks, self._tick(Fraction(end_seconds))) - 1
+            last = bisect_left(self.ticks, self._on_clock(Fraction(end_seconds))) - 1
         return first, max(first, min(last, self.frames - 1))
 
-    def _tick(self, seconds: Fraction) -> int:
-        return floor(seconds / self.time_base + Fraction(1, 2))
+    def _on_clock(self, seconds: Fraction) -> Fraction | int:
+        ticks = seconds / self.time_base
+        nearest = floor(ticks + Fraction(1, 2))
+        # A clock that counts frames, as that of AVI, is exact: to round would make the second half of a frame the next.
+        counts_frames = self.ticks[-1] < 2 * (self.frames - 1)
+        is_meant = abs(ticks - nearest) * self.time_base <= _FLOAT_SECONDS
+        return ticks if counts_frames and not is_meant else nearest
 
 
 def build_timeline(index: PacketIndex, order: Sequence[int | None], limits: Limits) -> Timeline:
