@@ -80,8 +80,8 @@ class Network:
         """
         shared = self.shared_runs(len(windows[0].clips))
         if shared.take_trial(len(windows)):
-            together = self._run_once(windows, outputs, version)
-            alone = _join([self._run_once([window], outputs, version) for window in windows])
+            together, _ = self._run_once(windows, outputs, version)
+            alone = _join([self._run_once([window], outputs, version)[0] for window in windows])
             shared.end_trial(
                 len(windows), is_equal=all(np.array_equal(together[name], alone[name]) for name in outputs)
             )
@@ -89,13 +89,14 @@ class Network:
         parts, left = [], list(windows)
         while left:
             size = shared.size_for(len(left))
-            started = time.monotonic()
-            parts.append(self._run_once(left[:size], outputs, version))
-            shared.observe(size, time.monotonic() - started)
+            answers, seconds = self._run_once(left[:size], outputs, version)
+            parts.append(answers)
+            shared.observe(size, seconds)
             left = left[size:]
         return _join(parts)
 
-    def _run_once(self, windows: Sequence[WindowClips], outputs: Sequence[str], version: int) -> Answers:
+    def _run_once(self, windows: Sequence[WindowClips], outputs: Sequence[str], version: int) -> tuple[Answers, float]:
+        """The answers, and the seconds that they took, without the wait for other timelines."""
         clips = pb_utils.Tensor("CLIP", np.stack([window.clips for window in windows]))
         request = pb_utils.InferenceRequest(
             model_name=self.served.network,
@@ -105,10 +106,12 @@ class Network:
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
         )
         with self._turns:
+            started = time.monotonic()
             try:
                 response = request.exec()
             except Exception as error:
                 raise Busy(f"the clips cannot be given to the network ({error}); try again later") from error
+            seconds = time.monotonic() - started
         if response.has_error():
             text = response.error().message()
             pb_utils.Logger.log_error(f"{self.served.network}: {text}")
@@ -117,7 +120,7 @@ class Network:
             if not self.is_ready(version):
                 raise Busy(f"the network {self.served.network} is not loaded any more; try again later")
             raise Failed(f"the network {self.served.network} could not run the clips; the server's log says why")
-        return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs}
+        return {name: pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs}, seconds
 
 
 def _join(parts: Sequence[Answers]) -> Answers:

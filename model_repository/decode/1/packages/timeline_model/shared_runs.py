@@ -20,7 +20,8 @@ class SharedRuns:
 
     def __init__(self, most: int, budget_seconds: float) -> None:
         self._most, self._budget = most, budget_seconds
-        self._size = 1  # a power of two that may be used
+        self._size = 1  # a power of two that is used
+        self._equal = 1  # the largest that has been tried, and gave equal bits
         self._trial: int | None = None  # the double of it, which is to be tried
         self._lock = threading.Lock()
 
@@ -42,7 +43,7 @@ class SharedRuns:
         """Windows were tried together: whether they got the same bits as one by one."""
         with self._lock:
             if is_equal:
-                self._size = windows
+                self._size = self._equal = windows
             else:
                 self._most = windows // 2
 
@@ -52,10 +53,12 @@ class SharedRuns:
             return self._size if windows >= self._size else 1
 
     def observe(self, windows: int, seconds: float) -> None:
-        """A run with so many windows took so long."""
+        """A run with so many windows took so long. While other requests use the network, that is longer."""
         with self._lock:
             if seconds > self._budget and windows > 1:
                 self._size, self._trial = windows // 2, None
-                self._most = min(self._most, self._size)
             elif windows == self._size and 2 * seconds <= self._budget and 2 * windows <= self._most:
-                self._trial = 2 * windows
+                if windows < self._equal:
+                    self._size = 2 * windows
+                else:
+                    self._trial = 2 * windows
