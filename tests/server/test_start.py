@@ -81,9 +81,9 @@ def test_a_config_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_repository(tmp_path)
 
 
-def test_a_version_that_cannot_be_read_is_named(exported: Path, tmp_path: Path) -> None:
+def test_a_version_that_cannot_be_read_is_named(onnx_repository: Path, tmp_path: Path) -> None:
     """A file stands for a folder of another user here, because the tests may run as root."""
-    repository = copy_model(exported, tmp_path / "repository")
+    repository = copy_model(onnx_repository, tmp_path / "repository")
     shutil.rmtree(repository / "motion_net" / "1")
     (repository / "motion_net" / "1").touch()
     with pytest.raises(RepositoryEmpty, match=r"motion_net/1 cannot be read by user \d+: Not a directory"):
@@ -135,13 +135,13 @@ def test_the_temporary_folder_of_a_server_has_a_lock(tmp_path: Path) -> None:
 
 
 def test_a_temporary_folder_from_which_nothing_can_be_loaded_is_told(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    onnx_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As /tmp is on hardened machines."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
     with pytest.raises(ServerStartError, match=f"{tmp_path} is mounted with noexec: set TMPDIR to a folder"):
-        Triton(exported, models=["motion"], **ANY_PORTS).start()
+        Triton(onnx_repository, models=["motion"], **ANY_PORTS).start()
     assert list(tmp_path.iterdir()) == []
 
 
