@@ -241,17 +241,23 @@ def test_after_the_start_no_first_video_waits_for_a_decoder(nvc: ModuleType) -> 
     nvdec = plain(nvc)
     kinds: list[str] = []
     summary = nvdec.warm_up(kinds.append)
-    assert kinds == ["h264 of 8 bits", "hevc of 8 bits"]
+    assert kinds == ["hevc of 10 bits", "hevc of 8 bits", "h264 of 8 bits"]
     assert re.fullmatch(
-        "h264 of 8 bits ready, h264 of 10 bits left to CPUs, hevc of 8 bits ready, hevc of 10 bits on demand,"
+        "h264 of 8 bits ready, h264 of 10 bits left to CPUs, hevc of 8 bits ready, hevc of 10 bits ready,"
         r" av1 of 8 bits on demand, av1 of 10 bits on demand; after \d+\.\d\d s",
         summary,
     )
-    assert len(nvc.made) == nvdec.cache.created == 2
+    assert len(nvc.made) == nvdec.cache.created == 3
     x265 = {"x265-params": X265}
-    for clip in (Clip(gop=12), Clip("libx265", options=x265), Clip(width=160, height=90), Clip(width=640, height=360)):
+    for clip in (
+        Clip(gop=12),
+        Clip("libx265", options=x265),
+        Clip("libx265", pixel_format="yuv420p10le", options=x265),
+        Clip(width=160, height=90),
+        Clip(width=640, height=360),
+    ):
         check(nvdec, replace(clip, frames=24).make(), Sampling())
-    assert len(nvc.made) == 2
+    assert len(nvc.made) == 3
 
 
 @pytest.mark.parametrize(
@@ -299,11 +305,19 @@ def test_sizes_that_may_be_one_to_the_driver_are_set_up_by_way_of_a_sample(nvc: 
     assert nvc.resized == [(208, 176), (320, 544), (320, 608), (320, 544)]
 
 
+def test_where_memory_is_short_the_most_common_kind_has_a_decoder(nvc: ModuleType) -> None:
+    nvdec = plain(nvc, megabytes=250)
+    nvdec.warm_up()
+    assert nvc.made[-1]["codec"] == nvc.cudaVideoCodec.H264
+    check(nvdec, Clip(gop=12, options={"x264-params": "ref=1:bframes=0"}).make(), Sampling())
+    assert len(nvc.made) == 3
+
+
 def test_a_kind_that_is_excluded_is_not_even_tried(nvc: ModuleType) -> None:
     nvdec = plain(nvc, excluded=["h264 of 8 bits"])
     kinds: list[str] = []
     nvdec.warm_up(kinds.append)
-    assert kinds == ["hevc of 8 bits"]
+    assert kinds == ["hevc of 10 bits", "hevc of 8 bits"]
     with pytest.raises(Declined, match="h264"):
         decode_clips_with_nvdec(nvdec, Clip().make(), GEOMETRIES, Sampling(), Limits())
 

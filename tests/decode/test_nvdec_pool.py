@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -38,8 +39,8 @@ from tests.decode.synthesis import Clip
 from tests.gpu_machine import FAKE_GPU
 from tests.watching import HANG_SECONDS, wait_for
 
-# Of Decode, at the start: two kinds, each with a sample picture 16 times and once more, and an end after each.
-START_CALLS = 2 * (16 + 1) * 2
+# Of Decode, at the start: three kinds, each with a sample picture 16 times and once more, and an end after each.
+START_CALLS = 3 * (16 + 1) * 2
 GEOMETRIES = {"CLIP": Geometry(8, 8, 64, 64)}
 
 
@@ -132,15 +133,15 @@ def test_before_the_first_video_there_are_decoders_and_the_log_says_so(
     pool = start(
         """
 create = nvc.CreateDecoder
-def create_two(**options):
-    assert len(nvc.made) < 2, "a third decoder"
+def create_three(**options):
+    assert len(nvc.made) < 3, "a fourth decoder"
     return create(**options)
-nvc.CreateDecoder = create_two
+nvc.CreateDecoder = create_three
 """
     )
     assert log[0].startswith("NVDEC of GPU 0: h264 of 8 bits ready, ")
-    hevc = Clip("libx265", frames=12, gop=12, options={"x265-params": X265}).make()
-    for each in (video, hevc):
+    clip = Clip("libx265", frames=12, gop=12, options={"x265-params": X265})
+    for each in (video, clip.make(), replace(clip, pixel_format="yuv420p10le").make()):
         assert "nvdec" in [submit_to_nvdec(pool, each).result(HANG_SECONDS).decoder for _ in range(6)]
     assert not declined
 

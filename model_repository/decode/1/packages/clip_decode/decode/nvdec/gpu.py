@@ -25,7 +25,7 @@ from clip_decode.limits import Limits
 # Kinds of streams: the codec, and bits of a sample.
 _KINDS = [(codec, bits) for codec in ("h264", "hevc", "av1") for bits in (8, 10)]
 # Those that get a decoder ahead of the first video.
-_COMMON_KINDS = (("h264", 8), ("hevc", 8))
+_COMMON_KINDS = (("h264", 8), ("hevc", 8), ("hevc", 10))
 _BLOCK = 16  # Pixels; capabilities count blocks of this side.
 
 
@@ -99,7 +99,8 @@ class Nvdec:
         """
         started = perf_counter()
         results = []
-        for codec, bits in _KINDS:
+        # The most common one last: where memory is short, it takes the place of the others.
+        for codec, bits in reversed(_KINDS):
             name = _name_kind(codec, bits)
             if reason := self._unanswered.get((codec, bits)):
                 results.append(f"{name} left to CPUs (the GPU does not say whether it decodes it: {reason})")
@@ -110,7 +111,7 @@ class Nvdec:
                 results.append(f"{name} {self._decode_sample(codec, bits) or 'ready'}")
             else:
                 results.append(f"{name} on demand")
-        return f"{', '.join(results)}; after {perf_counter() - started:.2f} s"
+        return f"{', '.join(reversed(results))}; after {perf_counter() - started:.2f} s"
 
     @property
     def is_lost(self) -> bool:
