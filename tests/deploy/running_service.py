@@ -26,9 +26,16 @@ DRAIN_SECONDS, EXIT_SECONDS = 0.1, 120.0
 
 
 class RunningService:
-    """A Service in a process of its own, as in the container."""
+    """A Service in a process of its own, as in the container. command: what runs in the place of Triton."""
 
-    def __init__(self, exported: Path, folder: Path, *, stuck_seconds: float = NEVER_SECONDS) -> None:
+    def __init__(
+        self,
+        exported: Path,
+        folder: Path,
+        *,
+        command: list[str] | None = None,
+        stuck_seconds: float = NEVER_SECONDS,
+    ) -> None:
         # A name of its own: unlike a container, this machine may run other servers over the same folder.
         self.repository = folder / "repository"
         self.repository.symlink_to(exported)
@@ -36,7 +43,7 @@ class RunningService:
         (self.ready_port,) = find_free_ports(1)
         self.log_path = folder / "service.log"
         given = {
-            "command": self.server.command(),
+            "command": command or self.server.command(),
             "url": self.server.http_url,
             "names": ["decode", "motion_net", "motion"],
             "repository": str(self.repository),

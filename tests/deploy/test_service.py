@@ -26,6 +26,7 @@ from tests.ports import find_free_ports
 from tests.watching import HANG_SECONDS, NEVER_SECONDS
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "deploy" / "server")])}
 
 
 @pytest.fixture
@@ -86,19 +87,45 @@ def test_a_triton_that_is_killed_ends_the_container_with_its_signal(running):
 
 
 def test_a_triton_that_is_stuck_as_it_starts_is_ended(onnx_repository, tmp_path):
-    service = RunningService(onnx_repository, tmp_path, stuck_seconds=2.0)
+    service = RunningService(onnx_repository, tmp_path, command=["/bin/sh", "-c", "kill -STOP $$"], stuck_seconds=1.0)
     try:
-        wait_for(lambda: service.log, lambda log: "loading: " in log)
-        (triton,) = find_children(service.process.pid)
-        os.kill(triton, signal.SIGSTOP)
         assert service.process.wait(HANG_SECONDS) == 128 + signal.SIGKILL
-        assert "Triton got stuck as it started: idle for 2 s; ends it for a new start" in service.log
+        assert "Triton got stuck as it started: idle for 1 s; ends it for a new start" in service.log
     finally:
         service.stop()
 
 
+# In a process of its own, which has no other children.
+COMPUTING_AND_STOPPED = """
+import os, signal, subprocess, sys, time
+from clipserve_container.processes import processes_of
+from clipserve_container.start_activity import STUCK_CPU_SECONDS, StartActivity
+
+activity = StartActivity(stuck_seconds=2.0)
+with subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) as child:
+    while sum(process.cpu_seconds for process in processes_of(os.getpid())) < STUCK_CPU_SECONDS + 0.1:
+        time.sleep(0.1)
+    print(activity.is_stuck())
+    child.send_signal(signal.SIGSTOP)
+    time.sleep(2.1)
+    print(activity.is_stuck())
+    child.kill()
+"""
+
+
+def test_a_triton_that_computes_is_not_stuck():
+    done = subprocess.run(
+        [sys.executable, "-c", COMPUTING_AND_STOPPED],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=HANG_SECONDS,
+    )
+    assert done.stdout.split() == ["False", "True"], done.stderr
+
+
 def test_before_the_models_are_loaded_the_answer_is_no(onnx_repository, tmp_path):
-    service = RunningService(onnx_repository, tmp_path)
+    service = RunningService(onnx_repository, tmp_path, command=["/bin/sleep", f"{NEVER_SECONDS}"])
     try:
         status, body = wait_for(lambda: service.get("/ready"), lambda answer: answer[0] != 0)
         assert status == 503
@@ -136,8 +163,9 @@ def test_a_triton_that_hangs_is_asked_once_and_not_for_each_model(tmp_path, monk
 
 def test_the_watch_goes_on_after_a_check_that_failed(tmp_path):
     (port,) = find_free_ports(1)
+    said, log = "cannot check the models (ValueError: ", tmp_path / "log"
     given = {
-        "command": ["/bin/sleep", "1.5"],
+        "command": ["/bin/sh", "-c", f"until [ $(grep -cF '{said}' {log}) -ge 2 ]; do sleep 0.1; done"],
         "url": "no address",  # urllib raises ValueError
         "names": ["motion"],
         "repository": str(tmp_path),
@@ -145,15 +173,9 @@ def test_the_watch_goes_on_after_a_check_that_failed(tmp_path):
         "in_flight": str(tmp_path / "in_flight"),
         "stuck_seconds": NEVER_SECONDS,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.deploy.running_service", json.dumps(given)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "deploy" / "server")])},
-        timeout=HANG_SECONDS,
-    )
-    assert done.returncode == 0
-    assert done.stderr.count("cannot check the models (ValueError: ") >= 2, done.stderr
+    command = [sys.executable, "-m", "tests.deploy.running_service", json.dumps(given)]
+    with log.open("wb") as stderr:
+        assert subprocess.run(command, stderr=stderr, env=ENVIRONMENT, timeout=HANG_SECONDS).returncode == 0
 
 
 NO_HTTP = [b"no HTTP at all\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n", b""]
