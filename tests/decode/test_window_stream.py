@@ -172,7 +172,7 @@ import time
 from timeline_model.timeline import SIGN_OF_LIFE_SECONDS
 
 timeline._sender.is_cancelled.return_value = False
-clock = time.monotonic()
+clock = timeline._sent_at
 time.monotonic = lambda: clock
 
 def check(later):

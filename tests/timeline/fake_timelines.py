@@ -40,7 +40,7 @@ class FakeTimelines(GRPCInferenceServiceServicer):
     cut: list[int] = field(default_factory=list)  # end the stream without a last response after so many responses
     change: Callable[[dict[str, Any]], None] = lambda _: None  # of each window's record
     models: tuple[str, ...] = ("decode", "x3d_m", "x3d_m_net", "timeline")
-    signs_of_life: int = 0  # responses without windows before the others, one each tenth of a second
+    signs_of_life: int = 0  # responses without windows before a failure, one each tenth of a second
     hold_after: int | None = None  # responses; then wait for `release`
     honours_acknowledgements: bool = True
 
@@ -107,7 +107,7 @@ class FakeTimelines(GRPCInferenceServiceServicer):
         if "timeline" not in self.models:
             yield fail("Request for unknown model: 'timeline' is not found")
             return
-        for _ in range(self.signs_of_life):
+        for _ in range(self.signs_of_life if failure else 0):
             time.sleep(0.1)
             yield service_pb2.ModelStreamInferResponse()
         for number, start in enumerate([*range(first, total, self.per_response), None]):
