@@ -19,7 +19,7 @@ from tests.decode.synthesis import Clip, repeat
 from tests.end_to_end.timeline_caller import AnsweredWindow, TimelineCaller
 from tests.exports import copy_model
 from tests.motion_repository import ANY_PORTS, set_parameters, video_input
-from tests.watching import decode_workers, metric, stubs, wait_for, window_workers
+from tests.watching import HANG_SECONDS, decode_workers, metric, stubs, wait_for, window_workers
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -190,13 +190,14 @@ def test_no_more_is_sent_than_a_client_acknowledges(motion_server: Triton, long_
 
 def test_a_window_that_takes_long_is_waited_for(serve: Callable[..., Triton], long_film: bytes) -> None:
     """Neither the client's limit for a silent server counts it, nor the server's for a client that reads slowly."""
-    triton = serve(max_paused_seconds="2")
+    triton = serve(max_paused_seconds="4")
     with VideoClassifier("motion", triton.grpc_url) as classifier:
-        timeline = classifier.timeline(long_film, window=1, step=0.5, timeout_seconds=2)
+        # A busy machine may pause for seconds, and a sign of life comes each second.
+        timeline = classifier.timeline(long_film, window=1, step=0.5, timeout_seconds=4)
         windows = [next(timeline)]
         (worker,) = window_workers(triton)
         os.kill(worker, signal.SIGSTOP)
-        wake = threading.Timer(5, os.kill, (worker, signal.SIGCONT))
+        wake = threading.Timer(7, os.kill, (worker, signal.SIGCONT))
         wake.start()
         windows += timeline
         wake.join()
@@ -217,7 +218,7 @@ def test_a_timeline_goes_on_when_its_model_is_loaded_again(serve: Callable[..., 
     """As it is for a model that has joined. Acknowledgements reach only the new instance."""
     triton = serve()
     with VideoClassifier("motion", triton.grpc_url) as classifier:
-        timeline = classifier.timeline(long_film, window=1, step=0.5, timeout_seconds=10)
+        timeline = classifier.timeline(long_film, window=1, step=0.5, timeout_seconds=HANG_SECONDS)
         windows = [next(timeline)]
         set_parameters(triton.repository, "timeline", {"max_timelines": "9"})
         with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
