@@ -135,12 +135,13 @@ class WindowFile(Journal[Record]):
 
     def records(self) -> Iterator[Record]:
         """Those of all lines, and what was noted of a video: after its last window, or in the end why it failed."""
+        complete = {number: end for number, end in self._noted.items() if end.error is None}
         for line in self._lines.read():
             record = self._parse(line)
             if record is None:
                 continue
             yield record
-            end = self._noted.get(record.number)
+            end = complete.get(record.number)
             if end is not None and record.window is not None and record.window.index + 1 == end.facts.windows_total:
                 yield end
         yield from (end for end in self._noted.values() if end.error is not None)
