@@ -218,7 +218,9 @@ class Triton:
         if self._server is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._server, signal.SIGKILL)
-            select.select([self._server], [], [], STOP_SECONDS)
+            exited = select.poll()  # select takes no number above 1023, and the program may have more files open
+            exited.register(self._server, select.POLLIN)
+            exited.poll(STOP_SECONDS * 1000)
 
     def _end(self, *, keep_log: bool) -> None:
         if self._guard is not None:

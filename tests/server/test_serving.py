@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from tests.conftest import NEEDS
 from tests.exports import copy_model
 from tests.interrupts import interruptible
 from tests.motion_repository import ANY_PORTS
-from tests.watching import HANG_SECONDS, read_metric, wait_for
+from tests.watching import HANG_SECONDS, read_metric, server_of, wait_for
 from tritonclient.grpc import InferenceServerClient
 
 from clipserve import VideoClassifier
@@ -407,6 +409,26 @@ def test_the_log_stays_when_triton_ends_by_itself_and_its_place_is_told_again(
         assert "Started GRPCInferenceService" in log.read_text()
     finally:
         log.unlink()
+
+
+def test_a_program_with_many_open_files_ends_a_triton_that_was_killed(exported: Path, tmp_path: Path) -> None:
+    """Its files have numbers that select() does not take."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 2048:
+        pytest.skip("this user may not open so many files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), limits[1]))
+    try:
+        with ExitStack() as files:
+            for _ in range(1024):
+                files.enter_context(Path(os.devnull).open())
+            triton = Triton(exported, models=["motion"], log=tmp_path / "triton.log", **ANY_PORTS)
+            triton.start()
+            server_of(triton).kill()
+            assert wait_for(triton.find_failure)
+            triton.stop()
+            assert triton.find_failure() is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 # Looks without a pause whether Triton serves, and does not count for how long it has.
