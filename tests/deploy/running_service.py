@@ -1,5 +1,6 @@
 """The container's Service around the Triton of the wheel, in a process: python -m tests.deploy.running_service JSON"""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -70,7 +71,8 @@ class RunningService:
         finally:
             for process in psutil.process_iter(["cmdline"]):
                 if any(str(self.repository) in word for word in process.info["cmdline"] or ()):
-                    process.kill()
+                    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                        process.kill()
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of the ready port; 0 where nobody answers."""
