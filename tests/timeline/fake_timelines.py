@@ -40,7 +40,7 @@ class FakeTimelines(GRPCInferenceServiceServicer):
     cut: list[int] = field(default_factory=list)  # end the stream without a last response after so many responses
     change: Callable[[dict[str, Any]], None] = lambda _: None  # of each window's record
     models: tuple[str, ...] = ("decode", "x3d_m", "x3d_m_net", "timeline")
-    signs_of_life: int = 0  # responses without windows before a failure, one each tenth of a second
+    signs_of_life: int = 0  # responses without windows before a broken connection, one each tenth of a second
     hold_after: int | None = None  # responses; then wait for `release`
     honours_acknowledgements: bool = True
 
@@ -98,7 +98,8 @@ class FakeTimelines(GRPCInferenceServiceServicer):
         parameters = self.parameters(self.requests.index(request))
         first = parameters["first_window"]
         total = self.windows_by_content.get(content, self.windows)
-        if not content and not (self.failures and self.failures[0][0] == 0):
+        is_refused = bool(self.failures) and self.failures[0][0] == 0 and isinstance(self.failures[0][1], str)
+        if not content and not is_refused:
             yield fail("[not-a-video] the file is empty")
             yield self._end()
             return
@@ -107,7 +108,7 @@ class FakeTimelines(GRPCInferenceServiceServicer):
         if "timeline" not in self.models:
             yield fail("Request for unknown model: 'timeline' is not found")
             return
-        for _ in range(self.signs_of_life if failure else 0):
+        for _ in range(self.signs_of_life if failure and not isinstance(failure[1], str) else 0):
             time.sleep(0.1)
             yield service_pb2.ModelStreamInferResponse()
         for number, start in enumerate([*range(first, total, self.per_response), None]):

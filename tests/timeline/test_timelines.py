@@ -157,8 +157,9 @@ def test_a_server_that_is_started_again_goes_on(connect, server):
     assert indices(windows) == list(range(10))
 
 
-def test_a_server_that_breaks_after_longer_than_it_is_waited_for_is_tried_again(connect, server):
-    server.signs_of_life, server.failures = 35, [(0, grpc.StatusCode.CANCELLED)]
+@pytest.mark.parametrize("before", [[], [(0, "[busy] 4 timelines run already")]], ids=["at first", "after a wait"])
+def test_a_server_that_breaks_after_longer_than_it_is_waited_for_is_tried_again(connect, server, before):
+    server.signs_of_life, server.failures = 35, [*before, (0, grpc.StatusCode.CANCELLED)]
     assert indices(connect().timeline(VIDEO, timeout_seconds=3)) == list(range(10))
 
 

@@ -78,10 +78,10 @@ def follow(request: TimelineRequest, call: CallContext, first_window: int, retry
     failures, since = 0, 0.0
     error: ClipserveError | None = None
     for attempt in itertools.count():
-        before = position.next
+        before, was_busy = position.next, isinstance(error, ServerBusy)
         here = call.at((yield Pick()))
         try:
-            if isinstance(error, ServerBusy):
+            if was_busy:
                 yield from _ask_for_room(request, here, attempt)
             return (yield from _follow_once(request, here, position, retry, attempt))
         except InferenceServerException as exc:
@@ -89,8 +89,8 @@ def follow(request: TimelineRequest, call: CallContext, first_window: int, retry
         error = name_model((yield Explain(failure, here)), here)
         elsewhere = yield Failed(error)
         # Waiting begins with the failure: the attempt itself may have taken minutes, to upload a film or to decode one
-        # that is damaged.
-        if not failures or position.next > before:
+        # that is damaged. Nor does the time count in which the server was busy before it.
+        if not failures or position.next > before or (was_busy and not isinstance(error, ServerBusy)):
             failures, since = 0, time.monotonic()
         if isinstance(error, DecodeTimedOut) and position.longest_pause >= LONG_PAUSE_SECONDS:
             continue  # the caller took no window, so the server waited for it
