@@ -1,18 +1,20 @@
 """A bar is shown on a terminal and in a notebook, and nowhere else."""
 
+import asyncio
 import os
 import pty
 import re
 import subprocess
 import sys
+import threading
 
 import grpc
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from tests.watching import HANG_SECONDS
+from tests.watching import HANG_SECONDS, wait_for
 
-from clipserve import InvalidRequest
+from clipserve import AsyncVideoClassifier, InvalidRequest
 
 NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
 
@@ -46,6 +48,15 @@ def run_on_terminal(url, progress):
 
 def test_on_a_terminal_there_is_a_bar_with_the_count(triton):
     assert "30/30" in run_on_terminal(triton.url, None)
+
+
+async def test_the_bar_of_a_run_in_asyncio_that_is_left_by_break_ends(triton):
+    before = threading.enumerate()
+    async with AsyncVideoClassifier("x3d_m", triton.url) as classifier:
+        async for _ in classifier.classify_many([b"video"] * 30, progress=True):
+            break
+        bars = [thread for thread in threading.enumerate() if thread not in before and "Refresh" in repr(thread)]
+        assert await asyncio.to_thread(wait_for, lambda: not any(bar.is_alive() for bar in bars))
 
 
 def test_progress_false_shows_no_bar(triton):

@@ -249,12 +249,14 @@ async def test_leaving_it_by_break_ends_the_work_of_the_server(server):
         assert await asyncio.to_thread(server.ended.wait, HANG_SECONDS)
 
 
-async def test_leaving_a_run_in_asyncio_by_break_ends_every_timeline(server):
+async def test_leaving_a_run_in_asyncio_by_break_ends_every_timeline_and_the_bar(server):
     server.windows, server.hold_after = 500, 5
+    before = threading.enumerate()
     async with AsyncVideoClassifier("x3d_m", server.url) as classifier:
-        async for _ in classifier.timeline_many([b"0", b"1", b"2"], parallel=2):
+        async for _ in classifier.timeline_many([b"0", b"1", b"2"], parallel=2, progress=True):
             break
-        assert await asyncio.to_thread(wait_for, lambda: not server.running)
+        bars = [thread for thread in threading.enumerate() if thread not in before and "Refresh" in repr(thread)]
+        assert await asyncio.to_thread(wait_for, lambda: not (server.running or any(bar.is_alive() for bar in bars)))
 
 
 def test_closing_the_classifier_from_another_thread_ends_a_waiting_timeline(server):

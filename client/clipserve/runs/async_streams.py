@@ -72,6 +72,7 @@ class AsyncRowStream(AsyncRowIterator[Row]):
 
     def __del__(self) -> None:
         self._entries.close()
+        self._record.close()
 
     async def _take(self) -> Row | None:
         if self._ended:

@@ -134,6 +134,7 @@ class AsyncTimelineRows(AsyncRowIterator[TimelineRow]):
         self._tasks.entries.close()
         if not self._closed and self._tasks.loop is not None:
             call_soon(self._tasks.loop, self._tasks.cancel)
+        self._record.close()
 
     async def _take(self) -> TimelineRow | None:
         if self._ended:
