@@ -102,6 +102,14 @@ def test_mpeg4_whose_header_denies_its_b_frames_equals_a_plain_decode(has_contro
     _check_every_frame(bytes(data))
 
 
+@pytest.mark.parametrize("container", ["mp4", "mpegts", "avi"])
+def test_mpeg2_whose_header_denies_its_b_frames_equals_a_plain_decode(container: str) -> None:
+    data = Clip("mpeg2video", container, frames=20, gop=6, tags=REORDERED).make()
+    # The extension of the sequence header, which the muxer of MPEG-TS does not divide here; low_delay is its 41st bit.
+    extension = re.compile(rb"(\0\0\x01\xb5[\x10-\x1f].{4})(.)", re.DOTALL)
+    _check_every_frame(extension.sub(lambda found: found[1] + bytes([found[2][0] | 0x80]), data))
+
+
 def test_hevc_with_other_parameter_sets_than_its_header_equals_a_plain_decode() -> None:
     options = "keyint=6:min-keyint=6:bframes=0:open-gop=0:log-level=none"
     header, stream = (

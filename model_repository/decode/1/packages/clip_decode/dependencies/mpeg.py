@@ -30,11 +30,13 @@ def analyze_mpeg2(packets: Iterable[bytes]) -> Dependencies:
     """Check that each packet is one frame picture: ISO 13818-2, 6.2.3 (and 11172-2).
 
     Raises:
-        DependenciesUnknown: field pictures, several pictures in a packet, D pictures, a format that changes.
+        DependenciesUnknown: field pictures, several pictures in a packet, D pictures, a format that changes, B pictures
+            that the header denies.
         IndexError: a header is truncated.
     """
     flags: list[PacketFlags] = []
     formats: set[bytes] = set()
+    has_low_delay = False
     for data in packets:
         start = data.find(_PICTURE)
         if start < 0 or data.find(_PICTURE, start + 4) >= 0:
@@ -47,20 +49,25 @@ def analyze_mpeg2(packets: Iterable[bytes]) -> Dependencies:
             raise DependenciesUnknown(f"picture type {kind}")
         sequence = data.find(_SEQUENCE, 0, start)
         if sequence >= 0:
-            formats.add(_read_format(data, sequence, start))
+            extension = _read_sequence_extension(data, sequence, start)
+            formats.add(data[sequence + 4 : sequence + 7] + extension[:3])  # The size, and up to the chroma format.
+            has_low_delay = has_low_delay or extension[5:] >= b"\x80"
         # A sequence header resets the quantisation matrices.
         is_random_access = kind == 1 and sequence >= 0
         flags.append(RANDOM_ACCESS if is_random_access else DISPOSABLE if kind == 3 else REFERENCE)
     if len(formats) > 1:
         # FFmpeg starts anew, and drops the frame that it holds back.
         raise DependenciesUnknown("the size or the chroma format changes within the stream")
+    if has_low_delay and DISPOSABLE in flags:
+        # FFmpeg returns frames in decoding order.
+        raise DependenciesUnknown("B pictures, but low_delay is set")
     return Dependencies(flags, DISPOSABLE in flags, _display_order(flags))
 
 
-def _read_format(data: bytes, sequence: int, picture: int) -> bytes:
-    """The size in a sequence header, and the fields of its extension up to the chroma format."""
+def _read_sequence_extension(data: bytes, sequence: int, picture: int) -> bytes:
+    """The extension of a sequence header: six bytes, of which the last begins with low_delay. MPEG-1 has none."""
     extension = data.find(_EXTENSION, sequence, picture)
-    return data[sequence + 4 : sequence + 7] + (data[extension + 4 : extension + 7] if extension >= 0 else b"")
+    return data[extension + 4 : extension + 10] if extension >= 0 else b""
 
 
 def _is_field(data: bytes, picture: int) -> bool:
