@@ -13,7 +13,7 @@ import torch
 from clip_decode import Geometry, Sampling, decode_clips
 from tests.decode.outcomes import decode_unscaled
 from tests.decode.streams import REORDERED, STREAMS
-from tests.decode.synthesis import Clip, cut_centre, decode_plainly, join
+from tests.decode.synthesis import Clip, cut_centre, decode_plainly, join, paint_grey
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -99,6 +99,14 @@ def test_mpeg4_whose_header_denies_its_b_frames_equals_a_plain_decode(has_contro
     data[place : place + 15] = int(bits, 2).to_bytes(15, "big")
     # FFmpeg returns the frames in decoding order, or one of them twice.
     assert len(decode_plainly(bytes(data)).frames) == (20 if has_control else 21)
+    _check_every_frame(bytes(data))
+
+
+def test_a_long_mpeg4_plane_that_is_not_coded_gives_no_frame() -> None:
+    data = bytearray(Clip("mpeg4", frames=20, gop=6, paint=paint_grey).make())
+    planes = [found.end() for found in re.finditer(rb"\0\0\x01\xb6", data)]
+    data[planes[8] + 1] &= ~0x20  # vop_coded, behind vop_time_increment.
+    assert len(decode_plainly(bytes(data)).frames) == 19
     _check_every_frame(bytes(data))
 
 

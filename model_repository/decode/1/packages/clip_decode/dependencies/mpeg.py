@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.packet_dependencies import (
@@ -20,10 +21,7 @@ _SEQUENCE = b"\0\0\x01\xb3"
 _EXTENSION = b"\0\0\x01\xb5"
 _VIDEO_OBJECT_PLANE = b"\0\0\x01\xb6"
 _VIDEO_OBJECT_LAYER = re.compile(rb"\0\0\x01[\x20-\x2f].*?(?=\0\0\x01|\Z)", re.DOTALL)
-# A plane that is "not coded" gives no frame: start code, type, time and stuffing are 7 or 8 bytes, or one more after a
-# gap of some seconds.
-_MIN_PLANE_BYTES = 10
-_MAX_LAYER_BYTES = 32  # Enough for every field of a video object layer that is read here.
+_MAX_HEADER_BYTES = 32  # Enough for every field of a layer or a plane that is read here.
 
 
 def analyze_mpeg2(packets: Iterable[bytes]) -> Dependencies:
@@ -80,54 +78,83 @@ def analyze_mpeg4(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
     """Check that each packet is one video object plane: ISO 14496-2, 6.2.5.
 
     Raises:
-        DependenciesUnknown: packed planes, as in DivX files, planes that are not coded, sprites, layers that change, B
-            planes that are interlaced or come unannounced.
+        DependenciesUnknown: packed planes, as in DivX files, planes that are not coded, sprites, layers that change or
+            are missing, B planes that are interlaced or come unannounced.
         EOFError: a header is truncated.
     """
     kinds: list[int] = []
+    layer: _Layer | None = None
     # The one that counts for a key frame need not be in its packet.
     layers = set(_VIDEO_OBJECT_LAYER.findall(extradata))
     for data in packets:
         start = data.find(_VIDEO_OBJECT_PLANE)
         if start < 0 or data.find(_VIDEO_OBJECT_PLANE, start + 4) >= 0:
             raise DependenciesUnknown("a packet is not one plane")
-        if len(data) - start < _MIN_PLANE_BYTES:
-            raise DependenciesUnknown("a plane may be not coded")
-        kinds.append(data[start + 4] >> 6)
         layers.update(_VIDEO_OBJECT_LAYER.findall(data, 0, start))
-    if len(layers) > 1:
-        raise DependenciesUnknown("the video object layer changes within the stream")
-    if 3 in kinds:
-        raise DependenciesUnknown("sprites")
-    if 2 in kinds:
-        for layer in layers:
-            _check_layer_with_b_planes(layer)
+        if len(layers) != 1:
+            raise DependenciesUnknown("the video object layer is missing, or changes within the stream")
+        layer = layer or _read_layer(min(layers))
+        kinds.append(_read_plane_kind(data[start + 4 : start + 4 + _MAX_HEADER_BYTES], layer))
     flags = [(RANDOM_ACCESS, REFERENCE, DISPOSABLE)[kind] for kind in kinds]
     return Dependencies(flags, DISPOSABLE in flags, _display_order(flags))
 
 
-def _check_layer_with_b_planes(layer: bytes) -> None:
-    """Check that FFmpeg needs no B plane to decode the others. layer: begins with its start code (6.2.3)."""
-    bits = BitReader(layer[4:_MAX_LAYER_BYTES])
+@dataclass(frozen=True)
+class _Layer:
+    """A video object layer (6.2.3).
+
+    Attributes:
+        has_low_delay: whether low_delay is set or missing.
+        time_bits: length of vop_time_increment in the header of a plane.
+        may_be_interlaced: whether planes may be interlaced.
+    """
+
+    has_low_delay: bool
+    time_bits: int
+    may_be_interlaced: bool
+
+
+def _read_layer(layer: bytes) -> _Layer:
+    """layer: begins with its start code."""
+    bits = BitReader(layer[4 : 4 + _MAX_HEADER_BYTES])
     bits.skip(9)
     bits.skip(7 if bits.flag() else 0)
     bits.skip(16 if bits.read(4) == 15 else 0)  # The shape of a pixel.
     has_control = bits.flag()
     bits.skip(2 if has_control else 0)
-    if not has_control or bits.flag():
-        # FFmpeg returns each frame at once until the first B plane comes, and then one of them again.
-        raise DependenciesUnknown("B planes, but low_delay is set or missing")
-    bits.skip(79 if bits.flag() else 0)  # The buffer.
+    has_low_delay = not has_control or bits.flag()
+    bits.skip(79 if has_control and bits.flag() else 0)  # The buffer.
     if bits.read(2):
         raise DependenciesUnknown("a layer that is not rectangular")
     bits.skip(1)
-    ticks = bits.read(16)
+    time_bits = max((bits.read(16) - 1).bit_length(), 1)
     bits.skip(1)
-    bits.skip(max((ticks - 1).bit_length(), 1) if bits.flag() else 0)  # The time between two planes.
+    bits.skip(time_bits if bits.flag() else 0)  # The time between two planes.
     bits.skip(29)
-    if bits.flag():
+    return _Layer(has_low_delay, time_bits, may_be_interlaced=bits.flag())
+
+
+def _read_plane_kind(header: bytes, layer: _Layer) -> int:
+    """vop_coding_type of a plane that is coded (6.2.5). header: from behind its start code."""
+    bits = BitReader(header)
+    kind = bits.read(2)
+    if kind == 3:
+        raise DependenciesUnknown("sprites")
+    if kind == 2 and layer.may_be_interlaced:
         # FFmpeg takes the distance of fields from the first B plane that it decodes, whichever that is.
         raise DependenciesUnknown("B planes may be interlaced")
+    if kind == 2 and layer.has_low_delay:
+        # FFmpeg returns each frame at once until the first B plane comes, and then one of them again.
+        raise DependenciesUnknown("B planes, but low_delay is set or missing")
+    while bits.flag():
+        pass  # Each is a second since the plane before.
+    bits.skip(1 + layer.time_bits)
+    if not bits.flag():
+        # FFmpeg then takes another length for the time.
+        raise DependenciesUnknown("a plane whose time has another length than its layer says")
+    if not bits.flag():
+        raise DependenciesUnknown("a plane is not coded, and gives no frame")
+    return kind
 
 
 def _display_order(flags: list[PacketFlags]) -> list[int]:
