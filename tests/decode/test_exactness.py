@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import av
 import pytest
 import torch
 
 from clip_decode import Geometry, Sampling, decode_clips
 from tests.decode.outcomes import decode_unscaled
 from tests.decode.streams import REORDERED, STREAMS
-from tests.decode.synthesis import Clip, cut_centre, decode_plainly, join, paint_grey
+from tests.decode.synthesis import Clip, cut_centre, decode_plainly, join, paint_grey, remux
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -86,6 +88,18 @@ def test_h264_of_an_early_x264_equals_a_plain_decode() -> None:
     data = Clip(frames=40, gop=10, pixel_format="yuv444p", options={"crf": "12"}).make()
     # FFmpeg then decodes 4:4:4 in another way, which is wrong here: the encoder is a later one.
     _check_every_frame(re.sub(rb"(?<=x264 - core )\d{3}", b"148", data))
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_h264_whose_timestamps_contradict_its_pictures_equals_a_plain_decode(container: str) -> None:
+    data = Clip(frames=30, gop=10).make()
+    _check_every_frame(_swap_timestamps(data, container, 14, 15))
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_h264_that_lacks_a_picture_equals_a_plain_decode(container: str) -> None:
+    data = Clip(frames=30, gop=10).make()
+    _check_every_frame(remux(data, container, lost=18))
 
 
 @pytest.mark.parametrize("has_control", [True, False])
@@ -175,6 +189,20 @@ def _delay_flv_tags(data: bytes, milliseconds: int) -> bytes:
         tags[offset + 4 : offset + 7] = stamp.to_bytes(3, "big")
         offset += 11 + int.from_bytes(tags[offset + 1 : offset + 4], "big") + 4
     return bytes(tags[13:])
+
+
+def _swap_timestamps(data: bytes, container: str, first: int, second: int) -> bytes:
+    """The same packets in another file, two of them with the timestamp of the other."""
+    target = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(target, "w", format=container) as output:
+        stream = source.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        packets[first].pts, packets[second].pts = packets[second].pts, packets[first].pts
+        for packet in packets:
+            packet.stream = copy
+            output.mux(packet)
+    return target.getvalue()
 
 
 def _check_every_frame(data: bytes) -> None:

@@ -44,13 +44,13 @@ def analyze_dependencies(index: PacketIndex, context: VideoCodecContext, contain
     if not dependencies.packets[0].random_access:
         raise DependenciesUnknown("the stream does not begin with a key frame")
     has_timestamps = container_name not in _GUESSED_TIMESTAMPS and None not in index.pts
-    by_types = [number for number in dependencies.display_order if number not in index.discarded]
+    by_pictures = [number for number in dependencies.display_order if number not in index.discarded]
     if has_timestamps or not dependencies.reorders:
         order = [number for number in index.display_order() if dependencies.packets[number].shown]
-        if by_types and by_types != order:
-            raise DependenciesUnknown("timestamps contradict the types of pictures")
-    elif by_types:
-        order = by_types
+        if by_pictures and by_pictures != order:
+            raise DependenciesUnknown("timestamps contradict the order of the pictures")
+    elif by_pictures and codec != "h264":  # How many frames its decoder holds back may be a guess.
+        order = by_pictures
     else:
         raise DependenciesUnknown("the display order is not known")
     if not order:

@@ -70,13 +70,15 @@ def analyze_h264(packets: Iterable[bytes], extradata: bytes, *, reorder_depth: i
     """Check that each packet is one complete progressive frame, and read its flags.
 
     Raises:
-        DependenciesUnknown: fields, several sequences, redundant or partitioned slices, an early x264, damage.
+        DependenciesUnknown: fields, several sequences, redundant or partitioned slices, an early x264, a missing
+            picture, damage.
         EOFError, IndexError: a header is truncated.
     """
     length_size = read_length_size(extradata, header_bytes=7, offset=4)
     units = read_avcc_sets(extradata) if length_size else split_units(extradata, 0)
     known = {unit for unit in units if unit and unit[0] & 31 in (_SPS, _PPS)}
     flags: list[PacketFlags] = []
+    orders: list[tuple[int, int]] = []
     headers: _SliceHeaders | None = None
     for data in packets:
         slices = []
@@ -93,29 +95,27 @@ def analyze_h264(packets: Iterable[bytes], extradata: bytes, *, reorder_depth: i
         if headers is None:
             headers = _SliceHeaders(known)
             headers.check_encoder(data)
-        flags.append(_read_flags(slices, headers, first=not flags))
-    return Dependencies(flags, reorders=reorder_depth > 0)
+        flags.append(_read_flags(slices))
+        orders.append(headers.read_order(slices[0]))
+    # The sort is stable: where slices state no order, it is that of decoding.
+    return Dependencies(flags, reorder_depth > 0, sorted(range(len(orders)), key=orders.__getitem__))
 
 
-def _read_flags(slices: list[bytes], headers: _SliceHeaders, *, first: bool) -> PacketFlags:
+def _read_flags(slices: list[bytes]) -> PacketFlags:
     # A slice that begins at macroblock 0 begins a picture: the first bit of ue(v) 0 is 1.
     begins = [bool(unit[1] & 0x80) for unit in slices]
     if not begins or not begins[0] or sum(begins) != 1:
         raise DependenciesUnknown("a packet is not one picture")
-    if headers.may_be_field and headers.is_field(slices[0]):
-        raise DependenciesUnknown("a packet is one field")
     kinds = {unit[0] & 31 for unit in slices}
     if len(kinds) != 1:
         raise DependenciesUnknown("a picture mixes slice types")
     if kinds == {_IDR_SLICE}:
-        if not first and headers.discards_earlier(slices[0]):
-            raise DependenciesUnknown("an IDR picture discards frames before it")
         return RANDOM_ACCESS
     return DISPOSABLE if all(unit[0] & 0x60 == 0 for unit in slices) else REFERENCE
 
 
 class _SliceHeaders:
-    """Reads slice headers, whose layout depends on the parameter sets of the stream."""
+    """Reads the slice headers of one picture after the other. Their layout depends on the parameter sets."""
 
     def __init__(self, units: Iterable[bytes]) -> None:
         sequences: list[H264Sequence] = []
@@ -132,11 +132,9 @@ class _SliceHeaders:
         if len(sequences) != 1:
             raise DependenciesUnknown(f"{len(sequences)} sequence parameter sets")
         self._sequence = sequences[0]
-
-    @property
-    def may_be_field(self) -> bool:
-        """See H264Sequence."""
-        return self._sequence.may_be_field
+        self._sequences = 0  # IDR pictures so far.
+        # Of the last picture that others may refer to.
+        self._frame_number = self._order = 0
 
     def check_encoder(self, first_packet: bytes) -> None:
         """Raise DependenciesUnknown where FFmpeg needs the first packet to decode the others."""
@@ -145,40 +143,57 @@ class _SliceHeaders:
         if found and int(found[1]) <= early:
             raise DependenciesUnknown(f"x264 {int(found[1])} has defects that only the first packet tells")
 
-    def is_field(self, unit: bytes) -> bool:
-        """field_pic_flag of a slice."""
-        self._read_start(bits := BitReader(unescape(unit[1:_HEADER_BYTES])))
-        return bits.flag()
+    def read_order(self, unit: bytes) -> tuple[int, int]:
+        """Place in display order of the next picture: its sequence, and its place there (8.2.1).
 
-    def discards_earlier(self, unit: bytes) -> bool:
-        """no_output_of_prior_pics_flag of an IDR slice (I slices only: no reference lists)."""
+        unit: its first slice.
+
+        Raises:
+            DependenciesUnknown: a field, a picture is missing, an IDR picture discards frames before it.
+        """
         bits = BitReader(unescape(unit[1:_HEADER_BYTES]))
-        picture = self._read_start(bits)
-        sequence = self._sequence
-        bits.skip(1 if sequence.may_be_field else 0)
-        bits.unsigned()
-        if sequence.order_type == 0:
-            bits.skip(sequence.order_bits)
-            if picture.order_present:
-                bits.signed()
-        elif sequence.order_type == 1 and not sequence.order_delta_zero:
-            bits.signed()
-            if picture.order_present:
-                bits.signed()
-        if picture.redundant_present:
-            bits.unsigned()
-        return bits.flag()
-
-    def _read_start(self, bits: BitReader) -> _PictureParameters:
-        """Read a slice header up to frame_num."""
         bits.unsigned()
         bits.unsigned()
         picture = self._pictures.get(bits.unsigned())
         if picture is None:
             raise DependenciesUnknown("a slice names an unknown picture parameter set")
-        bits.skip(2 if self._sequence.separate_planes else 0)
-        bits.skip(self._sequence.frame_number_bits)
-        return picture
+        sequence = self._sequence
+        bits.skip(2 if sequence.separate_planes else 0)
+        frame_number = bits.read(sequence.frame_number_bits)
+        expected = (self._frame_number + 1) % (1 << sequence.frame_number_bits)
+        if sequence.may_be_field and bits.flag():
+            raise DependenciesUnknown("a packet is one field")
+        is_idr = unit[0] & 31 == _IDR_SLICE
+        if is_idr:
+            bits.unsigned()
+            self._sequences += 1
+            self._order = 0
+        elif frame_number != expected and not sequence.may_have_gaps:
+            raise DependenciesUnknown("a frame that others refer to is missing")
+        order, bottom = 0, 0
+        if sequence.order_type == 0:
+            order = _nearest(self._order, bits.read(sequence.order_bits), sequence.order_bits)
+            bottom = bits.signed() if picture.order_present else 0
+        elif sequence.order_type == 1 and not sequence.order_delta_zero:
+            bits.signed()
+            if picture.order_present:
+                bits.signed()
+        if is_idr:
+            if picture.redundant_present:
+                bits.unsigned()
+            # I slices only: no reference lists.
+            if bits.flag() and self._sequences > 1:
+                raise DependenciesUnknown("an IDR picture discards frames before it")
+        if unit[0] & 0x60:
+            self._frame_number, self._order = frame_number, order
+        return self._sequences, order + min(bottom, 0)
+
+
+def _nearest(last: int, low_bits: int, count: int) -> int:
+    """The number nearest to the last one that has these low bits (8.2.1.1)."""
+    cycle = 1 << count
+    distance = (low_bits - last) % cycle
+    return last + distance - (cycle if distance > cycle // 2 else 0)
 
 
 def read_h264_sequence(bits: BitReader, *, profile: int) -> H264Sequence:
