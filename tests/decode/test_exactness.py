@@ -91,9 +91,13 @@ def test_h264_of_an_early_x264_equals_a_plain_decode() -> None:
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
-def test_h264_whose_timestamps_contradict_its_pictures_equals_a_plain_decode(container: str) -> None:
-    data = Clip(frames=30, gop=10).make()
-    _check_every_frame(_swap_timestamps(data, container, 14, 15))
+@pytest.mark.parametrize(("codec", "swapped"), [("libx264", (14, 15)), ("libx265", (12, 14))])
+def test_timestamps_that_contradict_the_pictures_equal_a_plain_decode(
+    codec: str, swapped: tuple[int, int], container: str
+) -> None:
+    options = {"x265-params": "keyint=10:min-keyint=10:log-level=none"} if codec == "libx265" else {}
+    data = Clip(codec, frames=30, gop=10, options=options).make()
+    _check_every_frame(_swap_timestamps(data, container, *swapped))
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])

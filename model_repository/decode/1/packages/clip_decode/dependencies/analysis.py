@@ -49,7 +49,7 @@ def analyze_dependencies(index: PacketIndex, context: VideoCodecContext, contain
         order = [number for number in index.display_order() if dependencies.packets[number].shown]
         if by_pictures and by_pictures != order:
             raise DependenciesUnknown("timestamps contradict the order of the pictures")
-    elif by_pictures and codec != "h264":  # How many frames its decoder holds back may be a guess.
+    elif by_pictures and codec not in ("h264", "hevc"):  # How many frames its decoder holds back may be a guess.
         order = by_pictures
     else:
         raise DependenciesUnknown("the display order is not known")

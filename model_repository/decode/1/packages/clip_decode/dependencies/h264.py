@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clip_decode.dependencies.bit_reader import BitReader
-from clip_decode.dependencies.nal_units import read_avcc_sets, read_length_size, split_units, unescape
+from clip_decode.dependencies.nal_units import nearest, read_avcc_sets, read_length_size, split_units, unescape
 from clip_decode.dependencies.packet_dependencies import (
     DISPOSABLE,
     RANDOM_ACCESS,
@@ -172,7 +172,7 @@ class _SliceHeaders:
             raise DependenciesUnknown("a frame that others refer to is missing")
         order, bottom = 0, 0
         if sequence.order_type == 0:
-            order = _nearest(self._order, bits.read(sequence.order_bits), sequence.order_bits)
+            order = nearest(self._order, bits.read(sequence.order_bits), sequence.order_bits)
             bottom = bits.signed() if picture.order_present else 0
         elif sequence.order_type == 1 and not sequence.order_delta_zero:
             bits.signed()
@@ -187,13 +187,6 @@ class _SliceHeaders:
         if unit[0] & 0x60:
             self._frame_number, self._order = frame_number, order
         return self._sequences, order + min(bottom, 0)
-
-
-def _nearest(last: int, low_bits: int, count: int) -> int:
-    """The number nearest to the last one that has these low bits (8.2.1.1)."""
-    cycle = 1 << count
-    distance = (low_bits - last) % cycle
-    return last + distance - (cycle if distance > cycle // 2 else 0)
 
 
 def read_h264_sequence(bits: BitReader, *, profile: int) -> H264Sequence:

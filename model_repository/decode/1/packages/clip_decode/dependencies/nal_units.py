@@ -81,3 +81,13 @@ def _read_sets(extradata: bytes, offset: int, count: int) -> Generator[bytes, No
         yield extradata[offset + 2 : offset + 2 + size].rstrip(b"\0")
         offset += 2 + size
     return offset
+
+
+def nearest(last: int, low_bits: int, count: int) -> int:
+    """The order of a picture: the number nearest to the last one that has these low bits.
+
+    H.264, 8.2.1.1; H.265, 8.3.1.
+    """
+    cycle = 1 << count
+    distance = (low_bits - last) % cycle
+    return last + distance - (cycle if distance > cycle // 2 else 0)
