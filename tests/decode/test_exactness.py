@@ -120,6 +120,15 @@ def test_mpeg4_whose_header_denies_its_b_frames_equals_a_plain_decode(has_contro
     _check_every_frame(bytes(data))
 
 
+@pytest.mark.parametrize("container", ["mp4", "avi"])
+def test_an_mpeg4_b_plane_with_a_wrong_time_gives_no_frame(container: str) -> None:
+    data = bytearray(Clip("mpeg4", container, frames=20, gop=6, tags=REORDERED).make())
+    planes = [found.end() for found in re.finditer(rb"\0\0\x01\xb6", data)]
+    data[next(place for place in planes[8:] if data[place] >> 6 == 2)] ^= 8  # The first bit of vop_time_increment.
+    assert len(decode_plainly(bytes(data)).frames) == 19
+    _check_every_frame(bytes(data))
+
+
 def test_a_long_mpeg4_plane_that_is_not_coded_gives_no_frame() -> None:
     data = bytearray(Clip("mpeg4", frames=20, gop=6, paint=paint_grey).make())
     planes = [found.end() for found in re.finditer(rb"\0\0\x01\xb6", data)]

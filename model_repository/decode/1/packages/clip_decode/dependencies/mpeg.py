@@ -19,6 +19,7 @@ from clip_decode.dependencies.packet_dependencies import (
 _PICTURE = b"\0\0\x01\0"
 _SEQUENCE = b"\0\0\x01\xb3"
 _EXTENSION = b"\0\0\x01\xb5"
+_GROUP = b"\0\0\x01\xb3"
 _VIDEO_OBJECT_PLANE = b"\0\0\x01\xb6"
 _VIDEO_OBJECT_LAYER = re.compile(rb"\0\0\x01[\x20-\x2f].*?(?=\0\0\x01|\Z)", re.DOTALL)
 _MAX_HEADER_BYTES = 32  # Enough for every field of a layer or a plane that is read here.
@@ -79,11 +80,12 @@ def analyze_mpeg4(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
 
     Raises:
         DependenciesUnknown: packed planes, as in DivX files, planes that are not coded, sprites, layers that change or
-            are missing, B planes that are interlaced or come unannounced.
+            are missing, B planes that are interlaced, come unannounced or have a wrong time.
         EOFError: a header is truncated.
     """
     kinds: list[int] = []
     layer: _Layer | None = None
+    clock = _PlaneClock()
     # The one that counts for a key frame need not be in its packet.
     layers = set(_VIDEO_OBJECT_LAYER.findall(extradata))
     for data in packets:
@@ -94,7 +96,12 @@ def analyze_mpeg4(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
         if len(layers) != 1:
             raise DependenciesUnknown("the video object layer is missing, or changes within the stream")
         layer = layer or _read_layer(min(layers))
-        kinds.append(_read_plane_kind(data[start + 4 : start + 4 + _MAX_HEADER_BYTES], layer))
+        group = data.rfind(_GROUP, 0, start)
+        if group >= 0:
+            clock.begin_group(data[group + 4 : group + 8])
+        kind, seconds, ticks = _read_plane(data[start + 4 : start + 4 + _MAX_HEADER_BYTES], layer)
+        clock.add_plane(kind, seconds, ticks, layer.ticks_a_second)
+        kinds.append(kind)
     flags = [(RANDOM_ACCESS, REFERENCE, DISPOSABLE)[kind] for kind in kinds]
     return Dependencies(flags, DISPOSABLE in flags, _display_order(flags))
 
@@ -105,11 +112,13 @@ class _Layer:
 
     Attributes:
         has_low_delay: whether low_delay is set or missing.
-        time_bits: length of vop_time_increment in the header of a plane.
+        ticks_a_second: of the time in the header of a plane.
+        time_bits: its length there.
         may_be_interlaced: whether planes may be interlaced.
     """
 
     has_low_delay: bool
+    ticks_a_second: int
     time_bits: int
     may_be_interlaced: bool
 
@@ -127,15 +136,50 @@ def _read_layer(layer: bytes) -> _Layer:
     if bits.read(2):
         raise DependenciesUnknown("a layer that is not rectangular")
     bits.skip(1)
-    time_bits = max((bits.read(16) - 1).bit_length(), 1)
+    ticks_a_second = bits.read(16)
     bits.skip(1)
+    time_bits = max((ticks_a_second - 1).bit_length(), 1)
     bits.skip(time_bits if bits.flag() else 0)  # The time between two planes.
     bits.skip(29)
-    return _Layer(has_low_delay, time_bits, may_be_interlaced=bits.flag())
+    return _Layer(has_low_delay, ticks_a_second, time_bits, may_be_interlaced=bits.flag())
 
 
-def _read_plane_kind(header: bytes, layer: _Layer) -> int:
-    """vop_coding_type of a plane that is coded (6.2.5). header: from behind its start code."""
+class _PlaneClock:
+    """The times of planes, as FFmpeg counts them: it drops a B plane whose time is not between those of its references.
+
+    Times are ticks, their distances have 16 bits.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = self._seconds_before = 0
+        self._time = self._distance = 0
+
+    def begin_group(self, header: bytes) -> None:
+        """header: of a group of planes, from behind its start code (6.2.4)."""
+        bits = BitReader(header)
+        if any(header[:3]):
+            hours, minutes = bits.read(5), bits.read(6)
+            bits.skip(1)
+            self._seconds = bits.read(6) + 60 * (minutes + 60 * hours)
+
+    def add_plane(self, kind: int, seconds: int, ticks: int, ticks_a_second: int) -> None:
+        """Raise DependenciesUnknown for a B plane that FFmpeg drops."""
+        if kind == 2:
+            time = (self._seconds_before + seconds) * ticks_a_second + ticks
+            if not 0 < (self._distance - self._time + time) & 0xFFFF < self._distance:
+                raise DependenciesUnknown("the time of a B plane is not between those of its references")
+            return
+        self._seconds_before = self._seconds
+        self._seconds += seconds
+        time = self._seconds * ticks_a_second + ticks
+        self._distance, self._time = (time - self._time) & 0xFFFF, time
+
+
+def _read_plane(header: bytes, layer: _Layer) -> tuple[int, int, int]:
+    """vop_coding_type of a plane that is coded, and its time: seconds, and ticks of the layer (6.2.5).
+
+    header: from behind its start code.
+    """
     bits = BitReader(header)
     kind = bits.read(2)
     if kind == 3:
@@ -146,15 +190,17 @@ def _read_plane_kind(header: bytes, layer: _Layer) -> int:
     if kind == 2 and layer.has_low_delay:
         # FFmpeg returns each frame at once until the first B plane comes, and then one of them again.
         raise DependenciesUnknown("B planes, but low_delay is set or missing")
+    seconds = 0
     while bits.flag():
-        pass  # Each is a second since the plane before.
-    bits.skip(1 + layer.time_bits)
+        seconds += 1
+    bits.skip(1)
+    ticks = bits.read(layer.time_bits)
     if not bits.flag():
         # FFmpeg then takes another length for the time.
         raise DependenciesUnknown("a plane whose time has another length than its layer says")
     if not bits.flag():
         raise DependenciesUnknown("a plane is not coded, and gives no frame")
-    return kind
+    return kind, seconds, ticks
 
 
 def _display_order(flags: list[PacketFlags]) -> list[int]:
