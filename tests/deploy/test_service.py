@@ -74,9 +74,10 @@ def test_a_model_whose_process_died_is_noticed_and_triton_ended(running):
     assert 'clipserve_model_ready{model="decode"} 1' in metrics
     assert "\nclipserve_certificate_expiry_timestamp_seconds " in metrics
     os.kill(find_stub(running, "decode"), signal.SIGKILL)
-    status, body = wait_for(lambda: running.get("/ready"), lambda answer: answer[0] == 503)
-    assert (status, json.loads(body)["problems"]) == (503, ["decode: its process died"])
+    # The watch ends Triton soon after: on a busy machine the port may not answer in between.
+    wait_for(lambda: running.get("/ready")[0], lambda status: status != 200)
     running.process.wait(HANG_SECONDS)
+    assert "not ready, 1 times in a row: decode: its process died" in running.log
     assert "ends Triton, so that it is restarted" in running.log
 
 

@@ -129,6 +129,7 @@ class Service:
         """End a Triton that does nothing as it starts, or was ready and is not in several checks in a row."""
         failures, activity = 0, StartActivity(self._stuck_seconds)
         while not self._stopping.wait(self._watch_seconds):
+            was_ready = self._readiness.has_been_ready
             try:
                 problems = name_problems(self._readiness.check())
             except Exception as error:
@@ -139,8 +140,9 @@ class Service:
                 log(f"Triton got stuck as it started: idle for {self._stuck_seconds:g} s; ends it for a new start")
                 end(triton)
                 return
-            failures = failures + 1 if problems else 0
-            if problems and self._readiness.has_been_ready:
+            # While Triton starts, failed checks do not count.
+            failures = failures + 1 if problems and was_ready else 0
+            if failures:
                 log(f"not ready, {failures} times in a row: {'; '.join(problems)}")
                 if self._restart_after and failures >= self._restart_after:
                     log("ends Triton, so that it is restarted")
