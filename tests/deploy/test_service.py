@@ -87,6 +87,7 @@ def test_a_triton_that_is_killed_ends_the_container_with_its_signal(running):
     assert running.process.wait(HANG_SECONDS) == 128 + signal.SIGKILL
 
 
+@pytest.mark.long
 def test_a_triton_that_is_stuck_as_it_starts_is_ended(onnx_repository, tmp_path):
     service = RunningService(onnx_repository, tmp_path, command=["/bin/sh", "-c", "kill -STOP $$"], stuck_seconds=1.0)
     try:
@@ -114,6 +115,7 @@ with subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_sess
 """
 
 
+@pytest.mark.long
 def test_a_triton_that_computes_is_not_stuck():
     done = subprocess.run(
         [sys.executable, "-c", COMPUTING_AND_STOPPED],

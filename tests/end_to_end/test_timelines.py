@@ -188,6 +188,7 @@ def test_no_more_is_sent_than_a_client_acknowledges(motion_server: Triton, long_
         assert wait_for(lambda: not window_workers(motion_server))
 
 
+@pytest.mark.long
 def test_a_window_that_takes_long_is_waited_for(serve: Callable[..., Triton], long_film: bytes) -> None:
     """Neither the client's limit for a silent server counts it, nor the server's for a client that reads slowly."""
     triton = serve(max_paused_seconds="4")
@@ -214,6 +215,7 @@ def test_a_client_that_takes_no_window_for_long_is_told(serve: Callable[..., Tri
             list(caller.receive())
 
 
+@pytest.mark.long
 def test_a_timeline_goes_on_when_its_model_is_loaded_again(serve: Callable[..., Triton], long_film: bytes) -> None:
     """As it is for a model that has joined. Acknowledgements reach only the new instance."""
     triton = serve()
@@ -228,6 +230,7 @@ def test_a_timeline_goes_on_when_its_model_is_loaded_again(serve: Callable[..., 
     assert metric(triton, "clipserve_timeline_limit") == 9
 
 
+@pytest.mark.long
 def test_options_of_a_model_that_is_loaded_again_hold_for_its_timelines(
     serve: Callable[..., Triton], film: bytes
 ) -> None:

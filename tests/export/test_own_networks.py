@@ -262,6 +262,7 @@ def test_a_network_that_is_no_plain_module_is_published(folder: Path, run: Run, 
     assert status == 0, said
 
 
+@pytest.mark.long
 def test_what_torch_cannot_write_is_named(folder: Path, run: Run) -> None:
     """torch.onnx says it ahead of general advice in colours."""
     status, said = export(run, folder, "with_median", "--format", "onnx")

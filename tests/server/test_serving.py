@@ -411,6 +411,7 @@ def test_the_log_stays_when_triton_ends_by_itself_and_its_place_is_told_again(
         log.unlink()
 
 
+@pytest.mark.long
 def test_a_program_with_many_open_files_ends_a_triton_that_was_killed(exported: Path, tmp_path: Path) -> None:
     """Its files have numbers that select() does not take."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -157,6 +157,7 @@ def test_a_server_that_is_started_again_goes_on(connect, server):
     assert indices(windows) == list(range(10))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", [[], [(0, "[busy] 4 timelines run already")]], ids=["at first", "after a wait"])
 def test_a_server_that_breaks_after_longer_than_it_is_waited_for_is_tried_again(connect, server, before):
     server.signs_of_life, server.failures = 35, [*before, (0, grpc.StatusCode.CANCELLED)]
