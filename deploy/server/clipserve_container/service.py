@@ -136,7 +136,7 @@ class Service:
                 # Without the watch, a Triton that dies later would never be restarted.
                 log(f"cannot check the models ({type(error).__name__}: {error}); tries again")
                 continue
-            if not self._readiness.has_been_live and activity.is_stuck() and self._restart_after:
+            if self._restart_after and not self._readiness.has_been_live and activity.is_stuck():
                 log(f"Triton got stuck as it started: idle for {self._stuck_seconds:g} s; ends it for a new start")
                 end(triton)
                 return

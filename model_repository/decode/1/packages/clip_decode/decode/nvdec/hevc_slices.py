@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from clip_decode.decode.nvdec.sequence_parameter_set import read_hevc_start
 from clip_decode.dependencies.bit_reader import BitReader
-from clip_decode.dependencies.nal_units import unescape
+from clip_decode.dependencies.nal_units import nearest, unescape
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
 _RANDOM_ACCESS = range(16, 24)
@@ -74,7 +74,7 @@ class HevcSlices:
         if kind in _IDR:
             self._order, self._kept = 0, {0}
             return
-        order = self._read_order(bits)
+        order = nearest(self._order, bits.read(self._order_bits), self._order_bits)
         references = {order + distance: used for distance, used in self._read_references(bits).items()}
         if any(used and reference not in self._kept for reference, used in references.items()):
             raise DependenciesUnknown("a picture that others refer to is missing")
@@ -82,12 +82,6 @@ class HevcSlices:
         is_sublayer_reference = kind % 2 == 1 or kind in _RANDOM_ACCESS
         if layer == 0 and is_sublayer_reference and kind not in _LEADING:
             self._order = order
-
-    def _read_order(self, bits: BitReader) -> int:
-        """The picture's place in display order (8.3.1): the nearest to the last one whose low bits are these."""
-        cycle = 1 << self._order_bits
-        distance = (bits.read(self._order_bits) - self._order) % cycle
-        return self._order + distance - (cycle if distance > cycle // 2 else 0)
 
     def _read_references(self, bits: BitReader) -> ReferenceSet:
         if bits.flag():
