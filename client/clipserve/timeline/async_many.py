@@ -83,8 +83,6 @@ class AsyncTimelineTasks:
         entry = part.entry
         facts = VideoFacts()
         try:
-            if isinstance(entry.video, ClipserveError):
-                raise entry.video
             self._record.begin(entry)
             async with self._open_timeline(part) as timeline:
                 async for window in timeline:

@@ -72,7 +72,9 @@ class RunRecord:
         self._progress = progress
 
     def begin(self, entry: Entry) -> None:
-        """Show that a video is sent. Any thread may call it."""
+        """Show that a video is sent, or raise why there is none. Any thread may call it."""
+        if isinstance(entry.video, ClipserveError):
+            raise entry.video
         self._progress.begin(entry.name)
 
     def drops(self, row: TimelineRow) -> bool:
@@ -170,8 +172,6 @@ class TimelineThreads:
         entry = part.entry
         facts = VideoFacts()
         try:
-            if isinstance(entry.video, ClipserveError):
-                raise entry.video
             self._record.begin(entry)
             timeline = self._open_timeline(part)
             with timeline, self._cancellation.calls(timeline.close):

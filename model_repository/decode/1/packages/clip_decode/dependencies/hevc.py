@@ -110,10 +110,7 @@ class _SliceHeaders:
             if kind == _SPS:
                 layouts.add(_read_order_layout(bits))
                 continue
-            number = bits.unsigned()
-            bits.unsigned()
-            bits.skip(1)
-            picture = bits.flag(), bits.read(3)
+            number, picture = read_picture_layout(bits)
             if self._pictures.setdefault(number, picture) != picture:
                 raise DependenciesUnknown("two picture parameter sets have one number")
         if len(layouts) != 1:
@@ -147,9 +144,35 @@ class _SliceHeaders:
             return self._sequences, 0
         bits.skip(2 if self._separate_planes else 0)
         order = nearest(self._order, bits.read(self._order_bits), self._order_bits)
-        if layer == 0 and (kind % 2 or kind in _RANDOM_ACCESS) and kind not in _LEADING:
+        if is_order_base(kind, layer):
             self._order = order
         return self._sequences, order
+
+
+def is_order_base(kind: int, layer: int) -> bool:
+    """Whether the orders of the pictures behind one of this NAL unit type and temporal layer count from it (8.3.1)."""
+    return layer == 0 and (kind % 2 == 1 or kind in _RANDOM_ACCESS) and kind not in _LEADING
+
+
+def read_picture_layout(bits: BitReader) -> tuple[int, tuple[bool, int]]:
+    """Read a picture parameter set from after its NAL unit header (7.3.2.3).
+
+    Returns:
+        Its number; whether slices have pic_output_flag, and how many extra bits their headers have.
+    """
+    number = bits.unsigned()
+    bits.unsigned()
+    bits.skip(1)
+    return number, (bits.flag(), bits.read(3))
+
+
+def skip_layer_levels(bits: BitReader, layers: int) -> None:
+    """Skip the profiles and levels of the temporal layers of a sequence parameter set (7.3.3)."""
+    present = [(bits.flag(), bits.flag()) for _ in range(layers)]
+    if layers:
+        bits.skip(2 * (8 - layers))
+    for has_profile, has_level in present:
+        bits.skip((88 if has_profile else 0) + (8 if has_level else 0))
 
 
 def _read_order_layout(bits: BitReader) -> tuple[bool, int]:
@@ -157,10 +180,7 @@ def _read_order_layout(bits: BitReader) -> tuple[bool, int]:
     bits.skip(4)
     layers = bits.read(3)
     bits.skip(1 + 96)
-    present = [(bits.flag(), bits.flag()) for _ in range(layers)]
-    bits.skip(2 * (8 - layers) if layers else 0)
-    for has_profile, has_level in present:
-        bits.skip((88 if has_profile else 0) + (8 if has_level else 0))
+    skip_layer_levels(bits, layers)
     bits.unsigned()
     separate_planes = bits.unsigned() == 3 and bits.flag()
     bits.unsigned()

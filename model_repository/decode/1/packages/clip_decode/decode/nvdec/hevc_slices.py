@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from clip_decode.decode.nvdec.sequence_parameter_set import read_hevc_start
 from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.hevc import is_order_base, read_picture_layout
 from clip_decode.dependencies.nal_units import nearest, unescape
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
 _RANDOM_ACCESS = range(16, 24)
 _IDR = (19, 20)
-_LEADING = range(6, 10)
 _HEADER_BYTES = 64  # Enough for every field of a slice header that is read here.
 
 # Distances in display order from a picture to those that it keeps, and whether it may be predicted from each.
@@ -47,7 +47,8 @@ class HevcSlices:
             self._sets.append(read_reference_set(bits, self._sets))
         self._has_long_term = bits.flag()
         self._has_long_term_sets = self._has_long_term and bits.unsigned() > 0
-        self._skipped_bits = dict(map(_read_picture_parameters, pictures))
+        layouts = (read_picture_layout(BitReader(unescape(unit[2:_HEADER_BYTES]))) for unit in pictures)
+        self._layouts = dict(layouts)
         self._order = 0  # Of the last picture that orders count from.
         self._kept: set[int] = set()  # Orders of the pictures that are there.
 
@@ -63,14 +64,14 @@ class HevcSlices:
         is_first = bits.flag()
         bits.skip(1 if kind in _RANDOM_ACCESS else 0)
         number = bits.unsigned()
-        if number not in self._skipped_bits:
+        if number not in self._layouts:
             raise DependenciesUnknown("a slice names an unknown picture parameter set")
         if not is_first:
             return
-        extra, output = self._skipped_bits[number]
-        bits.skip(extra)
+        has_output, extra_bits = self._layouts[number]
+        bits.skip(extra_bits)
         bits.unsigned()
-        bits.skip(output)
+        bits.skip(has_output)
         if kind in _IDR:
             self._order, self._kept = 0, {0}
             return
@@ -79,8 +80,7 @@ class HevcSlices:
         if any(used and reference not in self._kept for reference, used in references.items()):
             raise DependenciesUnknown("a picture that others refer to is missing")
         self._kept = self._kept.intersection(references) | {order}
-        is_sublayer_reference = kind % 2 == 1 or kind in _RANDOM_ACCESS
-        if layer == 0 and is_sublayer_reference and kind not in _LEADING:
+        if is_order_base(kind, layer):
             self._order = order
 
     def _read_references(self, bits: BitReader) -> ReferenceSet:
@@ -114,16 +114,6 @@ def read_reference_set(bits: BitReader, earlier: Sequence[ReferenceSet], *, in_s
                 found[distance] = bits.flag()
     # Another set may name these by their place: those before the picture first, the nearest first.
     return dict(sorted(found.items(), key=lambda item: (item[0] > 0, abs(item[0]))))
-
-
-def _read_picture_parameters(unit: bytes) -> tuple[int, tuple[int, int]]:
-    """Number of a picture parameter set, and bits of a slice header before and after the type of the slice."""
-    bits = BitReader(unescape(unit[2:_HEADER_BYTES]))
-    number = bits.unsigned()
-    bits.unsigned()
-    bits.skip(1)
-    output = bits.read(1)
-    return number, (bits.read(3), output)
 
 
 def _skip_scaling_lists(bits: BitReader) -> None:

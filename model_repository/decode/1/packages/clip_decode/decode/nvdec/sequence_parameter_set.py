@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.h264 import read_h264_sequence
+from clip_decode.dependencies.hevc import skip_layer_levels
 from clip_decode.dependencies.nal_units import unescape
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
@@ -196,7 +197,7 @@ def read_hevc_start(bits: BitReader) -> tuple[SequenceParameters, int]:
         raise DependenciesUnknown("HEVC that does not say that it is progressive")
     bits.skip(46)
     level = bits.read(8)
-    _skip_layer_levels(bits, layers)
+    skip_layer_levels(bits, layers)
     bits.unsigned()
     if bits.unsigned() != _CHROMA_420:
         raise DependenciesUnknown("a chroma format other than 4:2:0")
@@ -235,11 +236,3 @@ def _most_kept_frames(level: int, pixels: int) -> int:
     """MaxDpbSize of H.265, A.4.2."""
     most_pixels = next((most for known, most in _HEVC_LEVELS.items() if known >= level), _HEVC_LEVELS[186])
     return next((frames for quarters, frames in ((1, 16), (2, 12), (3, 8)) if 4 * pixels <= quarters * most_pixels), 6)
-
-
-def _skip_layer_levels(bits: BitReader, layers: int) -> None:
-    present = [(bits.flag(), bits.flag()) for _ in range(layers)]
-    if layers:
-        bits.skip(2 * (8 - layers))
-    for has_profile, has_level in present:
-        bits.skip((88 if has_profile else 0) + (8 if has_level else 0))
