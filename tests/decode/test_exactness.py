@@ -101,9 +101,11 @@ def test_timestamps_that_contradict_the_pictures_equal_a_plain_decode(
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
-def test_h264_that_lacks_a_picture_equals_a_plain_decode(container: str) -> None:
-    data = Clip(frames=30, gop=10).make()
-    _check_every_frame(remux(data, container, lost=18))
+@pytest.mark.parametrize(("name", "lost"), [("x264", 18), ("x265", 3)])
+def test_a_stream_that_lacks_a_picture_equals_a_plain_decode(name: str, lost: int, container: str) -> None:
+    options = {f"{name}-params": "keyint=10:min-keyint=10:bframes=0:log-level=none"}
+    data = Clip(f"lib{name}", frames=30, options=options).make()
+    _check_every_frame(remux(data, container, lost=lost))
 
 
 @pytest.mark.parametrize("has_control", [True, False])

@@ -12,18 +12,19 @@ class BitReader:
 
     def read(self, count: int) -> int:
         """The next `count` bits as a number."""
-        self._left -= count
-        if self._left < 0:
-            raise EOFError("the header ends before it is complete")
+        self.skip(count)
         return (self._value >> self._left) & ((1 << count) - 1)
 
     def flag(self) -> bool:
         """The next bit."""
-        return self.read(1) == 1
+        self.skip(1)
+        return self._value >> self._left & 1 == 1
 
     def skip(self, count: int) -> None:
         """Skip `count` bits."""
-        self.read(count)
+        self._left -= count
+        if self._left < 0:
+            raise EOFError("the header ends before it is complete")
 
     def unsigned(self) -> int:
         """An Exp-Golomb number, ue(v) in H.264."""
@@ -31,8 +32,8 @@ class BitReader:
         zeros = self._left - rest.bit_length()
         if zeros > 32:
             raise EOFError("an Exp-Golomb number is longer than 32 bits")
-        self.skip(zeros)
-        return self.read(zeros + 1) - 1
+        self.skip(2 * zeros + 1)
+        return (rest >> self._left) - 1
 
     def signed(self) -> int:
         """A signed Exp-Golomb number, se(v) in H.264."""

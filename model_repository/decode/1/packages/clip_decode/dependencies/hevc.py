@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.hevc_parameter_sets import (
+    HevcSequence,
+    ReferenceSet,
+    read_hevc_sequence,
+    read_picture_layout,
+    read_reference_set,
+)
 from clip_decode.dependencies.nal_units import nearest, read_hvcc_sets, read_length_size, split_units, unescape
 from clip_decode.dependencies.packet_dependencies import (
     DISPOSABLE,
@@ -25,14 +32,15 @@ _LAST_PICTURE_TYPE = 31
 _RANDOM_ACCESS = range(16, 24)
 _LEADING = range(6, 10)
 _HEADER_BYTES = 64  # Enough for every field that is read here.
+_NO_LAYER = -1
 
 
 def analyze_hevc(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
     """Check that each packet is one picture, and read its flags.
 
     Raises:
-        DependenciesUnknown: several sequences, broken links, parameter sets that change, pictures that are not shown or
-            have the place of another, damage.
+        DependenciesUnknown: several sequences, broken links, parameter sets that change, pictures that are not shown,
+            have the place of another, or refer to one that is missing, long-term references, damage.
         EOFError, IndexError: a header is truncated.
     """
     length_size = read_length_size(extradata, header_bytes=23, offset=21)
@@ -61,7 +69,7 @@ def analyze_hevc(packets: Iterable[bytes], extradata: bytes) -> Dependencies:
             ended = ended or kind in _END_OF_SEQUENCE
         headers = headers or _SliceHeaders(known)
         pictures.append(_read_picture(slices, first=not pictures))
-        orders.append(headers.read_order(slices[0]))
+        orders.append(headers.read_order(slices))
     if len(set(orders)) < len(orders):
         raise DependenciesUnknown("two pictures have one place in display order")
     top = max((layer for _, layer in pictures), default=0)
@@ -100,7 +108,7 @@ class _SliceHeaders:
     """Reads the slice headers of one picture after the other. Their layout depends on the parameter sets."""
 
     def __init__(self, units: Iterable[bytes]) -> None:
-        layouts: set[tuple[bool, int]] = set()
+        sequences: list[HevcSequence] = []
         self._pictures: dict[int, tuple[bool, int]] = {}
         for unit in units:
             kind = unit[0] >> 1 & 63
@@ -108,85 +116,85 @@ class _SliceHeaders:
                 continue
             bits = BitReader(unescape(unit[2:]))
             if kind == _SPS:
-                layouts.add(_read_order_layout(bits))
+                sequences.append(read_hevc_sequence(bits))
                 continue
             number, picture = read_picture_layout(bits)
             if self._pictures.setdefault(number, picture) != picture:
                 raise DependenciesUnknown("two picture parameter sets have one number")
-        if len(layouts) != 1:
-            raise DependenciesUnknown(f"{len(layouts)} different sequence parameter sets")
-        self._separate_planes, self._order_bits = layouts.pop()
+        if not sequences or any(sequence != sequences[0] for sequence in sequences):
+            raise DependenciesUnknown(f"{len(sequences)} different sequence parameter sets")
+        self._sequence = sequences[0]
         self._sequences = 0  # IDR pictures so far.
         self._order = 0  # Of the last picture that orders count from.
+        self._access_order = 0  # Of the last picture where decoding may begin.
+        # The orders of the pictures that are there, each with the highest temporal layer whose pictures must not be
+        # predicted from it.
+        self._kept: dict[int, int] = {}
 
-    def read_order(self, unit: bytes) -> tuple[int, int]:
+    def read_order(self, slices: Sequence[bytes]) -> tuple[int, int]:
         """Place in display order of the next picture: its sequence, and its place there (8.3.1).
 
-        unit: its first slice.
-
         Raises:
-            DependenciesUnknown: it is not shown.
+            DependenciesUnknown: it is not shown, or a picture that it refers to is missing or may be left out.
         """
+        unit = slices[0]
         kind, layer = unit[0] >> 1 & 63, (unit[1] & 7) - 1
-        bits = BitReader(unescape(unit[2:_HEADER_BYTES]))
-        bits.skip(2 if kind in _RANDOM_ACCESS else 1)
-        picture = self._pictures.get(bits.unsigned())
-        if picture is None:
-            raise DependenciesUnknown("a slice names an unknown picture parameter set")
-        may_be_hidden, extra_bits = picture
+        bits, (may_be_hidden, extra_bits) = self._begin_header(unit)
+        for other in slices[1:]:
+            self._begin_header(other)
         bits.skip(extra_bits)
         bits.unsigned()
         if may_be_hidden and not bits.flag():
             raise DependenciesUnknown("a picture is not shown")
         if kind in _IDR:
             self._sequences += 1
-            self._order = 0
+            self._order = self._access_order = 0
+            self._kept = {0: _NO_LAYER}
             return self._sequences, 0
-        bits.skip(2 if self._separate_planes else 0)
-        order = nearest(self._order, bits.read(self._order_bits), self._order_bits)
-        if is_order_base(kind, layer):
+        bits.skip(2 if self._sequence.separate_planes else 0)
+        order = nearest(self._order, bits.read(self._sequence.order_bits), self._sequence.order_bits)
+        self._follow_references(self._read_references(bits), order, kind, layer)
+        if layer == 0 and kind % 2 == 1 and kind not in _LEADING:
             self._order = order
+        if kind == _CRA:
+            self._access_order = order
         return self._sequences, order
 
+    def _begin_header(self, unit: bytes) -> tuple[BitReader, tuple[bool, int]]:
+        """A slice header from after the number of its picture parameter set, and the layout that this gives it."""
+        bits = BitReader(unescape(unit[2:_HEADER_BYTES]))
+        bits.skip(2 if unit[0] >> 1 & 63 in _RANDOM_ACCESS else 1)
+        picture = self._pictures.get(bits.unsigned())
+        if picture is None:
+            raise DependenciesUnknown("a slice names an unknown picture parameter set")
+        return bits, picture
 
-def is_order_base(kind: int, layer: int) -> bool:
-    """Whether the orders of the pictures behind one of this NAL unit type and temporal layer count from it (8.3.1)."""
-    return layer == 0 and (kind % 2 == 1 or kind in _RANDOM_ACCESS) and kind not in _LEADING
+    def _read_references(self, bits: BitReader) -> ReferenceSet:
+        sequence = self._sequence
+        sets = sequence.reference_sets
+        if bits.flag():
+            found = sets[bits.read((len(sets) - 1).bit_length())]
+        else:
+            found = read_reference_set(bits, sets, in_slice=True)
+        if (sequence.has_long_term_sets and bits.unsigned()) or (sequence.has_long_term and bits.unsigned()):
+            raise DependenciesUnknown("long-term references")
+        return found
 
+    def _follow_references(self, references: ReferenceSet, order: int, kind: int, layer: int) -> None:
+        """Check that what a picture is predicted from is there, and that a sparse decode keeps it (8.3.2).
 
-def read_picture_layout(bits: BitReader) -> tuple[int, tuple[bool, int]]:
-    """Read a picture parameter set from after its NAL unit header (7.3.2.3).
-
-    Returns:
-        Its number; whether slices have pic_output_flag, and how many extra bits their headers have.
-    """
-    number = bits.unsigned()
-    bits.unsigned()
-    bits.skip(1)
-    return number, (bits.flag(), bits.read(3))
-
-
-def skip_layer_levels(bits: BitReader, layers: int) -> None:
-    """Skip the profiles and levels of the temporal layers of a sequence parameter set (7.3.3)."""
-    present = [(bits.flag(), bits.flag()) for _ in range(layers)]
-    if layers:
-        bits.skip(2 * (8 - layers))
-    for has_profile, has_level in present:
-        bits.skip((88 if has_profile else 0) + (8 if has_level else 0))
-
-
-def _read_order_layout(bits: BitReader) -> tuple[bool, int]:
-    """Whether planes are separate, and the length of slice_pic_order_cnt_lsb (7.3.2.2)."""
-    bits.skip(4)
-    layers = bits.read(3)
-    bits.skip(1 + 96)
-    skip_layer_levels(bits, layers)
-    bits.unsigned()
-    separate_planes = bits.unsigned() == 3 and bits.flag()
-    bits.unsigned()
-    bits.unsigned()
-    for _ in range(4 if bits.flag() else 0):
-        bits.unsigned()
-    bits.unsigned()
-    bits.unsigned()
-    return separate_planes, bits.unsigned() + 4
+        Where it is not, FFmpeg drops frames or makes some up, and hardware goes on without a word.
+        """
+        kept: dict[int, int] = {}
+        for distance, is_used in references.items():
+            reference = order + distance
+            limit = self._kept.get(reference)
+            if limit is not None:
+                kept[reference] = limit
+            if not is_used:
+                continue
+            if limit is None or limit >= layer or (reference < self._access_order and kind not in _LEADING):
+                raise DependenciesUnknown("a picture refers to one that is missing or may be left out")
+        # Even types are not for reference within their temporal layer.
+        kept[order] = layer if kind % 2 == 0 else _NO_LAYER
+        self._kept = kept

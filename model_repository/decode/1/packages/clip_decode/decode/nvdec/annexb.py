@@ -1,6 +1,7 @@
 """H.264 and HEVC packets as a hardware decoder takes them: NAL units after start codes (Annex B of both standards).
 
-Every unit is checked for what a hardware decoder does in another way than FFmpeg.
+Every packet is checked for what a hardware decoder does in another way than FFmpeg. The parser that NVIDIA publishes in
+vk_video_samples shows what that is.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from clip_decode.decode.nvdec.h264_slices import H264Slices
-from clip_decode.decode.nvdec.hevc_slices import HevcSlices
 from clip_decode.decode.nvdec.sequence_parameter_set import (
     SequenceParameters,
     read_h264_parameters,
     read_hevc_parameters,
 )
 from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.h264 import read_h264_sequence
 from clip_decode.dependencies.nal_units import (
     read_avcc_sets,
     read_hvcc_sets,
@@ -32,6 +32,8 @@ _START_CODES = re.compile(rb"\0\0[\0\x01]")
 # SEI payloads that change pixels: FFmpeg adds the film grain of the first, and turns the frame by the second.
 _FILM_GRAIN, _DISPLAY_ORIENTATION = 19, 47
 _PICTURE_TIMING = 1
+_H264_SLICES = (1, 5)
+_HEADER_BYTES = 32  # Enough for every field of a slice header that is read here.
 _FRAME_STRUCTURES = (0, 7, 8)  # A frame, shown once, twice or three times (H.264, table D-1).
 
 
@@ -75,7 +77,9 @@ class AnnexBStream:
         numbers = {BitReader(unescape(unit[header:])).unsigned() for unit in pictures}
         if len(numbers) != len(pictures):
             raise DependenciesUnknown("two picture parameter sets have one number")
-        self._slices = HevcSlices(sequences[0], pictures) if self._is_hevc else H264Slices(sequences[0], numbers)
+        if not self._is_hevc:
+            payload = BitReader(unescape(sequences[0][4:]))
+            self._frame_number_bits = read_h264_sequence(payload, profile=sequences[0][1]).frame_number_bits
         self.parameter_sets = b"".join(_START_CODE + unit for kind in kinds for unit in found[kind])
 
     def convert(self, data: bytes) -> bytes:
@@ -88,6 +92,8 @@ class AnnexBStream:
         try:
             for unit in units:
                 self._check(unit)
+            if not self._is_hevc:
+                self._check_slices([unit for unit in units if unit[0] & 31 in _H264_SLICES])
         except (EOFError, IndexError) as error:
             raise DependenciesUnknown("a header is truncated") from error
         return b"".join(part for unit in units for part in (_START_CODE, unit))
@@ -107,8 +113,20 @@ class AnnexBStream:
                     raise DependenciesUnknown(f"an SEI message of type {payload}")
                 if payload == _PICTURE_TIMING:
                     self._check_structure(message)
-        if kind < 32 if self._is_hevc else kind in (1, 5):
-            self._slices.check(unit)
+
+    def _check_slices(self, slices: list[bytes]) -> None:
+        """Check that the parser takes the slices of an H.264 picture for those of one (7.3.3)."""
+        blocks: list[int] = []
+        pictures: set[tuple[int, int, bool]] = set()
+        for unit in slices:
+            bits = BitReader(unescape(unit[1:_HEADER_BYTES]))
+            blocks.append(bits.unsigned())
+            bits.unsigned()
+            pictures.add((bits.unsigned(), bits.read(self._frame_number_bits), bool(unit[0] & 0x60)))
+        if len(pictures) != 1:
+            raise DependenciesUnknown("the slices of a picture differ in their parameters")
+        if blocks != sorted(set(blocks)):
+            raise DependenciesUnknown("slices are not in the order of their blocks")
 
     def _check_structure(self, message: bytes) -> None:
         """Check that a picture is shown as a frame: FFmpeg marks others as interlaced, which are scaled differently."""

@@ -5,11 +5,12 @@ A hardware decoder is created for these facts, and may only take another stream 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.h264 import read_h264_sequence
-from clip_decode.dependencies.hevc import skip_layer_levels
+from clip_decode.dependencies.hevc_parameter_sets import read_hevc_sequence
 from clip_decode.dependencies.nal_units import unescape
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 
@@ -89,7 +90,7 @@ def read_h264_parameters(unit: bytes) -> SequenceParameters:
     if sequence.may_be_field:
         raise DependenciesUnknown("pictures may be fields")
     bits.skip(1)
-    right, bottom = _read_crop(bits) if bits.flag() else (0, 0)
+    right, bottom = _crop_pixels([bits.unsigned() for _ in range(4)]) if bits.flag() else (0, 0)
     kept_frames, structure_offset = _read_h264_usability(bits) if bits.flag() else (None, None)
     return SequenceParameters(
         codec="h264",
@@ -112,13 +113,12 @@ def _check_depth(luma_bits: int, chroma_bits: int) -> None:
         raise DependenciesUnknown(f"luma of {luma_bits} bits and chroma of {chroma_bits}")
 
 
-def _read_crop(bits: BitReader) -> tuple[int, int]:
-    """Pixels cropped on the right and at the bottom."""
-    # In units of a chroma sample: two pixels of 4:2:0.
-    left, right, top, bottom = (2 * bits.unsigned() for _ in range(4))
+def _crop_pixels(samples: Sequence[int]) -> tuple[int, int]:
+    """Pixels cropped on the right and at the bottom; of chroma samples on the left, right, top and bottom."""
+    left, right, top, bottom = samples
     if left or top:
         raise DependenciesUnknown("pictures are cropped on the left or at the top")
-    return right, bottom
+    return 2 * right, 2 * bottom
 
 
 def _read_h264_usability(bits: BitReader) -> tuple[int | None, int | None]:
@@ -169,67 +169,35 @@ def read_hevc_parameters(unit: bytes) -> SequenceParameters:
 
     Raises:
         DependenciesUnknown: another chroma format or depth, an extended profile, pictures that may be interlaced.
-        EOFError: it is truncated.
+        EOFError, IndexError: it is truncated.
     """
-    return read_hevc_start(BitReader(unescape(unit[2:])))[0]
-
-
-def read_hevc_start(bits: BitReader) -> tuple[SequenceParameters, int]:
-    """Read a sequence parameter set from after its NAL unit header up to log2_min_luma_coding_block_size_minus3.
-
-    Returns:
-        What it says of the pictures, and the length of slice_pic_order_cnt_lsb in a slice header.
-
-    Raises:
-        As `read_hevc_parameters`.
-    """
-    bits.skip(4)
-    layers = bits.read(3)
-    bits.skip(1)
-    bits.skip(3)
-    profile = bits.read(5)
-    if profile not in _HEVC_PROFILES:
-        raise DependenciesUnknown(f"HEVC profile {profile}")
-    bits.skip(32)
-    is_progressive, is_interlaced = bits.flag(), bits.flag()
-    if is_interlaced or not is_progressive:
+    sequence = read_hevc_sequence(BitReader(unescape(unit[2:])))
+    if sequence.profile not in _HEVC_PROFILES:
+        raise DependenciesUnknown(f"HEVC profile {sequence.profile}")
+    if sequence.is_interlaced or not sequence.is_progressive:
         # PyNvVideoCodec would create a decoder that deinterlaces, for this stream and all that follow.
         raise DependenciesUnknown("HEVC that does not say that it is progressive")
-    bits.skip(46)
-    level = bits.read(8)
-    skip_layer_levels(bits, layers)
-    bits.unsigned()
-    if bits.unsigned() != _CHROMA_420:
+    if sequence.chroma_format != _CHROMA_420:
         raise DependenciesUnknown("a chroma format other than 4:2:0")
-    width, height = bits.unsigned(), bits.unsigned()
-    right, bottom = _read_crop(bits) if bits.flag() else (0, 0)
-    luma_bits, chroma_bits = 8 + bits.unsigned(), 8 + bits.unsigned()
-    _check_depth(luma_bits, chroma_bits)
-    order_bits = bits.unsigned() + 4
-    kept_frames = 0
-    for _ in range(layers + 1 if bits.flag() else 1):
-        kept_frames = bits.unsigned() + 1
-        bits.unsigned()
-        bits.unsigned()
-    smallest = 3 + bits.unsigned()
-    block = 1 << smallest
-    if width % block or height % block:
+    right, bottom = _crop_pixels(sequence.crop)
+    _check_depth(sequence.luma_bits, sequence.chroma_bits)
+    width, height, kept_frames = sequence.width, sequence.height, sequence.kept_frames
+    if width % sequence.smallest_block or height % sequence.smallest_block:
         raise DependenciesUnknown("a size that is not whole blocks")
-    if kept_frames > _most_kept_frames(level, width * height):
+    if kept_frames > _most_kept_frames(sequence.level, width * height):
         # The driver keeps as many as the level allows, and drops one that others refer to.
         raise DependenciesUnknown(f"HEVC that keeps {kept_frames} frames, more than its level allows")
-    parameters = SequenceParameters(
+    return SequenceParameters(
         codec="hevc",
-        bits=luma_bits,
+        bits=sequence.luma_bits,
         coded_width=width,
         coded_height=height,
         width=width - right,
         height=height - bottom,
-        level=level,
+        level=sequence.level,
         references=kept_frames,
         kept_frames=kept_frames,
     )
-    return parameters, order_bits
 
 
 def _most_kept_frames(level: int, pixels: int) -> int:
