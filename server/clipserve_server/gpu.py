@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
+from clipserve_host.gpu_devices import available_gpus
 from clipserve_server.errors import ServerStartError
-from clipserve_server.gpu_devices import available_gpus
 from clipserve_server.packages import find_versions
 from clipserve_server.startup import NO_PROXY
 

@@ -22,8 +22,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipserve_server.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
-from clipserve_server.in_flight import finish_requests
+from clipserve_host.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
+from clipserve_host.in_flight import finish_requests
 
 READY = b"!"
 EXIT_SECONDS = 5.0  # of the grace, for the exit itself

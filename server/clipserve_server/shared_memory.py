@@ -13,7 +13,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from clipserve_server.cores import available_cores
+from clipserve_host.cores import available_cores
 from clipserve_server.repository import ServedModel
 
 FOLDER = Path("/dev/shm")

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from clipserve_host.processes import Process, processes_of
 from clipserve_server.errors import StartCrashed, StartStuck
 from clipserve_server.log import TritonLog
-from clipserve_server.processes import Process, processes_of
 
 POLL_SECONDS = 0.1
 # Within this time Triton may log why a stub died, or end by the signal that ended the stub.

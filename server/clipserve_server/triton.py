@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from clipserve_server.device_fit import read_misfits
+from clipserve_host.device_fit import read_misfits
+from clipserve_host.processes import processes_of
 from clipserve_server.errors import ServerStartError, UnstableStart
 from clipserve_server.gpu import describe_use, find_conflict, nvdec_gpus, read_placement
 from clipserve_server.guard import READY, remove_traces, shm_prefix
@@ -29,7 +30,6 @@ from clipserve_server.options import (
     wanted_precision,
 )
 from clipserve_server.ports import claim_ports
-from clipserve_server.processes import processes_of
 from clipserve_server.python_stubs import make_environment
 from clipserve_server.repository import TIMELINE, ServedModel, choose_models, has_timeline
 from clipserve_server.shared_memory import measure_room

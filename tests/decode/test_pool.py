@@ -22,7 +22,7 @@ from clip_decode.errors import Busy, Crashed, Failed, NotAVideo, OutOfMemory, Ti
 from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
-from clipserve_server.cores import available_cores as cores_of_server
+from clipserve_host.cores import available_cores as cores_of_server
 from decode_pool import process
 from decode_pool.messages import READY, Decoded, Job, receive_job
 from decode_pool.pool import DecodePool

@@ -16,7 +16,7 @@ def run_start(module, tmp_path, **variables):
     program.chmod(0o755)
     environment = {
         "PATH": f"{program.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT / "deploy" / "server"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "deploy" / "server"), str(ROOT / "server")]),
         "CLIPSERVE_STATE": str(tmp_path / "state"),
         "CLIPSERVE_SECRETS": str(tmp_path / "secrets"),
         **{f"CLIPSERVE_{name}": str(value) for name, value in variables.items()},

@@ -12,8 +12,8 @@ from clipserve_container.settings import Settings
 from clipserve_export.repository import write_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import SPECS
+from clipserve_host.gpu_devices import available_gpus
 from clipserve_server import shared_memory
-from clipserve_server.gpu_devices import available_gpus
 from decode_pool.settings import PoolSettings
 from tests.deploy.certificates import run_script
 from tests.deploy.container_start import ROOT, only, run_start

@@ -100,7 +100,7 @@ def test_a_triton_that_is_stuck_as_it_starts_is_ended(onnx_repository, tmp_path)
 # In a process of its own, which has no other children.
 COMPUTING_AND_STOPPED = """
 import os, signal, subprocess, sys, time
-from clipserve_container.processes import processes_of
+from clipserve_host.processes import processes_of
 from clipserve_container.start_activity import STUCK_CPU_SECONDS, StartActivity
 
 activity = StartActivity(stuck_seconds=2.0)

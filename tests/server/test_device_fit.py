@@ -13,7 +13,7 @@ from tests.motion_repository import ANY_PORTS
 from clipserve_export.configs import net_config
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.specs import SPECS
-from clipserve_server.device_fit import find_misfit, read_misfits
+from clipserve_host.device_fit import find_misfit, read_misfits
 from clipserve_server.triton import Triton
 
 MOTION = SPECS["motion"]

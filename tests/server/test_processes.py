@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from clipserve_server.processes import processes_of
+from clipserve_host.processes import processes_of
 
 # A server that leads a group. Its first stub has died, its second one runs and has a child that has died. Nobody has
 # waited for the dead.

@@ -1,6 +1,7 @@
 """No module imports another one that leads back to it, and no test imports another test."""
 
 import ast
+import sys
 from collections.abc import Iterator, Mapping, Set
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_no_test_imports_another_test() -> None:
     for name, path in names.items():
         named = find_names(path, name, names.keys())
         assert [module for module in named if module.rpartition(".")[2].startswith("test_")] == [], path
+
+
+def test_the_container_needs_no_package() -> None:
+    """Its image has Python's standard library only."""
+    folders = [ROOT / "deploy" / "server" / "clipserve_container", ROOT / "server" / "clipserve_host"]
+    known = {*sys.stdlib_module_names, *(folder.name for folder in folders)}
+    for path in (path for folder in folders for path in folder.glob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        assert {name.partition(".")[0] for name in names} <= known, path
 
 
 def test_imports_form_no_cycle() -> None:

@@ -1,4 +1,4 @@
-"""What runs in the server's container around Triton. Python's standard library only.
+"""What runs in the server's container around Triton: Python's standard library and clipserve_host only.
 
 start      the entry point: check, then run Triton
 check      would it start?              (docker compose run --rm check)

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipserve_container.cores import available_cores
-from clipserve_container.gpu_devices import available_gpus
 from clipserve_container.repository import PublicModel, choose_models, names_openvino, read_parameters
 from clipserve_container.settings import Settings
+from clipserve_host.cores import available_cores
+from clipserve_host.gpu_devices import available_gpus
 
 CGROUP = Path("/sys/fs/cgroup")
 # From this release on (ONNX Runtime 1.23) OpenVINO keeps the memory of its largest run; before, that of every shape.

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from clipserve_container.certificates import day, read_expiry
-from clipserve_container.device_fit import find_misfit
 from clipserve_container.memory import SERVER_GPU_MEGABYTES, network_gpu_gigabytes, nvdec_gpu_megabytes
 from clipserve_container.repository import PublicModel, RepositoryError, choose_models
 from clipserve_container.settings import Settings
+from clipserve_host.device_fit import find_misfit
 
 QUERY = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
 QUERY_SECONDS = 20

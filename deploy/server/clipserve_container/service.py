@@ -19,11 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
 
-from clipserve_container.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
-from clipserve_container.in_flight import finish_requests
 from clipserve_container.readiness import Readiness
 from clipserve_container.settings import TRITON_EXIT_SECONDS
 from clipserve_container.start_activity import STUCK_SECONDS, StartActivity
+from clipserve_host.in_flight import VARIABLE as IN_FLIGHT_VARIABLE
+from clipserve_host.in_flight import finish_requests
 
 POLL_SECONDS = 0.1
 

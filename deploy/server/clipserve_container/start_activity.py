@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from clipserve_container.processes import processes_of
+from clipserve_host.processes import processes_of
 
 # While models load, Triton's processes compute, and TensorRT takes a whole core to build an engine. Idle ones take
 # 0.2 s a minute (measured on an AMD EPYC).

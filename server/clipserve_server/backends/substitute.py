@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from clipserve_server.device_fit import find_misfit
+from clipserve_host.device_fit import find_misfit
 
 Array = Any  # a numpy array, or a torch tensor, depending on the Memory; slices, len, shape and arithmetic are alike
 Arrays = Sequence[Array]

@@ -6,7 +6,7 @@ carries the state. The decode step locks it while it has a request. Whoever stop
 after which the step takes no more requests, and waits until it can lock the file itself. When a process dies, the
 kernel unlocks its file.
 
-The other side is server/clipserve_server/in_flight.py and its copy in deploy/server/clipserve_container.
+The other side is server/clipserve_host/in_flight.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Waits until the decode step has answered the requests in flight, so that stopping the server loses none of them.
 
-decode_model/in_flight.py of the model repository is the other side, and says why. This file is the same in
-server/clipserve_server and deploy/server/clipserve_container, which cannot import each other.
+decode_model/in_flight.py of the model repository is the other side, and says why.
 """
 
 from __future__ import annotations

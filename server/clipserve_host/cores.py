@@ -1,7 +1,6 @@
 """How many cores there are for decode workers.
 
-decode_pool/settings.py of the model repository counts in the same way. This file is the same in server/clipserve_server
-and deploy/server/clipserve_container, which cannot import each other.
+decode_pool/settings.py of the model repository counts in the same way.
 """
 
 from __future__ import annotations

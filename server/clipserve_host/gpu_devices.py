@@ -1,7 +1,6 @@
 """How many GPUs there are for decoding.
 
-decode_pool/nvdec.py of the model repository asks the driver, which only a process that ends may load. This file is the
-same in server/clipserve_server and deploy/server/clipserve_container, which cannot import each other.
+decode_pool/nvdec.py of the model repository asks the driver, which only a process that ends may load.
 """
 
 from __future__ import annotations

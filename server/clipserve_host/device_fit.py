@@ -1,7 +1,6 @@
 """Networks that run on another kind of device than they were exported for: their answers are right, but slow.
 
-An instance knows its device, and writes a warning into Triton's log. `clipserve serve` reads it there. This file is the
-same in server/clipserve_server and deploy/server/clipserve_container, which cannot import each other.
+An instance knows its device, and writes a warning into Triton's log. `clipserve serve` reads it there.
 """
 
 import json
