@@ -14,6 +14,14 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_host.cores import available_cores
+from clipserve_host.decode_step import (
+    MAX_CLIPS,
+    MAX_VIDEO_BYTES,
+    MAX_WAITING,
+    MAX_WAITING_MEGABYTES,
+    NVDEC,
+    shared_memory_bytes,
+)
 from clipserve_server.repository import ServedModel
 
 FOLDER = Path("/dev/shm")
@@ -23,13 +31,8 @@ REGION_BYTES = MIB
 # A region without enough room grows by the whole size that is asked for, whatever is free in it. Measured: after 38, 12
 # and 6 MB, a request of 94 MB makes it 157 MB.
 GROWTH = 2
-# For the estimate of a deployment, see estimate(). The container's checks use the same numbers.
-BACKEND_BYTES = 64 * MIB
 # The size of most videos. The limit of clips is lowered first, so that files of this size fit.
 VIDEO_BYTES = 8 * MIB
-# The limits of the decode step where its config sets none: see its Limits, PoolSettings and Sampling.
-MAX_VIDEO_BYTES, MAX_WAITING_MEGABYTES, MAX_WAITING, MAX_CLIPS = 512 * MIB, 2048, 64, 30
-NVDEC = {"processes": 3, "streams": 6}  # for each GPU, and in each process
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,11 @@ class Demand:
         stubs = 1 + sum(network.instances for network in self.networks)
         return stubs * REGION_BYTES + GROWTH * (in_networks + self.decoders * max(clips) + videos)
 
-    def estimate(self, *, video_bytes: int = VIDEO_BYTES, views: int = 1) -> int:
-        """Bytes of /dev/shm for as many requests as may wait:
-
-        64 MiB + (waiting + workers + NVDEC streams) x (video + views x largest clip).
-        """
+    def estimate(self) -> int:
+        """Bytes of /dev/shm for as many requests as may wait, with one clip each."""
         clip = max(network.clip_bytes for network in self.networks)
-        return BACKEND_BYTES + (self.max_waiting + self.decoders) * (video_bytes + views * clip)
+        videos = self.max_waiting + self.decoders
+        return shared_memory_bytes(videos, video_bytes=VIDEO_BYTES, views=1, clip_bytes=clip)
 
     def fit(self, free: int) -> Load:
         """The highest limits that fit into `free` bytes; where hardly anything fits, the lowest that make sense."""
@@ -176,7 +177,7 @@ def read_demand(
         int(values.get("max_waiting_megabytes", MAX_WAITING_MEGABYTES)),
     )
     workers = int(values.get("workers", "0")) or available_cores()
-    processes, streams = (int(values.get(f"nvdec_{name}", default)) for name, default in NVDEC.items())
+    processes, streams, _ = (int(values.get(name, default)) for name, default in NVDEC.items())
     has_nvdec = (decoder or values.get("decoder")) != "cpu"
     decoders = workers + nvdec_gpus * processes * streams * has_nvdec
     return Demand(networks, decoders, most, int(values.get("max_waiting", MAX_WAITING)))

@@ -9,7 +9,7 @@ from clip_decode.errors import InvalidRequest
 from clip_decode.limits import Limits
 from clip_decode.sampling import MAX_VIEWS_TIMES_CROPS, Sampling
 from clipserve_export.configs import DECODE_PARAMETERS
-from clipserve_server import shared_memory
+from clipserve_host import decode_step
 from decode_model.config import StepConfig
 from decode_pool.admission import BacklogLimit
 from decode_pool.settings import PoolSettings
@@ -57,8 +57,10 @@ def test_an_export_keeps_every_parameter_that_the_decode_step_has() -> None:
     assert [*DECODE_PARAMETERS] == [*PoolSettings.names(), *(field.name for field in fields(Limits))]
 
 
-def test_the_embedded_server_knows_the_defaults_of_the_decode_step() -> None:
-    assert Limits().max_bytes == shared_memory.MAX_VIDEO_BYTES
-    assert PoolSettings().max_waiting_megabytes == shared_memory.MAX_WAITING_MEGABYTES
-    assert PoolSettings().max_waiting == shared_memory.MAX_WAITING
-    assert MAX_VIEWS_TIMES_CROPS == shared_memory.MAX_CLIPS
+def test_the_servers_know_the_defaults_of_the_decode_step() -> None:
+    pool = PoolSettings()
+    assert Limits().max_bytes == decode_step.MAX_VIDEO_BYTES
+    assert pool.max_waiting_megabytes == decode_step.MAX_WAITING_MEGABYTES
+    assert pool.max_waiting == decode_step.MAX_WAITING
+    assert MAX_VIEWS_TIMES_CROPS == decode_step.MAX_CLIPS
+    assert {name: getattr(pool, name) for name in decode_step.NVDEC} == decode_step.NVDEC

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from clipserve_container.memory import NVDEC, count_gpus
+from clipserve_container.memory import count_gpus
 from clipserve_container.notices import check_expiry, check_gpu_memory, check_targets, find_notices, read_gpu_megabytes
 from clipserve_container.repository import choose_models
 from clipserve_container.settings import Settings
@@ -13,7 +13,6 @@ from clipserve_export.repository import write_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.specs import SPECS
 from clipserve_host.gpu_devices import available_gpus
-from clipserve_server import shared_memory
 from decode_pool.settings import PoolSettings
 from tests.deploy.certificates import run_script
 from tests.deploy.container_start import ROOT, only, run_start
@@ -110,8 +109,6 @@ def test_a_repository_that_cannot_be_read_is_left_to_the_other_checks(tmp_path):
 
 def test_the_formulas_have_the_defaults_of_the_decode_pool():
     pool = PoolSettings()
-    assert {name: getattr(pool, name) for name in NVDEC} == NVDEC
-    assert {name: NVDEC[f"nvdec_{name}"] for name in shared_memory.NVDEC} == shared_memory.NVDEC
     chart = (ROOT / "deploy/helm/clipserve/templates/_memory.tpl").read_text()
     assert f"mul {pool.nvdec_processes * pool.nvdec_streams} .Values.resources.gpus" in chart
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 BESIDE_NETWORKS_MEGABYTES = 2048  # the server itself and its decode workers; the container's check has the same number
-MAX_WAITING = 64  # videos that wait in the decode step: its default
 
 
 @dataclass(frozen=True)
@@ -123,19 +122,19 @@ def _describe_rate(workload: Workload) -> str:
 def _plan_memory(workload: Workload, spec: "ModelSpec", cores: int, steps: list[Step]) -> tuple[int, int]:
     """MiB of /dev/shm and of memory, for one server."""
     from clipserve_export.capacity import clip_bytes, max_clips, max_videos
-    from clipserve_server.shared_memory import MAX_VIDEO_BYTES, NVDEC, Demand, Load, Network
+    from clipserve_host.decode_step import MAX_VIDEO_BYTES, MAX_WAITING, NVDEC, shared_memory_bytes
 
     clip = clip_bytes(spec.geometry)
-    network = Network(spec.name, spec.geometry.output_name, clip, max_clips(spec), max_videos(spec), 1)
-    nvdec = 0 if workload.on == "cpu" else NVDEC["processes"] * NVDEC["streams"]
-    demand = Demand([network], cores + nvdec, Load(0, 0, 0), MAX_WAITING)
+    nvdec = 0 if workload.on == "cpu" else NVDEC["nvdec_processes"] * NVDEC["nvdec_streams"]
     file_bytes = round(workload.file_megabytes * MIB)
     if file_bytes > MAX_VIDEO_BYTES:
         raise InvalidRequest(
             f"a file of {workload.file_megabytes:,.0f} MiB is more than a server takes, {MAX_VIDEO_BYTES // MIB} MiB:"
             " say how large the files are (--megabytes), or cut the videos"
         )
-    shm = math.ceil(demand.estimate(video_bytes=file_bytes, views=workload.clips) / MIB)
+    videos = MAX_WAITING + cores + nvdec
+    needed = shared_memory_bytes(videos, video_bytes=file_bytes, views=workload.clips, clip_bytes=clip)
+    shm = math.ceil(needed / MIB)
     assumed = (
         "" if workload.megabytes is not None else "the size of a file is an estimate: 0.1 bit a pixel (--megabytes)"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from clipserve_container.repository import PublicModel, choose_models, names_openvino, read_parameters
 from clipserve_container.settings import Settings
 from clipserve_host.cores import available_cores
+from clipserve_host.decode_step import MAX_CLIPS, MAX_WAITING, NVDEC, shared_memory_bytes
 from clipserve_host.gpu_devices import available_gpus
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -18,13 +19,6 @@ CGROUP = Path("/sys/fs/cgroup")
 RELEASE_WITH_ONE_COPY = (25, 8)
 # MiB for the server itself, and for decode workers with ordinary videos.
 MEGABYTES_BESIDE_NETWORKS = 2048
-# What Triton's Python backend takes for itself, for all models.
-SHARED_MEMORY_FOR_BACKEND = 64 * 2**20
-# Clips of one video, where the decode step's config sets no other limit.
-MAX_CLIPS = 30
-# NVDEC, where the decode step's config says nothing else: processes for each GPU, videos at a time in each, and MiB of
-# the GPU for their decoders.
-NVDEC = {"nvdec_processes": 3, "nvdec_streams": 6, "nvdec_megabytes": 2048}
 # MiB of each GPU: what Triton takes for itself, and the context of an NVDEC process. On an H100 586, and 617 by the
 # figures of benchmarks/results/nvdec.md.
 SERVER_GPU_MEGABYTES, CONTEXT_MEGABYTES = 600, 640
@@ -85,21 +79,20 @@ def _read_clip_output(repository: Path, model: PublicModel) -> str | None:
 
 
 def shared_memory_needed(settings: Settings, gpus: int | None = None) -> int:
-    """Bytes of /dev/shm: 64 MiB + (waiting + workers + NVDEC streams) x (video + views x largest clip).
-
-    The videos that go to the decode step, and the clips that it returns, share a region that grows and never shrinks.
+    """Bytes of /dev/shm for as many requests as may wait.
 
     gpus: of the server's container. None: those that there are. Raises RepositoryError when there is no model.
     """
     models = choose_models(settings.repository, settings.models)
     parameters = read_parameters(settings.repository, "decode")
     workers = int(parameters.get("workers", "0")) or available_cores()
-    requests = int(parameters.get("max_waiting", "64")) + workers
+    requests = int(parameters.get("max_waiting", MAX_WAITING)) + workers
     if settings.gpu == "required":
         processes, streams, _ = read_nvdec(settings)
         requests += (count_gpus() if gpus is None else gpus) * processes * streams
     clip = largest_clip_bytes(settings.repository, models)
-    return SHARED_MEMORY_FOR_BACKEND + requests * (settings.video_megabytes * 2**20 + settings.views * clip)
+    video = settings.video_megabytes * 2**20
+    return shared_memory_bytes(requests, video_bytes=video, views=settings.views, clip_bytes=clip)
 
 
 def count_gpus(host: Path = HOST_GPUS) -> int:
