@@ -34,7 +34,8 @@ def build_bases(folder: Path, environment: dict[str, str]) -> None:
     make_slim(folder / "slim", environment)
     context = folder / "context"
     lay_out_triton(context / "tritonserver")
-    shutil.copytree(ROOT / "server" / "clipserve_server", context / "clipserve_server")
+    for package in ("clipserve_host", "clipserve_server"):
+        shutil.copytree(ROOT / "server" / package, context / "packages" / package)
     for image, name in BASES.items():
         if name is not None:
             recipe = HERE / "bases" / f"{name}.Dockerfile"

@@ -5,5 +5,5 @@ FROM ${SLIM_IMAGE}
 RUN python3 -m pip install --no-cache-dir --break-system-packages --root-user-action=ignore \
         onnxruntime==1.32.0 'numpy<2'
 COPY tritonserver /opt/tritonserver
-COPY clipserve_server /usr/local/lib/python3.11/dist-packages/clipserve_server
+COPY packages /usr/local/lib/python3.11/dist-packages
 ENV LD_LIBRARY_PATH=/opt/tritonserver/lib PATH=/opt/tritonserver/bin:${PATH}
