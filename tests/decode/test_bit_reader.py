@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.bit_reader import MOST_BYTES, BitReader
 
 
 def encode(*numbers: int) -> bytes:
@@ -28,3 +28,10 @@ def test_signed_numbers_alternate() -> None:
 def test_a_number_that_does_not_end_is_an_error(data: bytes) -> None:
     with pytest.raises(EOFError):
         BitReader(data).unsigned()
+
+
+def test_no_more_is_read_than_a_header_has() -> None:
+    bits = BitReader(b"\xff" * (MOST_BYTES + 1))
+    assert [bits.unsigned() for _ in range(8 * MOST_BYTES)] == [0] * (8 * MOST_BYTES)
+    with pytest.raises(EOFError):
+        bits.flag()

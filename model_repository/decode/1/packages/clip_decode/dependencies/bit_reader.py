@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+# No header is longer. Each read takes time in proportion to what is left, so a made-up header of a megabyte would take
+# minutes.
+MOST_BYTES = 4096
+
 
 class BitReader:
-    """Reads big-endian bits; raises EOFError at the end."""
+    """Reads big-endian bits; raises EOFError at the end, or behind MOST_BYTES."""
 
     def __init__(self, data: bytes) -> None:
+        data = data[:MOST_BYTES]
         self._value = int.from_bytes(data, "big")
         self._left = len(data) * 8
 
