@@ -13,7 +13,7 @@ from tests.exports import export_torchscript
 
 from clipserve_export import capacity
 from clipserve_export.clips import random_clips
-from clipserve_export.configs import net_config
+from clipserve_export.configs import decode_config, ensemble_config, net_config
 from clipserve_export.errors import ServingError
 from clipserve_export.exporting import comparing_device, export_network
 from clipserve_export.formats import FORMATS
@@ -21,6 +21,7 @@ from clipserve_export.moves import replace_texts
 from clipserve_export.repository import Chosen, find_spec, model_configs, read_chosen, read_config, write_configs
 from clipserve_export.serving.changes import fit_serving
 from clipserve_export.serving.choices import Serving
+from clipserve_export.serving.config import read_serving
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import OWN, SPECS
 from clipserve_export.target import Precision, Target, choose_target
@@ -119,6 +120,8 @@ def test_two_instances_of_torchscript_share_a_gpu_where_it_holds_both(
     assert (config.instance_group[0].count, config.max_batch_size) == (instances, videos)
     taken = videos * capacity.max_clips(spec) * capacity.gpu_clip_megabytes(spec, "fp16")
     assert instances * (taken + capacity.GPU_RESERVED_GIGABYTES * 1024) <= gigabytes * 1024
+    decode = decode_config([spec], {spec.name: serving}, {})
+    assert read_serving(spec, config, ensemble_config(spec, classes=5, serving=serving), decode) == serving
     onnx = fit_serving(spec, FORMATS["onnx"], replace(serving, instances=None, max_batch=None), precision="fp16")
     assert onnx.instances_for(spec) == 1
     assert fit_serving(spec, TORCHSCRIPT, Serving(), precision="fp32").instances_for(spec) == 1

@@ -6,6 +6,7 @@ The parameter names of the accelerators are those of Triton's ONNX Runtime backe
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, get_args
 
 from tritonclient.grpc import model_config_pb2 as pb
@@ -39,6 +40,8 @@ TENSORRT = {
 CUDA = {"cudnn_conv_algo_search": "1", "arena_extend_strategy": "1"}
 # Parameters from which the spec of a model is read that is not in SPECS, such as a head on one that is.
 CLIP_MEGABYTES, GPU_CLIP_MEGABYTES = "clip_megabytes", "gpu_clip_megabytes"
+# On a GPU a config may have one instance because that was chosen, or because of a large --max-batch.
+CHOSEN_INSTANCES = "chosen_instances"
 # A parameter that tells why a config does not name OpenVINO though it is chosen.
 LACKING_OPENVINO = "openvino_does_not_run_versions"
 
@@ -64,6 +67,8 @@ def write_net_options(
         facts = {"target": "gpu", "gpu_gigabytes": str(serving.gpu_gigabytes), "precision": serving.precision}
         if measured := spec.gpu_clip_megabytes.get(serving.precision):
             facts[GPU_CLIP_MEGABYTES] = str(measured)
+        if serving.instances:
+            facts[CHOSEN_INSTANCES] = str(serving.instances)
         # For the substitute backends, as max_clips_at_once is.
         facts["max_gpu_clips_at_once"] = str(gpu_part_clips(spec, serving.precision))
         for key, value in facts.items():
@@ -225,10 +230,14 @@ def read_serving(spec: ModelSpec, net: pb.ModelConfig, ensemble: pb.ModelConfig,
     names_openvino = "openvino" in cpu or LACKING_OPENVINO in parameters
     if net.backend == "onnxruntime" and not names_openvino and not serving.is_for_gpus:
         serving = replace(serving, cpu_accelerator="none")
-    if group.count > 0 and group.count != serving.instances_for(spec):
-        serving = replace(serving, instances=group.count)
-    most = net.max_batch_size
-    return replace(serving, max_batch=most) if 1 <= most < serving.largest_batch(spec) else serving
+    # The fewest options that produce both numbers.
+    count, most = group.count, net.max_batch_size
+    for instances, batch in product((count,) if CHOSEN_INSTANCES in parameters else (None, count), (None, most)):
+        fitting = replace(serving, instances=instances, max_batch=batch)
+        bound = fitting.largest_batch(spec)
+        if fitting.instances_for(spec) == count and fitting.batch_for(spec) == most and 1 <= most <= bound:
+            return fitting
+    return replace(serving, instances=count) if count > 0 else serving
 
 
 def read_clip_megabytes(net: pb.ModelConfig) -> tuple[int, dict[Precision, int]]:
