@@ -141,6 +141,10 @@ def test_options_come_one_by_one_and_stay_until_they_are_reset(repository: Path,
     assert run("export", "--check", "--repository", repository)[0] == 0
     assert "warmup" not in configs("--no-warm-up")
     assert configs("--reset") == before
+    rolled_back = configs("--keep", "1")
+    configs("--instances", "2")
+    assert configs("--reset") == rolled_back, "a reset undoes no rollback"
+    assert configs("--reset", "--keep", "latest:1") == before
 
 
 @pytest.mark.long

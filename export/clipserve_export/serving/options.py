@@ -111,7 +111,10 @@ class ServingOptions:
     keep: Annotated[
         str | None, _option(metavar="latest:K|all|1,2", help="Versions that servers load. (default: latest:1)")
     ] = None
-    reset: Annotated[bool, _option("--reset", help="Start from the defaults, not from the last choice.")] = False
+    reset: Annotated[
+        bool,
+        _option("--reset", help="Start from the defaults, not from the last choice. --keep stays as it is."),
+    ] = False
 
     def choose(self, present: Serving) -> Serving:
         """`present` with these changes. Raises ServingError for a value that is not allowed."""
@@ -132,4 +135,6 @@ class ServingOptions:
             "keep": None if self.keep is None else parse_keep(self.keep),
         }
         given = {name: value for name, value in changes.items() if value is not None}
-        return replace(Serving(target=present.target) if self.reset else present, **given)
+        # `clipserve versions --serve` sets `keep`, too: a reset undoes no rollback.
+        start = Serving(target=present.target, keep=present.keep) if self.reset else present
+        return replace(start, **given)
