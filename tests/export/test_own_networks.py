@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from tests.export.conftest import Run
 from tests.motion_repository import change_config, set_parameters
 from torch import nn
+from torch.ao.quantization import quantize_dynamic
 
 from clipserve.contract import ClipContract
 from clipserve_export import exporting
@@ -20,7 +22,7 @@ from clipserve_export.network import ActionNetwork
 from clipserve_export.own.builder import build_network
 from clipserve_export.own.contract_file import read_contract_file
 from clipserve_export.own.network import adapt_module
-from clipserve_export.own.source import load_checkpoint, own_spec
+from clipserve_export.own.source import hash_values, load_checkpoint, own_spec
 from clipserve_export.repository import find_drift, find_spec, read_config, write_configs
 from clipserve_export.serving.changes import present_serving
 from clipserve_export.specs import Geometry
@@ -260,6 +262,27 @@ def test_a_network_without_an_embedding_answers_scores_alone_and_the_export_says
 def test_a_network_that_is_no_plain_module_is_published(folder: Path, run: Run, function: str) -> None:
     status, said = export(run, folder, function)
     assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("layer", "pack"),
+    [
+        (nn.Linear, lambda module: quantize_dynamic(module, {nn.Linear})),
+        (nn.LSTM, lambda module: quantize_dynamic(module, {nn.LSTM})),
+        (nn.Linear, lambda module: torch.jit.script(quantize_dynamic(module, {nn.Linear}))),
+        (nn.Linear, lambda module: torch.jit.freeze(torch.jit.trace(module, torch.zeros(1, 300)))),
+    ],
+    ids=["quantized", "quantized LSTM", "quantized script", "frozen script"],
+)
+@pytest.mark.filterwarnings("ignore")  # torch.ao.quantization is deprecated
+def test_a_digest_sees_weights_that_are_no_plain_tensors(
+    layer: Callable[[int, int], nn.Module], pack: Callable[[nn.Module], nn.Module]
+) -> None:
+    module = nn.Sequential(layer(300, 40)).eval()
+    before = pack(module)
+    with torch.no_grad():
+        next(module.parameters())[20, 150] += 0.1  # in the middle, which the text of a tensor leaves out
+    assert hash_values(before) == hash_values(before) != hash_values(pack(module))
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from clipserve.contract import ClipContract
@@ -104,8 +105,22 @@ def hash_values(module: nn.Module) -> str:
     """SHA-256 of a module's names and values."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
-        # A module may keep other things beside tensors there, as one does that is quantized.
-        is_plain = isinstance(value, Tensor) and not value.is_quantized
-        content = value.detach().cpu().double().numpy().tobytes() if is_plain else repr(value).encode()
-        digest.update(name.encode() + content)
+        digest.update(name.encode() + _bytes_of(value))
+    for part in module.modules():
+        if isinstance(part, torch.jit.ScriptModule):  # its frozen and its packed weights are in no state dict
+            digest.update(part.save_to_buffer())
     return digest.hexdigest()
+
+
+def _bytes_of(value: Any) -> bytes:
+    """The values in an entry of a state dict, which may be another thing than a tensor. Layers that are quantized pack
+    several tensors.
+    """
+    if isinstance(value, torch.ScriptObject):
+        value = value.__getstate__()
+    if isinstance(value, tuple | list):
+        return b"".join(map(_bytes_of, value))
+    if isinstance(value, Tensor):
+        plain = value.dequantize() if value.is_quantized else value
+        return plain.detach().cpu().double().numpy().tobytes()
+    return repr(value).encode()
