@@ -56,6 +56,7 @@ def adopt(
     console = make_console()
     try:
         from clipserve_export.errors import ExportError
+        from clipserve_export.labels import read_labels
         from clipserve_export.own.adopted import AdoptedSource, format_of
         from clipserve_export.own.contract_file import read_contract_file
         from clipserve_export.own.source import own_spec
@@ -64,6 +65,7 @@ def adopt(
     try:
         form = format_of(file)
         read, interface = read_contract_file(contract)
+        classes = read_labels(labels)
         source = AdoptedSource(own_spec(name or file.stem, read), interface, file)
     except ExportError as error:
         raise fail(console, str(error), 1) from error
@@ -72,7 +74,7 @@ def adopt(
         source,
         format_name=form,
         precision="fp32",
-        labels_file=labels,
+        labels=classes,
         version_number=version,
         target=choose_target(target.value),
         serving=serving,

@@ -1,7 +1,7 @@
 """`clipserve export`: puts models into the repository, or compares the repository with the specs."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -141,6 +141,7 @@ def export(
     console = make_console()
     try:
         from clipserve_export.errors import ExportError
+        from clipserve_export.labels import read_labels
         from clipserve_export.named_sources import name_source
         from clipserve_export.repository import find_drift, find_spec, write_configs
         from clipserve_export.serving.changes import change_serving
@@ -183,8 +184,9 @@ def export(
                 for note in explain_openvino(repository, spec):
                     console.print(f"{spec.name}: {note}", markup=False)
             return
+        classes = read_labels(labels) if labels else None  # once: it may be a pipe
         sources = [
-            name_source(each, repository, name=name, contract_file=contract, weights=weights, labels_file=labels)
+            name_source(each, repository, name=name, contract_file=contract, weights=weights, labels=classes)
             for each in names
         ]
     except ExportError as error:
@@ -196,7 +198,7 @@ def export(
             source,
             format_name=format.value,
             precision=precision.value,
-            labels_file=labels,
+            labels=classes,
             version_number=version,
             target=choose_target(target.value),
             serving=serving,
@@ -235,7 +237,7 @@ def export_and_report(
     *,
     format_name: "FormatName",
     precision: Literal["auto"] | Precision,
-    labels_file: Path | None,
+    labels: Sequence[str] | None,
     version_number: int | None,
     target: Target,
     serving: ServingOptions,
@@ -255,7 +257,7 @@ def export_and_report(
                 source,
                 format_name=format_name,
                 precision=precision,
-                labels_file=labels_file,
+                labels=labels,
                 version_number=version_number,
                 target=target,
                 serving=serving.choose,

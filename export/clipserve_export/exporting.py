@@ -86,7 +86,7 @@ def export_network(
     source: NetworkSource,
     *,
     format_name: FormatName,
-    labels_file: Path | None = None,
+    labels: Sequence[str] | None = None,
     repository: Path,
     precision: Precision | Literal["auto"] = "fp32",
     target: Target = "cpu",
@@ -100,7 +100,7 @@ def export_network(
     Args:
         source: the network; PublishedSource(SPECS[name]) is a model of this project.
         format_name: the file format.
-        labels_file: the class names. None: those of the source.
+        labels: the class names. None: those of the source.
         repository: the model repository.
         precision: "auto" is fp16 if a GPU of this machine shows that it holds, else fp32.
         target: the kind of device that the file is for.
@@ -130,7 +130,7 @@ def export_network(
             form=form,
             precision=precision,
             target=target,
-            labels_file=labels_file,
+            labels=labels,
             repository=repository,
             number=number,
             is_next=is_next,
@@ -159,7 +159,7 @@ class _Export:
     form: Format
     precision: Precision
     target: Target
-    labels_file: Path | None
+    labels: Sequence[str] | None
     repository: Path
     number: int
     is_next: bool
@@ -173,7 +173,7 @@ class _Export:
         loaded = self.source.load()
         network, contract = loaded.network, loaded.contract
         spec = replace(self.source.spec, contract=contract)
-        labels = labels_for(spec, self.labels_file, loaded.labels)
+        labels = labels_for(spec, self.labels, loaded.labels)
         self.require_place(spec, self.number, labels, self.serving)
         device = comparing_device(form, self.target)
         with explain_write_errors(repository), staging(repository, spec) as folder:
@@ -253,7 +253,7 @@ class _Export:
         record = read_record(net / str(self.number))
         if not isinstance(source, PublishedSource):
             return False
-        wanted_labels = read_labels(self.labels_file or published_labels(spec))
+        wanted_labels = read_labels(published_labels(spec)) if self.labels is None else self.labels
         contract = source.contract(classes=len(wanted_labels))
         told = answering_contract(repository, spec, serving.keep, self.number, contract)
         texts = code_texts() | model_configs(repository, spec, Chosen(form=form, contract=told, serving=serving))

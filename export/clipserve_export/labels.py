@@ -52,20 +52,20 @@ def require_distinct(labels: Sequence[str], source: Path | str, *, of: str, star
             )
 
 
-def labels_for(spec: ModelSpec, path: Path | None, published: Sequence[str] | None) -> list[str]:
-    """The labels for the classes of `spec`, from `path` or those that came with its weights.
+def labels_for(spec: ModelSpec, given: Sequence[str] | None, published: Sequence[str] | None) -> list[str]:
+    """The labels for the classes of `spec`: those of a label file, `given`, or those that came with its weights.
 
     Raises LabelsError for another number, or where there are none.
     """
-    if path is None and published is None:
+    if given is None and published is None:
         raise LabelsError(
             f"{spec.name} has {spec.contract.classes} classes and no names for them: give a file by --labels, one name"
             " a line, in the order of the scores"
         )
-    labels = read_labels(path) if path else [" ".join(label.split()) for label in published or ()]
-    if path is None:
+    labels = [" ".join(label.split()) for label in published or ()] if given is None else list(given)
+    if given is None:
         require_distinct(labels, f"the labels of {spec.name} (give your own by --labels)", of="class", start=0)
     if len(labels) != spec.contract.classes:
-        whose = path or f"the published list of {spec.name} (give your own by --labels)"
+        whose = f"the published list of {spec.name} (give your own by --labels)" if given is None else "--labels"
         raise LabelsError(f"the weights have {spec.contract.classes} classes, but {whose} has {len(labels)} labels")
     return labels

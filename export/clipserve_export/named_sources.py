@@ -1,9 +1,9 @@
 """The networks that the arguments of `clipserve export` name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipserve_export.errors import ContractError, RepositoryError
-from clipserve_export.labels import read_labels
 from clipserve_export.own.builder import is_builder
 from clipserve_export.own.contract_file import EXAMPLE, read_contract_file
 from clipserve_export.own.hugging_face import PREFIX, HuggingFaceSource
@@ -20,7 +20,7 @@ def name_source(
     name: str | None,
     contract_file: Path | None,
     weights: str,
-    labels_file: Path | None,
+    labels: Sequence[str] | None,
 ) -> NetworkSource:
     """The source that `argument` names: a published model, FILE.py:FUNCTION, or hf:FOLDER.
 
@@ -30,7 +30,7 @@ def name_source(
         name: of the one model that is not published.
         contract_file: its clip contract.
         weights: of --weights.
-        labels_file: its class names; their number is given to a function that has a parameter `classes`.
+        labels: its class names; their number is given to a function that has a parameter `classes`.
 
     Raises:
         ExportError: the argument means nothing, or lacks what it needs.
@@ -53,8 +53,7 @@ def name_source(
                 f"{argument} is a network of your own: give {missing}. A contract is a file such as\n{EXAMPLE}"
             )
         contract, interface = read_contract_file(contract_file)
-        labels = len(read_labels(labels_file)) if labels_file else None
-        return OwnSource(own_spec(name, contract), interface, argument, weights, labels)
+        return OwnSource(own_spec(name, contract), interface, argument, weights, len(labels) if labels else None)
     if argument in read_specs(repository):
         raise RepositoryError(
             f"{argument} is a model of {repository} that is exported by what it came from: FILE.py:FUNCTION or"

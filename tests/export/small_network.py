@@ -38,7 +38,6 @@ def publish_network(
     """Export the network that a function of nets.py returns. Writes nets.py and what belongs to it into `folder`."""
     (folder / "nets.py").write_text(CODE)
     (folder / "nets.toml").write_text(CONTRACT)
-    (folder / "nets.txt").write_text("one\ntwo\nthree\n")
     contract, interface = read_contract_file(folder / "nets.toml")
     source = OwnSource(own_spec(name, contract), interface, f"{folder / 'nets.py'}:{function}")
-    export_network(source, format_name=format_name, labels_file=folder / "nets.txt", repository=repository)
+    export_network(source, format_name=format_name, labels=("one", "two", "three"), repository=repository)

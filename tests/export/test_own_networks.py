@@ -1,6 +1,7 @@
 """A network of a user becomes a model, or a sentence says what is wrong with it."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -362,6 +363,15 @@ def test_a_function_may_take_the_number_of_labels(folder: Path, function: str) -
     for classes, built in ((4, 4), (None, 3)):
         network = build_network(f"{folder / 'my_nets.py'}:{function}", classes=classes)
         assert network.get_parameter("head.weight").shape[0] == built
+
+
+def test_labels_may_come_from_a_pipe(folder: Path, run: Run) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"one\ntwo\nthree\n")
+    os.close(writing)
+    status, said = export(run, folder, "build", "--labels", f"/dev/fd/{reading}")
+    os.close(reading)
+    assert status == 0, said
 
 
 def test_a_module_is_found_where_the_user_stands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

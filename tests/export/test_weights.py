@@ -4,7 +4,7 @@ import pickle
 import urllib.request
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,9 @@ def tiny_checkpoint(tmp_path: Path) -> Path:
     return path
 
 
-def export_motion(repository: Path, weights: Path, labels: Path | None) -> None:
+def export_motion(repository: Path, weights: Path, labels: Sequence[str] | None) -> None:
     export_network(
-        PublishedSource(MOTION, str(weights)), format_name="torchscript", labels_file=labels, repository=repository
+        PublishedSource(MOTION, str(weights)), format_name="torchscript", labels=labels, repository=repository
     )
 
 
@@ -143,11 +143,11 @@ def test_a_network_that_answers_no_numbers_is_not_blamed_on_the_export(tmp_path:
     assert not list((tmp_path / "repository").rglob("model.*"))
 
 
-def test_labels_that_come_twice_are_named_with_their_lines(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_labels_that_come_twice_are_named_with_their_lines(tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("one\ntwo\nthree\ntwo\nfive\n")
     with pytest.raises(LabelsError, match=r"line 4: the label 'two' equals that of line 2"):
-        export_motion(tmp_path / "repository", tiny_checkpoint, labels)
+        read_labels(labels)
 
 
 def test_labels_that_evaluate_takes_for_one_name_are_named_with_both_lines(tmp_path: Path) -> None:
@@ -172,22 +172,19 @@ def test_a_label_is_one_line_of_text(tmp_path: Path) -> None:
 
 
 def test_weights_of_any_class_count_are_exported_with_their_labels(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    labels = tmp_path / "labels.txt"
-    labels.write_text("one\ntwo\nthree: with a colon\nfour\nfive\n")
+    labels = ("one", "two", "three: with a colon", "four", "five")
     export_motion(tmp_path / "repository", tiny_checkpoint, labels)
     net = tmp_path / "repository" / "motion_net"
     assert "dims: 5" in (net / "config.pbtxt").read_text()
-    assert (net / "labels.txt").read_text() == labels.read_text()
+    assert (net / "labels.txt").read_text().splitlines() == list(labels)
     assert "five.pt" in (net / "1" / RECORD).read_text()
 
 
 def test_a_label_file_of_another_length_stops_the_export_with_both_numbers(
     tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
-    labels = tmp_path / "labels.txt"
-    labels.write_text("one\ntwo\nthree\n")
-    with pytest.raises(LabelsError, match=r"5 classes.*3 labels"):
-        export_motion(tmp_path / "repository", tiny_checkpoint, labels)
+    with pytest.raises(LabelsError, match=r"5 classes.*--labels has 3 labels"):
+        export_motion(tmp_path / "repository", tiny_checkpoint, ("one", "two", "three"))
     with pytest.raises(LabelsError, match=r"5 classes.*12 labels"):
         export_motion(tmp_path / "repository", tiny_checkpoint, None)
     assert not list((tmp_path / "repository").rglob("model.*"))
