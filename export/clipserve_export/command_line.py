@@ -276,6 +276,8 @@ def export_and_report(
         f"  {record.parity}, on a {record.checked_on.upper()}",
         markup=False,
     )
+    if record.precision_reason:
+        console.print(f"  {record.precision}, because {record.precision_reason}", markup=False)
     if record.weights_prefix:
         console.print(f"  removed this prefix from every name in the weights: {record.weights_prefix!r}", markup=False)
     if target != record.checked_on and record.precision != "fp32":

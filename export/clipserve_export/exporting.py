@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -44,6 +44,7 @@ class ExportRecord:
     """The facts about a published file, stored beside it as export.json.
 
     Attributes:
+        precision_reason: why "auto" took it on a GPU; "": it was named, or the file is for a CPU.
         layout: of its tensors; None: the runtime chooses.
         weights: where they came from.
         weights_prefix: what was removed from the beginning of every name in the weights.
@@ -61,6 +62,7 @@ class ExportRecord:
     version: int
     format: FormatName
     precision: Precision
+    precision_reason: str
     target: Target
     layout: str | None
     weights: str
@@ -123,12 +125,13 @@ def export_network(
 
     chosen = choose()
 
-    def export(precision: Precision) -> ExportRecord | None:
+    def export(precision: Precision, reason: str = "") -> ExportRecord | None:
         require_writable(form, precision)
         one = _Export(
             source=source,
             form=form,
             precision=precision,
+            precision_reason=reason,
             target=target,
             labels=labels,
             repository=repository,
@@ -141,11 +144,14 @@ def export_network(
 
     if precision != "auto":
         return export(precision)
+    reason = "auto takes fp16 only as TorchScript that a GPU of this machine has checked"
     if comparing_device(form, target) == "cuda":
-        # A network that makes float32 tensors of its own cannot be written in fp16.
-        with suppress(FormatError, ParityError, PrecisionError):
-            return export("fp16")
-    return export("fp32")
+        try:
+            return export("fp16", "it passes the check on a GPU")
+        except (FormatError, ParityError, PrecisionError) as error:
+            # A network that makes float32 tensors of its own cannot be written in fp16.
+            reason = f"fp16 fails: {error}"
+    return export("fp32", reason if target == "gpu" else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +164,7 @@ class _Export:
     source: NetworkSource
     form: Format
     precision: Precision
+    precision_reason: str
     target: Target
     labels: Sequence[str] | None
     repository: Path
@@ -208,6 +215,7 @@ class _Export:
                 version=self.number,
                 format=form.name,
                 precision=precision,
+                precision_reason=self.precision_reason,
                 target=self.target,
                 layout=LAYOUTS[self.target] if form.name == "torchscript" else None,
                 weights=loaded.weights,

@@ -307,6 +307,9 @@ def test_a_network_that_cannot_be_halved_is_exported_in_fp32_on_a_machine_with_a
     status, said = export(run, folder, "of_bytes", "--target", "gpu")
     assert status == 0, said
     assert "torchscript, fp32, for a GPU" in said
+    assert "fp32, because fp16 fails: the network cannot be written as torchscript: " in said
+    record = json.loads((folder / "repository" / "mine_net" / "1" / "export.json").read_text())
+    assert record["precision_reason"].startswith("fp16 fails: ")
 
 
 def test_a_rollback_to_a_larger_network_lowers_what_runs_at_once(

@@ -159,7 +159,9 @@ def test_a_network_for_a_gpu_is_shown_every_batch_that_traffic_brings_before_it_
 def test_the_target_is_an_option_and_half_precision_that_no_gpu_has_checked_is_told(tmp_path: Path, run: Run) -> None:
     write_configs(tmp_path)
     options = ("export", "motion", "--format", "torchscript", "--repository", tmp_path, "--reuse")
-    assert "for a GPU" in run(*options, "--target", "gpu", "--gpu-memory", "80", "--max-batch", "16")[1]
+    said = run(*options, "--target", "gpu", "--gpu-memory", "80", "--max-batch", "16")[1]
+    assert "for a GPU" in said
+    assert f"{'fp16' if torch.cuda.is_available() else 'fp32'}, because " in said
     net = read_config(tmp_path, "motion_net")
     assert net.parameters["target"].string_value == "gpu"
     assert net.parameters["gpu_gigabytes"].string_value == "80"
@@ -173,7 +175,9 @@ def test_the_target_is_an_option_and_half_precision_that_no_gpu_has_checked_is_t
     status, said = run(*options, "--target", "cpu", "--gpu-memory", "80")
     assert status == 1
     assert "--target gpu" in said
-    assert "for a CPU" in run(*options, "--target", "cpu")[1], "made for a GPU is not the same"
+    said = run(*options, "--target", "cpu")[1]
+    assert "for a CPU" in said, "made for a GPU is not the same"
+    assert "because" not in said
     net = read_config(tmp_path, "motion_net")
     assert "target" not in net.parameters
     assert net.max_batch_size == 8
