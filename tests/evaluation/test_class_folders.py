@@ -6,6 +6,7 @@ import pytest
 
 from clipserve.errors import InvalidRequest
 from clipserve.evaluation.class_folders import read_labelled
+from clipserve.evaluation.ground_truth import LabelledSource
 
 
 def test_a_video_in_no_class_folder_is_refused(tmp_path: Path) -> None:
@@ -16,6 +17,14 @@ def test_a_video_in_no_class_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "2.mp4").touch()
     with pytest.raises(InvalidRequest, match="lies in no class: put each video into a folder"):
         list(read_labelled(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["push|pull", '["run", "jump"]', "[warm up]"])
+def test_a_folder_is_one_class_whatever_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "1.mp4").touch()
+    (video,) = LabelledSource.read(read_labelled(tmp_path)).videos
+    assert video.labels == (name,)
 
 
 def test_a_class_without_a_video_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clipserve.errors import ClipserveError, InvalidRequest
+from clipserve.evaluation.ground_truth import write_label
 from clipserve.sources.entries import Entries, Entry
 from clipserve.sources.folders import VIDEO_SUFFIXES
 from clipserve.sources.source import read_entries
@@ -47,7 +48,7 @@ def _label(folder: Path) -> Iterator[Entry]:
                 f" as {str(folder / 'archery' / parts[-1])!r}, or give a list with the columns path and label"
             )
         empty.discard(parts[0])
-        yield replace(entry, label=parts[0])
+        yield replace(entry, label=write_label(parts[0]))
     if empty:
         raise InvalidRequest(
             f"the folder {str(folder / min(empty))!r} has no video, and each folder is a class: put videos into it, or"

@@ -73,6 +73,11 @@ def split_labels(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for label in labels if label))
 
 
+def write_label(label: str) -> str:
+    """The text that `split_labels` reads as this label alone: `a|b` needs a JSON list."""
+    return label if split_labels(label) == (label,) else json.dumps([label], ensure_ascii=False)
+
+
 def normalise(label: str) -> str:
     """The label without differences that mean nothing: case, repeated blanks, underscores in the place of blanks, and
     whether an accent is a letter of its own, as in the names of folders from a Mac.
