@@ -134,6 +134,18 @@ def test_what_was_written_is_read_from_a_folder_or_a_store(make_row, tmp_path, p
     np.testing.assert_array_equal(stored.vectors, [row.prediction.features])
 
 
+def test_vectors_and_names_of_two_runs_are_no_pair(make_row, tmp_path):
+    """As they lie in a store if the upload of the second file fails."""
+    path = tmp_path / "x.npy"
+    write_vectors([make_row(1), make_row(2)], path)
+    older = path.read_bytes()
+    write_vectors([make_row(1), make_row(3)], path)
+    assert list(read_vectors(path).ids) == ["1", "3"]
+    path.write_bytes(older)
+    with pytest.raises(InvalidRequest, match="are not of one run, as the vector of '3' shows: write both again"):
+        read_vectors(path)
+
+
 @pytest.mark.parametrize(
     ("vectors", "names"),
     [(b"", "1,1.mp4,,False"), (b"PK\3\4", "1,1.mp4,,False"), (None, "1"), (None, f"{'1' * 200_000},1.mp4,,False")],

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ Kind = TypeVar("Kind")
 # What files raise that nothing here wrote: numpy, csv and pyarrow, whose errors are ValueErrors and KeyErrors.
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, csv.Error)
 FACTS = ("id", "video", "label", "truncated")  # the columns beside each vector
+CHECKSUM = "crc32"  # of a vector's bytes, in a .csv: the .npy beside it may be that of an older run
 BATCH_ROWS = 1024  # in a row group of a parquet file
 
 
@@ -122,13 +124,25 @@ def _read_npy(path: str) -> StoredVectors:
         vectors = np.load(file, allow_pickle=False)
     with _open_stored(_name_beside(path)) as file:
         records = list(csv.DictReader(io.TextIOWrapper(file, "utf-8", newline="")))
+    vectors = np.asarray(vectors, np.float32)
+    for record, vector in zip(records, vectors, strict=False):
+        if record.get(CHECKSUM, checksum := _compute_checksum(vector)) != checksum:
+            raise InvalidRequest(
+                f"{hide_secrets(path)!r} and the .csv beside it are not of one run, as the vector of {record['id']!r}"
+                " shows: write both again with `clipserve embed`"
+            )
     return StoredVectors(
-        np.asarray(vectors, np.float32),
+        vectors,
         [record["id"] for record in records],
         [record["video"] for record in records],
         [record["label"] or None for record in records],
         [record["truncated"] == "True" for record in records],
     )
+
+
+def _compute_checksum(vector: "Vector") -> str:
+    # With 0x, because a spreadsheet reads 12e34567 as a number.
+    return f"{zlib.crc32(vector.astype('<f4', copy=False).tobytes()):#010x}"
 
 
 def _read_parquet(path: str) -> StoredVectors:
@@ -143,7 +157,8 @@ def _read_parquet(path: str) -> StoredVectors:
 def write_vectors(rows: Iterable[Row], path: str | os.PathLike[str]) -> int:
     """Write the vectors of rows as the rows come. Return how many rows have a vector.
 
-    `x.npy` holds the vectors, float32 [rows, D], and `x.csv` beside it the id, video, label and truncated of each.
+    `x.npy` holds the vectors, float32 [rows, D], and `x.csv` beside it the id, video, label and truncated of each,
+    with a checksum of the vector, by which `read_vectors` finds a file of another run.
     `x.parquet` holds id, video, label, truncated and features in one file. Failures are left out. At most 1024 rows are
     in memory. A file gets its name when it is complete.
 
@@ -184,7 +199,7 @@ def _check_names(path: str) -> None:
     header = b""
     with suppress(FileNotFoundError, VideoNotReadable), _open_stored(path) as file:
         header = file.readline()
-    if header and header.strip() != ",".join(FACTS).encode():
+    if header and not header.startswith(",".join(FACTS).encode()):
         raise InvalidRequest(
             f"{hide_secrets(path)!r} is to name the rows of the vectors, but there is another file of this name: choose"
             " another name for the vectors, or .parquet"
@@ -223,7 +238,7 @@ class NpyFile:
         self.count = 0
         self._vectors = vectors
         self._writer = csv.writer(names)
-        self._writer.writerow(FACTS)
+        self._writer.writerow((*FACTS, CHECKSUM))
         self._width = 0
 
     def add(self, facts: Mapping[str, Any], vector: Vector) -> None:
@@ -233,7 +248,7 @@ class NpyFile:
             self._write_header()
         self.count += 1
         self._vectors.write(vector.astype("<f4", copy=False).tobytes())
-        self._writer.writerow(facts.values())
+        self._writer.writerow((*facts.values(), _compute_checksum(vector)))
 
     def finish(self) -> None:
         """Write the final header."""
