@@ -19,9 +19,12 @@ def explain_write_errors(repository: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
+        place = f" ({error.filename2 or error.filename})" if error.filename else ""
+        remedy = ""
+        if error.errno == errno.EXDEV:
+            remedy = ". A publication renames files: put all folders of the repository on one file system"
         raise RepositoryError(
-            f"{repository} cannot be written: {error.strerror or error}{place}; nothing was published"
+            f"{repository} cannot be written: {error.strerror or error}{place}; nothing was published{remedy}"
         ) from error
 
 

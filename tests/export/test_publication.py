@@ -315,6 +315,13 @@ def test_a_repository_that_cannot_be_written_is_refused_ahead_of_the_work(tmp_pa
         require_writable(tmp_path / "file" / "repository")
 
 
+def test_a_repository_on_two_file_systems_is_told_what_to_do(tmp_path: Path) -> None:
+    across = OSError(errno.EXDEV, "Invalid cross-device link", "config.pbtxt", None, str(tmp_path / "decode"))
+    said = r"Invalid cross-device link \(.*/decode\).*put all folders of the repository on one file system"
+    with failing(0, across), pytest.raises(RepositoryError, match=said):
+        write_configs(tmp_path)
+
+
 def test_an_export_killed_in_the_middle_leaves_the_old_model_and_no_debris_for_long(
     repositories: Callable[[FormatName], Path], tmp_path: Path
 ) -> None:
