@@ -30,13 +30,23 @@ def main() -> None:
     guard_standard_output()
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # SIGTERM comes from `docker stop`, Kubernetes, `timeout` and others. As after Ctrl-C, what was begun is removed.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # SIGTERM comes from `docker stop`, Kubernetes, `timeout` and others. SIGHUP comes from a terminal that is closed; a
+    # program of `nohup` ignores it. As after Ctrl-C, what was begun is removed.
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _end)
     try:
         app()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         sys.stdout.flush()
+
+
+def _end(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a shell and the system may both send it, and the removal is not to end
+    sys.exit(128 + number)
 
 
 def build_app() -> "typer.Typer":

@@ -71,7 +71,8 @@ def serve(
 ) -> None:
     """Serve a model repository on this machine, with the Triton of the wheel nvidia-pytriton.
 
-    Stops on Ctrl-C or SIGTERM, after it has answered the requests in flight. A Triton that crashes is started again.
+    Stops on Ctrl-C, SIGTERM or SIGHUP, after it has answered the requests in
+    flight. A Triton that crashes is started again.
 
     \b
     clipserve serve
@@ -168,12 +169,13 @@ class _Stopped(BaseException):
 
 
 class _Stop:
-    """Notes SIGINT and SIGTERM. Their handlers raise nothing, which could end in a traceback of an import."""
+    """Notes SIGINT, SIGTERM and SIGHUP. Their handlers raise nothing, which could end in a traceback of an import."""
 
     def __init__(self) -> None:
         self.is_requested = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._request)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as with `nohup`
+                signal.signal(number, self._request)
 
     def _request(self, *_: object) -> None:
         self.is_requested = True

@@ -207,19 +207,32 @@ def test_ctrl_c_leaves_with_130_and_no_traceback(files, triton, options):
     assert "Traceback" not in stderr
 
 
-def test_sigterm_leaves_no_half_file(files, triton, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_half_file(files, triton, tmp_path, number):
     (tmp_path / "list.csv").write_text("path\n" + f"{files[0]}\n" * 20_000)
     before = {path.name for path in tmp_path.iterdir()}
     arguments = ["embed", str(tmp_path / "list.csv"), "--out", str(tmp_path / "x.npy"), "--url", triton.url]
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
     try:
         assert wait_for(lambda: any(path.suffix == ".part" for path in tmp_path.iterdir()))
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, stderr = process.communicate(timeout=HANG_SECONDS)
     finally:
         process.kill()
-    assert (process.returncode, "Traceback" in stderr) == (128 + signal.SIGTERM, False)
+    assert (process.returncode, "Traceback" in stderr) == (128 + number, False)
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_program_of_nohup_goes_on_after_sighup(files, triton):
+    program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {PROGRAM}"
+    arguments = ["classify", *files[:1] * 200, "--url", triton.url]
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.DEVNULL)
+    try:
+        assert wait_for(lambda: triton.requests)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(HANG_SECONDS) == 0
+    finally:
+        process.kill()
 
 
 def test_a_folder_and_a_list_are_sources_too(run, files, tmp_path):

@@ -35,8 +35,10 @@ from clipserve_server.options import Decoder
 from clipserve_server.triton import STOP_SECONDS, Triton
 
 STARTED_SECONDS, STOPPED_SECONDS = 60, 40
-# It ends the server as SIGTERM does.
-LONG_INTERRUPT = pytest.param(signal.SIGINT, marks=pytest.mark.long)
+# They end the server as SIGTERM does.
+LONG_INTERRUPT, LONG_HANGUP = (
+    pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGINT, signal.SIGHUP)
+)
 PROCESSORS = len(os.sched_getaffinity(0))  # as many decoders
 
 
@@ -127,7 +129,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
 
 @pytest.mark.parametrize(
-    "number", [LONG_INTERRUPT, signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)]
+    "number", [LONG_INTERRUPT, LONG_HANGUP, signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)]
 )
 def test_serving_ends_on_a_signal_and_leaves_no_process_behind(
     serve: Callable[..., Serve], exported: Path, number: signal.Signals, tmp_path: Path
