@@ -84,7 +84,7 @@ class Triton:
         progress: Progress = lambda ready, total: None,
     ) -> None:
         self.repository = repository
-        self.host = host
+        self.host = host.strip("[]")  # an address of IPv6, as clients write it
         self._names = tuple(models)
         self._ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
         self._start_seconds = start_seconds

@@ -420,6 +420,11 @@ def test_a_name_is_read_as_grpc_reads_it(url, host, port):
     assert DnsName.parse(url) == DnsName(url, host, port)
 
 
+def test_an_address_of_ipv6_keeps_its_brackets():
+    """Certificates and proxies are about the name, which has them, too."""
+    assert DnsName("dns:///[::1]:8001", "::1", 8001).look_up() == [Target("[::1]:8001", "[::1]:8001")]
+
+
 @pytest.mark.parametrize("url", ["gpu1:8001", "dns://8.8.8.8/gpu.example:8001", "unix:/run/triton.sock", "[::1]:8001"])
 def test_the_address_of_one_server_is_no_name(url):
     assert DnsName.parse(url) is None

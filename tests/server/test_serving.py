@@ -319,7 +319,7 @@ def test_a_host_that_is_no_address_of_this_machine_is_named(host: str, reason: s
 
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
-@pytest.mark.parametrize("host", ["::1", "::"])
+@pytest.mark.parametrize("host", ["[::1]", "::"])
 def test_all_services_listen_on_an_address_of_ipv6(host: str, exported: Path) -> None:
     with Triton(exported, models=["motion"], host=host, **ANY_PORTS) as triton:
         with InferenceServerClient(triton.grpc_url) as client:

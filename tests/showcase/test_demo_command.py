@@ -14,6 +14,7 @@ from tests.interrupts import interruptible
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
+from clipserve.showcase import open_showcase
 
 DEMO = [sys.executable, "-m", "clipserve", "demo", "--no-open", "--port", "0"]
 NO_SERVER = "127.0.0.1:9"  # the port of the discard service, which does not run here
@@ -56,6 +57,13 @@ def test_an_address_that_is_not_of_this_machine_gets_a_sentence(motion_url: str,
     assert done.exit_code == 2
     assert "the page cannot be served at 192.0.2.1:0" in done.stderr
     assert "Choose another --host or --port" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_the_page_is_at_an_address_of_ipv6(motion_url: str, sample_folder: Path, host: str) -> None:
+    with open_showcase(motion_url, samples=sample_folder, host=host, port=0) as showcase:
+        assert showcase.address.startswith("http://[::1]:")
 
 
 def test_a_model_that_the_server_lacks_is_refused_with_those_it_has(motion_url: str) -> None:

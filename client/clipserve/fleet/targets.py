@@ -47,8 +47,13 @@ class DnsName:
         # A server with addresses of both kinds is one server.
         kind = socket.AF_INET if any(item[0] == socket.AF_INET for item in found) else socket.AF_INET6
         hosts = dict.fromkeys(str(item[4][0]) for item in found if item[0] == kind)
-        bracketed = (f"[{host}]" if kind == socket.AF_INET6 else host for host in hosts)
-        return [Target(f"{host}:{self.port}", name=f"{self.host}:{self.port}") for host in bracketed]
+        name = _join(self.host, self.port)
+        return [Target(_join(host, self.port), name) for host in hosts]
+
+
+def _join(host: str, port: int) -> str:
+    """host:port, with an address of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_urls(urls: str | Sequence[str]) -> tuple[str, ...]:

@@ -175,10 +175,11 @@ def _launch(
         block_label_border_width="0",
         button_large_radius="10px",
     )
+    host = host.strip("[]")
     try:
         with _without_proxy():
             _, address, shared = blocks.launch(
-                server_name=host,
+                server_name=f"[{host}]" if ":" in host else host,  # it becomes a part of an address
                 server_port=port or _free_port(host),
                 share=share,
                 inbrowser=open_browser,
