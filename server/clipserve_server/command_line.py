@@ -71,8 +71,7 @@ def serve(
 ) -> None:
     """Serve a model repository on this machine, with the Triton of the wheel nvidia-pytriton.
 
-    Stops on Ctrl-C, SIGTERM or SIGHUP, after it has answered the requests in
-    flight. A Triton that crashes is started again.
+    Stops on Ctrl-C, SIGTERM or SIGHUP, after it has answered the requests in flight. Starts a crashed Triton again.
 
     \b
     clipserve serve
