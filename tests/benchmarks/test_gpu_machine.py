@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.exports import ROOT
 from tests.interrupts import interruptible
 from tests.watching import wait_for

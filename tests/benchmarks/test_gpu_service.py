@@ -17,12 +17,12 @@ from benchmarks.gpu_service.report import Results, write_results
 from benchmarks.gpu_service.usage import UsageMonitor, Use
 from benchmarks.harness.load import Calls
 from benchmarks.harness.results import ROOT
-from tests.gpu_machine import pretend_gpu
-from tests.motion_repository import UNSEEN_SEED
 
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
+from tests.gpu_machine import pretend_gpu
+from tests.motion_repository import UNSEEN_SEED
 
 MOTION = SPECS["motion"]
 NVIDIA_SMI = """\

@@ -13,11 +13,11 @@ from benchmarks.harness.machine import describe_machine, tree_seconds
 from benchmarks.harness.processes import ContestantProcess
 from benchmarks.harness.results import table, write_csv
 from benchmarks.harness.rounds import Samples, interleave, take_turns
-from tests.motion_repository import UNSEEN_SEED
 from tritonclient.grpc import InferenceServerClient
 
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_export.specs import SPECS
+from tests.motion_repository import UNSEEN_SEED
 
 CHILD = """
 import sys, time

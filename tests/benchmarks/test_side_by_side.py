@@ -17,6 +17,7 @@ from benchmarks.alternatives.shared_model import SharedModel
 from benchmarks.harness.processes import ContestantFailed, ContestantProcess
 from benchmarks.harness.results import ROOT
 from benchmarks.side_by_side_report import Turn, summarise
+
 from tests.interrupts import interruptible
 from tests.watching import HANG_SECONDS
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
+
+from clipserve_export.motion.videos import write_motion_video
 from tests.both_classifiers import KINDS, connecting
 from tests.client.fake_triton import FakeTriton, start_server
 from tests.ports import find_free_ports
 from tests.watching import HANG_SECONDS
-
-from clipserve_export.motion.videos import write_motion_video
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ from typing import Any
 
 import grpc
 import numpy as np
-from tests.watching import HANG_SECONDS, NEVER_SECONDS
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import (
     GRPCInferenceServiceServicer,
     add_GRPCInferenceServiceServicer_to_server,
 )
+
+from tests.watching import HANG_SECONDS, NEVER_SECONDS
 
 ADMIN = {"triton-grpc-protocol-admin-key": "secret"}
 

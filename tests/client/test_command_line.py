@@ -10,11 +10,11 @@ import sys
 
 import grpc
 import pytest
-from tests.interrupts import interruptible
-from tests.watching import HANG_SECONDS, wait_for, when
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
+from tests.interrupts import interruptible
+from tests.watching import HANG_SECONDS, wait_for, when
 
 PROGRAM = "from clipserve.command_line import main; main()"
 NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")

@@ -6,7 +6,6 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
 from clipserve import (
     DownloadLimits,
@@ -17,6 +16,7 @@ from clipserve import (
     VideoTooLarge,
 )
 from clipserve.sources.addresses import Address
+from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
 VIDEO = b"video" * 1000
 

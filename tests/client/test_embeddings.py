@@ -10,7 +10,6 @@ import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.client.fake_triton import FakeTriton
 from typer.testing import CliRunner
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, Row, Table, UnexpectedAnswer, VideoClassifier
@@ -19,6 +18,7 @@ from clipserve.command_line import build_app
 from clipserve.fitting.examples import LabelledVectors
 from clipserve.sources.videos import read_video
 from clipserve.tables.embeddings import read_vectors, write_vectors
+from tests.client.fake_triton import FakeTriton
 
 
 @pytest.fixture

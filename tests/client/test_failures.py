@@ -9,8 +9,6 @@ import time
 
 import grpc
 import pytest
-from tests.client.fake_triton import FakeTriton
-from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once, when
 
 import clipserve
 from clipserve import errors
@@ -18,6 +16,8 @@ from clipserve.connection import Connection
 from clipserve.error_mapping import CODE_ERRORS, STATUS_ERRORS
 from clipserve.protocol import Sleep
 from clipserve.transport import AsyncTransport, Transport
+from tests.client.fake_triton import FakeTriton
+from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once, when
 
 VIDEO = b"video"
 

@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from tests.client.fake_triton import FakeModel, FakeTriton
-from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once, wait_for
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from typer.testing import CliRunner
 
@@ -31,6 +29,8 @@ from clipserve.fleet.fleet import MOST_FAILURES, Fleet
 from clipserve.fleet.members import Members
 from clipserve.fleet.targets import DnsName, Target
 from clipserve.transport import Transport
+from tests.client.fake_triton import FakeModel, FakeTriton
+from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once, wait_for
 
 VIDEO = b"video"
 BUSY = (grpc.StatusCode.UNAVAILABLE, "[busy] many videos are waiting")

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.motion_repository import ANY_PORTS
-from tests.watching import metric, server_of, wait_for
 
 from clipserve import AsyncVideoClassifier, Row, VideoClassifier
 from clipserve_export.formats import FormatName
 from clipserve_server.triton import Triton
+from tests.motion_repository import ANY_PORTS
+from tests.watching import metric, server_of, wait_for
 
 pytestmark = pytest.mark.long
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.watching import HANG_SECONDS
 
 HEAVY = (

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.watching import HANG_SECONDS, server_of, wait_for
 from typer.testing import CliRunner
 
 from clipserve import InvalidRequest, read_name
 from clipserve.command_line import build_app
 from clipserve.jobs.result_file import ResultFile
 from clipserve_server.triton import Triton
+from tests.watching import HANG_SECONDS, server_of, wait_for
 
 NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
 PROGRAM = "from clipserve.command_line import main; main()"

@@ -13,11 +13,11 @@ from collections import deque
 
 import grpc
 import pytest
-from tests.interrupts import interruptible
-from tests.watching import HANG_SECONDS, at_once, wait_for, when
 
 from clipserve import AsyncVideoClassifier, NotAVideo, RequestCancelled, UnknownModel, VideoClassifier, VideoNotReadable
 from clipserve.weak_group import WeakGroup
+from tests.interrupts import interruptible
+from tests.watching import HANG_SECONDS, at_once, wait_for, when
 
 NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
 GOOD, BROKEN = b"good", b"broken"

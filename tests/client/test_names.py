@@ -13,11 +13,11 @@ import numpy as np
 import pandas
 import pytest
 from rich.console import Console
-from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve import ServerFailed, read_name
 from clipserve.names import make_printable, spell_name
 from clipserve.tables.display import draw_table, write_html
+from tests.evaluation.made_evaluation import make_evaluation
 
 # A file's name, and the name in outputs.
 NAMES = {

@@ -9,8 +9,6 @@ import threading
 import zipfile
 
 import pytest
-from tests.object_stores import SECRET
-from tests.watching import HANG_SECONDS, at_once
 from typer.testing import CliRunner
 
 from clipserve import DownloadLimits, EmptyVideo, InvalidRequest, VideoNotReadable, VideoTooLarge, read_entries
@@ -22,6 +20,8 @@ from clipserve.sources.folders import Skipped
 from clipserve.sources.remote_paths import RemotePath, is_remote
 from clipserve.sources.videos import read_video
 from clipserve.tables.embeddings import write_vectors
+from tests.object_stores import SECRET
+from tests.watching import HANG_SECONDS, at_once
 
 fsspec = pytest.importorskip("fsspec")
 

@@ -15,9 +15,9 @@ import time
 from array import array
 
 import pytest
-from tests.interrupts import interruptible
 
 from clipserve import AsyncVideoClassifier, InvalidRequest, RequestCancelled
+from tests.interrupts import interruptible
 
 GOOD = b"good"
 LONGEST_SECONDS = 60  # only a hang takes so long

@@ -12,9 +12,9 @@ import grpc
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from tests.watching import HANG_SECONDS, wait_for
 
 from clipserve import AsyncVideoClassifier, InvalidRequest
+from tests.watching import HANG_SECONDS, wait_for
 
 NOT_A_VIDEO = (grpc.StatusCode.INVALID_ARGUMENT, "[not-a-video] no container that is opened here")
 

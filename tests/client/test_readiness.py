@@ -2,9 +2,9 @@
 
 import grpc
 import pytest
-from tests.watching import NEVER_SECONDS, at_once, when
 
 from clipserve import AccessDenied, ModelNotReady, ServerUnavailable, UnknownModel
+from tests.watching import NEVER_SECONDS, at_once, when
 
 
 def test_a_ready_model_is_not_waited_for(connect):

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas
 import pytest
-from tests.decode.synthesis import Clip
 
 from clipserve import DownloadLimits, InvalidRequest, VideoClassifier
+from tests.decode.synthesis import Clip
 
 VIDEO = b"video"
 

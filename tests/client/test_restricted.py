@@ -2,10 +2,10 @@
 
 import grpc
 import pytest
-from tests.watching import NEVER_SECONDS, at_once, when
 
 from clipserve import AccessDenied, ModelNotReady, ServerBusy, UnknownModel, VideoClassifier
 from clipserve_server.triton import Triton
+from tests.watching import NEVER_SECONDS, at_once, when
 
 VIDEO = b"video"
 HEADER = "triton-grpc-protocol-admin-key"

@@ -4,8 +4,6 @@ import threading
 
 import grpc
 import pytest
-from tests.client.fake_triton import FakeTriton
-from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
 from clipserve import (
     DeadlineExceeded,
@@ -16,6 +14,8 @@ from clipserve import (
 )
 from clipserve.error_mapping import CallContext
 from clipserve.retry import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, RetryPolicy
+from tests.client.fake_triton import FakeTriton
+from tests.watching import HANG_SECONDS, NEVER_SECONDS, at_once
 
 BUSY = (grpc.StatusCode.UNAVAILABLE, "[busy] many videos are waiting")
 VIDEO = b"video"

@@ -16,11 +16,11 @@ import numpy as np
 import pandas
 import pytest
 from rich.console import Console
-from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve import InvalidRequest, Prediction, Row, ScoredLabel, Table
 from clipserve.tables.display import draw_table
 from clipserve.tables.embeddings import write_vectors
+from tests.evaluation.made_evaluation import make_evaluation
 
 SOURCE = [
     {"id": 1, "path": b"good", "label": "archery"},

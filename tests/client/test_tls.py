@@ -2,11 +2,11 @@
 
 import grpc
 import pytest
-from tests.client.fake_triton import FakeTriton
 from typer.testing import CliRunner
 
 from clipserve import ServerUnavailable, Tls
 from clipserve.command_line import build_app
+from tests.client.fake_triton import FakeTriton
 
 VIDEO = b"video"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 from clipserve import VideoClassifier
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT, NOTEBOOK = EXAMPLES / "codelab.py", EXAMPLES / "codelab.ipynb"

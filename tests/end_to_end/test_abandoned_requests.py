@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.motion_repository import change_config, set_parameters, video_input
-from tests.watching import decode_workers, metric, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from clipserve import DeadlineExceeded, VideoClassifier
 from clipserve_server.triton import Triton
+from tests.motion_repository import change_config, set_parameters, video_input
+from tests.watching import decode_workers, metric, wait_for
 
 CLIP = "CLIP_8X8_64_64"
 SECONDS = 2.0  # the timeout of requests that are late; on a busy machine, too, they come in before it passes

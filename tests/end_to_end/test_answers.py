@@ -14,7 +14,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from tests.service import Service
 from torch.nn.functional import interpolate
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
@@ -27,6 +26,7 @@ from clipserve_export.parity import FLOAT32
 from clipserve_export.repository import read_config
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import load_weights, offline_weights
+from tests.service import Service
 
 
 def decode_plainly(path: Path, spec: ModelSpec) -> torch.Tensor:

@@ -7,7 +7,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from tests.service import Service
 
 from clipserve import VideoClassifier
 from clipserve.errors import (
@@ -22,6 +21,7 @@ from clipserve.errors import (
     VideoNotReadable,
 )
 from clipserve_export.motion.videos import write_motion_video
+from tests.service import Service
 
 
 def write_audio(path: Path) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.motion_repository import ANY_PORTS
 
 from clipserve import VideoClassifier
 from clipserve.errors import ServerBusy, VideoTooLarge
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
+from tests.motion_repository import ANY_PORTS
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.service import Service
 
 from clipserve import VideoClassifier
 from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
+from tests.service import Service
 
 # Training draws its scenes from another range of seeds (clipserve_export.motion.train).
 FIRST_SEED = 7_000_000

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.motion_repository import video_input
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 import clip_decode
 from clipserve_server.triton import Triton
+from tests.motion_repository import video_input
 
 
 def test_an_installed_clip_decode_does_not_shadow_the_one_of_the_repository(

@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.export.small_network import publish_network
-from tests.motion_repository import ANY_PORTS
 
 from clipserve import UnexpectedAnswer, VideoClassifier
 from clipserve.errors import RequestError
@@ -15,6 +13,8 @@ from clipserve_export.own.source import own_spec
 from clipserve_export.repository import read_config
 from clipserve_export.versions import reload_model
 from clipserve_server.triton import Triton
+from tests.export.small_network import publish_network
+from tests.motion_repository import ANY_PORTS
 
 
 @pytest.mark.long

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.crowd import Crowd
-from tests.motion_repository import ANY_PORTS
-from tests.watching import wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -18,6 +15,9 @@ from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.publication import publish, staging
 from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
+from tests.crowd import Crowd
+from tests.motion_repository import ANY_PORTS
+from tests.watching import wait_for
 
 MOTION = SPECS["motion"]
 NAMES: tuple[FormatName, ...] = ("torchscript", "onnx")

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.decode.mutation import BASES, mutate
-from tests.motion_repository import video_input
-from tests.watching import decode_workers, metric, stubs, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -22,6 +19,9 @@ from clipserve.errors import ClipserveError, DecodeCrashed, DecodeFailed, Server
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
+from tests.decode.mutation import BASES, mutate
+from tests.motion_repository import video_input
+from tests.watching import decode_workers, metric, stubs, wait_for
 
 FUZZED_FILES = 300
 

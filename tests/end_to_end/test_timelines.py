@@ -15,11 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.decode.synthesis import Clip, repeat
-from tests.end_to_end.timeline_caller import AnsweredWindow, TimelineCaller
-from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, set_parameters, video_input
-from tests.watching import HANG_SECONDS, decode_workers, metric, stubs, wait_for, window_workers
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -31,6 +26,11 @@ from clipserve_export.serving.changes import change_serving
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.versions import reload_model
 from clipserve_server.triton import Triton
+from tests.decode.synthesis import Clip, repeat
+from tests.end_to_end.timeline_caller import AnsweredWindow, TimelineCaller
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS, set_parameters, video_input
+from tests.watching import HANG_SECONDS, decode_workers, metric, stubs, wait_for, window_workers
 
 WINDOW = {"model": "motion", "window_seconds": 1.0, "step_seconds": 0.5}
 

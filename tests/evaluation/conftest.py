@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.motion_repository import UNSEEN_SEED
 
 from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
+from tests.motion_repository import UNSEEN_SEED
 
 
 @pytest.fixture(scope="session")

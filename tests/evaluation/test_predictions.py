@@ -4,11 +4,11 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve import Prediction, Row, ScoredLabel, UnexpectedAnswer
 from clipserve.evaluation import Comparison, LabelledVideo
 from clipserve.evaluation.predictions import Predictions, read_scores
+from tests.evaluation.made_evaluation import make_evaluation
 
 
 def predict(*scores):

@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from tests.evaluation.made_evaluation import make_evaluation
 
 from clipserve.evaluation import Comparison
 from clipserve.evaluation.metrics import count_confusion
 from clipserve.evaluation.plots import draw_confusion
+from tests.evaluation.made_evaluation import make_evaluation
 
 
 @pytest.fixture(scope="module")

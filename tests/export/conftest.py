@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.exports import copy_model
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -15,6 +14,7 @@ from clipserve_export.models_command import models
 from clipserve_export.specs import SPECS
 from clipserve_export.versions_command import versions
 from clipserve_export.weights import pretrained_path
+from tests.exports import copy_model
 
 MOTION = SPECS["motion"]
 Run = Callable[..., tuple[int, str]]

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from tests.export.conftest import Run
 
 from clipserve_export.specs import Geometry
+from tests.export.conftest import Run
 
 CONTRACT = """
 frames = 4

@@ -13,6 +13,17 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto
+from torch import nn
+from tritonclient.grpc import InferenceServerClient
+
+from clipserve_export.clips import random_clips
+from clipserve_export.formats import load_onnx, load_torchscript
+from clipserve_export.own.adopted import hash_file
+from clipserve_export.own.contract_file import read_contract_file
+from clipserve_export.own.onnx_file import read_onnx
+from clipserve_export.own.source import own_spec
+from clipserve_export.repository import read_config
+from clipserve_server.triton import Triton
 from tests.export.conftest import Run
 from tests.export.small_onnx import (
     CONTRACT,
@@ -27,17 +38,6 @@ from tests.export.small_onnx import (
 )
 from tests.motion_repository import ANY_PORTS, change_config, clip_input
 from tests.watching import wait_for
-from torch import nn
-from tritonclient.grpc import InferenceServerClient
-
-from clipserve_export.clips import random_clips
-from clipserve_export.formats import load_onnx, load_torchscript
-from clipserve_export.own.adopted import hash_file
-from clipserve_export.own.contract_file import read_contract_file
-from clipserve_export.own.onnx_file import read_onnx
-from clipserve_export.own.source import own_spec
-from clipserve_export.repository import read_config
-from clipserve_server.triton import Triton
 
 
 @pytest.fixture

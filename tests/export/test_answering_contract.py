@@ -4,11 +4,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from tests.export.conftest import MOTION
-
 from clipserve_export.repository import read_config, read_specs
 from clipserve_export.specs import SPECS
 from clipserve_export.versions import answering_contract
+from tests.export.conftest import MOTION
 
 
 def test_a_version_that_is_staged_behind_another_does_not_speak_for_it(repository: Path) -> None:

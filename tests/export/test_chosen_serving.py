@@ -4,9 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.export.conftest import MOTION
-from tests.motion_repository import ANY_PORTS, infer
-from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 
 from clipserve_export.clips import random_clips
@@ -18,6 +15,9 @@ from clipserve_export.serving.choices import Precision, Serving
 from clipserve_export.sources import PublishedSource
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
+from tests.export.conftest import MOTION
+from tests.motion_repository import ANY_PORTS, infer
+from tests.watching import stubs
 
 
 @pytest.mark.long

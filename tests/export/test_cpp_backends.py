@@ -13,13 +13,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
-from tests.export.conftest import Run
-from tests.export.small_checkpoint import BUILDERS, save_checkpoint
-from tests.export.small_heads import make_head, publish
-from tests.export.small_network import publish_network
-from tests.export.small_onnx import CONTRACT, adopt, contract_of, write_beside, write_onnx
-from tests.exports import CPP_BACKENDS, FOLDER, Export, copy_model, make_exports
-from tests.motion_repository import ANY_PORTS
 from torch import nn
 
 import clipserve_server.triton
@@ -28,6 +21,13 @@ from clipserve_export.formats import FormatName
 from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import SUBSTITUTES, TritonWheel, make_backend_directory
+from tests.export.conftest import Run
+from tests.export.small_checkpoint import BUILDERS, save_checkpoint
+from tests.export.small_heads import make_head, publish
+from tests.export.small_network import publish_network
+from tests.export.small_onnx import CONTRACT, adopt, contract_of, write_beside, write_onnx
+from tests.exports import CPP_BACKENDS, FOLDER, Export, copy_model, make_exports
+from tests.motion_repository import ANY_PORTS
 
 Answers = dict[str, list[Prediction | Window]]
 PUBLISHED = [name for name in SPECS if name != "motion"]

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tests.export.small_heads import D, make_head, publish
-from tests.exports import copy_model
 
 from clipserve.fitting import Head
 from clipserve_export.clips import random_clips
@@ -21,6 +19,8 @@ from clipserve_export.own.fitted import Trunk, find_trunk, publish_head
 from clipserve_export.repository import find_drift, find_spec, read_chosen
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
+from tests.export.small_heads import D, make_head, publish
+from tests.exports import copy_model
 
 
 @pytest.fixture(params=["onnx", "torchscript"])

@@ -14,6 +14,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+
+from clipserve_export.clips import random_clips
+from clipserve_export.errors import ContractError, ExportError, WeightsError
+from clipserve_export.formats import FORMATS, FormatName
+from clipserve_export.own.hugging_face import HuggingFaceSource
+from clipserve_export.specs import Geometry
+from clipserve_export.weights import read_tensors
 from tests.export.conftest import Run
 from tests.export.small_checkpoint import (
     BUILDERS,
@@ -27,13 +34,6 @@ from tests.export.small_checkpoint import (
     save_checkpoint,
     transformers,
 )
-
-from clipserve_export.clips import random_clips
-from clipserve_export.errors import ContractError, ExportError, WeightsError
-from clipserve_export.formats import FORMATS, FormatName
-from clipserve_export.own.hugging_face import HuggingFaceSource
-from clipserve_export.specs import Geometry
-from clipserve_export.weights import read_tensors
 
 
 def expected_scores(kind: str, model: Any, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.export.conftest import Run
 
 from clipserve.contract import ClipContract
 from clipserve_export.repository import write_configs
 from clipserve_export.specs import SPECS
+from tests.export.conftest import Run
 
 
 def test_every_model_is_listed_with_its_contract_and_what_is_published(repository: Path, run: Run) -> None:

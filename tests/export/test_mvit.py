@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from tests.export.small_mvit import SMALL_MVIT, build_small_mvit
 from torch import nn
 
 from clipserve_export.clips import random_clips
@@ -14,6 +13,7 @@ from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import SPECS
 from clipserve_export.weights import random_weights
 from clipserve_export.zoo import pytorchvideo
+from tests.export.small_mvit import SMALL_MVIT, build_small_mvit
 
 MVITS = [name for name, spec in SPECS.items() if spec.family == "mvit"]
 

@@ -8,7 +8,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from tests.export.conftest import MOTION, Run
 
 from clipserve_export.clips import random_clips
 from clipserve_export.errors import ParityError
@@ -20,6 +19,7 @@ from clipserve_export.precision import TOLERANCES, in_precision
 from clipserve_export.serving.choices import Precision
 from clipserve_export.sources import PublishedSource
 from clipserve_export.weights import load_weights
+from tests.export.conftest import MOTION, Run
 
 
 def export_motion(repository: Path, form: FormatName, precision: Precision, *, reuse: bool = False) -> bool:

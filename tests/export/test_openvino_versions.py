@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.export.conftest import Run
-from tests.export.small_onnx import CONTRACT, adopt, write_beside, write_onnx
 
 from clipserve.fitting import Head
 from clipserve_export.own.contract_file import read_contract_file
@@ -14,6 +12,8 @@ from clipserve_export.own.onnx_file import read_onnx
 from clipserve_export.own.source import own_spec
 from clipserve_export.parity import runs_in_openvino
 from clipserve_export.repository import read_config
+from tests.export.conftest import Run
+from tests.export.small_onnx import CONTRACT, adopt, write_beside, write_onnx
 
 SAID = "OpenVINO does not run version {}, because it lacks an operator or gives other answers"
 

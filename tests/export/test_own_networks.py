@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.export.conftest import Run
-from tests.motion_repository import change_config, set_parameters
 from torch import nn
 from torch.ao.quantization import quantize_dynamic
 
@@ -27,6 +25,8 @@ from clipserve_export.own.source import hash_values, load_checkpoint, own_spec
 from clipserve_export.repository import find_drift, find_spec, read_config, write_configs
 from clipserve_export.serving.changes import present_serving
 from clipserve_export.specs import Geometry
+from tests.export.conftest import Run
+from tests.motion_repository import change_config, set_parameters
 
 CODE = """
 import torch

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.exports import copy_model
-from tests.watching import wait_for
 
 from clipserve_export import exporting
 from clipserve_export.access import explain_write_errors, is_locked, locked, require_writable
@@ -33,6 +31,8 @@ from clipserve_export.serving.changes import change_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS, Geometry, ModelSpec
+from tests.exports import copy_model
+from tests.watching import wait_for
 
 MOTION = SPECS["motion"]
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tests.export.conftest import MOTION
-from tests.motion_repository import ANY_PORTS, change_config, clip_input, video_input
 from tritonclient import grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -22,6 +20,8 @@ from clipserve_export.repository import write_serving
 from clipserve_export.serving.choices import Serving
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
+from tests.export.conftest import MOTION
+from tests.motion_repository import ANY_PORTS, change_config, clip_input, video_input
 
 pytestmark = pytest.mark.long
 

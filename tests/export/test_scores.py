@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.export.small_mvit import SMALL_MVIT, build_small_mvit
 from torch import Tensor, nn
 
 from clipserve_export.clips import random_clips
@@ -11,6 +10,7 @@ from clipserve_export.network import ActionNetwork
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.weights import Weights, random_weights
 from clipserve_export.zoo import pytorchvideo
+from tests.export.small_mvit import SMALL_MVIT, build_small_mvit
 
 KINETICS = [spec for spec in SPECS.values() if spec.family in ("x3d", "mvit")]  # the rest: test_families.py
 MEAN, STD = 0.45, 0.225

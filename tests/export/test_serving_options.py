@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.export.conftest import MOTION, Run
 
 from clipserve_export.capacity import max_clips, max_videos, max_waiting
 from clipserve_export.configs import decode_config, ensemble_config, net_config, parse_config, print_config
@@ -20,6 +19,7 @@ from clipserve_export.serving.choices import Serving, choose_versions, parse_gpu
 from clipserve_export.serving.config import read_serving
 from clipserve_export.specs import SPECS, ModelSpec
 from clipserve_export.versions import serve_versions
+from tests.export.conftest import MOTION, Run
 
 CHOICES = {
     "defaults": Serving(),

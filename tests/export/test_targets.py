@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.export.conftest import MOTION, Run
-from tests.exports import export_torchscript
 
 from clipserve_export import capacity
 from clipserve_export.clips import random_clips
@@ -25,6 +23,8 @@ from clipserve_export.serving.config import read_serving
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import OWN, SPECS
 from clipserve_export.target import Precision, Target, choose_target
+from tests.export.conftest import MOTION, Run
+from tests.exports import export_torchscript
 
 TORCHSCRIPT = FORMATS["torchscript"]
 

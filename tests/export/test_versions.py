@@ -4,10 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.crowd import CALLERS, Crowd
-from tests.export.conftest import MOTION, Run
-from tests.motion_repository import ANY_PORTS
-from tests.ports import find_free_ports
 
 from clipserve import VideoClassifier
 from clipserve.errors import InvalidRequest
@@ -20,6 +16,10 @@ from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
 from clipserve_export.versions import explain_publication, reload_model
 from clipserve_server.triton import Triton
+from tests.crowd import CALLERS, Crowd
+from tests.export.conftest import MOTION, Run
+from tests.motion_repository import ANY_PORTS
+from tests.ports import find_free_ports
 
 # Of a video that moves left: the true answer, and that of the weights which are off by one class.
 FIRST, SECOND = "moving left", "moving right"

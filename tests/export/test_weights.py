@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.export.conftest import Run
 
 from clipserve_export.errors import LabelsError, WeightsError
 from clipserve_export.exporting import export_network
@@ -21,6 +20,7 @@ from clipserve_export.records import RECORD
 from clipserve_export.sources import PublishedSource
 from clipserve_export.specs import SPECS
 from clipserve_export.weights import load_weights, pretrained_path, read_checkpoint, read_tensors
+from tests.export.conftest import Run
 
 MOTION, X3D_XS = SPECS["motion"], SPECS["x3d_xs"]
 

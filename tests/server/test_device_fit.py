@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.exports import export_torchscript
-from tests.motion_repository import ANY_PORTS
 
 from clipserve_export.configs import net_config
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.specs import SPECS
 from clipserve_host.device_fit import find_misfit, read_misfits
 from clipserve_server.triton import Triton
+from tests.exports import export_torchscript
+from tests.motion_repository import ANY_PORTS
 
 MOTION = SPECS["motion"]
 SLOWLY = "motion_net version 3 was exported for a {} and runs on a {}, slowly: clipserve export motion --target {}"

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.gpu_machine import pretend_gpu
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 from clipserve import VideoClassifier
 from clipserve_export.formats import FormatName
@@ -16,6 +14,8 @@ from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.gpu import describe_use, read_placement
 from clipserve_server.options import Decoder
 from clipserve_server.triton import Triton
+from tests.gpu_machine import pretend_gpu
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 NVDEC_FOUND = 'I1127 model.py:95] "NVDEC and CPUs decode videos; GPUs: 0, 1"\n'
 NVDEC_LOG = NVDEC_FOUND + 'I1127 nvdec.py:147] "NVDEC of GPU 1: h264 of 8 bits ready, h264 of 10 bits left to CPUs"\n'

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, change_config, infer
 from tritonclient import grpc as triton_grpc
 from typer.testing import CliRunner
 
@@ -20,6 +18,8 @@ from clipserve_server.backends.openvino_runtime import OpenVinoRuntime
 from clipserve_server.errors import ServerStartError
 from clipserve_server.options import choose_precision
 from clipserve_server.triton import Triton
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS, change_config, infer
 
 MOTION = SPECS["motion"]
 CLIP = random_clips(MOTION.geometry, batch=2, views=3, seed=5).numpy()

@@ -18,11 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import NEEDS
-from tests.exports import copy_model
-from tests.interrupts import interruptible
-from tests.motion_repository import ANY_PORTS
-from tests.watching import HANG_SECONDS, read_metric, server_of, wait_for
 from tritonclient.grpc import InferenceServerClient
 
 from clipserve import VideoClassifier
@@ -33,6 +28,11 @@ from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty, 
 from clipserve_server.guard import shm_prefix
 from clipserve_server.options import Decoder
 from clipserve_server.triton import STOP_SECONDS, Triton
+from tests.conftest import NEEDS
+from tests.exports import copy_model
+from tests.interrupts import interruptible
+from tests.motion_repository import ANY_PORTS
+from tests.watching import HANG_SECONDS, read_metric, server_of, wait_for
 
 STARTED_SECONDS, STOPPED_SECONDS = 60, 40
 # They end the server as SIGTERM does.

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 from clipserve import InvalidRequest, VideoClassifier
 from clipserve_export.formats import FormatName
@@ -17,6 +16,7 @@ from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.repository import read_repository
 from clipserve_server.shared_memory import MIB, Demand, Load, Network, Room, read_demand
 from clipserve_server.triton import Triton
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 MOTION = Network("motion", "CLIP_A", 8 * 64 * 64 * 3, max_clips=30, batch=8, instances=1)

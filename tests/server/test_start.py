@@ -11,9 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS
-from tests.watching import stubs
 
 from clipserve_server.errors import RepositoryEmpty, ServerStartError
 from clipserve_server.log import TritonLog
@@ -21,6 +18,9 @@ from clipserve_server.python_stubs import LIBPYTHON, find_libpython
 from clipserve_server.repository import choose_models, read_repository
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS
+from tests.watching import stubs
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60

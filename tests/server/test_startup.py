@@ -10,14 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.motion_repository import ANY_PORTS
-from tests.watching import stubs, when
 
 from clipserve_export.formats import FormatName
 from clipserve_host.processes import Process, processes_of
 from clipserve_server import startup
 from clipserve_server.errors import ServerStartError, StartCrashed
 from clipserve_server.triton import Triton
+from tests.motion_repository import ANY_PORTS
+from tests.watching import stubs, when
 
 
 def find_servers() -> list[Process]:

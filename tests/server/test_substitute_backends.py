@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, change_config, infer
-from tests.watching import stubs, wait_for
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -22,6 +19,9 @@ from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.specs import SPECS
 from clipserve_server.errors import ModelLoadError, ServerStartError
 from clipserve_server.triton import Triton
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS, change_config, infer
+from tests.watching import stubs, wait_for
 
 MOTION = SPECS["motion"]
 

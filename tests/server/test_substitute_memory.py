@@ -9,9 +9,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, change_config, infer
-from tests.watching import stubs
 from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -20,6 +17,9 @@ from clipserve_export.formats import FORMATS, FormatName, Run
 from clipserve_export.specs import SPECS
 from clipserve_server.backends.onnxruntime_gpu import BoundSession
 from clipserve_server.triton import Triton
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS, change_config, infer
+from tests.watching import stubs
 
 MOTION = SPECS["motion"]
 CLIENTS, ROUNDS = 6, 8

@@ -6,13 +6,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page
-from tests.browser import launch_browser
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 from clipserve.showcase import open_showcase
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
+from tests.browser import launch_browser
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from tests.interrupts import interruptible
 from typer.testing import CliRunner
 
 from clipserve.command_line import build_app
 from clipserve.showcase import open_showcase
+from tests.interrupts import interruptible
 
 DEMO = [sys.executable, "-m", "clipserve", "demo", "--no-open", "--port", "0"]
 NO_SERVER = "127.0.0.1:9"  # the port of the discard service, which does not run here

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, TimeoutError, expect
-from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 from clipserve.errors import InvalidRequest
 from clipserve.showcase import open_showcase
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
+from tests.exports import copy_model
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
 
 WAIT_MILLISECONDS = 120_000
 RESTRICTED = "--grpc-restricted-protocol=model-repository:admin-key=secret"

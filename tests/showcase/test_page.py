@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
-from tests.watching import wait_for
 
 from clipserve import VideoClassifier
 from clipserve.showcase import open_showcase
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.watching import wait_for
 
 pytestmark = pytest.mark.needs("browser")
 

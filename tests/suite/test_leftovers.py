@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from tests.exports import ROOT
 from tests.watching import wait_for
 
