@@ -40,6 +40,15 @@ def triton(start: Callable[..., str]) -> FakeTriton:
 
 
 @pytest.fixture
+def fleet(start: Callable[..., str]) -> list[FakeTriton]:
+    """Three running servers."""
+    tritons = [FakeTriton() for _ in range(3)]
+    for triton in tritons:
+        start(triton)
+    return tritons
+
+
+@pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
     return find_free_ports(1)[0]

@@ -7,6 +7,7 @@ import json
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -216,3 +217,19 @@ def start_server(triton: FakeTriton, *, port: int = 0, credentials: Any = None) 
     server.start()
     triton.url = f"localhost:{port}"
     return server
+
+
+def urls(tritons: Sequence[FakeTriton]) -> list[str]:
+    """Where they listen."""
+    return [triton.url for triton in tritons]
+
+
+def shares(tritons: Sequence[FakeTriton]) -> list[int]:
+    """How many requests each has got."""
+    return [len(triton.requests) for triton in tritons]
+
+
+def check_even(counts: Sequence[int]) -> None:
+    """The load of equal members is even within 20 %."""
+    mean = sum(counts) / len(counts)
+    assert all(abs(count - mean) <= 0.2 * mean for count in counts), counts
