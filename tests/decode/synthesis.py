@@ -89,7 +89,7 @@ class Clip:
             frame.pts, frame.time_base = self.stamps[number], Fraction(1, self.clock)
         else:
             frame.pts, frame.time_base = number, 1 / self.rate
-        return frame.reformat(format=self.pixel_format)
+        return frame.reformat(format=self.pixel_format, threads=1)  # more take longer to start than a frame takes
 
 
 def repeat(data: bytes, times: int, rate: Fraction = Fraction(30)) -> bytes:
@@ -202,7 +202,7 @@ def decode_plainly(data: bytes) -> Plain:
             except av.error.FFmpegError:
                 continue
             for frame in decoded:
-                rgb = frame.to_ndarray(format="rgb24")
+                rgb = frame.to_ndarray(format="rgb24", threads=1)
                 frames.append(np.rot90(rgb, round(frame.rotation / 90)))
                 stamps.append(frame.time)
                 keys.append(frame.key_frame)

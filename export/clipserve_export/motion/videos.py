@@ -63,6 +63,7 @@ def write_video(
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
+                threads=1,  # swscale starts its threads anew for each frame
             )
             frame.pts = count
             output.mux(stream.encode(frame))
