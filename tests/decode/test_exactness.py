@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,33 +15,43 @@ import torch
 from clip_decode import Geometry, Sampling, decode_clips
 from tests.decode.outcomes import decode_unscaled
 from tests.decode.streams import REORDERED, STREAMS
-from tests.decode.synthesis import Clip, cut_centre, decode_plainly, join, paint_grey, remux
+from tests.decode.synthesis import Clip, Plain, cut_centre, decode_plainly, join, paint_grey, remux
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_uniform_frames_equal_a_plain_decode(name: str) -> None:
-    clip, method = STREAMS[name]
+@dataclass(frozen=True)
+class Stream:
+    clip: Clip
+    method: str
+    data: bytes
+    plain: Plain
+
+
+@pytest.fixture(scope="module", params=STREAMS)
+def stream(request: pytest.FixtureRequest) -> Stream:
+    """Each of STREAMS in turn, made and decoded once for all tests of it."""
+    clip, method = STREAMS[request.param]
     data = clip.make()
-    plain = decode_plainly(data)
+    return Stream(clip, method, data, decode_plainly(data))
+
+
+def test_uniform_frames_equal_a_plain_decode(stream: Stream) -> None:
+    clip, plain = stream.clip, stream.plain
     count, side = len(plain.frames), min(clip.width, clip.height)
     for wanted in (1, 3, 8, 13, 32):
-        pixels, report = decode_unscaled(data, wanted, side)
+        pixels, report = decode_unscaled(stream.data, wanted, side)
         assert pixels.shape == (1, wanted, side, side, 3)
-        assert (report.frames, report.method, report.truncated) == (count, method, False)
+        assert (report.frames, report.method, report.truncated) == (count, stream.method, False)
         numbers = torch.linspace(0, count - 1, wanted).long().tolist()
         for position, number in enumerate(numbers):
             expected = cut_centre(plain.frames[number], side)
             assert (pixels[0, position] == expected).all(), f"frame {number} of {count} differs"
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_clips_anywhere_equal_a_plain_decode(name: str) -> None:
-    clip, _ = STREAMS[name]
-    data = clip.make()
-    plain = decode_plainly(data)
+def test_clips_anywhere_equal_a_plain_decode(stream: Stream) -> None:
+    clip, plain = stream.clip, stream.plain
     side = min(clip.width, clip.height)
     sampling = Sampling(policy="clip", views=3, start_seconds=0.5, quality="reference")
-    pixels, report = decode_unscaled(data, 4, side, sampling)
+    pixels, report = decode_unscaled(stream.data, 4, side, sampling)
     assert len(report.timestamps_seconds["clip"]) == 3
     for view, seconds in enumerate(report.timestamps_seconds["clip"]):
         for position, second in enumerate(seconds):
