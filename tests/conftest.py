@@ -18,7 +18,7 @@ from clipserve_export.motion.videos import write_video
 from clipserve_server.errors import ServerStartError
 from clipserve_server.triton import Triton
 from tests.exports import CPP_BACKENDS, FOLDER, ROOT, Export, exports_of, make_exports
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, KilledTriton
 from tests.service import Service
 
 pytest_plugins = ["tests.browser", "tests.leftovers", "tests.object_stores"]
@@ -146,7 +146,7 @@ def motion_server(onnx_repository: Path) -> Iterator[Triton]:
     """A Triton with `motion` as ONNX, for every test that does not hurt it."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("OMP_NUM_THREADS", "1")
-        with Triton(onnx_repository, models=["motion"], **ANY_PORTS) as triton:
+        with KilledTriton(onnx_repository, models=["motion"], **ANY_PORTS) as triton:
             SHARED.append(triton)
             yield triton
             SHARED.remove(triton)
@@ -163,7 +163,7 @@ def service(request: pytest.FixtureRequest, repositories: Callable[[FormatName],
     """The whole service with every model that the chosen tests ask for, once for each format."""
     wanted = request.config.stash[WANTED]
     models = tuple(sorted(export.model for export in wanted if export.format_name == request.param))
-    with Triton(repositories(request.param), models=models, **ANY_PORTS) as triton:
+    with KilledTriton(repositories(request.param), models=models, **ANY_PORTS) as triton:
         SHARED.append(triton)
         yield Service(request.param, triton.repository, triton.grpc_url, triton, models)
         SHARED.remove(triton)

@@ -8,11 +8,27 @@ from tritonclient import grpc as triton_grpc
 from tritonclient.grpc import model_config_pb2 as pb
 
 from clipserve_export.configs import parse_config, print_config
+from clipserve_server.triton import Triton
 
 # Any that are free, so that tests and servers can run side by side.
 ANY_PORTS = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
 # Videos of seeds that training never saw; see tests/end_to_end/test_motion_accuracy.py.
 UNSEEN_SEED = 7_000_100
+
+
+class KilledTriton(Triton):
+    """A Triton that is killed at the end of its block. Tests of how a server ends use Triton itself.
+
+    Triton's own exit takes 2.2 s and more: python_backend waits a second for a sign of life of each process, and the
+    server looks once a second whether its models are unloaded.
+    """
+
+    def __exit__(self, *_: object) -> None:
+        if self.find_failure():
+            self.stop()
+        else:
+            self._kill()
+            self._end(keep_log=False)
 
 
 def change_config(repository: Path, model: str, change: Callable[[pb.ModelConfig], object]) -> pb.ModelConfig:

@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from clipserve import AccessDenied, ModelNotReady, ServerBusy, UnknownModel, VideoClassifier
-from clipserve_server.triton import Triton
+from tests.motion_repository import KilledTriton
 from tests.watching import NEVER_SECONDS, at_once, when
 
 VIDEO = b"video"
@@ -78,7 +78,7 @@ def test_a_real_restricted_triton_is_recognised_and_serves(onnx_repository, moti
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
     options = ["--grpc-restricted-protocol=model-repository:admin-key=secret"]
-    with Triton(onnx_repository, models=["motion"], options=options, **ports) as server:
+    with KilledTriton(onnx_repository, models=["motion"], options=options, **ports) as server:
         with VideoClassifier("motion", server.grpc_url) as classifier:
             classifier.wait_until_ready()
             assert classifier.classify(motion_videos / "still.mp4").top.label == "still"

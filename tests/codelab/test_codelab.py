@@ -17,7 +17,7 @@ from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, KilledTriton
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT, NOTEBOOK = EXAMPLES / "codelab.py", EXAMPLES / "codelab.ipynb"
@@ -51,7 +51,7 @@ def server(
     """A Triton with `motion`, over a repository of its own."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     repository = copy_model(repositories("onnx"), tmp_path / "repository")
-    with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
+    with KilledTriton(repository, models=["motion"], **ANY_PORTS) as triton:
         yield triton
 
 

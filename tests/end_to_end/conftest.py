@@ -1,6 +1,7 @@
 """A server of its own for a test that hurts it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, set_parameters
+from tests.motion_repository import ANY_PORTS, KilledTriton, set_parameters
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +30,11 @@ def motion_repository(repositories: Callable[[FormatName], Path], tmp_path: Path
 @pytest.fixture
 def serve(motion_repository: Path) -> Iterator[Callable[..., Triton]]:
     """Serve `motion` with these parameters in the decode step's config."""
-    running: list[Triton] = []
+    with ExitStack() as running:
 
-    def start(**parameters: str) -> Triton:
-        set_parameters(motion_repository, "decode", parameters)
-        running.append(Triton(motion_repository, log=motion_repository.parent / "triton.log", **ANY_PORTS))
-        running[-1].start()
-        return running[-1]
+        def start(**parameters: str) -> Triton:
+            set_parameters(motion_repository, "decode", parameters)
+            log = motion_repository.parent / "triton.log"
+            return running.enter_context(KilledTriton(motion_repository, log=log, **ANY_PORTS))
 
-    yield start
-    for triton in running:
-        triton.stop()
+        yield start

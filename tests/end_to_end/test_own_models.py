@@ -12,9 +12,8 @@ from clipserve_export.own.contract_file import read_contract_file
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import read_config
 from clipserve_export.versions import reload_model
-from clipserve_server.triton import Triton
 from tests.export.small_network import publish_network
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, KilledTriton
 
 
 @pytest.mark.long
@@ -22,7 +21,7 @@ def test_it_is_reloaded_into_a_running_server_with_the_clips_that_it_takes(
     motion_repository: Path, tmp_path: Path, real_videos: list[Path]
 ) -> None:
     repository = motion_repository
-    with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
+    with KilledTriton(repository, models=["motion"], **ANY_PORTS) as triton:
         before = VideoClassifier("motion", triton.grpc_url).classify(real_videos[0])
         for name, function in (("mine", "build"), ("plain", "without_embedding")):
             publish_network(repository, tmp_path, name, function)

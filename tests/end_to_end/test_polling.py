@@ -16,7 +16,7 @@ from clipserve_export.publication import publish, staging
 from clipserve_export.specs import SPECS
 from clipserve_server.triton import Triton
 from tests.crowd import Crowd
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, KilledTriton
 from tests.watching import wait_for
 
 MOTION = SPECS["motion"]
@@ -24,7 +24,7 @@ NAMES: tuple[FormatName, ...] = ("torchscript", "onnx")
 LABEL = "moving left"  # of the video
 
 
-class PollingTriton(Triton):
+class PollingTriton(KilledTriton):
     """As deployments run it: the repository is looked at every second."""
 
     def _arguments(self, folder: Path, backends: Path) -> list[str]:

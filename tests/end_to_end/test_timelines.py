@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from clipserve_server.triton import Triton
 from tests.decode.synthesis import Clip, repeat
 from tests.end_to_end.timeline_caller import AnsweredWindow, TimelineCaller
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, set_parameters, video_input
+from tests.motion_repository import ANY_PORTS, KilledTriton, set_parameters, video_input
 from tests.watching import HANG_SECONDS, decode_workers, metric, stubs, wait_for, window_workers
 
 WINDOW = {"model": "motion", "window_seconds": 1.0, "step_seconds": 0.5}
@@ -50,18 +51,14 @@ def long_film(film: bytes) -> bytes:
 @pytest.fixture
 def serve(repositories: Callable[[FormatName], Path], tmp_path: Path) -> Iterator[Callable[..., Triton]]:
     """Serve `motion` with these parameters in the config of timelines."""
-    running: list[Triton] = []
+    with ExitStack() as running:
 
-    def start(**parameters: str) -> Triton:
-        folder = copy_model(repositories("onnx"), tmp_path / "repository", timeline=True)
-        set_parameters(folder, "timeline", parameters)
-        running.append(Triton(folder, log=tmp_path / "triton.log", **ANY_PORTS))
-        running[-1].start()
-        return running[-1]
+        def start(**parameters: str) -> Triton:
+            folder = copy_model(repositories("onnx"), tmp_path / "repository", timeline=True)
+            set_parameters(folder, "timeline", parameters)
+            return running.enter_context(KilledTriton(folder, log=tmp_path / "triton.log", **ANY_PORTS))
 
-    yield start
-    for triton in running:
-        triton.stop()
+        yield start
 
 
 def classify_alone(url: str, video: bytes, window: AnsweredWindow, model: str, **parameters: Any) -> dict[str, Any]:
@@ -253,7 +250,7 @@ def test_labels_are_those_of_single_requests_whatever_is_in_them(
     odd = ['l\u00e4uft, "schnell"', "next\x85line", "para\u2028graph <i>", "co:lon", "form\ffeed", "tab\there", ""]
     file.write_bytes("".join(f"{name}\n" for name in [*odd, *names[len(odd) :]]).encode())
     with (
-        Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS) as triton,
+        KilledTriton(repository, log=tmp_path / "triton.log", **ANY_PORTS) as triton,
         VideoClassifier("motion", triton.grpc_url) as classifier,
     ):
         alone = {scored.index: scored.label for scored in classifier.classify(film, top_k=12)}

@@ -23,7 +23,6 @@ from clipserve_export.own.contract_file import read_contract_file
 from clipserve_export.own.onnx_file import read_onnx
 from clipserve_export.own.source import own_spec
 from clipserve_export.repository import read_config
-from clipserve_server.triton import Triton
 from tests.export.conftest import Run
 from tests.export.small_onnx import (
     CONTRACT,
@@ -36,7 +35,7 @@ from tests.export.small_onnx import (
     write_beside,
     write_onnx,
 )
-from tests.motion_repository import ANY_PORTS, change_config, clip_input
+from tests.motion_repository import ANY_PORTS, KilledTriton, change_config, clip_input
 from tests.watching import wait_for
 
 
@@ -299,7 +298,7 @@ def test_an_operator_that_openvino_lacks_is_served_by_onnx_runtime(folder: Path,
     )
     clip = random_clips(GEOMETRY, batch=2, views=2, seed=4).numpy()
     log = folder / "triton.log"
-    with Triton(folder / "repository", log=log, **ANY_PORTS) as server:
+    with KilledTriton(folder / "repository", log=log, **ANY_PORTS) as server:
         client = InferenceServerClient(server.grpc_url)
         scores = client.infer("mine_net", [clip_input(clip)]).as_numpy("SCORES")
         client.close()

@@ -16,7 +16,7 @@ from clipserve_export.sources import PublishedSource
 from clipserve_server.errors import ModelLoadError
 from clipserve_server.triton import Triton
 from tests.export.conftest import MOTION
-from tests.motion_repository import ANY_PORTS, infer
+from tests.motion_repository import ANY_PORTS, KilledTriton, infer
 from tests.watching import stubs
 
 
@@ -25,7 +25,7 @@ def test_a_warm_network_has_run_alone_and_in_full_before_anybody_asks(repository
     """Through the substitute backend: Triton warms Python-based backends as it does its own."""
     write_serving(repository, MOTION, Serving(warm_up=True, max_batch=4, instances=2))
     with (
-        Triton(repository, models=["motion"], **ANY_PORTS) as triton,
+        KilledTriton(repository, models=["motion"], **ANY_PORTS) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,
     ):
         (statistics,) = client.get_inference_statistics("motion_net").model_stats
@@ -39,7 +39,7 @@ def test_tensorrt_changes_nothing_on_a_cpu_but_the_warm_up(repository: Path) -> 
     clip = random_clips(MOTION.geometry, batch=2, views=1, seed=1).numpy()
     expected, _ = FORMATS["onnx"].load(repository / "motion_net" / "1" / "model.onnx")(clip)
     with (
-        Triton(repository, models=["motion"], **ANY_PORTS) as triton,
+        KilledTriton(repository, models=["motion"], **ANY_PORTS) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,
     ):
         scores, _ = infer(client, clip)
@@ -55,7 +55,7 @@ def test_a_network_in_half_is_served_and_answers_as_the_one_in_float32(
     expected, _ = FORMATS["onnx"].load(onnx_repository / "motion_net" / "1" / "model.onnx")(clip)
     export_network(PublishedSource(MOTION), format_name=form, precision=precision, repository=tmp_path)
     with (
-        Triton(tmp_path, models=["motion"], **ANY_PORTS) as triton,
+        KilledTriton(tmp_path, models=["motion"], **ANY_PORTS) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,
     ):
         scores, _ = infer(client, clip)

@@ -18,10 +18,9 @@ from clipserve import VideoClassifier
 from clipserve_export.clips import random_clips
 from clipserve_export.repository import write_serving
 from clipserve_export.serving.choices import Serving
-from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
 from tests.export.conftest import MOTION
-from tests.motion_repository import ANY_PORTS, change_config, clip_input, video_input
+from tests.motion_repository import ANY_PORTS, KilledTriton, change_config, clip_input, video_input
 
 pytestmark = pytest.mark.long
 
@@ -33,7 +32,7 @@ def caching(repository: Path) -> Iterator[triton_grpc.InferenceServerClient]:
     folder = find_wheel().binary.parents[1] / "caches"
     options = [f"--cache-directory={folder}", "--cache-config=local,size=33554432"]
     with (
-        Triton(repository, models=["motion"], options=options, **ANY_PORTS) as triton,
+        KilledTriton(repository, models=["motion"], options=options, **ANY_PORTS) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,
     ):
         client.url = triton.grpc_url
@@ -89,7 +88,7 @@ def test_with_the_cache_every_question_about_a_video_gets_its_own_answer(
         lambda classifier: classifier.classify(real_videos[0]).top,
     ]
     with (
-        Triton(repository, models=["motion"], **ANY_PORTS) as plain,
+        KilledTriton(repository, models=["motion"], **ANY_PORTS) as plain,
         VideoClassifier("motion", plain.grpc_url) as asked,
     ):
         expected = [question(asked) for question in questions]

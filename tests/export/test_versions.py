@@ -15,10 +15,9 @@ from clipserve_export.repository import read_config
 from clipserve_export.serving.choices import Serving
 from clipserve_export.sources import PublishedSource
 from clipserve_export.versions import explain_publication, reload_model
-from clipserve_server.triton import Triton
 from tests.crowd import CALLERS, Crowd
 from tests.export.conftest import MOTION, Run
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, KilledTriton
 from tests.ports import find_free_ports
 
 # Of a video that moves left: the true answer, and that of the weights which are off by one class.
@@ -59,7 +58,7 @@ def test_a_version_is_rolled_out_and_back_by_one_line_each_and_no_request_fails(
     versions: Path, video: Path, run: Run
 ) -> None:
     with (
-        Triton(versions, models=["motion"], **ANY_PORTS) as triton,
+        KilledTriton(versions, models=["motion"], **ANY_PORTS) as triton,
         Crowd(triton.grpc_url, video) as crowd,
     ):
         assert crowd.more(FIRST)
@@ -78,7 +77,7 @@ def test_a_version_is_rolled_out_and_back_by_one_line_each_and_no_request_fails(
 
 def test_a_version_that_does_not_load_leaves_the_one_before_it_serving(versions: Path, video: Path, run: Run) -> None:
     (versions / "motion_net" / "2" / "model.onnx").write_bytes(b"no network")
-    with Triton(versions, models=["motion"], **ANY_PORTS) as triton, Crowd(triton.grpc_url, video) as crowd:
+    with KilledTriton(versions, models=["motion"], **ANY_PORTS) as triton, Crowd(triton.grpc_url, video) as crowd:
         options = ("--serve", "2", "--reload", triton.grpc_url, "--repository", versions)
         status, said = run("versions", "motion", *options)
         assert status == 1
@@ -158,8 +157,8 @@ def test_an_address_that_is_none_is_refused_before_anything_changes(versions: Pa
 
 def test_several_servers_reload_a_model_by_one_command(versions: Path, run: Run) -> None:
     with (
-        Triton(versions, models=["motion"], **ANY_PORTS) as one,
-        Triton(versions, models=["motion"], **ANY_PORTS) as other,
+        KilledTriton(versions, models=["motion"], **ANY_PORTS) as one,
+        KilledTriton(versions, models=["motion"], **ANY_PORTS) as other,
     ):
         urls = f"{one.grpc_url},{other.grpc_url}"
         status, output = run("versions", "motion", "--serve", "2", "--reload", urls, "--repository", versions)

@@ -9,7 +9,7 @@ from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, KilledTriton
 
 # Other classes than those that `motion` was trained to tell apart.
 GROUPS = {
@@ -54,5 +54,5 @@ def fit_server(
 ) -> Iterator[Triton]:
     """A Triton with `motion`, over a repository of its own, which it loads models from for whoever has the key."""
     repository = copy_model(repositories("onnx"), tmp_path_factory.mktemp("repository"))
-    with Triton(repository, models=["motion"], options=[RESTRICTED], **ANY_PORTS) as triton:
+    with KilledTriton(repository, models=["motion"], options=[RESTRICTED], **ANY_PORTS) as triton:
         yield triton

@@ -13,7 +13,7 @@ from clipserve_export.motion.scenes import LABELS
 from clipserve_export.motion.videos import write_motion_video
 from clipserve_server.triton import Triton
 from tests.conftest import ROOT, required
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, KilledTriton
 
 # perf_analyzer is kept between runs of the tests.
 CACHE = ROOT / ".cache"
@@ -50,7 +50,7 @@ def restricted(
 ) -> Iterator[Restricted]:
     key_file = tmp_path_factory.mktemp("secrets") / "admin_key"
     key_file.write_text(f"{KEY}\n")
-    with Triton(repositories("onnx"), models=["motion"], options=[ADMIN], **ANY_PORTS) as triton:
+    with KilledTriton(repositories("onnx"), models=["motion"], options=[ADMIN], **ANY_PORTS) as triton:
         yield Restricted(triton, key_file)
 
 

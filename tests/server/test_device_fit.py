@@ -12,9 +12,8 @@ from clipserve_export.configs import net_config
 from clipserve_export.formats import FORMATS, FormatName
 from clipserve_export.specs import SPECS
 from clipserve_host.device_fit import find_misfit, read_misfits
-from clipserve_server.triton import Triton
 from tests.exports import export_torchscript
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, KilledTriton
 
 MOTION = SPECS["motion"]
 SLOWLY = "motion_net version 3 was exported for a {} and runs on a {}, slowly: clipserve export motion --target {}"
@@ -69,7 +68,7 @@ def test_a_server_says_once_which_of_its_networks_run_on_the_wrong_device(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with Triton(repository, **ANY_PORTS) as triton:
+    with KilledTriton(repository, **ANY_PORTS) as triton:
         told = triton.notices()
         log = triton.log_path.read_text()
     assert told == [SLOWLY.format("GPU", "CPU", "cpu").replace("version 3", "version 1")]

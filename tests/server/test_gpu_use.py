@@ -15,7 +15,7 @@ from clipserve_server.gpu import describe_use, read_placement
 from clipserve_server.options import Decoder
 from clipserve_server.triton import Triton
 from tests.gpu_machine import pretend_gpu
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, KilledTriton
 
 NVDEC_FOUND = 'I1127 model.py:95] "NVDEC and CPUs decode videos; GPUs: 0, 1"\n'
 NVDEC_LOG = NVDEC_FOUND + 'I1127 nvdec.py:147] "NVDEC of GPU 1: h264 of 8 bits ready, h264 of 10 bits left to CPUs"\n'
@@ -55,7 +55,7 @@ def test_a_server_with_nvdec_says_so_and_its_answers_are_those_of_the_cpu(
     video = tmp_path / "video.mp4"
     write_motion_video(video, "bouncing", UNSEEN_SEED)
     with (
-        Triton(repositories("onnx"), models=["motion"], decoder=Decoder.NVDEC, **ANY_PORTS) as triton,
+        KilledTriton(repositories("onnx"), models=["motion"], decoder=Decoder.NVDEC, **ANY_PORTS) as triton,
         VideoClassifier("motion", url=triton.grpc_url) as by_nvdec,
         VideoClassifier("motion", url=motion_url) as by_cpu,
     ):

@@ -19,7 +19,7 @@ from clipserve_server.errors import ServerStartError
 from clipserve_server.options import choose_precision
 from clipserve_server.triton import Triton
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, change_config, infer
+from tests.motion_repository import ANY_PORTS, KilledTriton, change_config, infer
 
 MOTION = SPECS["motion"]
 CLIP = random_clips(MOTION.geometry, batch=2, views=3, seed=5).numpy()
@@ -33,7 +33,7 @@ def exported(repositories: Callable[[FormatName], Path], tmp_path_factory: pytes
 def ask(repository: Path, precision: str) -> tuple[np.ndarray, str]:  # type: ignore[type-arg]
     """FEATURES of CLIP, and what Triton wrote into its log."""
     with (
-        Triton(repository, **ANY_PORTS, cpu_precision=precision) as triton,
+        KilledTriton(repository, **ANY_PORTS, cpu_precision=precision) as triton,
         triton_grpc.InferenceServerClient(triton.grpc_url) as client,
     ):
         return infer(client, CLIP)[1], triton.log_path.read_text()

@@ -31,7 +31,7 @@ from clipserve_server.triton import STOP_SECONDS, Triton
 from tests.conftest import NEEDS
 from tests.exports import copy_model
 from tests.interrupts import interruptible
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, KilledTriton
 from tests.watching import HANG_SECONDS, read_metric, server_of, wait_for
 
 STARTED_SECONDS, STOPPED_SECONDS = 60, 40
@@ -321,7 +321,7 @@ def test_a_host_that_is_no_address_of_this_machine_is_named(host: str, reason: s
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
 @pytest.mark.parametrize("host", ["[::1]", "::"])
 def test_all_services_listen_on_an_address_of_ipv6(host: str, exported: Path) -> None:
-    with Triton(exported, models=["motion"], host=host, **ANY_PORTS) as triton:
+    with KilledTriton(exported, models=["motion"], host=host, **ANY_PORTS) as triton:
         with InferenceServerClient(triton.grpc_url) as client:
             assert client.is_model_ready("motion")
         for address in (f"http://{triton.http_url}/v2/health/ready", triton.metrics_url):

@@ -19,7 +19,7 @@ from clipserve_server.repository import choose_models, read_repository
 from clipserve_server.triton import Triton
 from clipserve_server.wheel import find_wheel
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, KilledTriton
 from tests.watching import stubs
 
 ROOT = Path(__file__).parents[2]
@@ -210,5 +210,5 @@ def test_stubs_and_decode_workers_import_what_pythonpath_names(
     with pytest.raises(ServerStartError, match="only_by_pythonpath"):
         Triton(repository, models=["motion"], log=tmp_path / "triton.log", **ANY_PORTS).start()
     monkeypatch.setenv("PYTHONPATH", str(packages))
-    with Triton(repository, models=["motion"], **ANY_PORTS) as triton:
+    with KilledTriton(repository, models=["motion"], **ANY_PORTS) as triton:
         assert triton.find_failure() is None

@@ -16,7 +16,7 @@ from clipserve_host.processes import Process, processes_of
 from clipserve_server import startup
 from clipserve_server.errors import ServerStartError, StartCrashed
 from clipserve_server.triton import Triton
-from tests.motion_repository import ANY_PORTS
+from tests.motion_repository import ANY_PORTS, KilledTriton
 from tests.watching import stubs, when
 
 
@@ -54,7 +54,7 @@ def hurting(signal_number: int, times: int) -> Iterator[list[int]]:
 
 def check_second_start(repository: Path, signal_number: int, said: str) -> None:
     """Hurt a server as it starts; another one serves, and the operator is told."""
-    triton = Triton(repository, models=["motion"], **ANY_PORTS)
+    triton = KilledTriton(repository, models=["motion"], **ANY_PORTS)
     with hurting(signal_number, times=1) as hurt, triton:
         assert len(hurt) == 1
         assert stubs(triton, "decode")
@@ -71,7 +71,7 @@ def test_a_server_is_ready_once_all_of_its_ports_are_open(
         return len(asked) > 3
 
     monkeypatch.setattr(startup, "_is_open", is_open)
-    with Triton(repositories("onnx"), models=["motion"], **ANY_PORTS) as triton:
+    with KilledTriton(repositories("onnx"), models=["motion"], **ANY_PORTS) as triton:
         http, metrics = (int(re.findall(r":(\d+)", url)[-1]) for url in (triton.http_url, triton.metrics_url))
         assert asked[-2:] == [http, metrics]
         assert asked.count(http) == asked.count(metrics) >= 2

@@ -20,7 +20,7 @@ from clipserve_export.specs import SPECS
 from clipserve_server.errors import ModelLoadError, ServerStartError
 from clipserve_server.triton import Triton
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, change_config, infer
+from tests.motion_repository import ANY_PORTS, KilledTriton, change_config, infer
 from tests.watching import stubs, wait_for
 
 MOTION = SPECS["motion"]
@@ -52,7 +52,7 @@ def test_the_batcher_puts_requests_together_and_each_gets_its_own_answer(reposit
         for seed, (batch, views) in enumerate([(1, 1), (2, 1), (1, 1), (3, 1), (1, 2), (1, 2), (1, 1)])
     ]
     answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # type: ignore[type-arg]
-    with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+    with KilledTriton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
 
         def ask(number: int) -> None:
             answers[number] = infer(client, clips[number])
@@ -85,7 +85,7 @@ def four_at_once(
     """A server whose network takes four clips at once."""
     repository = copy_model(repositories(request.param), tmp_path_factory.mktemp(request.param))
     change_config(repository, "motion_net", bound_to(4))
-    with Triton(repository, **ANY_PORTS) as triton:
+    with KilledTriton(repository, **ANY_PORTS) as triton:
         yield triton
 
 
@@ -207,7 +207,7 @@ def test_an_instance_group_runs_as_many_processes_as_it_says(repository: Path) -
         config.instance_group[0].count = 3
 
     change_config(repository, "motion_net", set_count)
-    with Triton(repository, **ANY_PORTS) as triton:
+    with KilledTriton(repository, **ANY_PORTS) as triton:
         assert len(stubs(triton, "motion_net")) == 3
 
 
@@ -235,7 +235,7 @@ def test_on_a_gpu_the_answers_are_those_of_the_cpu(repository: Path) -> None:
     clip = random_clips(MOTION.geometry, batch=2, views=1, seed=1).numpy()
     expected, _ = form.load(repository / "motion_net" / "1" / form.filename)(clip)
     change_config(repository, "motion_net", place_on_gpu)
-    with Triton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
+    with KilledTriton(repository, **ANY_PORTS) as triton, triton_grpc.InferenceServerClient(triton.grpc_url) as client:
         scores, _ = infer(client, clip)
     np.testing.assert_allclose(scores, expected, atol=1e-3)
 

@@ -18,7 +18,7 @@ from clipserve_export.specs import SPECS
 from clipserve_server.backends.onnxruntime_gpu import BoundSession
 from clipserve_server.triton import Triton
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, change_config, infer
+from tests.motion_repository import ANY_PORTS, KilledTriton, change_config, infer
 from tests.watching import stubs
 
 MOTION = SPECS["motion"]
@@ -48,7 +48,7 @@ def load(repository: Path) -> Run:
 
 
 def serve(repository: Path) -> Triton:
-    return Triton(repository, models=["motion"], **ANY_PORTS)
+    return KilledTriton(repository, models=["motion"], **ANY_PORTS)
 
 
 def test_no_answer_is_written_over_by_a_later_run(exported: Path, served: Triton) -> None:

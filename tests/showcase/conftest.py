@@ -10,16 +10,15 @@ from playwright.sync_api import Browser, Page
 from clipserve.showcase import open_showcase
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_server.triton import Triton
 from tests.browser import launch_browser
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, KilledTriton
 
 
 @pytest.fixture(scope="session")
 def restricted_url(repositories: Callable[[FormatName], Path]) -> Iterator[str]:
     """A Triton that lists its models only for requests with a key."""
     options = ["--grpc-restricted-protocol=model-repository:admin-key=secret"]
-    with Triton(repositories("onnx"), models=["motion"], options=options, **ANY_PORTS) as triton:
+    with KilledTriton(repositories("onnx"), models=["motion"], options=options, **ANY_PORTS) as triton:
         yield triton.grpc_url
 
 

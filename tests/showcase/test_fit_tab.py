@@ -12,9 +12,8 @@ from clipserve.errors import InvalidRequest
 from clipserve.showcase import open_showcase
 from clipserve_export.formats import FormatName
 from clipserve_export.motion.videos import write_motion_video
-from clipserve_server.triton import Triton
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, KilledTriton
 
 WAIT_MILLISECONDS = 120_000
 RESTRICTED = "--grpc-restricted-protocol=model-repository:admin-key=secret"
@@ -42,7 +41,7 @@ def fit_page(browser: Browser, repositories: Callable[[FormatName], Path], tmp_p
     repository = copy_model(repositories("onnx"), tmp_path / "repository")
     key = {"triton-grpc-protocol-admin-key": "secret"}
     with (
-        Triton(repository, models=["motion"], options=[RESTRICTED], **ANY_PORTS) as triton,
+        KilledTriton(repository, models=["motion"], options=[RESTRICTED], **ANY_PORTS) as triton,
         open_showcase(triton.grpc_url, port=0, fit_repository=repository, headers=key) as showcase,
     ):
         page = browser.new_page(viewport={"width": 1280, "height": 1000})

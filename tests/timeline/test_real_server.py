@@ -17,7 +17,7 @@ from clipserve_export.motion.videos import held_scene, write_video
 from clipserve_server.triton import Triton
 from tests.decode.synthesis import repeat
 from tests.exports import copy_model
-from tests.motion_repository import ANY_PORTS, UNSEEN_SEED
+from tests.motion_repository import ANY_PORTS, UNSEEN_SEED, KilledTriton
 from tests.watching import server_of, wait_for
 
 MOTION_SECONDS, FPS = 2, 30
@@ -30,7 +30,7 @@ def triton(repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.
     """A Triton that serves `motion` and timelines."""
     folder = tmp_path_factory.mktemp("timelines")
     repository = copy_model(repositories("onnx"), folder / "repository", timeline=True)
-    with Triton(repository, log=folder / "triton.log", **ANY_PORTS) as running:
+    with KilledTriton(repository, log=folder / "triton.log", **ANY_PORTS) as running:
         yield running
 
 
