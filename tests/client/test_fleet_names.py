@@ -10,6 +10,7 @@ from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_
 
 from clipserve import ServerUnavailable, Tls, VideoClassifier
 from clipserve.connection import Connection
+from clipserve.fleet import watcher
 from clipserve.fleet.fleet import Fleet
 from clipserve.fleet.targets import DnsName, Target
 from tests.client.fake_triton import FakeTriton, check_even, shares
@@ -64,7 +65,8 @@ def test_every_address_of_a_name_is_a_member(connect, pods, name_server):
     check_even(shares(tritons))
 
 
-def test_a_new_address_becomes_a_member_and_an_old_one_ceases_to_be_one(connect, pods, name_server):
+def test_a_new_address_becomes_a_member_and_an_old_one_ceases_to_be_one(connect, pods, name_server, monkeypatch):
+    monkeypatch.setattr(watcher, "LOOK_UP_SECONDS", 0.5)
     port, tritons = pods
     name_server += ["127.0.0.1", "127.0.0.2"]
     classifier = connect(url=f"dns:///fleet.test:{port}")

@@ -112,10 +112,10 @@ def test_in_a_notebook_a_bar_that_is_wanted_counts_to_the_end(triton):
 
 
 def test_a_notebook_shows_a_bar_by_itself_when_the_run_is_long(triton):
-    triton.delays[b"slow"] = 0.7
+    triton.delays[b"slow"] = 0.2
     # A second may pass in the short run, too, on a busy machine.
     short, long, unwanted = run_in_notebook(
-        triton.url, ('[b"video"] * 2', None, HANG_SECONDS), ('[b"slow"] * 5', None), ('[b"slow"] * 5', False)
+        triton.url, ('[b"video"] * 2', None, HANG_SECONDS), ('[b"slow"] * 5', None, 0.3), ('[b"slow"] * 5', False, 0.3)
     )
     assert (short, unwanted) == ([], [])
     ((text, _),) = long

@@ -23,7 +23,7 @@ from clip_decode.geometry import Geometry
 from clip_decode.limits import Limits
 from clip_decode.sampling import Sampling
 from clipserve_host.cores import available_cores as cores_of_server
-from decode_pool import process
+from decode_pool import process, slots
 from decode_pool.messages import READY, Decoded, Job, receive_job
 from decode_pool.pool import DecodePool
 from decode_pool.process import WorkerNotStarted, WorkerProcess
@@ -215,8 +215,9 @@ def test_workers_that_cannot_start_are_reported_with_their_error_output(
 
 
 def test_when_no_worker_can_be_started_any_more_videos_are_refused_until_one_can(
-    start: Callable[..., DecodePool], video: bytes, log: list[str], tmp_path: Path
+    start: Callable[..., DecodePool], video: bytes, log: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(slots, "START_GRACE_SECONDS", 1.0)
     broken = tmp_path / "broken"
     code = f"import os, sys\nif os.path.exists({str(broken)!r}): sys.exit('out of order')"
     pool = start(run(code))
@@ -227,7 +228,8 @@ def test_when_no_worker_can_be_started_any_more_videos_are_refused_until_one_can
             pool.submit(job(video)).result(HANG_SECONDS)
     assert raised.value.retryable
     starts = [line for line in log if "could not start" in line]
-    assert len(starts) < 10, "each try waits longer than the one before"
+    pauses = [float(line.partition("the next try is in ")[2].partition(" s")[0]) for line in starts]
+    assert pauses == sorted(set(pauses)), "each try waits longer than the one before"
     assert "out of order" in starts[0]
     broken.unlink()
     assert wait_for(lambda: pool.pids)
