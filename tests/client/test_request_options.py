@@ -61,8 +61,8 @@ def read_parameters(request):
 
 def test_the_deadline_is_sent_in_microseconds(connect, triton):
     connect(timeout_seconds=20).classify(VIDEO)
-    connect().classify(VIDEO, timeout_seconds=0.75)
-    assert [request.parameters["timeout"].int64_param for request in triton.requests] == [20_000_000, 750_000]
+    connect().classify(VIDEO, timeout_seconds=60.75)
+    assert [request.parameters["timeout"].int64_param for request in triton.requests] == [20_000_000, 60_750_000]
 
 
 def test_what_is_left_at_its_default_is_not_sent(connect, triton):
