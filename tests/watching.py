@@ -3,6 +3,7 @@
 Tests wait for events. Where a limit is needed it is one that only a hang reaches, on a machine that is busy as well.
 """
 
+import os
 import threading
 import time
 import urllib.request
@@ -82,6 +83,20 @@ def server_of(triton: Triton) -> psutil.Process:
     assert triton._guard is not None
     (server,) = psutil.Process(triton._guard.pid).children()
     return server
+
+
+def processes_naming(text: str) -> list[int]:
+    """Processes whose command line or environment has `text`, but for this one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            about = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if text.encode() in about and state != "Z" and int(folder.name) != os.getpid():
+            found.append(int(folder.name))
+    return found
 
 
 def stubs(triton: Triton, model: str) -> list[int]:

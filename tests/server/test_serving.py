@@ -1,11 +1,9 @@
-"""`clipserve serve` and its context manager start, or say why they cannot, and leave no process or file behind."""
+"""`clipserve serve` and its context manager serve, end on signals, and leave no process or file behind."""
 
 import os
 import re
 import resource
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,17 +20,11 @@ from tritonclient.grpc import InferenceServerClient
 
 from clipserve import VideoClassifier
 from clipserve.errors import ServerError
-from clipserve_export.formats import FormatName
-from clipserve_export.repository import write_configs
-from clipserve_server.errors import ModelLoadError, PortTaken, RepositoryEmpty, ServerStartError
 from clipserve_server.guard import shm_prefix
-from clipserve_server.options import Decoder
 from clipserve_server.triton import STOP_SECONDS, Triton
-from tests.conftest import NEEDS
-from tests.exports import copy_model
 from tests.interrupts import interruptible
 from tests.motion_repository import ANY_PORTS, KilledTriton
-from tests.watching import HANG_SECONDS, read_metric, server_of, wait_for
+from tests.watching import HANG_SECONDS, processes_naming, read_metric, server_of, wait_for
 
 STARTED_SECONDS, STOPPED_SECONDS = 60, 40
 # They end the server as SIGTERM does.
@@ -40,35 +32,6 @@ LONG_INTERRUPT, LONG_HANGUP = (
     pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGINT, signal.SIGHUP)
 )
 PROCESSORS = len(os.sched_getaffinity(0))  # as many decoders
-
-
-@pytest.fixture(scope="module")
-def exported(repositories: Callable[[FormatName], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository in which `motion` alone is exported."""
-    folder = tmp_path_factory.mktemp("exported")
-    copy_model(repositories("onnx"), folder)
-    write_configs(folder)
-    return folder
-
-
-@pytest.fixture
-def repository(exported: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
-    return Path(shutil.copytree(exported, tmp_path / "repository"))
-
-
-def processes_naming(text: str) -> list[int]:
-    """Processes whose command line or environment has `text`, but for this one."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            about = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if text.encode() in about and state != "Z" and int(folder.name) != os.getpid():
-            found.append(int(folder.name))
-    return found
 
 
 def traces_of(names: tuple[str, ...]) -> set[Path]:
@@ -269,55 +232,6 @@ def test_what_is_served_and_what_is_not_exported_is_said(serve: Callable[..., Se
     assert "/metrics" in text
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--repository", "absent"), "there is no model repository absent: name one (--repository), or make it"),
-        (("--repository", "."), "has no models: export some with"),
-        (("x3d_q",), "no model 'x3d_q'; it has"),
-        (("x3d_m",), "x3d_m is not exported yet: clipserve export x3d_m"),
-    ],
-)
-def test_a_repository_without_what_is_asked_for_is_one_clear_line(
-    arguments: tuple[str, ...], said: str, exported: Path, tmp_path: Path
-) -> None:
-    given = arguments if "--repository" in arguments else (*arguments, "--repository", str(exported))
-    run = subprocess.run(
-        [sys.executable, "-m", "clipserve", "serve", *given], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert run.returncode == 1
-    assert said in run.stderr
-    assert len(run.stderr.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize("service", ["http", "grpc", "metrics"])
-def test_a_taken_port_is_named_before_anything_starts(service: str, exported: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(PortTaken, match=f"127.0.0.1:{port} .*--{service}-port"):
-            Triton(exported, **{**ANY_PORTS, f"{service}_port": port}).start()
-
-
-def test_every_taken_port_is_named_at_once(exported: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = {"http_port": one.getsockname()[1], "grpc_port": 0, "metrics_port": other.getsockname()[1]}
-        with pytest.raises(PortTaken, match=r"--http-port(.|\n)*--metrics-port"):
-            Triton(exported, **ports).start()
-
-
-@pytest.mark.parametrize(
-    ("host", "reason"),
-    [
-        ("300.1.1.1", "name"),
-        ("203.0.113.1", "cannot assign requested address"),
-        ("ä" * 64, "hostname"),
-    ],
-)
-def test_a_host_that_is_no_address_of_this_machine_is_named(host: str, reason: str, exported: Path) -> None:
-    with pytest.raises(ServerStartError, match=rf"'{host}' is no address of this machine .*{reason}.*--host"):
-        Triton(exported, host=host, **ANY_PORTS).start()
-
-
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
 @pytest.mark.parametrize("host", ["[::1]", "::"])
 def test_all_services_listen_on_an_address_of_ipv6(host: str, exported: Path) -> None:
@@ -327,50 +241,6 @@ def test_all_services_listen_on_an_address_of_ipv6(host: str, exported: Path) ->
         for address in (f"http://{triton.http_url}/v2/health/ready", triton.metrics_url):
             with urllib.request.urlopen(address, timeout=HANG_SECONDS) as answer:
                 assert answer.status == 200
-
-
-def test_a_model_that_does_not_load_is_named_with_the_reason(repository: Path, tmp_path: Path) -> None:
-    (repository / "motion_net" / "1" / "model.onnx").write_bytes(b"no network")
-    with pytest.raises(ModelLoadError, match=r"motion_net does not load: .+") as raised:
-        Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS).start()
-    assert "\n" not in str(raised.value)
-    assert processes_naming(str(repository)) == []
-
-
-def test_a_start_that_takes_too_long_ends_with_the_end_of_the_log(exported: Path) -> None:
-    with pytest.raises(
-        ServerStartError, match=r"^motion, timeline did not become ready within 0 s: .*\S.* \(log: "
-    ) as raised:
-        Triton(exported, **ANY_PORTS, start_seconds=0.0).start()
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.skipif(NEEDS["nvdec"](), reason="this machine has what must be missing")
-def test_a_decoder_that_this_machine_lacks_is_named_with_what_is_missing(exported: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"decode does not load: .*decoder is nvdec, but .*PyNvVideoCodec"):
-        Triton(exported, **ANY_PORTS, decoder=Decoder.NVDEC).start()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (('value: "CLIP"', 'value: "CLOP"'), "motion does not load: .*'CLIP', is not connected"),
-        (("dims: 12", "dims: 13"), "motion does not load: .*inconsistent shape"),
-    ],
-)
-def test_a_config_that_triton_refuses_ends_the_start_with_its_reason(
-    repository: Path, change: tuple[str, str], said: str, tmp_path: Path
-) -> None:
-    path = repository / "motion" / "config.pbtxt"
-    path.write_text(path.read_text().replace(*change, 1))
-    with pytest.raises(ModelLoadError, match=said):
-        Triton(repository, log=tmp_path / "triton.log", **ANY_PORTS).start()
-
-
-def test_a_repository_with_nothing_exported_says_how_to(tmp_path: Path) -> None:
-    write_configs(tmp_path)
-    with pytest.raises(RepositoryEmpty, match="clipserve export NAME"):
-        Triton(tmp_path, **ANY_PORTS).start()
 
 
 @pytest.mark.long
@@ -501,17 +371,3 @@ def test_a_log_that_was_asked_for_is_appended_to_and_stays(exported: Path, tmp_p
     text = path.read_text()
     assert text.startswith("of an earlier start\n")
     assert "Started GRPCInferenceService" in text
-
-
-@pytest.mark.long
-def test_why_an_earlier_start_failed_is_not_why_this_one_does(repository: Path, tmp_path: Path) -> None:
-    path = tmp_path / "triton.log"
-    path.write_text("failed to load 'x3d_m' version 1: Internal: of an earlier start\n")
-    (repository / "motion_net" / "1" / "model.onnx").write_bytes(b"no network")
-    with pytest.raises(ModelLoadError, match="motion_net does not load"):
-        Triton(repository, log=path, **ANY_PORTS).start()
-
-
-def test_a_log_that_cannot_be_written_is_named_before_anything_starts(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(ServerStartError, match=r"the log .*/absent/triton.log cannot be written: No such file"):
-        Triton(exported, log=tmp_path / "absent" / "triton.log", **ANY_PORTS).start()
