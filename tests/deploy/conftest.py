@@ -41,6 +41,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="session")
+def validate() -> Iterator[Callable[[Object, str], str]]:
+    """Raises an error where this release of Kubernetes refuses an object. Each schema, of megabytes, is read once."""
+    from kubernetes_validate import utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "schema_contents", cache(utils.schema_contents))
+        yield lambda item, release: utils.validate(item, release, strict=True)
+
+
+@pytest.fixture(scope="session")
 def bouncing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of which the model `motion` says "bouncing"."""
     path = tmp_path_factory.mktemp("videos") / "bouncing.mp4"

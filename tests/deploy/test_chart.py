@@ -38,12 +38,10 @@ def test_helm_finds_nothing_to_complain_about(helm, tmp_path):
 
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("name", MATRIX)
-def test_objects_are_valid_in_kubernetes(rendered, name, release):
-    import kubernetes_validate
-
+def test_objects_are_valid_in_kubernetes(rendered, validate, name, release):
     for item in rendered(name):
         if not is_custom(item):
-            kubernetes_validate.validate(item, release, strict=True)
+            validate(item, release)
 
 
 @pytest.mark.parametrize("name", MATRIX)
@@ -245,9 +243,7 @@ def test_a_server_that_is_never_to_end_itself_has_no_liveness_probe(render):
 
 # Words that YAML takes for numbers and the like where they are not quoted.
 @pytest.mark.parametrize("word", ["123", "1e3", "0x10", "null", "true"])
-def test_a_text_stays_a_text(render, word):
-    import kubernetes_validate
-
+def test_a_text_stays_a_text(render, validate, word):
     values = {
         "image": {"tag": word, "registry": word, "pullSecrets": [word]},
         "models": [word],
@@ -272,7 +268,7 @@ def test_a_text_stays_a_text(render, word):
     ]
     for some in (values, *stores):
         for item in render(some):
-            kubernetes_validate.validate(item, RELEASES[0], strict=True)
+            validate(item, RELEASES[0])
     ingress = pick(render(stores[0]), "Ingress")["spec"]
     assert (ingress["rules"][0]["host"], ingress["tls"][0]["hosts"]) == (word, [word])
     assert {"name": "A", "value": word} in server_of(render(values))["env"]
