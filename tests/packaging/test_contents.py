@@ -12,7 +12,7 @@ import pytest
 
 from tests.packaging.conftest import ROOT, Distributions
 
-PACKAGES = ["clipserve", "clipserve_export", "clipserve_server", "clip_decode"]
+PACKAGES = ["clipserve", "clipserve_export", "clipserve_host", "clipserve_server", "clip_decode"]
 WEIGHTS = (".pt", ".pth", ".onnx", ".engine", ".plan")
 
 
