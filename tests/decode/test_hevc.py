@@ -12,7 +12,7 @@ import pytest
 from clip_decode.demux.ffmpeg_log import FfmpegErrorLog
 from clip_decode.dependencies.bit_reader import BitReader
 from clip_decode.dependencies.hevc import analyze_hevc
-from clip_decode.dependencies.hevc_parameter_sets import ReferenceSet, read_reference_set
+from clip_decode.dependencies.hevc_parameter_sets import ReferenceSet, read_hevc_sequence, read_reference_set
 from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
 from tests.decode.streams import X265
 from tests.decode.synthesis import Clip
@@ -51,6 +51,22 @@ def test_reference_sets_may_be_predicted_from_others() -> None:
     # In a slice, with the number of sets back: moved by 4.
     third = read_set("1" + "010" + "0" + "00100" + "1" + "1" + "00" + "1", [first, second], in_slice=True)
     assert list(third.items()) == [(1, True), (3, True), (4, True)]
+
+
+def test_a_made_up_size_of_blocks_takes_no_memory() -> None:
+    """As 2 to the power of it, the largest number that a header can state takes a gigabyte."""
+    for size, is_refused in ((3, False), (4, True), (2**32 - 2, True)):
+        with pytest.raises(DependenciesUnknown, match="blocks") if is_refused else nullcontext():
+            read_hevc_sequence(BitReader(make_sequence(size)))
+
+
+def make_sequence(size: int) -> bytes:
+    """A sequence parameter set with this log2_min_luma_coding_block_size_minus3, and the shortest values else."""
+    # Up to the level; then its number, 4:2:0, a size, no crop, 8 bits, the length of orders, and the kept frames.
+    bits = "0" * 104 + "1" + "010" + "1" + "1" + "0" + "1" + "1" + "1" + "0" + "111"
+    bits += f"{size + 1:b}".zfill(2 * (size + 1).bit_length() - 1)
+    bits += "1" * 5 + "0" + "00" + "0" + "1" + "0"
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
 
 
 def read_set(bits: str, earlier: Sequence[ReferenceSet], *, in_slice: bool = False) -> ReferenceSet:

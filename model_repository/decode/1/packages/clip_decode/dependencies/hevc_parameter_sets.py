@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clip_decode.dependencies.bit_reader import BitReader
+from clip_decode.dependencies.packet_dependencies import DependenciesUnknown
+
+_LARGEST_SIZE = 3  # log2_min_luma_coding_block_size_minus3 of the largest block, 64 x 64
 
 # Distances in display order from a picture to those that it keeps, and whether it may be predicted from each. Those
 # before it come first, the nearest first: other sets may name them by their place.
@@ -56,6 +59,7 @@ def read_hevc_sequence(bits: BitReader) -> HevcSequence:
     """Read a sequence parameter set from after its NAL unit header up to long_term_ref_pics_present_flag.
 
     Raises:
+        DependenciesUnknown: blocks of a size that the standard does not have.
         EOFError, IndexError: it is truncated.
     """
     bits.skip(4)
@@ -80,7 +84,9 @@ def read_hevc_sequence(bits: BitReader) -> HevcSequence:
         kept_frames = bits.unsigned() + 1
         bits.unsigned()
         bits.unsigned()
-    smallest_block = 1 << 3 + bits.unsigned()
+    size = bits.unsigned()
+    if size > _LARGEST_SIZE:  # checked at once: a power of two of a made-up number may not fit into memory
+        raise DependenciesUnknown("coding blocks of more than 64 x 64 pixels")
     for _ in range(5):
         bits.unsigned()
     if bits.flag() and bits.flag():
@@ -109,7 +115,7 @@ def read_hevc_sequence(bits: BitReader) -> HevcSequence:
         chroma_bits=chroma_bits,
         order_bits=order_bits,
         kept_frames=kept_frames,
-        smallest_block=smallest_block,
+        smallest_block=8 << size,
         reference_sets=sets,
         has_long_term=has_long_term,
         has_long_term_sets=has_long_term and bits.unsigned() > 0,
