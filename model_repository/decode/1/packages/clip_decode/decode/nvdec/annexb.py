@@ -16,7 +16,6 @@ from clip_decode.decode.nvdec.sequence_parameter_set import (
     read_hevc_parameters,
 )
 from clip_decode.dependencies.bit_reader import BitReader
-from clip_decode.dependencies.h264 import read_h264_sequence
 from clip_decode.dependencies.nal_units import (
     read_avcc_sets,
     read_hvcc_sets,
@@ -77,9 +76,6 @@ class AnnexBStream:
         numbers = {BitReader(unescape(unit[header:])).unsigned() for unit in pictures}
         if len(numbers) != len(pictures):
             raise DependenciesUnknown("two picture parameter sets have one number")
-        if not self._is_hevc:
-            payload = BitReader(unescape(sequences[0][4:]))
-            self._frame_number_bits = read_h264_sequence(payload, profile=sequences[0][1]).frame_number_bits
         self.parameter_sets = b"".join(_START_CODE + unit for kind in kinds for unit in found[kind])
 
     def convert(self, data: bytes) -> bytes:
@@ -122,7 +118,7 @@ class AnnexBStream:
             bits = BitReader(unescape(unit[1:_HEADER_BYTES]))
             blocks.append(bits.unsigned())
             bits.unsigned()
-            pictures.add((bits.unsigned(), bits.read(self._frame_number_bits), bool(unit[0] & 0x60)))
+            pictures.add((bits.unsigned(), bits.read(self.sequence.frame_number_bits), bool(unit[0] & 0x60)))
         if len(pictures) != 1:
             raise DependenciesUnknown("the slices of a picture differ in their parameters")
         if blocks != sorted(set(blocks)):

@@ -37,6 +37,7 @@ class SequenceParameters:
         level: its number in the stream; it bounds the frames to keep.
         references: frames that others may be predicted from at one time.
         kept_frames: frames that a decoder may have to keep at one time.
+        frame_number_bits: H.264: length of frame_num in a slice header.
         structure_offset: H.264: bits of a picture timing message ahead of pic_struct; None where no message has it.
     """
 
@@ -49,6 +50,7 @@ class SequenceParameters:
     level: int
     references: int
     kept_frames: int
+    frame_number_bits: int = field(default=0, compare=False)
     structure_offset: int | None = field(default=None, compare=False)
 
     @property
@@ -104,6 +106,7 @@ def read_h264_parameters(unit: bytes) -> SequenceParameters:
         # Where it is not stated, the most that any level allows. The driver takes 0, as in streams of key frames alone,
         # for that, too.
         kept_frames=kept_frames or 16,
+        frame_number_bits=sequence.frame_number_bits,
         structure_offset=structure_offset,
     )
 
