@@ -1,4 +1,4 @@
-"""Real videos, and a fake GPU."""
+"""Streams, real videos, and a fake GPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 
 from clip_decode.decode.nvdec import cuda
+from tests.decode.streams import STREAMS, Stream
+from tests.decode.synthesis import decode_plainly
 from tests.gpu_machine import FAKE_GPU, compile_driver
 
 
@@ -25,6 +27,14 @@ def real_videos() -> list[Path]:
 def real_video(request: pytest.FixtureRequest) -> bytes:
     """The bytes of each real video in turn."""
     return request.param.read_bytes()
+
+
+@pytest.fixture(scope="module", params=STREAMS)
+def stream(request: pytest.FixtureRequest) -> Stream:
+    """Each of STREAMS in turn, made and decoded once for all tests of a file."""
+    clip, method = STREAMS[request.param]
+    data = clip.make()
+    return Stream(request.param, method, data, decode_plainly(data), min(clip.width, clip.height), clip.rate)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.decode.synthesis import Clip
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tests.decode.synthesis import Clip, Plain
 
 REORDERED = {"max_b_frames": 2}
 X265 = "keyint=20:min-keyint=5:log-level=none"
@@ -82,5 +85,19 @@ STREAMS: dict[str, tuple[Clip, str]] = {
     "odd sizes": (Clip("libvpx-vp9", "webm", width=97, height=63, gop=20, options=QUICK_VPX), "selected"),
     "odd sizes 4:4:4": (Clip(width=97, height=63, pixel_format="yuv444p", gop=20), "selected"),
 }
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One of STREAMS, made and plainly decoded. side: the shorter one of its frames. rate: frames a second."""
+
+    name: str
+    method: str
+    data: bytes
+    plain: Plain
+    side: int
+    rate: Fraction
+
+
 # Milliseconds of frames that come now fast, now slowly.
 UNEVEN = [0, 10, 50, 60, 61, 100, 180, 200, 333, 400, 401, 500, 640, 666, 700, 710, 800, 900, 1000, 1500]

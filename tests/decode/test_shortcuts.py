@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from itertools import combinations
 
 import av
 import numpy as np
-import pytest
 import torch
 
 from clip_decode import Geometry, Report, Sampling, decode_clips
 from clip_decode.plan.shortcuts import nearest, nearest_distinct
 from tests.decode.outcomes import decode_unscaled
-from tests.decode.streams import STREAMS
-from tests.decode.synthesis import Clip, Pixels, cut_centre, decode_plainly
+from tests.decode.streams import Stream
+from tests.decode.synthesis import Clip, Pixels, cut_centre
 
 # FFmpeg names key frames at which decoding may not begin: I frames within open GOPs, and the steps of intra refresh.
 NOT_ALL_KEYS = {"h264 open GOPs", "h264 intra refresh"}
@@ -34,26 +32,9 @@ def numbers_of(report: Report) -> list[int]:
     return list(view)
 
 
-@dataclass(frozen=True)
-class Stream:
-    """One of STREAMS, made. side: of its frames."""
-
-    name: str
-    data: bytes
-    side: int
-    method: str
-
-
-@pytest.fixture(scope="module", params=STREAMS)
-def stream(request: pytest.FixtureRequest) -> Stream:
-    """Each stream in turn."""
-    clip, method = STREAMS[request.param]
-    return Stream(request.param, clip.make(), min(clip.width, clip.height), method)
-
-
 def test_key_frames_are_frames_of_a_plain_decode(stream: Stream) -> None:
     name, side = stream.name, stream.side
-    plain = decode_plainly(stream.data)
+    plain = stream.plain
     count = len(plain.frames)
     keys = [number for number, is_key in enumerate(plain.keys) if is_key]
     for wanted in (1, 3, 5):
